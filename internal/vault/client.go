@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package vault is all that Trousseau knows of HashiCorp Vault and OpenBao: the
+// transit engine's encrypt, decrypt and read-key calls, the token that makes
+// them, and what can go wrong, sorted into a closed set of classes.
+//
+// It is the only importer of vault-client-go, whose defaults do not suit a
+// caller that gives up after three seconds: see [Dial].
+package vault
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault-client-go"
+)
+
+const (
+	// maxBody bounds an answer; transit's are below 10 KiB.
+	maxBody = 1 << 20
+	// dialTimeout leaves time for a second attempt within KMS v2's default
+	// deadline of 3 s.
+	dialTimeout = time.Second
+	// idleConns is how many connections are kept for the next burst.
+	idleConns = 128
+	// backstop bounds a call whose context carries no deadline.
+	backstop = 30 * time.Second
+)
+
+// Config says how to reach one transit engine. [Dial] copies it.
+type Config struct {
+	// Address is Vault's URL: scheme, host and port, without a path.
+	Address string
+	// Namespace is the Vault namespace, "" for none or root.
+	Namespace string
+	// Mount is the transit engine's mount path, without leading or trailing slash.
+	Mount string
+	// Token is the Vault token sent with every call.
+	Token string
+	// CACert holds PEM certificates that replace the system's roots; nil keeps
+	// those.
+	CACert []byte
+	// ServerName overrides the name checked in Vault's certificate.
+	ServerName string
+	// ClientCert and ClientKey are the PEM pair shown to Vault; both or neither.
+	ClientCert, ClientKey []byte
+	// Metrics counts the calls; nil counts nothing.
+	Metrics *Metrics
+	// Transport replaces the network, for tests; nil means a transport of the
+	// client's own.
+	Transport http.RoundTripper
+}
+
+// Client calls one Vault with one token. It is immutable and safe for
+// concurrent use. Every method takes its deadline from ctx, makes exactly one
+// attempt and returns only *[Error]s.
+type Client struct {
+	api       *vault.Client
+	transport *http.Transport // nil when Config.Transport was given
+	address   string
+	engine    string
+	mount     string
+	metrics   *Metrics
+}
+
+// Dial makes a Client. It does no I/O, so an error means that cfg itself is
+// wrong. The caller must [Client.Close] it.
+func Dial(cfg Config) (*Client, error) {
+	c := &Client{
+		address: cfg.Address,
+		engine:  cfg.Mount,
+		mount:   cfg.Mount,
+		metrics: cfg.Metrics,
+	}
+	if cfg.Namespace != "" {
+		c.engine = cfg.Namespace + "/" + cfg.Mount
+	}
+	rt := cfg.Transport
+	if rt == nil {
+		tlsConfig, err := tlsClientConfig(cfg)
+		if err != nil {
+			return nil, err
+		}
+		c.transport = newTransport(tlsConfig)
+		rt = c.transport
+	}
+	api, err := vault.New(
+		vault.WithAddress(cfg.Address),
+		vault.WithHTTPClient(&http.Client{
+			Transport:     guard{rt},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}),
+		vault.WithRequestTimeout(backstop),
+		vault.WithRetryConfiguration(vault.RetryConfiguration{RetryMax: 0}),
+		vault.WithDisableRedirects(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("preparing a client for vault at %s: %w", cfg.Address, err)
+	}
+	if err := api.SetToken(cfg.Token); err != nil {
+		return nil, errors.New("preparing a vault client: the token holds characters that no HTTP header can carry")
+	}
+	if cfg.Namespace != "" {
+		if err := api.SetNamespace(cfg.Namespace); err != nil {
+			return nil, fmt.Errorf("preparing a vault client: namespace %q holds characters that no HTTP header can carry", cfg.Namespace)
+		}
+	}
+	c.api = api
+	return c, nil
+}
+
+// Close drops the idle connections. Calls under way are not cut.
+func (c *Client) Close() {
+	if c.transport != nil {
+		c.transport.CloseIdleConnections()
+	}
+}
+
+// Address returns the URL the client was made for.
+func (c *Client) Address() string { return c.address }
+
+// Engine returns the namespace, if any, and the mount, joined by a slash.
+func (c *Client) Engine() string { return c.engine }
+
+// newTransport speaks HTTP/1.1 over a pool of connections. Transit's messages
+// are a few hundred bytes: the pool was measured faster than one HTTP/2
+// connection, and a dead connection stalls one call instead of all
+// (BenchmarkTransport). No proxy, because the environment does not configure us.
+func newTransport(tlsConfig *tls.Config) *http.Transport {
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+	return &http.Transport{
+		DialContext:         dialer.DialContext,
+		TLSClientConfig:     tlsConfig,
+		TLSHandshakeTimeout: dialTimeout,
+		MaxIdleConns:        idleConns,
+		MaxIdleConnsPerHost: idleConns,
+		IdleConnTimeout:     90 * time.Second,
+		DisableCompression:  true,
+	}
+}
+
+func tlsClientConfig(cfg Config) (*tls.Config, error) {
+	tc := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: cfg.ServerName}
+	if cfg.CACert != nil {
+		tc.RootCAs = x509.NewCertPool()
+		if !tc.RootCAs.AppendCertsFromPEM(cfg.CACert) {
+			return nil, errors.New("preparing a vault client: the CA file holds no usable certificate")
+		}
+	}
+	if cfg.ClientCert != nil {
+		pair, err := tls.X509KeyPair(cfg.ClientCert, cfg.ClientKey)
+		if err != nil {
+			return nil, fmt.Errorf("preparing a vault client: client certificate and key: %w", err)
+		}
+		tc.Certificates = []tls.Certificate{pair}
+	}
+	return tc, nil
+}
+
+// guard bounds answers. It deliberately has no CloseIdleConnections method:
+// go-retryablehttp calls that after every failed request, and one sealed Vault
+// would cost every connection of the pool.
+type guard struct{ next http.RoundTripper }
+
+func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := g.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxBody}
+	return resp, nil
+}
+
+var errBodyTooLarge = fmt.Errorf("the answer is larger than %d bytes", maxBody)
+
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, errBodyTooLarge
+	}
+	return n, err
+}
+
+// call describes one request for metrics and error texts.
+type call struct {
+	operation  string // metric label
+	what       string // "encrypting with transit/key"
+	path       string // API path without /v1/
+	capability string // what a policy must grant on path
+}
+
+// do runs one request through vault-client-go, counts it and explains its error.
+func (c *Client) do(ctx context.Context, call call, request func() (*vault.Response[map[string]any], error)) (map[string]any, error) {
+	start := time.Now()
+	data, failure := c.attempt(ctx, call, request)
+	c.metrics.observe(call.operation, failure, time.Since(start))
+	if failure != nil {
+		return nil, failure
+	}
+	return data, nil
+}
+
+func (c *Client) attempt(ctx context.Context, call call, request func() (*vault.Response[map[string]any], error)) (map[string]any, *Error) {
+	resp, err := request()
+	if err != nil {
+		return nil, c.explain(ctx, call, err)
+	}
+	// vault-client-go answers (nil, nil) to an empty body.
+	if resp == nil || resp.Data == nil {
+		return nil, c.unusable(call, "it is empty")
+	}
+	return resp.Data, nil
+}
+
+// unusable is the error for an answer that Vault's API does not allow.
+func (c *Client) unusable(call call, why string) *Error {
+	return Errorf(Unavailable, "%s at %s: the answer is not one of Vault's for this call: %s", call.what, c.address, why)
+}
+
+func (c *Client) read(ctx context.Context, call call) (map[string]any, error) {
+	return c.do(ctx, call, func() (*vault.Response[map[string]any], error) {
+		return c.api.Read(ctx, call.path)
+	})
+}
+
+func (c *Client) write(ctx context.Context, call call, body []byte) (map[string]any, error) {
+	return c.do(ctx, call, func() (*vault.Response[map[string]any], error) {
+		return c.api.WriteFromBytes(ctx, call.path, body, vault.WithRequestCallbacks(markIdempotent))
+	})
+}
+
+// markIdempotent lets net/http repeat a POST whose pooled connection turns out
+// to be dead; an empty value is never sent (net/http Transport's documentation).
+func markIdempotent(req *http.Request) { req.Header["Idempotency-Key"] = nil }
+
+// transportReason words an error that came from below HTTP. Only error types
+// whose text cannot quote an answer pass their own text on.
+func transportReason(err error) string {
+	var (
+		op       *net.OpError
+		verify   *tls.CertificateVerificationError
+		alert    tls.AlertError
+		noTLS    tls.RecordHeaderError
+		hostname x509.HostnameError
+	)
+	switch {
+	case errors.As(err, &verify):
+		return verify.Error() + "; check vaultCACert and tlsServerName"
+	case errors.As(err, &hostname):
+		return hostname.Error() + "; check tlsServerName"
+	case errors.As(err, &alert):
+		return "vault refused the TLS handshake: " + alert.Error() + "; check clientCert and clientKey"
+	case errors.As(err, &noTLS), errors.Is(err, http.ErrSchemeMismatch):
+		return "what listens there does not speak TLS; is the address http:// ?"
+	case errors.As(err, &op):
+		return op.Error()
+	case errors.Is(err, errBodyTooLarge):
+		return errBodyTooLarge.Error()
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "vault closed the connection before it had answered"
+	case strings.Contains(err.Error(), "server sent GOAWAY"):
+		return "vault closed the connection"
+	}
+	return "the answer is not one of Vault's; check what listens at this address"
+}

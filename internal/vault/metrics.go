@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics counts and times calls to Vault. One Metrics serves every [Client] of
+// the process, so that the counters outlive a reload. A nil *Metrics counts
+// nothing. It is safe for concurrent use.
+type Metrics struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+}
+
+// NewMetrics registers the metrics of this package with reg.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "trousseau_vault_requests_total",
+			Help: "Calls to Vault, by operation and code: ok or the class of the error.",
+		}, []string{"operation", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "trousseau_vault_request_duration_seconds",
+			Help:    "Duration of calls to Vault in seconds, by operation.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}, []string{"operation"}),
+	}
+	reg.MustRegister(m.requests, m.duration)
+	return m
+}
+
+func (m *Metrics) observe(operation string, err *Error, took time.Duration) {
+	if m == nil {
+		return
+	}
+	code := "ok"
+	if err != nil {
+		code = string(err.Class)
+	}
+	m.requests.WithLabelValues(operation, code).Inc()
+	m.duration.WithLabelValues(operation).Observe(took.Seconds())
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Key is what Vault says of a transit key.
+type Key struct {
+	// Latest is the newest version, counted from 1.
+	Latest int
+	// MinDecryption is the oldest version that may decrypt.
+	MinDecryption int
+	// Created holds the creation time of every version from MinDecryption on;
+	// Vault reports whole seconds.
+	Created map[int]time.Time
+}
+
+// ReadKey reads a key's versions. It needs "read" on <mount>/keys/<name>; an
+// error of class [Denied] may mean just that.
+func (c *Client) ReadKey(ctx context.Context, name string) (Key, error) {
+	call := call{
+		operation:  "read_key",
+		what:       "reading key " + c.engine + "/" + name,
+		path:       c.mount + "/keys/" + name,
+		capability: "read",
+	}
+	data, err := c.read(ctx, call)
+	if err != nil {
+		return Key{}, err
+	}
+	key := Key{
+		Latest:        number(data["latest_version"]),
+		MinDecryption: number(data["min_decryption_version"]),
+		Created:       make(map[int]time.Time),
+	}
+	versions, _ := data["keys"].(map[string]any)
+	for v, created := range versions {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			return Key{}, c.unusable(call, "a key version is not a number")
+		}
+		// Asymmetric keys have an object here; they are refused below.
+		if seconds := number(created); seconds > 0 {
+			key.Created[n] = time.Unix(int64(seconds), 0)
+		}
+	}
+	if key.Latest < 1 {
+		return Key{}, c.unusable(call, "it has no latest_version")
+	}
+	if kind, _ := data["type"].(string); data["supports_encryption"] == false || len(key.Created) == 0 {
+		return Key{}, Errorf(Invalid, "%s at %s: a key of type %s cannot be used; make one of type aes256-gcm96", call.what, c.address, printable(kind))
+	}
+	return key, nil
+}
+
+// Encrypt encrypts plaintext with one version of a key, or with the newest if
+// version is 0, and returns the ciphertext in transit's form (vault:vN:…) with
+// its version. It needs "update" on <mount>/encrypt/<name>.
+func (c *Client) Encrypt(ctx context.Context, name string, version int, plaintext []byte) (ciphertext []byte, used int, err error) {
+	call := call{
+		operation:  "encrypt",
+		what:       "encrypting with " + c.engine + "/" + name,
+		path:       c.mount + "/encrypt/" + name,
+		capability: "update",
+	}
+	body, err := json.Marshal(struct {
+		Plaintext  []byte `json:"plaintext"` // encoding/json writes base64, as transit wants it
+		KeyVersion int    `json:"key_version,omitempty"`
+	}{plaintext, version})
+	if err != nil {
+		return nil, 0, err
+	}
+	data, err := c.write(ctx, call, body)
+	if err != nil {
+		return nil, 0, err
+	}
+	text, _ := data["ciphertext"].(string)
+	used, ok := CiphertextVersion([]byte(text))
+	if !ok {
+		return nil, 0, c.unusable(call, "its ciphertext does not begin with vault:v<version>:")
+	}
+	if version != 0 && used != version {
+		return nil, 0, c.unusable(call, "it used version "+strconv.Itoa(used)+" where "+strconv.Itoa(version)+" was asked for")
+	}
+	return []byte(text), used, nil
+}
+
+// Decrypt returns the plaintext of a ciphertext in transit's form. It needs
+// "update" on <mount>/decrypt/<name>.
+func (c *Client) Decrypt(ctx context.Context, name string, ciphertext []byte) ([]byte, error) {
+	call := call{
+		operation:  "decrypt",
+		what:       "decrypting with " + c.engine + "/" + name,
+		path:       c.mount + "/decrypt/" + name,
+		capability: "update",
+	}
+	body, err := json.Marshal(struct {
+		Ciphertext string `json:"ciphertext"`
+	}{string(ciphertext)})
+	if err != nil {
+		return nil, err
+	}
+	data, err := c.write(ctx, call, body)
+	if err != nil {
+		return nil, err
+	}
+	text, ok := data["plaintext"].(string)
+	if !ok {
+		return nil, c.unusable(call, "it has no plaintext")
+	}
+	plaintext, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, c.unusable(call, "its plaintext is not base64")
+	}
+	return plaintext, nil
+}
+
+// CiphertextVersion reads the key version off a ciphertext's vault:vN: prefix.
+func CiphertextVersion(ciphertext []byte) (version int, ok bool) {
+	rest, ok := strings.CutPrefix(string(ciphertext), "vault:v")
+	if !ok {
+		return 0, false
+	}
+	digits, _, ok := strings.Cut(rest, ":")
+	if !ok {
+		return 0, false
+	}
+	v, err := strconv.ParseInt(digits, 10, 32)
+	if err != nil || v < 1 || strconv.FormatInt(v, 10) != digits {
+		return 0, false
+	}
+	return int(v), true
+}
+
+// number reads a JSON number, which vault-client-go leaves as json.Number; 0 if
+// it is none.
+func number(v any) int {
+	n, ok := v.(json.Number)
+	if !ok {
+		return 0
+	}
+	i, err := n.Int64()
+	if err != nil {
+		return 0
+	}
+	return int(i)
+}
+
+// printable passes a key type on only if it looks like one.
+func printable(kind string) string {
+	for _, r := range kind {
+		if !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-' || r == '_') {
+			return "unknown"
+		}
+	}
+	if kind == "" || len(kind) > 32 {
+		return "unknown"
+	}
+	return kind
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vaulttest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// The operations a request can be. They name requests in counts, in Fault.Match and in Intercept.
+const (
+	OpEncrypt        = "encrypt"
+	OpDecrypt        = "decrypt"
+	OpReadKey        = "read-key"
+	OpCreateKey      = "create-key"
+	OpRotateKey      = "rotate-key"
+	OpConfigKey      = "config-key"
+	OpDeleteKey      = "delete-key"
+	OpLookupSelf     = "lookup-self"
+	OpRenewSelf      = "renew-self"
+	OpRevokeSelf     = "revoke-self"
+	OpRevokeAccessor = "revoke-accessor"
+	OpCreateToken    = "create-token"
+	OpCapabilities   = "capabilities-self"
+	OpHealth         = "health"
+	OpSealStatus     = "seal-status"
+	OpKVRead         = "kv-read"
+	OpKVWrite        = "kv-write"
+	OpOther          = "other"
+)
+
+// counters counts what arrived at one node. The zero value is ready.
+type counters struct {
+	countMu  sync.Mutex
+	byOp     map[string]int
+	total    int
+	inFlight int
+	open     map[net.Conn]struct{}
+	opened   int
+	changed  chan struct{} // non-nil while somebody waits; closed at the next change
+}
+
+// Count is how many requests of this operation have arrived, answered or not, since the last ResetCounts.
+func (c *counters) Count(op string) int {
+	c.countMu.Lock()
+	defer c.countMu.Unlock()
+	return c.byOp[op]
+}
+
+// Total is how many requests of any kind have arrived since the last ResetCounts.
+func (c *counters) Total() int {
+	c.countMu.Lock()
+	defer c.countMu.Unlock()
+	return c.total
+}
+
+// InFlight is how many requests have arrived and are not yet answered.
+func (c *counters) InFlight() int {
+	c.countMu.Lock()
+	defer c.countMu.Unlock()
+	return c.inFlight
+}
+
+// Connections is how many client connections are open now.
+func (c *counters) Connections() int {
+	c.countMu.Lock()
+	defer c.countMu.Unlock()
+	return len(c.open)
+}
+
+// ConnectionsOpened is how many connections have been accepted since the last ResetCounts.
+func (c *counters) ConnectionsOpened() int {
+	c.countMu.Lock()
+	defer c.countMu.Unlock()
+	return c.opened
+}
+
+// ResetCounts sets Count, Total and ConnectionsOpened back to zero.
+func (c *counters) ResetCounts() {
+	c.countMu.Lock()
+	defer c.countMu.Unlock()
+	c.byOp, c.total, c.opened = nil, 0, 0
+	c.notify()
+}
+
+// WaitInFlight waits until at least n requests are in flight.
+func (c *counters) WaitInFlight(ctx context.Context, n int) error {
+	return c.wait(ctx, fmt.Sprintf("%d requests in flight", n), func() bool { return c.inFlight >= n })
+}
+
+// WaitIdle waits until no request is in flight.
+func (c *counters) WaitIdle(ctx context.Context) error {
+	return c.wait(ctx, "no request in flight", func() bool { return c.inFlight == 0 })
+}
+
+// WaitCount waits until Count(op) is at least n.
+func (c *counters) WaitCount(ctx context.Context, op string, n int) error {
+	return c.wait(ctx, fmt.Sprintf("%d %s requests", n, op), func() bool { return c.byOp[op] >= n })
+}
+
+// WaitConnections waits until exactly n connections are open: a closed connection is seen by the server a moment later.
+func (c *counters) WaitConnections(ctx context.Context, n int) error {
+	return c.wait(ctx, fmt.Sprintf("%d open connections", n), func() bool { return len(c.open) == n })
+}
+
+func (c *counters) wait(ctx context.Context, what string, met func() bool) error {
+	for {
+		c.countMu.Lock()
+		if met() {
+			c.countMu.Unlock()
+			return nil
+		}
+		if c.changed == nil {
+			c.changed = make(chan struct{})
+		}
+		changed := c.changed
+		c.countMu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %s: %w", what, ctx.Err())
+		}
+	}
+}
+
+// notify wakes the waiters. The caller holds c.countMu.
+func (c *counters) notify() {
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
+}
+
+// arrived counts a request in; the returned function counts it out of flight.
+func (c *counters) arrived(op string) (done func()) {
+	c.countMu.Lock()
+	defer c.countMu.Unlock()
+	if c.byOp == nil {
+		c.byOp = map[string]int{}
+	}
+	c.byOp[op]++
+	c.total++
+	c.inFlight++
+	c.notify()
+	return func() {
+		c.countMu.Lock()
+		defer c.countMu.Unlock()
+		c.inFlight--
+		c.notify()
+	}
+}
+
+func (c *counters) connState(conn net.Conn, state http.ConnState) {
+	c.countMu.Lock()
+	defer c.countMu.Unlock()
+	switch state {
+	case http.StateNew:
+		if c.open == nil {
+			c.open = map[net.Conn]struct{}{}
+		}
+		c.open[conn] = struct{}{}
+		c.opened++
+	case http.StateClosed, http.StateHijacked:
+		delete(c.open, conn)
+	default:
+		return
+	}
+	c.notify()
+}

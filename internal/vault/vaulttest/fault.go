@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vaulttest
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Cut is where a connection breaks.
+type Cut int
+
+const (
+	// CutNone leaves the connection alone.
+	CutNone Cut = iota
+	// CutReset resets the connection before Vault has looked at the request. Clients see ECONNRESET, or over HTTP/2
+	// sometimes an end of file; over HTTP/2 it ends the other requests on the connection too.
+	CutReset
+	// CutBody lets Vault do its work, sends half of the answer and breaks off.
+	CutBody
+)
+
+// Fault is something wrong between a client and Vault. Its parts apply in the order of the fields: wait, then break,
+// answer or pass the request on. Faults apply in the order of Inject; the first that answers or breaks ends it.
+// Faults come before the seal: a sealed Vault with a fault shows the fault.
+type Fault struct {
+	// Match selects requests by operation (OpEncrypt, …) and, if need be, the request itself. Nil matches every request,
+	// sys/health too. It may read r.Body.
+	Match func(op string, r *http.Request) bool
+
+	// Times is how many matching requests are hit; 0 means all until the fault is removed.
+	Times int
+
+	// Rate is the probability that a matching request is hit, drawn from a generator seeded with Seed; 0 means all.
+	Rate float64
+	Seed uint64
+
+	// Delay is how long a request waits. A request whose client has gone is dropped at once.
+	Delay time.Duration
+
+	// Hang holds a request until the fault is removed (it then goes on), its client goes, or Stop.
+	Hang bool
+
+	// Cut breaks the connection.
+	Cut Cut
+
+	// Status, if not 0, is answered with Header and Body. An empty Body becomes Vault's error JSON for that status.
+	Status int
+	Header http.Header
+	Body   string
+
+	// Handle, if not nil, may answer the request itself and then returns true; false passes it on.
+	// http.ErrAbortHandler as a panic breaks the connection.
+	Handle func(op string, w http.ResponseWriter, r *http.Request) bool
+}
+
+// Ops is a Fault.Match for any of these operations.
+func Ops(ops ...string) func(op string, r *http.Request) bool {
+	return func(op string, _ *http.Request) bool { return slices.Contains(ops, op) }
+}
+
+// faults holds the faults of one node. The zero value is ready.
+type faults struct {
+	faultMu sync.Mutex
+	active  []*activeFault
+}
+
+type activeFault struct {
+	Fault
+	random  *rand.Rand // nil if every request is hit
+	left    int        // used only if Times > 0
+	removed chan struct{}
+}
+
+// Inject lays a fault over the server until remove is called. Removing twice does nothing.
+func (f *faults) Inject(fault Fault) (remove func()) {
+	a := &activeFault{Fault: fault, left: fault.Times, removed: make(chan struct{})}
+	if fault.Rate > 0 {
+		// Reproducible by design: the seed is the test's.
+		a.random = rand.New(rand.NewPCG(fault.Seed, fault.Seed))
+	}
+	f.faultMu.Lock()
+	defer f.faultMu.Unlock()
+	f.active = append(f.active, a)
+	return func() { f.remove(a) }
+}
+
+// ClearFaults removes every fault and lets go of what hangs.
+func (f *faults) ClearFaults() {
+	f.faultMu.Lock()
+	defer f.faultMu.Unlock()
+	for _, a := range f.active {
+		close(a.removed)
+	}
+	f.active = nil
+}
+
+// Delay makes every request wait before it is served.
+func (f *faults) Delay(d time.Duration) (remove func()) { return f.Inject(Fault{Delay: d}) }
+
+// Hang makes every request wait until release is called; held requests are then served.
+func (f *faults) Hang() (release func()) { return f.Inject(Fault{Hang: true}) }
+
+// Cut resets the connection of the next n requests.
+func (f *faults) Cut(n int) (remove func()) { return f.Inject(Fault{Times: n, Cut: CutReset}) }
+
+// FailNext answers the next n requests with this status and body; see Fault.Body for an empty one.
+func (f *faults) FailNext(n, status int, body string) (remove func()) {
+	return f.Inject(Fault{Times: n, Status: status, Body: body})
+}
+
+// FailRate answers a share p of the requests, 0 to 1, with a 500.
+func (f *faults) FailRate(p float64, seed uint64) (remove func()) {
+	if p <= 0 {
+		return func() {}
+	}
+	return f.Inject(Fault{Rate: p, Seed: seed, Status: http.StatusInternalServerError, Body: errorJSON(wrapped("internal error"))})
+}
+
+// Throttle answers every request as a rate limit quota does.
+func (f *faults) Throttle() (remove func()) {
+	return f.Intercept(func(_ string, w http.ResponseWriter, r *http.Request) bool {
+		path := strings.TrimPrefix(r.URL.Path, "/v1/")
+		writeRaw(w, http.StatusTooManyRequests, errorJSON("request path \""+path+"\": rate limit quota exceeded"))
+		return true
+	})
+}
+
+// HTML answers every request with 200 and a page, as a captive proxy or a wrong address does.
+func (f *faults) HTML(body string) (remove func()) {
+	return f.Inject(Fault{
+		Status: http.StatusOK,
+		Header: http.Header{"Content-Type": {"text/html; charset=utf-8"}},
+		Body:   body,
+	})
+}
+
+// RedirectTo answers every request with a 307 to the same path at another address, as a standby that cannot forward.
+func (f *faults) RedirectTo(address string) (remove func()) {
+	return f.Intercept(func(_ string, w http.ResponseWriter, r *http.Request) bool {
+		to := url.URL{Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}
+		w.Header().Set("Location", strings.TrimSuffix(address, "/")+to.String())
+		w.WriteHeader(http.StatusTemporaryRedirect)
+		return true
+	})
+}
+
+// Intercept puts a handler before Vault. It returns true if it has answered, false to pass the request on.
+func (f *faults) Intercept(handle func(op string, w http.ResponseWriter, r *http.Request) bool) (remove func()) {
+	return f.Inject(Fault{Handle: handle})
+}
+
+func (f *faults) remove(a *activeFault) {
+	f.faultMu.Lock()
+	defer f.faultMu.Unlock()
+	if i := slices.Index(f.active, a); i >= 0 {
+		f.active = slices.Delete(f.active, i, i+1)
+		close(a.removed)
+	}
+}
+
+// hit decides whether a fault hits this request, and uses up one of its Times if so.
+func (f *faults) hit(a *activeFault, op string, r *http.Request) bool {
+	if a.Match != nil && !a.Match(op, r) {
+		return false
+	}
+	f.faultMu.Lock()
+	defer f.faultMu.Unlock()
+	if a.Times > 0 && a.left == 0 {
+		return false
+	}
+	if a.random != nil && a.random.Float64() >= a.Rate {
+		return false
+	}
+	a.left--
+	return true
+}
+
+// apply plays the faults that hit a request. It returns whether the request has been answered, and otherwise the body
+// cut that the answer must suffer, if any. Rewind makes r.Body readable again from the start.
+func (s *Server) apply(op string, w http.ResponseWriter, r *http.Request, rewind func()) (answered bool, cut Cut) {
+	s.faultMu.Lock()
+	active := slices.Clone(s.active)
+	s.faultMu.Unlock()
+	for _, a := range active {
+		hit := s.hit(a, op, r)
+		rewind()
+		if !hit {
+			continue
+		}
+		s.hold(r, a)
+		switch {
+		case a.Cut == CutReset:
+			reset(w, r)
+		case a.Cut == CutBody:
+			return false, CutBody
+		case a.Status != 0:
+			a.answer(w)
+			return true, CutNone
+		case a.Handle != nil:
+			if a.Handle(op, w, r) {
+				return true, CutNone
+			}
+			rewind()
+		}
+	}
+	return false, CutNone
+}
+
+// hold makes a request wait as its fault says. It does not return if the client goes or the server stops.
+func (s *Server) hold(r *http.Request, a *activeFault) {
+	if a.Delay <= 0 && !a.Hang {
+		return
+	}
+	stopped := s.stopped()
+	if a.Delay > 0 {
+		timer := time.NewTimer(a.Delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-a.removed:
+		case <-r.Context().Done():
+			panic(http.ErrAbortHandler)
+		case <-stopped:
+			panic(http.ErrAbortHandler)
+		}
+	}
+	if a.Hang {
+		select {
+		case <-a.removed:
+		case <-r.Context().Done():
+			panic(http.ErrAbortHandler)
+		case <-stopped:
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
+
+func (a *activeFault) answer(w http.ResponseWriter) {
+	for name, values := range a.Header {
+		w.Header()[name] = values
+	}
+	body := a.Body
+	switch {
+	case body == "":
+		body = errorJSON(strings.ToLower(http.StatusText(a.Status)))
+	case a.Header.Get("Content-Type") == "" && !json.Valid([]byte(body)):
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	}
+	writeRaw(w, a.Status, body)
+}
+
+// errorJSON is Vault's error body.
+func errorJSON(errors ...string) string {
+	if errors == nil {
+		errors = []string{}
+	}
+	// Strings always marshal.
+	body, _ := json.Marshal(map[string][]string{"errors": errors})
+	return string(body) + "\n"
+}
+
+// writeRaw sends a body as it is, as JSON unless the header says otherwise.
+func writeRaw(w http.ResponseWriter, status int, body string) {
+	if w.Header().Get("Content-Type") == "" {
+		w.Header().Set("Content-Type", "application/json")
+	}
+	w.WriteHeader(status)
+	// The only error is a client that has gone.
+	_, _ = w.Write([]byte(body))
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vaulttest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// fields is a request body read as loosely as Vault reads it: a number may come as a string, a list as one string with
+// commas, a duration as seconds or as "1h". The first mistake is kept, so that a handler may read on and look once
+// at the end.
+type fields struct {
+	values  map[string]any
+	mistake string // in Vault's words; empty if there was none
+}
+
+func parseFields(body []byte) (*fields, error) {
+	f := &fields{}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return f, nil
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber()
+	if err := decoder.Decode(&f.values); err != nil {
+		return nil, err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("trailing data")
+	}
+	return f, nil
+}
+
+// has reports whether the body has the field with something else than null.
+func (f *fields) has(name string) bool { return f.values[name] != nil }
+
+func (f *fields) text(name string) string {
+	switch v := f.values[name].(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	case json.Number:
+		return v.String()
+	default:
+		f.wrong(name)
+		return ""
+	}
+}
+
+func (f *fields) number(name string) int {
+	text := f.text(name)
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		f.wrong(name)
+	}
+	return n
+}
+
+func (f *fields) flag(name string, absent bool) bool {
+	if v, ok := f.values[name].(bool); ok {
+		return v
+	}
+	text := f.text(name)
+	if text == "" {
+		return absent
+	}
+	v, err := strconv.ParseBool(text)
+	if err != nil {
+		f.wrong(name)
+	}
+	return v
+}
+
+func (f *fields) duration(name string) time.Duration {
+	text := f.text(name)
+	if text == "" {
+		return 0
+	}
+	if n, err := strconv.Atoi(text); err == nil {
+		return time.Duration(n) * time.Second
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		f.wrong(name)
+	}
+	return d
+}
+
+func (f *fields) list(name string) []string {
+	items, ok := f.values[name].([]any)
+	if !ok {
+		text := f.text(name)
+		if text == "" {
+			return nil
+		}
+		return strings.Split(text, ",")
+	}
+	var list []string
+	for _, item := range items {
+		text, ok := item.(string)
+		if !ok {
+			f.wrong(name)
+		}
+		list = append(list, text)
+	}
+	return list
+}
+
+func (f *fields) object(name string) map[string]any {
+	v, ok := f.values[name].(map[string]any)
+	if !ok && f.has(name) {
+		f.wrong(name)
+	}
+	return v
+}
+
+func (f *fields) wrong(name string) {
+	if f.mistake == "" {
+		f.mistake = fmt.Sprintf("Field validation failed: error converting input for field %q", name)
+	}
+}

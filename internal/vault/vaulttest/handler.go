@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vaulttest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// maxBody is Vault's default max_request_size.
+const maxBody = 32 << 20
+
+// Handler is the server without a listener: faults, counts and all.
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serveHTTP) }
+
+func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	if !strings.HasPrefix(r.URL.Path, "/v1/") {
+		http.NotFound(w, r)
+		return
+	}
+	rt := s.store.route(r.Method, r.Header.Get("X-Vault-Namespace"), r.URL.Path)
+	defer s.arrived(rt.op)()
+
+	// The body is read before any fault: net/http notices that a client has gone only once the body has been read.
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	rewind := func() { r.Body = io.NopCloser(bytes.NewReader(body)) }
+	rewind()
+	answered, cut := s.apply(rt.op, w, r, rewind)
+	if answered {
+		return
+	}
+	out := s.answer(rt, r, body, err)
+	w.Header().Set("Cache-Control", "no-store")
+	if cut == CutBody {
+		sendHalf(w, out)
+	}
+	if out.body == "" {
+		w.WriteHeader(out.status)
+		return
+	}
+	writeRaw(w, out.status, out.body)
+}
+
+// answer is what a healthy Vault answers.
+func (s *Server) answer(rt route, r *http.Request, body []byte, bodyErr error) rendered {
+	token := r.Header.Get("X-Vault-Token")
+	if token == "" {
+		token, _ = strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	}
+	s.store.secrets.add(token)
+	switch {
+	case rt.op == OpHealth || rt.op == OpSealStatus:
+		return s.status(rt, r)
+	case s.sealed.Load() || s.uninitialized.Load():
+		return refuse(http.StatusServiceUnavailable, "Vault is sealed").render()
+	}
+	if bodyErr != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(bodyErr, &tooLarge) {
+			return refuse(http.StatusRequestEntityTooLarge, "error parsing JSON: failed to parse JSON input: http: request body too large").render()
+		}
+		return refuse(http.StatusBadRequest, "error reading data").render()
+	}
+	fields, err := parseFields(body)
+	if err != nil {
+		return refuse(http.StatusBadRequest, "error parsing JSON: failed to parse JSON input: "+err.Error()).render()
+	}
+	return s.store.serve(&request{route: rt, token: token, fields: fields, lag: int(s.lag.Load())}).render()
+}
+
+// connKey is the context key of the connection a request came in on.
+type connKey struct{}
+
+func withConn(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, conn)
+}
+
+// reset breaks the connection the hard way. It does not return.
+func reset(w http.ResponseWriter, r *http.Request) {
+	if rec, ok := w.(*recorder); ok {
+		rec.reset = true
+	}
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = over.NetConn()
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		// Linger 0 makes Close send RST instead of FIN. For HTTP/2 this takes the other streams along, as a reset does.
+		_ = tcp.SetLinger(0)
+		_ = tcp.Close()
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// sendHalf promises a whole answer and sends half of it. It does not return.
+func sendHalf(w http.ResponseWriter, out rendered) {
+	if out.body == "" {
+		panic(http.ErrAbortHandler)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(out.body)))
+	w.WriteHeader(out.status)
+	_, _ = io.WriteString(w, out.body[:len(out.body)/2])
+	_ = http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// rendered is an answer ready to be sent; an empty body means none.
+type rendered struct {
+	status int
+	body   string
+}
+
+// reply is an answer in Vault's terms.
+type reply struct {
+	status   int      // 0 means 200, or 204 when there is neither data nor auth
+	errors   []string // for status >= 400
+	data     map[string]any
+	auth     map[string]any
+	warnings []string
+	mount    string // mount_type
+}
+
+// refuse is an error reply.
+func refuse(status int, errors ...string) reply {
+	return reply{status: status, errors: errors}
+}
+
+// wrapped is how Vault prints errors that have passed through its request handling (hashicorp/go-multierror).
+func wrapped(errors ...string) string {
+	noun := " error"
+	if len(errors) != 1 {
+		noun = " errors"
+	}
+	return strconv.Itoa(len(errors)) + noun + " occurred:\n\t* " + strings.Join(errors, "\n\t* ") + "\n\n"
+}
+
+func (r reply) render() rendered {
+	if r.status >= http.StatusBadRequest {
+		return rendered{status: r.status, body: errorJSON(r.errors...)}
+	}
+	if r.data == nil && r.auth == nil && r.warnings == nil {
+		return rendered{status: http.StatusNoContent}
+	}
+	return render(http.StatusOK, struct {
+		RequestID     string         `json:"request_id"`
+		LeaseID       string         `json:"lease_id"`
+		Renewable     bool           `json:"renewable"`
+		LeaseDuration int            `json:"lease_duration"`
+		Data          map[string]any `json:"data"`
+		WrapInfo      any            `json:"wrap_info"`
+		Warnings      []string       `json:"warnings"`
+		Auth          map[string]any `json:"auth"`
+		MountType     string         `json:"mount_type"`
+	}{RequestID: newUUID(), Data: r.data, Warnings: r.warnings, Auth: r.auth, MountType: r.mount})
+}
+
+func render(status int, v any) rendered {
+	body, err := json.Marshal(v)
+	if err != nil {
+		// Only KV data could hold what JSON cannot say, and it came in as JSON or from a test's map.
+		return rendered{status: http.StatusInternalServerError, body: errorJSON(wrapped("internal error"))}
+	}
+	return rendered{status: status, body: string(body) + "\n"}
+}

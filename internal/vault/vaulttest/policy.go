@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vaulttest
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// Rules is a policy: path → capabilities, in the words of Vault ("create", "read", "update", "delete", "list",
+// "sudo", "deny"). A path may end in "*" (any continuation) and have "+" as a segment (any one segment). It is relative
+// to the namespace of the token, without a leading slash.
+type Rules map[string][]string
+
+func defaultPolicy() Rules {
+	return Rules{
+		"auth/token/lookup-self": {"read"},
+		"auth/token/renew-self":  {"update"},
+		"auth/token/revoke-self": {"update"},
+		"sys/capabilities-self":  {"update"},
+	}
+}
+
+// TransitPolicy is the least a KMS needs for these keys of one mount: update on encrypt and decrypt, read on the key,
+// and what concerns the token itself.
+func TransitPolicy(mount string, keys ...string) Rules {
+	rules := Rules{
+		"auth/token/lookup-self": {"read"},
+		"auth/token/renew-self":  {"update"},
+		"sys/capabilities-self":  {"update"},
+	}
+	for _, key := range keys {
+		rules[join(mount, "encrypt/"+key)] = []string{"update"}
+		rules[join(mount, "decrypt/"+key)] = []string{"update"}
+		rules[join(mount, "keys/"+key)] = []string{"read"}
+	}
+	return rules
+}
+
+// SetPolicy writes a policy, in place of one of that name. Tokens that have it obey the new rules at once.
+// "default" may be replaced too; "root" allows everything and cannot be.
+func (s *Server) SetPolicy(name string, rules Rules) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	s.store.policies[name] = copyRules(rules)
+}
+
+// DeletePolicy deletes a policy. Tokens that have it lose what it granted.
+func (s *Server) DeletePolicy(name string) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	delete(s.store.policies, name)
+}
+
+func copyRules(rules Rules) Rules {
+	c := maps.Clone(rules)
+	for path, capabilities := range c {
+		c[path] = slices.Clone(capabilities)
+	}
+	return c
+}
+
+// within reports whether a namespace is the outer one or lies in it.
+func within(outer, namespace string) bool {
+	return outer == "" || namespace == outer || strings.HasPrefix(namespace, outer+"/")
+}
+
+// allows reports whether the token's policies grant a capability on a path given from the root namespace.
+func (st *store) allows(t *token, full, capability string) bool {
+	granted := st.capabilities(t, full)
+	return slices.Contains(granted, "root") || slices.Contains(granted, capability)
+}
+
+// capabilities is what a token may do on a path given from the root namespace, sorted; never empty.
+func (st *store) capabilities(t *token, full string) []string {
+	if slices.Contains(t.policies, "root") {
+		return []string{"root"}
+	}
+	path := strings.TrimPrefix(full, t.namespace+"/")
+	if t.namespace == "" {
+		path = full
+	}
+	// Only the most specific path counts, but it counts in all policies that have it.
+	best := ""
+	var granted []string
+	for _, name := range t.policies {
+		for rule, capabilities := range st.policies[name] {
+			switch {
+			case !matches(rule, path) || rule != best && best != "" && !moreSpecific(rule, best):
+			case rule == best:
+				granted = append(granted, capabilities...)
+			default:
+				best, granted = rule, slices.Clone(capabilities)
+			}
+		}
+	}
+	if len(granted) == 0 || slices.Contains(granted, "deny") {
+		return []string{"deny"}
+	}
+	slices.Sort(granted)
+	return slices.Compact(granted)
+}
+
+func matches(rule, path string) bool {
+	prefix, open := strings.CutSuffix(rule, "*")
+	if !strings.Contains(rule, "+") {
+		return path == prefix || open && strings.HasPrefix(path, prefix)
+	}
+	want, got := strings.Split(prefix, "/"), strings.Split(path, "/")
+	if len(got) < len(want) || !open && len(got) != len(want) {
+		return false
+	}
+	for i, segment := range want {
+		last := i == len(want)-1
+		if segment != "+" && segment != got[i] && !(open && last && strings.HasPrefix(got[i], segment)) {
+			return false
+		}
+	}
+	return true
+}
+
+// moreSpecific orders rules that match the same path as Vault does (developer.hashicorp.com/vault/docs/concepts/policies,
+// "policy paths"): later first wildcard, no glob at the end, fewer "+", longer, lexically greater.
+func moreSpecific(a, b string) bool {
+	if x, y := firstWildcard(a), firstWildcard(b); x != y {
+		return x > y
+	}
+	if x, y := strings.HasSuffix(a, "*"), strings.HasSuffix(b, "*"); x != y {
+		return y
+	}
+	if x, y := strings.Count(a, "+"), strings.Count(b, "+"); x != y {
+		return x < y
+	}
+	if len(a) != len(b) {
+		return len(a) > len(b)
+	}
+	return a > b
+}
+
+func firstWildcard(rule string) int {
+	if i := strings.IndexAny(rule, "+*"); i >= 0 {
+		return i
+	}
+	// A path without wildcards beats every other.
+	return len(rule) + 1
+}
+
+// capabilitiesSelf is sys/capabilities-self.
+func (st *store) capabilitiesSelf(req *request, t *token) reply {
+	paths := req.fields.list("paths")
+	if len(paths) == 0 {
+		paths = req.fields.list("path")
+	}
+	if len(paths) == 0 {
+		return refuse(http.StatusBadRequest, "paths must be supplied")
+	}
+	data := map[string]any{}
+	for _, path := range paths {
+		data[path] = st.capabilities(t, join(req.namespace, path))
+	}
+	if len(paths) == 1 {
+		data["capabilities"] = data[paths[0]]
+	}
+	return reply{data: data, mount: "system"}
+}

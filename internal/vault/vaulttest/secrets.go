@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vaulttest
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// secrets is every token and plaintext the cluster has seen.
+type secrets struct {
+	mu   sync.Mutex
+	seen map[string]struct{}
+}
+
+func (s *secrets) add(secret string) {
+	if secret == "" {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen == nil {
+		s.seen = map[string]struct{}{}
+	}
+	s.seen[secret] = struct{}{}
+}
+
+// Secrets is every token and every plaintext (decoded) that has passed through the cluster, sorted.
+func (s *Server) Secrets() []string {
+	s.store.secrets.mu.Lock()
+	defer s.store.secrets.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.store.secrets.seen))
+}
+
+// Leak looks for a secret in a text that should hold none, such as a log: as it is, in base64 and in hexadecimal.
+// It returns the first secret found. Secrets shorter than six bytes are not looked for; they turn up by chance.
+func (s *Server) Leak(text string) (secret string, found bool) {
+	for _, secret := range s.Secrets() {
+		if len(secret) < 6 {
+			continue
+		}
+		for _, form := range []string{
+			secret,
+			base64.RawStdEncoding.EncodeToString([]byte(secret)),
+			base64.RawURLEncoding.EncodeToString([]byte(secret)),
+			hex.EncodeToString([]byte(secret)),
+		} {
+			if strings.Contains(text, form) {
+				return secret, true
+			}
+		}
+	}
+	return "", false
+}

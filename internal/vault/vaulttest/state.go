@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vaulttest
+
+import (
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// store is the state the nodes of one cluster share.
+type store struct {
+	now       func() time.Time
+	rootToken string
+	secrets   secrets
+
+	mu sync.Mutex
+	state
+}
+
+// state is what a snapshot holds. The lock of the store it sits in guards it.
+type state struct {
+	namespaces map[string]bool   // path without slashes at the ends → exists; "" is the root
+	mounts     map[string]*mount // namespace and path joined, without slashes at the ends
+	policies   map[string]Rules
+	tokens     map[string]*token // id → token
+}
+
+// mount is one secrets engine.
+type mount struct {
+	kind   string              // as mount_type says it: "transit" or "kv"
+	keys   map[string]*key     // transit: name → key
+	values map[string][]kvItem // kv: path → versions, oldest first
+}
+
+func newStore(now func() time.Time) *store {
+	if now == nil {
+		now = time.Now
+	}
+	st := &store{now: now}
+	st.state = state{
+		namespaces: map[string]bool{"": true},
+		mounts:     map[string]*mount{},
+		policies:   map[string]Rules{"default": defaultPolicy()},
+		tokens:     map[string]*token{},
+	}
+	st.mounts["transit"] = newMount("transit")
+	st.mounts["secret"] = newMount("kv")
+	root := &token{
+		id: "hvs." + rand.Text(), accessor: newAccessor(), kind: "service", policies: []string{"root"},
+		displayName: "root", path: "auth/token/root", created: now(),
+	}
+	st.tokens[root.id] = root
+	st.rootToken = root.id
+	st.secrets.add(root.id)
+	return st
+}
+
+func newMount(kind string) *mount {
+	return &mount{kind: kind, keys: map[string]*key{}, values: map[string][]kvItem{}}
+}
+
+// Snapshot is the state of a cluster at one moment. It is immutable.
+type Snapshot struct{ state state }
+
+// Snapshot copies everything Vault stores: namespaces, mounts, keys, policies, tokens and KV secrets.
+func (s *Server) Snapshot() *Snapshot {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	return &Snapshot{state: s.store.clone()}
+}
+
+// Restore puts a snapshot in place of the state, as an operator does with a backup: key versions, tokens and policies
+// made since are gone. Faults, counts and seal are not part of it. A snapshot may be restored any number of times,
+// also into another server (whose RootToken is then no longer valid).
+func (s *Server) Restore(snapshot *Snapshot) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	s.store.state = snapshot.state.clone()
+}
+
+func (st *state) clone() state {
+	c := state{
+		namespaces: maps.Clone(st.namespaces),
+		mounts:     map[string]*mount{},
+		policies:   maps.Clone(st.policies), // rules are replaced, never changed
+		tokens:     map[string]*token{},
+	}
+	for path, m := range st.mounts {
+		copied := newMount(m.kind)
+		for name, k := range m.keys {
+			k := *k
+			k.versions = slices.Clone(k.versions)
+			copied.keys[name] = &k
+		}
+		for path, items := range m.values {
+			copied.values[path] = slices.Clone(items)
+		}
+		c.mounts[path] = copied
+	}
+	for id, t := range st.tokens {
+		t := *t
+		c.tokens[id] = &t
+	}
+	return c
+}
+
+// namespace makes sure that a namespace and those above it exist, and returns its path without slashes at the ends.
+func (st *store) namespace(path string) string {
+	path = strings.Trim(path, "/")
+	for i := range path {
+		if path[i] == '/' {
+			st.namespaces[path[:i]] = true
+		}
+	}
+	st.namespaces[path] = true
+	return path
+}
+
+// Mount enables a transit engine in a namespace ("" is the root), creating the namespace if need be, and returns it.
+// The path may contain slashes. A transit engine that is already there is returned as it is.
+func (s *Server) Mount(namespace, path string) *Mount {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	at := join(s.store.namespace(namespace), path)
+	switch m := s.store.mounts[at]; {
+	case m == nil:
+		s.store.mounts[at] = newMount("transit")
+	case m.kind != "transit":
+		panic(fmt.Sprintf("vaulttest: %s is a %s mount", at, m.kind))
+	}
+	return &Mount{store: s.store, at: at}
+}
+
+// Unmount disables the engine at this path with all that is in it.
+func (s *Server) Unmount(namespace, path string) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	delete(s.store.mounts, join(namespace, path))
+}
+
+func join(namespace, path string) string {
+	return strings.Trim(strings.Trim(namespace, "/")+"/"+strings.Trim(path, "/"), "/")
+}
+
+// route is where a request goes, found from method and path alone.
+type route struct {
+	op        string
+	method    string // as Vault sees it: GET, POST (also for PUT), DELETE, LIST
+	namespace string // the longest one that exists and leads to the path
+	path      string // below the namespace, without /v1/
+	mount     string // key into state.mounts; empty for sys/, auth/ and what leads nowhere
+	name      string // of the transit key or KV secret
+}
+
+// full is the path from the root namespace.
+func (rt route) full() string { return join(rt.namespace, rt.path) }
+
+// route finds the way. Both the header and the path may name namespaces, and a mount path with slashes may come
+// escaped; urlPath has been unescaped by net/http.
+func (st *store) route(method, header, urlPath string) route {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	full := join(header, strings.TrimPrefix(urlPath, "/v1/"))
+	rt := route{op: OpOther, method: method, path: full}
+	if method == http.MethodPut {
+		rt.method = http.MethodPost
+	}
+	for _, prefix := range prefixes(full) {
+		if st.namespaces[prefix] {
+			rt.namespace, rt.path = prefix, full[len(prefix)+1:]
+			break
+		}
+	}
+	if strings.HasPrefix(rt.path, "sys/") || strings.HasPrefix(rt.path, "auth/") {
+		rt.op = systemOp(rt.method, rt.path)
+		return rt
+	}
+	rest := rt.path
+	for _, prefix := range prefixes(full) {
+		if st.mounts[prefix] != nil && len(prefix) > len(rt.namespace) {
+			rt.mount, rest = prefix, full[len(prefix)+1:]
+			break
+		}
+	}
+	if m := st.mounts[rt.mount]; m != nil && m.kind == "kv" {
+		rt.op, rt.name = kvOp(rt.method, rest)
+		return rt
+	}
+	rt.op, rt.name = transitOp(rt.method, rest, rt.mount != "")
+	return rt
+}
+
+// prefixes are the proper prefixes of a path that end before a slash, longest first.
+func prefixes(path string) []string {
+	var list []string
+	for i := len(path) - 1; i > 0; i-- {
+		if path[i] == '/' {
+			list = append(list, path[:i])
+		}
+	}
+	return list
+}
+
+// newUUID is a random UUID as Vault prints them.
+func newUUID() string {
+	var b [16]byte
+	// crypto/rand.Read never fails.
+	_, _ = rand.Read(b[:])
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

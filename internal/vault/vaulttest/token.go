@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vaulttest
+
+import (
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// systemTTL is Vault's default and also its maximum lease TTL.
+const systemTTL = 768 * time.Hour
+
+// The token types.
+const (
+	Service = "service"
+	Batch   = "batch"
+)
+
+// TokenOptions describes a token. The zero value is a renewable service token, child of the root token, with the
+// default policy and Vault's default TTL of 768 h.
+type TokenOptions struct {
+	// Policies are names of policies; "root" makes a root token. A policy that does not exist grants nothing.
+	Policies []string
+	// Rules is a policy of this token's own, besides Policies.
+	Rules Rules
+	// NoDefaultPolicy leaves out the policy "default", which lets a token look up and renew itself.
+	NoDefaultPolicy bool
+
+	// TTL is the time to live from creation on and the default of a renewal. With Period it has no effect.
+	TTL time.Duration
+	// Period makes a periodic token: each renewal gives it Period again, for ever.
+	Period time.Duration
+	// ExplicitMaxTTL is when the token ends whatever is renewed; 0 means 768 h, or never for a periodic token.
+	ExplicitMaxTTL time.Duration
+	// NotRenewable makes renew-self fail.
+	NotRenewable bool
+	// NumUses is how many requests the token is good for; 0 means any number.
+	NumUses int
+
+	// Parent is the token that this one dies with. Empty means the root token, unless Orphan.
+	Parent string
+	Orphan bool
+	// Type is Service or Batch; empty means Service.
+	Type string
+	// Namespace is where the token lives: it reaches no further up, and its policies are relative to it.
+	Namespace string
+}
+
+// Token names a token. ID is the secret, Accessor the handle that reveals nothing; a batch token has no accessor.
+type Token struct {
+	ID       string
+	Accessor string
+}
+
+// token is the entry in Vault's token store.
+type token struct {
+	id, accessor, parent, namespace, kind string
+	policies                              []string
+	displayName, path                     string
+
+	created        time.Time
+	ttl            time.Duration // as granted at creation; 0 means it never expires
+	granted        time.Duration // as granted last
+	period         time.Duration
+	explicitMaxTTL time.Duration
+	renewable      bool
+	uses           int       // left; 0 means any number, -1 that this request is the last
+	expires        time.Time // zero means never
+	renewed        time.Time
+}
+
+// RootToken is the token that may do everything and never expires.
+func (s *Server) RootToken() string { return s.store.rootToken }
+
+// CreateToken creates a token.
+func (s *Server) CreateToken(options TokenOptions) Token {
+	st := s.store
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	parent := options.Parent
+	if parent == "" && !options.Orphan {
+		parent = st.rootToken
+	}
+	if parent != "" && !st.alive(st.tokens[parent], st.now()) {
+		panic("vaulttest: creating a token: the parent token is dead or unknown")
+	}
+	t, _ := st.newToken(options, parent)
+	return Token{ID: t.id, Accessor: t.accessor}
+}
+
+// KMSToken creates an orphan token, good for 768 h, that may use these keys of the default engine as TransitPolicy says.
+// It is what most tests need.
+func (s *Server) KMSToken(keys ...string) string {
+	return s.CreateToken(TokenOptions{Orphan: true, Rules: TransitPolicy("transit", keys...)}).ID
+}
+
+// Revoke revokes a token and its children. A token that does not exist is no mistake.
+func (s *Server) Revoke(id string) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	s.store.revoke(id)
+}
+
+// RevokeAccessor revokes the token with this accessor, and its children.
+func (s *Server) RevokeAccessor(accessor string) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	s.store.revoke(s.store.byAccessor(accessor))
+}
+
+// TokenAlive reports whether a token is still accepted.
+func (s *Server) TokenAlive(id string) bool {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	return s.store.alive(s.store.tokens[id], s.store.now())
+}
+
+func (st *store) newToken(o TokenOptions, parent string) (t *token, warnings []string) {
+	now := st.now()
+	t = &token{
+		parent: parent, namespace: st.namespace(o.Namespace), kind: Service,
+		displayName: "token", path: "auth/token/create",
+		policies: slices.Clone(o.Policies),
+		created:  now, period: o.Period, explicitMaxTTL: o.ExplicitMaxTTL,
+		renewable: !o.NotRenewable, uses: o.NumUses,
+	}
+	switch o.Type {
+	case "", Service:
+		t.id, t.accessor = "hvs."+rand.Text(), newAccessor()
+	case Batch:
+		t.kind, t.renewable = Batch, false
+		t.id = "hvb." + rand.Text() + rand.Text() + rand.Text()
+	default:
+		panic("vaulttest: creating a token: unknown type " + o.Type)
+	}
+	if o.Rules != nil {
+		own := "own-" + rand.Text()
+		st.policies[own] = copyRules(o.Rules)
+		t.policies = append(t.policies, own)
+	}
+	root := slices.Contains(t.policies, "root")
+	if !o.NoDefaultPolicy && !root {
+		t.policies = append(t.policies, "default")
+	}
+	slices.Sort(t.policies)
+	t.policies = slices.Compact(t.policies)
+	if !root || o.TTL > 0 || o.Period > 0 {
+		t.ttl, warnings, _ = t.calculateTTL(now, 0, o.TTL)
+	} else if o.ExplicitMaxTTL > 0 {
+		t.ttl = o.ExplicitMaxTTL
+	}
+	if t.granted = t.ttl; t.ttl > 0 {
+		t.expires = now.Add(t.ttl)
+	} else {
+		t.renewable = false
+	}
+	st.tokens[t.id] = t
+	st.secrets.add(t.id)
+	return t, warnings
+}
+
+// calculateTTL is the TTL a token gets at a renewal, or at its creation (sdk/framework/lease.go, CalculateTTL).
+func (t *token) calculateTTL(now time.Time, increment, fallback time.Duration) (ttl time.Duration, warnings []string, ok bool) {
+	maxTTL := systemTTL
+	if t.explicitMaxTTL > 0 {
+		maxTTL = min(maxTTL, t.explicitMaxTTL)
+	}
+	end := t.created.Truncate(time.Second).Add(maxTTL)
+	switch {
+	case t.period > 0:
+		if ttl = t.period; ttl > maxTTL {
+			warnings = append(warnings, fmt.Sprintf("period of %q exceeded the effective max_ttl of %q; period value is capped accordingly", ttl, maxTTL))
+			ttl = maxTTL
+		}
+		if t.explicitMaxTTL == 0 {
+			return ttl, warnings, true
+		}
+		end = t.created.Truncate(time.Second).Add(t.explicitMaxTTL)
+	case increment > 0:
+		ttl = increment
+	case fallback > 0:
+		ttl = fallback
+	default:
+		ttl = systemTTL
+	}
+	left := end.Sub(now.Truncate(time.Second))
+	if left <= 0 {
+		return 0, nil, false
+	}
+	if ttl > left {
+		warnings = append(warnings, fmt.Sprintf("TTL of %q exceeded the effective max_ttl of %q; TTL value is capped accordingly", ttl, left))
+		ttl = left
+	}
+	return ttl, warnings, true
+}
+
+// alive reports whether Vault accepts a token: it is there, it has not expired, and neither has a parent.
+func (st *store) alive(t *token, now time.Time) bool {
+	switch {
+	case t == nil || t.uses < 0, !t.expires.IsZero() && !now.Before(t.expires):
+		return false
+	case t.parent == "":
+		return true
+	}
+	return st.alive(st.tokens[t.parent], now)
+}
+
+func (st *store) revoke(id string) {
+	if st.tokens[id] == nil {
+		return
+	}
+	delete(st.tokens, id)
+	for child, t := range st.tokens {
+		if t.parent == id {
+			st.revoke(child)
+		}
+	}
+}
+
+func (st *store) byAccessor(accessor string) string {
+	for id, t := range st.tokens {
+		if t.accessor == accessor && accessor != "" {
+			return id
+		}
+	}
+	return ""
+}
+
+func newAccessor() string { return rand.Text()[:24] }

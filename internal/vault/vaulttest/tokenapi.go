@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vaulttest
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// systemOp tells what a request below sys/ or auth/ wants.
+func systemOp(method, path string) string {
+	switch method + " " + path {
+	case "GET auth/token/lookup-self":
+		return OpLookupSelf
+	case "POST auth/token/renew-self":
+		return OpRenewSelf
+	case "POST auth/token/revoke-self":
+		return OpRevokeSelf
+	case "POST auth/token/revoke-accessor":
+		return OpRevokeAccessor
+	case "POST auth/token/create", "POST auth/token/create-orphan":
+		return OpCreateToken
+	case "POST sys/capabilities-self":
+		return OpCapabilities
+	case "GET sys/health", "HEAD sys/health":
+		return OpHealth
+	case "GET sys/seal-status":
+		return OpSealStatus
+	}
+	return OpOther
+}
+
+// login finds the token of a request. The texts for no token and a dead token differ, as in Vault ≥ 1.17.
+func (st *store) login(id string, now time.Time) (*token, *reply) {
+	if id == "" {
+		denied := refuse(http.StatusForbidden, "permission denied")
+		return nil, &denied
+	}
+	t := st.tokens[id]
+	if !st.alive(t, now) {
+		denied := refuse(http.StatusForbidden, wrapped("permission denied", "invalid token"))
+		return nil, &denied
+	}
+	return t, nil
+}
+
+// use burns one use of a token that has a number of them. The returned function ends the request: a token used up is
+// revoked only then.
+func (st *store) use(t *token) (done func()) {
+	if t.uses == 0 {
+		return func() {}
+	}
+	if t.uses--; t.uses > 0 {
+		return func() {}
+	}
+	t.uses = -1
+	return func() { st.revoke(t.id) }
+}
+
+func (t *token) lookup(now time.Time) reply {
+	data := map[string]any{
+		"id":               t.id,
+		"accessor":         t.accessor,
+		"policies":         t.policies,
+		"path":             t.path,
+		"meta":             nil,
+		"display_name":     t.displayName,
+		"num_uses":         t.uses,
+		"orphan":           t.parent == "",
+		"creation_time":    t.created.Unix(),
+		"creation_ttl":     seconds(t.ttl),
+		"expire_time":      nil,
+		"ttl":              0,
+		"explicit_max_ttl": seconds(t.explicitMaxTTL),
+		"entity_id":        "",
+		"type":             t.kind,
+	}
+	if t.period > 0 {
+		data["period"] = seconds(t.period)
+	}
+	if t.namespace != "" {
+		data["namespace_path"] = t.namespace + "/"
+	}
+	if !t.renewed.IsZero() {
+		data["last_renewal_time"] = t.renewed.Unix()
+		data["last_renewal"] = t.renewed
+	}
+	if !t.expires.IsZero() {
+		data["expire_time"] = t.expires
+		data["ttl"] = seconds(t.expires.Sub(now.Round(time.Second)))
+		data["issue_time"] = t.created
+		data["renewable"] = t.renewable
+	}
+	return reply{data: data, mount: "token"}
+}
+
+func (t *token) renew(req *request) reply {
+	increment := req.fields.duration("increment")
+	switch {
+	case req.fields.mistake != "":
+		return reply{}
+	case t.kind == Batch:
+		return refuse(http.StatusBadRequest, "batch tokens cannot be renewed")
+	case t.namespace != req.namespace:
+		return refuse(http.StatusInternalServerError, wrapped("cannot renew a token across namespaces"))
+	case t.expires.IsZero():
+		return refuse(http.StatusBadRequest, "invalid lease ID")
+	case !t.renewable:
+		return refuse(http.StatusBadRequest, "lease is not renewable")
+	}
+	ttl, warnings, ok := t.calculateTTL(req.now, increment, t.granted)
+	if !ok {
+		return refuse(http.StatusInternalServerError, wrapped("past the max TTL, cannot renew"))
+	}
+	t.granted, t.expires, t.renewed = ttl, req.now.Add(ttl), req.now
+	return reply{auth: t.auth(ttl), warnings: warnings, mount: "token"}
+}
+
+// auth is the part of an answer that hands out a token.
+func (t *token) auth(ttl time.Duration) map[string]any {
+	return map[string]any{
+		"client_token":    t.id,
+		"accessor":        t.accessor,
+		"policies":        t.policies,
+		"token_policies":  t.policies,
+		"metadata":        nil,
+		"lease_duration":  seconds(ttl),
+		"renewable":       t.renewable,
+		"entity_id":       "",
+		"token_type":      t.kind,
+		"orphan":          t.parent == "",
+		"mfa_requirement": nil,
+		"num_uses":        max(t.uses, 0),
+	}
+}
+
+func (st *store) revokeSelf(t *token) reply {
+	if t.kind == Batch {
+		return refuse(http.StatusBadRequest, "batch tokens cannot be revoked")
+	}
+	st.revoke(t.id)
+	return reply{}
+}
+
+func (st *store) revokeAccessor(req *request) reply {
+	accessor := req.fields.text("accessor")
+	if accessor == "" {
+		return refuse(http.StatusBadRequest, wrapped("missing accessor"))
+	}
+	id := st.byAccessor(accessor)
+	if id == "" {
+		return reply{warnings: []string{"No token found with this accessor"}, mount: "token"}
+	}
+	st.revoke(id)
+	return reply{}
+}
+
+// createToken is auth/token/create and auth/token/create-orphan. Only a root token is taken to have sudo.
+func (st *store) createToken(req *request, parent *token) reply {
+	f, root := req.fields, slices.Contains(parent.policies, "root")
+	o := TokenOptions{
+		Policies:        f.list("policies"),
+		NoDefaultPolicy: f.flag("no_default_policy", false),
+		TTL:             f.duration("ttl"),
+		Period:          f.duration("period"),
+		ExplicitMaxTTL:  f.duration("explicit_max_ttl"),
+		NotRenewable:    !f.flag("renewable", true),
+		NumUses:         f.number("num_uses"),
+		Orphan:          f.flag("no_parent", false) || strings.HasSuffix(req.path, "create-orphan"),
+		Type:            f.text("type"),
+		Namespace:       req.namespace,
+	}
+	if len(o.Policies) == 0 {
+		o.Policies = slices.Clone(parent.policies)
+	}
+	switch {
+	case f.mistake != "":
+		return reply{}
+	case parent.kind == Batch:
+		return refuse(http.StatusBadRequest, "batch tokens cannot create more tokens")
+	case parent.uses != 0:
+		return refuse(http.StatusBadRequest, "restricted use token cannot generate child tokens")
+	case o.Type != "" && o.Type != Service && o.Type != Batch:
+		return refuse(http.StatusBadRequest, "invalid 'token_type' value")
+	case o.NumUses < 0:
+		return refuse(http.StatusBadRequest, "number of uses cannot be negative")
+	case !root && f.flag("no_parent", false):
+		return refuse(http.StatusBadRequest, "root or sudo privileges required to create orphan token")
+	case !root && o.Period > 0:
+		return refuse(http.StatusBadRequest, "root or sudo privileges required to create periodic token")
+	case !root && slices.ContainsFunc(o.Policies, func(p string) bool { return !slices.Contains(parent.policies, p) }):
+		return refuse(http.StatusBadRequest, "child policies must be subset of parent")
+	}
+	parentID := parent.id
+	if o.Orphan {
+		parentID = ""
+	}
+	t, warnings := st.newToken(o, parentID)
+	return reply{auth: t.auth(t.ttl), warnings: warnings, mount: "token"}
+}
+
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }
