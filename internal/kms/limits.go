@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kms
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/trousseau-io/trousseau/internal/keyid"
+)
+
+// The limits of kube-apiserver's kmsv2/envelope.go: encryptedDEKSourceMaxSize
+// and annotationsMaxSize, in bytes.
+const (
+	maxCiphertext  = 1 << 10
+	maxAnnotations = 32 << 10
+)
+
+// checkWrapped says what about a wrapped seed is beyond what kube-apiserver
+// accepts, and therefore cannot come from it either; "" if nothing is.
+func checkWrapped(ciphertext []byte, keyID string, annotations map[string][]byte) string {
+	switch {
+	case len(ciphertext) == 0:
+		return "ciphertext is empty"
+	case len(ciphertext) > maxCiphertext:
+		return fmt.Sprintf("ciphertext is %d bytes, at most %d are allowed", len(ciphertext), maxCiphertext)
+	case keyID == "":
+		return "key_id is empty"
+	case len(keyID) > keyid.MaxSize:
+		return fmt.Sprintf("key_id is %d bytes, at most %d are allowed", len(keyID), keyid.MaxSize)
+	}
+	size := 0
+	for key, value := range annotations {
+		size += len(key) + len(value)
+		if !isFQDN(key) {
+			return "an annotation's key is not a fully qualified domain name"
+		}
+	}
+	if size > maxAnnotations {
+		return fmt.Sprintf("annotations are %d bytes, at most %d are allowed", size, maxAnnotations)
+	}
+	return ""
+}
+
+var dnsLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+// isFQDN applies the rule of IsFullyQualifiedDomainName in
+// apimachinery/pkg/util/validation: a lowercase RFC 1123 subdomain of at least
+// two labels, with or without a final dot.
+func isFQDN(name string) bool {
+	name = strings.TrimSuffix(name, ".")
+	labels := strings.Split(name, ".")
+	if len(name) > 253 || len(labels) < 2 {
+		return false
+	}
+	for _, label := range labels {
+		if !dnsLabel.MatchString(label) {
+			return false
+		}
+	}
+	return true
+}

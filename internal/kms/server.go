@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kms is the Kubernetes KMS v2 contract over any [KEK]: what
+// kube-apiserver may send and what it accepts back, deadlines, panics, and the
+// gRPC code for each kind of failure.
+//
+// The rules are those of KEP-3299 and of kube-apiserver's own client,
+// apiserver/pkg/storage/value/encrypt/envelope/kmsv2.
+package kms
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
+	"google.golang.org/grpc"
+	kmsapi "k8s.io/kms/apis/v2"
+)
+
+// KEK wraps and unwraps DEK seeds. Its methods are called concurrently.
+type KEK interface {
+	// Status returns the key_id to announce, or why none can be relied on. It
+	// must not block.
+	Status() (keyID string, err error)
+	// Encrypt returns a ciphertext and the key_id it belongs to.
+	Encrypt(ctx context.Context, plaintext []byte) (ciphertext []byte, keyID string, err error)
+	// Decrypt returns the plaintext of a ciphertext that Encrypt made.
+	Decrypt(ctx context.Context, keyID string, ciphertext []byte) ([]byte, error)
+}
+
+// Options are what a [Server] is made of.
+type Options struct {
+	// KEK does the work.
+	KEK KEK
+	// RequestTimeout bounds a request; a shorter deadline of the caller's wins.
+	// It should be below the timeout that EncryptionConfiguration gives, 3s by
+	// default, so that the caller sees our error instead of its own.
+	RequestTimeout time.Duration
+	// Registerer takes the metrics; nil means none.
+	Registerer prometheus.Registerer
+	// Logger takes the log; nil discards it.
+	Logger *zap.Logger
+}
+
+const (
+	// maxMessage bounds a request: 1 KiB each of ciphertext and key_id and
+	// 32 KiB of annotations fit, with room for the rest.
+	maxMessage = 64 << 10
+	// handshake bounds how long a connection may take to speak HTTP/2.
+	handshake = 5 * time.Second
+)
+
+// Server answers KMS v2 requests.
+type Server struct {
+	kek     KEK
+	timeout time.Duration
+	log     *zap.Logger
+	metrics metrics
+	flights singleflight.Group
+	grpc    *grpc.Server
+
+	kmsapi.UnsafeKeyManagementServiceServer
+}
+
+// New makes a Server and registers its metrics.
+func New(opts Options) *Server {
+	if opts.Logger == nil {
+		opts.Logger = zap.NewNop()
+	}
+	if opts.Registerer == nil {
+		opts.Registerer = prometheus.NewRegistry()
+	}
+	s := &Server{
+		kek:     opts.KEK,
+		timeout: opts.RequestTimeout,
+		log:     opts.Logger,
+		metrics: newMetrics(opts.Registerer),
+	}
+	s.grpc = grpc.NewServer(
+		grpc.UnaryInterceptor(s.intercept),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.ConnectionTimeout(handshake),
+	)
+	kmsapi.RegisterKeyManagementServiceServer(s.grpc, s)
+	return s
+}
+
+// Serve answers on l until [Server.Shutdown], and then returns nil. It closes l.
+func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
+
+// Shutdown tells callers to connect anew elsewhere, lets requests under way
+// finish until ctx is done, and then cuts them. It reports whether all finished.
+func (s *Server) Shutdown(ctx context.Context) bool {
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		s.grpc.GracefulStop()
+	}()
+	select {
+	case <-drained:
+		return true
+	case <-ctx.Done():
+		s.grpc.Stop()
+		<-drained
+		return false
+	}
+}
