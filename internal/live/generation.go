@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/trousseau-io/trousseau/internal/keyid"
+	"github.com/trousseau-io/trousseau/internal/vault"
+)
+
+// Generation is everything that one version of the configuration, at one
+// version of its key, means. It is immutable once adopted and safe for
+// concurrent use.
+type Generation struct {
+	// Number counts adoptions in this process, from 1.
+	Number uint64
+	// Digest identifies the configuration's bytes.
+	Digest string
+	// ID names the key version that encrypts; KeyID is its text.
+	ID    keyid.ID
+	KeyID string
+
+	client *vault.Client
+	// keys are the names that may decrypt; the first one encrypts.
+	keys   []string
+	canary canary
+}
+
+// newGeneration proves the newest version of keys[0] and returns the generation
+// for it.
+func newGeneration(ctx context.Context, client *vault.Client, keys []string) (*Generation, error) {
+	version, created, err := latest(ctx, client, keys[0])
+	if err != nil {
+		return nil, err
+	}
+	c, version, err := newCanary(ctx, client, keys[0], version)
+	if err != nil {
+		return nil, err
+	}
+	gen := &Generation{
+		ID:     keyid.ID{Engine: client.Engine(), Key: keys[0], Version: version, Created: created},
+		client: client,
+		keys:   keys,
+		canary: c,
+	}
+	gen.KeyID = gen.ID.String()
+	return gen, nil
+}
+
+// fields are how a generation shows in the log.
+func (g *Generation) fields() []zap.Field {
+	return []zap.Field{
+		zap.Uint64("generation", g.Number),
+		zap.String("vault", g.client.Address()),
+		zap.String("key_id", g.KeyID),
+		zap.String("key_id_hash", keyid.Hash(g.KeyID)),
+	}
+}
+
+// encrypt wraps plaintext under the generation's pinned key version, so that
+// the key_id returned with it is the one that Status announced.
+func (g *Generation) encrypt(ctx context.Context, plaintext []byte) ([]byte, error) {
+	ciphertext, _, err := g.client.Encrypt(ctx, g.ID.Key, g.ID.Version, plaintext)
+	return ciphertext, err
+}
+
+// decrypt unwraps a ciphertext that an earlier or the current key version made.
+// What Vault could never decrypt for us is refused without asking it.
+func (g *Generation) decrypt(ctx context.Context, keyID string, ciphertext []byte) ([]byte, error) {
+	id, err := keyid.Parse(keyID)
+	if err != nil {
+		return nil, vault.Errorf(vault.Invalid, "decrypting: the %w", err)
+	}
+	if id.Engine != g.ID.Engine || !slices.Contains(g.keys, id.Key) {
+		return nil, vault.Errorf(vault.Invalid, "decrypting: key_id %s names a key that keynames does not list; is it another plugin's?", keyid.Hash(keyID))
+	}
+	version, ok := vault.CiphertextVersion(ciphertext)
+	if !ok {
+		return nil, vault.Errorf(vault.Invalid, "decrypting: the ciphertext is not one of transit's")
+	}
+	if version != id.Version {
+		return nil, vault.Errorf(vault.Invalid, "decrypting: the ciphertext was made by key version %d, its key_id names version %d", version, id.Version)
+	}
+	return g.client.Decrypt(ctx, id.Key, ciphertext)
+}
+
+// canary is a plaintext of no value and what a key version made of it. Whoever
+// can decrypt it holds the same key version.
+type canary struct {
+	plaintext  []byte
+	ciphertext []byte
+}
+
+// newCanary proves a key version, the newest if version is 0, by a round trip.
+func newCanary(ctx context.Context, client *vault.Client, key string, version int) (canary, int, error) {
+	c := canary{plaintext: make([]byte, 32)}
+	rand.Read(c.plaintext)
+	ciphertext, version, err := client.Encrypt(ctx, key, version, c.plaintext)
+	if err != nil {
+		return canary{}, 0, err
+	}
+	c.ciphertext = ciphertext
+	return c, version, c.check(ctx, client, key)
+}
+
+// check decrypts the canary with client.
+func (c canary) check(ctx context.Context, client *vault.Client, key string) error {
+	plaintext, err := client.Decrypt(ctx, key, c.ciphertext)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(plaintext, c.plaintext) {
+		return vault.Errorf(vault.Invalid, "decrypting with %s/%s at %s: the result is not what was encrypted", client.Engine(), key, client.Address())
+	}
+	return nil
+}
+
+// latest asks Vault for a key's newest version and when it was made. Both are
+// zero if policy denies reading the key: then only encrypting tells.
+func latest(ctx context.Context, client *vault.Client, key string) (version int, created int64, err error) {
+	k, err := client.ReadKey(ctx, key)
+	if vault.ClassOf(err) == vault.Denied {
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	return k.Latest, unix(k.Created[k.Latest]), nil
+}
+
+func unix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/trousseau-io/trousseau/internal/keyid"
+	"github.com/trousseau-io/trousseau/internal/vault"
+)
+
+// probe proves the current generation every ProbeInterval, sooner while it is
+// in trouble or a request has met trouble, until ctx is done.
+func (k *KEK) probe(ctx context.Context) {
+	pause := newBackoff(500*time.Millisecond, min(5*time.Second, k.opts.ProbeInterval))
+	for {
+		// Taken before looking, so that no adoption goes unnoticed.
+		adopted := k.Adopted()
+		wait, kick := jitter(k.opts.ProbeInterval), k.kick
+		if k.Current() != nil && k.Degraded() != nil {
+			// Known already: the backoff sets the pace, not the requests.
+			wait, kick = pause.NextBackOff(), nil
+		} else {
+			pause.Reset()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-adopted:
+			// Just proven: start the interval anew.
+			continue
+		case <-kick:
+		case <-time.After(wait):
+		}
+		if gen := k.Current(); gen != nil {
+			k.probeOnce(ctx, gen)
+		}
+	}
+}
+
+// probeOnce proves gen and notes how it fares. If its key has a newer version,
+// a generation for that one is adopted instead.
+func (k *KEK) probeOnce(ctx context.Context, gen *Generation) {
+	bounded, cancel := context.WithTimeout(ctx, k.opts.RequestTimeout)
+	defer cancel()
+	next, err := gen.prove(bounded)
+	if ctx.Err() != nil {
+		return
+	}
+	// Whatever keeps the token from being looked up is no trouble of the KEK's.
+	token, tokenErr := gen.client.LookupSelf(bounded)
+	if next != nil {
+		if k.adopt(ctx, gen, next, token) {
+			k.log.Info("key version adopted", next.fields()...)
+		}
+		return
+	}
+	before := k.Degraded()
+	k.note(gen, func(v *view) {
+		v.trouble = err
+		if err == nil {
+			v.proven = time.Now()
+		}
+		if tokenErr == nil {
+			v.token = token
+		}
+	})
+	switch class := vault.ClassOf(err); {
+	case err == nil && before != nil:
+		k.log.Info("the KEK is usable again", gen.fields()...)
+	case class == vault.KeyLost && vault.ClassOf(before) != vault.KeyLost:
+		k.log.Error("the KEK is lost: nothing can be encrypted until it is back", append(gen.fields(), zap.Error(err))...)
+	case err != nil && before == nil:
+		k.log.Warn("the KEK cannot be used", append(gen.fields(),
+			zap.String("class", string(class)), zap.Duration("grace", k.opts.OutageGrace), zap.Error(err))...)
+	}
+}
+
+// prove checks that what gen encrypted can be decrypted, and that Vault still
+// encrypts: with gen's own key version, or with a newer one, for which it
+// returns the generation to adopt.
+func (g *Generation) prove(ctx context.Context) (next *Generation, err error) {
+	err = g.canary.check(ctx, g.client, g.ID.Key)
+	switch vault.ClassOf(err) {
+	case vault.Invalid, vault.KeyLost, vault.VersionTooOld:
+		return nil, vault.Errorf(vault.KeyLost, "key %s no longer decrypts what it encrypted; was it deleted, made anew, or its min_decryption_version raised? %w", g.KeyID, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	fresh, err := newGeneration(ctx, g.client, g.keys)
+	switch {
+	case err == nil && g.supersededBy(fresh.ID):
+		fresh.Digest = g.Digest
+		return fresh, nil
+	case err == nil && fresh.ID.Version == g.ID.Version:
+		return nil, nil
+	}
+	// The node that answered lags behind, or a new version is not usable yet:
+	// what counts is whether ours still encrypts.
+	_, _, err = newCanary(ctx, g.client, g.ID.Key, g.ID.Version)
+	return nil, err
+}
+
+// supersededBy reports whether id, read from Vault just now, is to replace g's.
+// A version never goes backwards, and a creation time that policy no longer
+// lets us read is not forgotten: both would make the key_id flap.
+func (g *Generation) supersededBy(id keyid.ID) bool {
+	if id.Version != g.ID.Version {
+		return id.Version > g.ID.Version
+	}
+	return id.Created != 0 && id.Created != g.ID.Created
+}
+
+func jitter(d time.Duration) time.Duration {
+	return d + time.Duration((rand.Float64()-0.5)*0.2*float64(d))
+}

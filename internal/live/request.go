@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"context"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/vault"
+)
+
+// Encrypt wraps plaintext under the current key version and returns the
+// ciphertext and the key_id it belongs to. It is bounded by ctx.
+func (k *KEK) Encrypt(ctx context.Context, plaintext []byte) (ciphertext []byte, keyID string, err error) {
+	// What a lost key encrypts could not be read back.
+	if trouble := k.Degraded(); vault.ClassOf(trouble) == vault.KeyLost {
+		return nil, "", trouble
+	}
+	err = k.attempt(ctx, func(gen *Generation) error {
+		keyID = gen.KeyID
+		ciphertext, err = gen.encrypt(ctx, plaintext)
+		return err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return ciphertext, keyID, nil
+}
+
+// Decrypt unwraps a ciphertext with the key version that keyID names. It is
+// bounded by ctx. The caller owns the result.
+func (k *KEK) Decrypt(ctx context.Context, keyID string, ciphertext []byte) (plaintext []byte, err error) {
+	err = k.attempt(ctx, func(gen *Generation) error {
+		plaintext, err = gen.decrypt(ctx, keyID, ciphertext)
+		return err
+	})
+	return plaintext, err
+}
+
+// proofHolds is how long a proof is believed over a request that met trouble,
+// so that requests do not drive the prober.
+const proofHolds = time.Second
+
+// attempt makes a request with the current generation. If Vault denies it, the
+// token may have been replaced a moment ago: the request is made again as soon
+// as a generation with another client is there.
+func (k *KEK) attempt(ctx context.Context, request func(*Generation) error) error {
+	v := k.view.Load()
+	if v.gen == nil {
+		return v.trouble
+	}
+	gen := v.gen
+	err := request(gen)
+	for vault.ClassOf(err) == vault.Denied {
+		next := k.awaitNext(ctx, gen)
+		if next == nil {
+			break
+		}
+		gen = next
+		err = request(gen)
+	}
+	if vault.IsOutage(err) && time.Since(v.proven) > proofHolds {
+		k.suspect()
+	}
+	return err
+}
+
+// awaitNext waits for a generation whose client is not gen's, as long as there
+// is time left to use it; nil if none came.
+func (k *KEK) awaitNext(ctx context.Context, gen *Generation) *Generation {
+	k.opts.Look()
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/4))
+		defer cancel()
+	}
+	for {
+		v := k.view.Load()
+		if v.gen.client != gen.client {
+			return v.gen
+		}
+		select {
+		case <-v.replaced:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// suspect has the prober look now; it never blocks.
+func (k *KEK) suspect() {
+	select {
+	case k.kick <- struct{}{}:
+	default:
+	}
+}

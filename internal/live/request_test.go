@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/vault"
+	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+)
+
+// TestDeniedRequestWaitsForTheNextToken: the old token is revoked some time
+// before the new one arrives. Whoever asks in between is answered, if its
+// deadline allows.
+func TestDeniedRequestWaitsForTheNextToken(t *testing.T) {
+	tests := []struct {
+		after time.Duration
+		want  vault.Class
+	}{
+		{0, ""},
+		{100 * time.Millisecond, ""},
+		{time.Second, ""},
+		{requestTimeout, vault.Denied},
+	}
+	for _, tt := range tests {
+		t.Run(tt.after.String(), func(t *testing.T) {
+			run(t, func(b *bench) {
+				old := b.load(settings{})
+				ctx, cancel := b.request()
+				defer cancel()
+				ciphertext, keyID, err := b.Encrypt(ctx, []byte("seed"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.vault.Revoke(old)
+				outcome := make(chan error, 2)
+				go func() {
+					ctx, cancel := b.request()
+					defer cancel()
+					_, _, err := b.Encrypt(ctx, []byte("seed"))
+					outcome <- err
+				}()
+				go func() {
+					ctx, cancel := b.request()
+					defer cancel()
+					_, err := b.Decrypt(ctx, keyID, ciphertext)
+					outcome <- err
+				}()
+				synctest.Wait()
+				if got := b.looks.Load(); got != 2 {
+					t.Errorf("%d of 2 denied requests asked for a look at the file", got)
+				}
+				b.after(tt.after)
+				b.load(settings{})
+				for range 2 {
+					if err := <-outcome; vault.ClassOf(err) != tt.want {
+						t.Errorf("class = %q (%v), want %q", vault.ClassOf(err), err, tt.want)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestDecryptRefusesWithoutAskingVault(t *testing.T) {
+	tests := []struct{ name, keyID, ciphertext, want string }{
+		{"no key_id of ours", "1", "vault:v1:AAAA", "the key_id does not end in /v<version>"},
+		{"another key", "transit/other/v1@1", "vault:v1:AAAA", "names a key that keynames does not list"},
+		{"another mount", "transit2/kek/v1@1", "vault:v1:AAAA", "names a key that keynames does not list"},
+		{"another namespace", "ns/transit/kek/v1@1", "vault:v1:AAAA", "names a key that keynames does not list"},
+		{"no ciphertext of transit's", "transit/kek/v1@1", "AAAA", "the ciphertext is not one of transit's"},
+		{"versions differ", "transit/kek/v1@1", "vault:v2:AAAA", "made by key version 2, its key_id names version 1"},
+	}
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.vault.ResetCounts()
+		for _, tt := range tests {
+			ctx, cancel := b.request()
+			_, err := b.Decrypt(ctx, tt.keyID, []byte(tt.ciphertext))
+			cancel()
+			if vault.ClassOf(err) != vault.Invalid || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+			}
+		}
+		if got := b.vault.Total(); got != 0 {
+			t.Errorf("%d Vault calls", got)
+		}
+	})
+}
+
+// TestReplacedClientFinishesItsRequests: a request begun with the old token
+// ends well although the new one has been adopted meanwhile.
+func TestReplacedClientFinishesItsRequests(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		release := b.vault.Inject(vaulttest.Fault{Hang: true, Times: 1, Match: vaulttest.Ops(vaulttest.OpEncrypt)})
+		outcome := make(chan error, 1)
+		go func() {
+			ctx, cancel := b.request()
+			defer cancel()
+			_, _, err := b.Encrypt(ctx, []byte("seed"))
+			outcome <- err
+		}()
+		synctest.Wait()
+		b.load(settings{})
+		if got := b.metric("trousseau_generation"); got != 2 {
+			t.Fatalf("generation = %v", got)
+		}
+		release()
+		if err := <-outcome; err != nil {
+			t.Errorf("the request under way ended with %v", err)
+		}
+	})
+}
+
+// refuseVersion has Vault answer 500 to everything about one key version, as if
+// it were not usable yet.
+func refuseVersion(b *bench, version int) (remove func()) {
+	return b.vault.Inject(vaulttest.Fault{
+		Match: func(op string, r *http.Request) bool {
+			body, err := io.ReadAll(r.Body)
+			return err == nil && op == vaulttest.OpEncrypt && strings.Contains(string(body), fmt.Sprintf(`"key_version":%d`, version))
+		},
+		Status: 500,
+	})
+}
