@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+
+	"github.com/trousseau-io/trousseau/internal/unixsock"
+)
+
+// options are the daemon's settings that are not about Vault; those are in the
+// configuration file, which is reloaded.
+type options struct {
+	configFile    string
+	configPoll    time.Duration
+	socket        string // path
+	socketMode    fs.FileMode
+	socketGroup   string
+	takeover      bool
+	opsAddr       string
+	requestTime   time.Duration
+	drainTime     time.Duration
+	probeInterval time.Duration
+	outageGrace   time.Duration
+	logLevel      zapcore.Level
+	logFormat     string
+	version       bool
+}
+
+const usage = `trousseau - a Kubernetes KMS v2 plugin for HashiCorp Vault's transit engine
+
+Usage:
+  trousseau [flags]              serve kube-apiserver
+  trousseau check-config FILE    check a configuration file, offline
+  trousseau --version
+
+Flags:
+`
+
+// parseFlags reads the command line. For --help it prints the usage to stdout
+// and returns flag.ErrHelp; every other error is a usageError.
+func parseFlags(args []string, stdout io.Writer) (options, error) {
+	o := options{socketMode: 0o600, logLevel: zapcore.InfoLevel}
+	set := flag.NewFlagSet("trousseau", flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	set.Usage = func() {}
+	set.StringVar(&o.configFile, "config-file-path", "/etc/trousseau/config.yaml", "configuration `file`; it may appear later, and is reloaded when it changes")
+	set.DurationVar(&o.configPoll, "config-poll-interval", 10*time.Second, "how often the file is read even if no change was notified")
+	listen := set.String("listen-addr", "unix:///run/trousseau/kms.sock", "`address` of the socket, as in EncryptionConfiguration's endpoint")
+	set.Func("socket-mode", "permission `bits` of the socket, in octal (default 0600)", func(s string) error {
+		mode, err := strconv.ParseUint(s, 8, 32)
+		if err != nil || mode == 0 || mode > 0o777 {
+			return fmt.Errorf("want octal permission bits such as 0660")
+		}
+		o.socketMode = fs.FileMode(mode)
+		return nil
+	})
+	set.StringVar(&o.socketGroup, "socket-group", "", "`group` of the socket, name or number; empty leaves it to the system")
+	set.BoolVar(&o.takeover, "takeover", false, "if another process serves the socket, take it over once the key is proven usable")
+	set.StringVar(&o.opsAddr, "ops-addr", "127.0.0.1:8095", "`address` of /livez, /readyz and /metrics; empty for none")
+	set.DurationVar(&o.requestTime, "request-timeout", 2500*time.Millisecond, "longest time for one request; keep it below EncryptionConfiguration's timeout")
+	set.DurationVar(&o.drainTime, "drain-timeout", 5*time.Second, "how long requests under way may take to finish at the end")
+	set.DurationVar(&o.probeInterval, "probe-interval", 30*time.Second, "how often the key is proven usable and Vault asked for a newer key version")
+	set.DurationVar(&o.outageGrace, "outage-grace", 5*time.Minute, "how long Status stays ok although Vault cannot be used; 0 for not at all")
+	set.TextVar(&o.logLevel, "log-level", zapcore.InfoLevel, "least `level` that is logged: debug, info, warn or error")
+	set.StringVar(&o.logFormat, "log-format", "json", "`format` of the log: json or console")
+	set.BoolVar(&o.version, "version", false, "print the version and exit")
+
+	if err := set.Parse(args); err != nil {
+		if err == flag.ErrHelp {
+			fmt.Fprint(stdout, usage)
+			printFlags(stdout, set)
+			return o, err
+		}
+		return o, usageError{err}
+	}
+	if set.NArg() > 0 {
+		return o, usageError{fmt.Errorf("unexpected argument %q", set.Arg(0))}
+	}
+	path, err := unixsock.ParseAddr(*listen)
+	if err != nil {
+		return o, usageError{fmt.Errorf("--listen-addr: %w", err)}
+	}
+	o.socket = path
+	if o.configFile, err = filepath.Abs(o.configFile); err != nil {
+		return o, usageError{fmt.Errorf("--config-file-path: %w", err)}
+	}
+	if o.logFormat != "json" && o.logFormat != "console" {
+		return o, usageError{fmt.Errorf("--log-format: %q is neither json nor console", o.logFormat)}
+	}
+	for name, d := range map[string]time.Duration{
+		"config-poll-interval": o.configPoll, "request-timeout": o.requestTime,
+		"drain-timeout": o.drainTime, "probe-interval": o.probeInterval,
+	} {
+		if d <= 0 {
+			return o, usageError{fmt.Errorf("--%s: %s is not a positive duration such as 10s", name, d)}
+		}
+	}
+	if o.outageGrace < 0 {
+		return o, usageError{fmt.Errorf("--outage-grace: %s is negative; 0 means no grace", o.outageGrace)}
+	}
+	return o, nil
+}
+
+// printFlags lists the flags in the --name form that the documentation uses.
+func printFlags(w io.Writer, set *flag.FlagSet) {
+	set.VisitAll(func(f *flag.Flag) {
+		kind, text := flag.UnquoteUsage(f)
+		if f.DefValue != "" && f.DefValue != "false" {
+			text += fmt.Sprintf(" (default %s)", f.DefValue)
+		}
+		fmt.Fprintf(w, "  --%s\n      %s\n", strings.TrimSpace(f.Name+" "+kind), text)
+	})
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/trousseau-io/trousseau/internal/config"
+	"github.com/trousseau-io/trousseau/internal/kms"
+	"github.com/trousseau-io/trousseau/internal/live"
+	"github.com/trousseau-io/trousseau/internal/ops"
+	"github.com/trousseau-io/trousseau/internal/unixsock"
+	"github.com/trousseau-io/trousseau/internal/watch"
+)
+
+// serve is the daemon: configuration flows from the watcher through the KEK to
+// the KMS server on the socket.
+func serve(ctx context.Context, o options, stderr io.Writer) error {
+	log := newLogger(o, stderr)
+	log.Info("trousseau starts", zap.String("version", version), zap.Int("pid", os.Getpid()),
+		zap.String("config", o.configFile), zap.String("socket", o.socket))
+	registry := prometheus.NewRegistry()
+
+	watcher := watch.New(watch.Options{
+		Path:    o.configFile,
+		Related: config.References,
+		Read:    config.ReadFile,
+		Poll:    o.configPoll,
+		Logger:  log.Named("watch"),
+	})
+	kek := live.New(live.Options{
+		Contents:       watcher.Contents(),
+		Look:           watcher.Look,
+		RequestTimeout: o.requestTime,
+		ProbeInterval:  o.probeInterval,
+		OutageGrace:    o.outageGrace,
+		Registerer:     registry,
+		Logger:         log.Named("live"),
+	})
+	server := kms.New(kms.Options{
+		KEK:            kek,
+		RequestTimeout: o.requestTime,
+		Registerer:     registry,
+		Logger:         log.Named("kms"),
+	})
+
+	socket, err := unixsock.Bind(ctx, unixsock.Options{
+		Path:   o.socket,
+		Mode:   o.socketMode,
+		Group:  o.socketGroup,
+		Logger: log.Named("socket"),
+	})
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+	if owner, taken := socket.Owner(); taken && !o.takeover {
+		return &unixsock.InUseError{Path: o.socket, PID: owner.PID}
+	}
+
+	// What runs beside the server outlives ctx until the last request is done.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	defer stop()
+	parts.Go(func() { watcher.Run(background) })
+	parts.Go(func() { kek.Run(background) })
+	parts.Go(func() { lookOnHangup(background, watcher, log) })
+	parts.Go(func() { tellSystemd(background, kek) })
+
+	listener, err := publish(ctx, socket, kek, o.takeover, log)
+	if err != nil || listener == nil {
+		return err
+	}
+	if err := errors.Join(ops.RegisterProcess(registry), ops.RegisterBuildInfo(registry, version, revision())); err != nil {
+		return err
+	}
+	pages := listenOps(background, ops.Options{
+		Addr:     o.opsAddr,
+		Registry: registry,
+		Ready:    []ops.Check{{Name: "kek", Check: kek.Degraded}, {Name: "socket", Check: stillOurs(listener)}},
+		Logger:   log.Named("ops"),
+	})
+	parts.Go(func() { pages(background) })
+
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	systemd(daemon.SdNotifyReady)
+	log.Info("serving", zap.String("socket", o.socket))
+	drain := func() bool {
+		ctx, cancel := context.WithTimeout(background, o.drainTime)
+		defer cancel()
+		return server.Shutdown(ctx)
+	}
+	select {
+	case err := <-served:
+		return fmt.Errorf("serving %s: %w", o.socket, err)
+	case <-listener.Replaced():
+		log.Info("another process has taken the socket over; finishing what is under way, then waiting to be stopped")
+		drain()
+		// A supervisor would restart a process that ended by itself, and the
+		// two would take the socket from each other for ever.
+		<-ctx.Done()
+	case <-ctx.Done():
+	}
+	systemd(daemon.SdNotifyStopping)
+	finished := drain()
+	log.Info("trousseau stops", zap.Bool("all_requests_finished", finished))
+	return nil
+}
+
+// publish puts the socket at its path. If another process serves there, that
+// waits until this one has proven that it could do so as well. The listener is
+// nil if ctx was done first.
+func publish(ctx context.Context, socket *unixsock.Pending, kek *live.KEK, takeover bool, log *zap.Logger) (*unixsock.Listener, error) {
+	if owner, taken := socket.Owner(); taken {
+		log.Info("another process serves the socket; taking it over once the key is proven usable", zap.Int("owner", owner.PID))
+		adopted := kek.Adopted()
+		if kek.Current() == nil {
+			select {
+			case <-adopted:
+			case <-ctx.Done():
+				return nil, nil
+			}
+		}
+	}
+	return socket.Publish(ctx, takeover)
+}
+
+// lookOnHangup reads the configuration at every SIGHUP.
+func lookOnHangup(ctx context.Context, watcher *watch.Watcher, log *zap.Logger) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+			log.Info("SIGHUP: reading the configuration now")
+			systemdReloading()
+			watcher.Look()
+			systemd(daemon.SdNotifyReady)
+		}
+	}
+}
+
+// listenOps takes the port of the operator's pages and returns what serves them
+// until a context is done. Without them KMS goes on all the same.
+func listenOps(ctx context.Context, o ops.Options) func(context.Context) {
+	if o.Addr == "" {
+		return func(context.Context) {}
+	}
+	server, err := ops.New(ctx, o)
+	if err != nil {
+		o.Logger.Error("/livez, /readyz and /metrics are not served; KMS is", zap.Error(err))
+		return func(context.Context) {}
+	}
+	return func(ctx context.Context) {
+		if err := server.Serve(ctx); err != nil {
+			o.Logger.Error("/livez, /readyz and /metrics are no longer served; KMS is", zap.Error(err))
+		}
+	}
+}
+
+func stillOurs(l *unixsock.Listener) func() error {
+	return func() error {
+		select {
+		case <-l.Replaced():
+			return fmt.Errorf("another process has taken %s over", l.Addr())
+		default:
+			return nil
+		}
+	}
+}
