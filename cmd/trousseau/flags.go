@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -76,7 +77,7 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	set.BoolVar(&o.version, "version", false, "print the version and exit")
 
 	if err := set.Parse(args); err != nil {
-		if err == flag.ErrHelp {
+		if errors.Is(err, flag.ErrHelp) {
 			fmt.Fprint(stdout, usage)
 			printFlags(stdout, set)
 			return o, err

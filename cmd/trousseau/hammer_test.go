@@ -360,4 +360,3 @@ func (f footprint) within(before footprint) bool {
 	const slack = 16
 	return f.goroutines <= before.goroutines+4*slack && f.files <= before.files+2*slack && f.connections <= before.connections+slack
 }
-

@@ -12,12 +12,16 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
 )
 
 func main() {
+	// net/http logs what a server sends unasked through the standard logger,
+	// and that may be anything.
+	log.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	// The first signal begins the shutdown; from then on signals have their
 	// default effect, so that a second one ends the process at once.

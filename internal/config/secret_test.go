@@ -16,10 +16,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/trousseau-io/trousseau/internal/config"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/trousseau-io/trousseau/internal/config"
 )
 
 const marker = "hvs.MARKER0123456789"

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 
@@ -104,6 +105,15 @@ var refusals = []struct {
 	{"invalid ciphertext", Invalid, "the ciphertext is not one of transit's"},
 }
 
+const (
+	// plainToTLS is how net/http's server, which is Vault's, answers plain HTTP
+	// on a TLS port.
+	plainToTLS = "Client sent an HTTP request to an HTTPS server"
+	// unreadable begins the message that vault-client-go puts in the place of
+	// Vault's when the answer breaks off.
+	unreadable = "received an error response from vault but could not read its body"
+)
+
 // explain turns what vault-client-go returned for a call into an [Error]. It is
 // the only place that looks at an HTTP status or at Vault's words, and neither
 // gets any further than a choice among fixed texts.
@@ -117,6 +127,11 @@ func (c *Client) explain(ctx context.Context, call call, err error) *Error {
 	case context.DeadlineExceeded:
 		return fail(Timeout, "vault did not answer in time")
 	}
+	// The backstop; a dial that timed out says so in a net.OpError.
+	var op *net.OpError
+	if errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &op) {
+		return fail(Timeout, "vault did not answer in time")
+	}
 	var redirect *vault.RedirectError
 	if errors.As(err, &redirect) {
 		return fail(Unavailable, "vault redirects to another node, which is never followed with the token; use an address that reaches the active node")
@@ -127,7 +142,9 @@ func (c *Client) explain(ctx context.Context, call call, err error) *Error {
 	}
 	said := strings.Join(resp.Errors, "\n")
 	switch code := resp.StatusCode; {
-	case code == http.StatusBadRequest:
+	case code == http.StatusBadRequest && strings.HasPrefix(string(resp.RawResponseBytes), plainToTLS):
+		return fail(Unavailable, "what listens there speaks TLS; the address must be https://")
+	case code == http.StatusBadRequest && said != "" && !strings.HasPrefix(said, unreadable):
 		for _, r := range refusals {
 			if strings.Contains(said, r.message) {
 				return fail(r.class, r.reason)

@@ -25,17 +25,18 @@ func (c *Client) LookupSelf(ctx context.Context) (Token, error) {
 		path:       "auth/token/lookup-self",
 		capability: "read",
 	}
-	data, err := c.read(ctx, call)
-	if err != nil {
-		return Token{}, err
-	}
 	var t Token
-	t.Accessor, _ = data["accessor"].(string)
-	if at, ok := data["expire_time"].(string); ok {
-		t.Expires, err = time.Parse(time.RFC3339Nano, at)
-		if err != nil {
-			return Token{}, c.unusable(call, "its expire_time is not a time")
+	err := c.read(ctx, call, func(data map[string]any) *Error {
+		var expires time.Time
+		if at, ok := data["expire_time"].(string); ok {
+			var err error
+			if expires, err = time.Parse(time.RFC3339Nano, at); err != nil {
+				return c.unusable(call, "its expire_time is not a time")
+			}
 		}
-	}
-	return t, nil
+		accessor, _ := data["accessor"].(string)
+		t = Token{Accessor: accessor, Expires: expires}
+		return nil
+	})
+	return t, err
 }

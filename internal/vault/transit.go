@@ -31,10 +31,15 @@ func (c *Client) ReadKey(ctx context.Context, name string) (Key, error) {
 		path:       c.mount + "/keys/" + name,
 		capability: "read",
 	}
-	data, err := c.read(ctx, call)
-	if err != nil {
-		return Key{}, err
-	}
+	var key Key
+	err := c.read(ctx, call, func(data map[string]any) (failure *Error) {
+		key, failure = c.decodeKey(call, data)
+		return failure
+	})
+	return key, err
+}
+
+func (c *Client) decodeKey(call call, data map[string]any) (Key, *Error) {
 	key := Key{
 		Latest:        number(data["latest_version"]),
 		MinDecryption: number(data["min_decryption_version"]),
@@ -77,19 +82,19 @@ func (c *Client) Encrypt(ctx context.Context, name string, version int, plaintex
 	if err != nil {
 		return nil, 0, err
 	}
-	data, err := c.write(ctx, call, body)
-	if err != nil {
-		return nil, 0, err
-	}
-	text, _ := data["ciphertext"].(string)
-	used, ok := CiphertextVersion([]byte(text))
-	if !ok {
-		return nil, 0, c.unusable(call, "its ciphertext does not begin with vault:v<version>:")
-	}
-	if version != 0 && used != version {
-		return nil, 0, c.unusable(call, "it used version "+strconv.Itoa(used)+" where "+strconv.Itoa(version)+" was asked for")
-	}
-	return []byte(text), used, nil
+	err = c.write(ctx, call, body, func(data map[string]any) *Error {
+		text, _ := data["ciphertext"].(string)
+		got, ok := CiphertextVersion([]byte(text))
+		if !ok {
+			return c.unusable(call, "its ciphertext does not begin with vault:v<version>:")
+		}
+		if version != 0 && got != version {
+			return c.unusable(call, "it used version "+strconv.Itoa(got)+" where "+strconv.Itoa(version)+" was asked for")
+		}
+		ciphertext, used = []byte(text), got
+		return nil
+	})
+	return ciphertext, used, err
 }
 
 // Decrypt returns the plaintext of a ciphertext in transit's form. It needs
@@ -107,19 +112,20 @@ func (c *Client) Decrypt(ctx context.Context, name string, ciphertext []byte) ([
 	if err != nil {
 		return nil, err
 	}
-	data, err := c.write(ctx, call, body)
-	if err != nil {
-		return nil, err
-	}
-	text, ok := data["plaintext"].(string)
-	if !ok {
-		return nil, c.unusable(call, "it has no plaintext")
-	}
-	plaintext, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return nil, c.unusable(call, "its plaintext is not base64")
-	}
-	return plaintext, nil
+	var plaintext []byte
+	err = c.write(ctx, call, body, func(data map[string]any) *Error {
+		text, ok := data["plaintext"].(string)
+		if !ok {
+			return c.unusable(call, "it has no plaintext")
+		}
+		decoded, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return c.unusable(call, "its plaintext is not base64")
+		}
+		plaintext = decoded
+		return nil
+	})
+	return plaintext, err
 }
 
 // CiphertextVersion reads the key version off a ciphertext's vault:vN: prefix.

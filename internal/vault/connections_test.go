@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/trousseau-io/trousseau/internal/vault"
+	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+)
+
+// go-retryablehttp closes the pool after every failed request, if it can.
+func TestFailuresKeepConnections(t *testing.T) {
+	for name, fault := range map[string]func(*vaulttest.Server){
+		"sealed":    (*vaulttest.Server).Seal,
+		"throttled": func(s *vaulttest.Server) { s.Throttle() },
+		"denied":    func(s *vaulttest.Server) { s.FailNext(0, 403, "") },
+		"no data":   func(s *vaulttest.Server) { s.FailNext(0, 200, "null") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := vaulttest.Start(t, vaulttest.Options{TLS: true})
+			s.CreateKey("kek")
+			c := dial(t, s, nil)
+			if err := encrypt(bounded(t), c); err != nil {
+				t.Fatal(err)
+			}
+			fault(s)
+			for range 50 {
+				if err := encrypt(bounded(t), c); err == nil {
+					t.Fatal("got no error")
+				}
+			}
+			if got := s.Count(vaulttest.OpEncrypt); got != 51 {
+				t.Errorf("got %d requests, want 51", got)
+			}
+			if got := s.ConnectionsOpened(); got != 1 {
+				t.Errorf("got %d connections, want 1", got)
+			}
+		})
+	}
+}
+
+// A burst leaves its connections behind for the next one. Without TLS: a burst of handshakes is a matter of the CPU,
+// and each has but a second.
+func TestBurstsShareConnections(t *testing.T) {
+	const callers = 32
+	s := vaulttest.Start(t)
+	s.CreateKey("kek")
+	c := dial(t, s, nil)
+	for range 3 {
+		ctx, cancel := context.WithCancel(bounded(t))
+		release := s.Hang()
+		var calls sync.WaitGroup
+		for range callers {
+			calls.Go(func() {
+				if err := encrypt(ctx, c); err != nil {
+					t.Error(err)
+					cancel()
+				}
+			})
+		}
+		if err := s.WaitInFlight(ctx, callers); err != nil {
+			t.Error(err)
+		}
+		release()
+		calls.Wait()
+		cancel()
+	}
+	// A request that waits for its dial may be given a returned connection meanwhile: then there is one more.
+	if got := s.ConnectionsOpened(); got < callers || got > 2*callers {
+		t.Errorf("got %d connections for three bursts of %d", got, callers)
+	}
+}
+
+func TestRestartFailsNoCall(t *testing.T) {
+	s := vaulttest.Start(t, vaulttest.Options{TLS: true})
+	s.CreateKey("kek")
+	c := dial(t, s, nil)
+	for range 20 {
+		if err := encrypt(bounded(t), c); err != nil {
+			t.Fatal(err)
+		}
+		s.Stop()
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.ConnectionsOpened(); got != 20 {
+		t.Errorf("got %d connections, want 20", got)
+	}
+}
+
+// The server may also break a pooled connection just as the request arrives on it: the worst case, and the one that
+// net/http repeats only for a request marked idempotent.
+func TestPooledConnectionThatDies(t *testing.T) {
+	s := vaulttest.Start(t)
+	s.CreateKey("kek")
+	c := dial(t, s, nil)
+	ciphertext, _, err := c.Encrypt(bounded(t), "kek", 0, []byte("seed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := map[string]func() error{
+		vaulttest.OpEncrypt:    func() error { return encrypt(bounded(t), c) },
+		vaulttest.OpDecrypt:    func() error { _, err := c.Decrypt(bounded(t), "kek", ciphertext); return err },
+		vaulttest.OpReadKey:    func() error { _, err := c.ReadKey(bounded(t), "kek"); return err },
+		vaulttest.OpLookupSelf: func() error { _, err := c.LookupSelf(bounded(t)); return err },
+	}
+	for op, call := range calls {
+		s.ResetCounts()
+		s.Cut(1)
+		if err := call(); err != nil {
+			t.Errorf("%s: %v", op, err)
+		}
+		if got := s.Count(op); got != 2 {
+			t.Errorf("%s: got %d requests, want 2: the cut one and its repetition", op, got)
+		}
+		s.ClearFaults()
+	}
+}
+
+func TestIdempotencyKeyIsNotSent(t *testing.T) {
+	s := vaulttest.Start(t)
+	s.CreateKey("kek")
+	headers := make(chan []string, 1)
+	s.Intercept(recordHeader("Idempotency-Key", headers))
+	if err := encrypt(bounded(t), dial(t, s, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-headers; got != nil {
+		t.Errorf("got Idempotency-Key %q, want none", got)
+	}
+}
+
+func TestClose(t *testing.T) {
+	s := vaulttest.Start(t, vaulttest.Options{TLS: true})
+	s.CreateKey("kek")
+	c := dial(t, s, nil)
+	if err := encrypt(bounded(t), c); err != nil {
+		t.Fatal(err)
+	}
+
+	// A call under way keeps its connection and its answer.
+	release := s.Hang()
+	result := make(chan error, 1)
+	go func() { result <- encrypt(bounded(t), c) }()
+	if err := s.WaitInFlight(bounded(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	release()
+	if err := <-result; err != nil {
+		t.Errorf("a call under way: %v", err)
+	}
+
+	c.Close()
+	if err := s.WaitConnections(bounded(t), 0); err != nil {
+		t.Error(err)
+	}
+}
+
+// Close must leave alone a transport that somebody else owns.
+func TestCloseWithForeignTransport(t *testing.T) {
+	s := vaulttest.Start(t)
+	s.CreateKey("kek")
+	c := dial(t, s, func(cfg *vault.Config) { cfg.Transport = s.RoundTripper() })
+	c.Close()
+	if err := encrypt(bounded(t), c); err != nil {
+		t.Error(err)
+	}
+}

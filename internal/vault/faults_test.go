@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/vault"
+	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+)
+
+// Each row is something wrong between us and Vault: what class it becomes, in which words, and how many requests
+// arrive, which is never more than one.
+func TestFaults(t *testing.T) {
+	const (
+		foreign   = "the answer is not one of Vault's; check what listens at this address"
+		empty     = "the answer is not one of Vault's for this call: it is empty"
+		cutShort  = "vault closed the connection before it had answered"
+		redirects = "vault redirects to another node, which is never followed with the token; use an address that reaches the active node"
+	)
+	status := func(code int, body string) func(*vaulttest.Server) {
+		return func(s *vaulttest.Server) { s.FailNext(0, code, body) }
+	}
+	respond := func(code int, body string) func(*vaulttest.Server) {
+		return func(s *vaulttest.Server) { s.Intercept(answer(code, body)) }
+	}
+	tests := map[string]struct {
+		fault   func(*vaulttest.Server)
+		class   vault.Class
+		text    string
+		arrived int
+	}{
+		"refused":         {(*vaulttest.Server).Refuse, vault.Unavailable, "dial tcp HOST: connect: connection refused", 0},
+		"stopped":         {(*vaulttest.Server).Stop, vault.Unavailable, "dial tcp HOST: connect: connection refused", 0},
+		"reset":           {func(s *vaulttest.Server) { s.Cut(0) }, vault.Unavailable, "read tcp LOCAL->HOST: read: connection reset by peer", 1},
+		"EOF":             {func(s *vaulttest.Server) { s.Intercept(abort) }, vault.Unavailable, cutShort, 1},
+		"EOF mid-body":    {func(s *vaulttest.Server) { s.Inject(vaulttest.Fault{Cut: vaulttest.CutBody}) }, vault.Unavailable, cutShort, 1},
+		"HTML 200":        {func(s *vaulttest.Server) { s.HTML("<html>Log in</html>") }, vault.Unavailable, foreign, 1},
+		"JSON list 200":   {respond(200, `[1]`), vault.Unavailable, foreign, 1},
+		"JSON null 200":   {respond(200, `null`), vault.Unavailable, empty, 1},
+		"null data 200":   {respond(200, `{"data":null}`), vault.Unavailable, empty, 1},
+		"empty 200":       {respond(200, ""), vault.Unavailable, empty, 1},
+		"empty 204":       {respond(204, ""), vault.Unavailable, empty, 1},
+		"303":             {redirect(303), vault.Unavailable, empty, 1},
+		"308":             {redirect(308), vault.Unavailable, empty, 1},
+		"301":             {redirect(301), vault.Unavailable, redirects, 1},
+		"307 nowhere":     {respond(307, ""), vault.Unavailable, redirects, 1},
+		"400 page":        {status(400, "<html>Bad Request</html>"), vault.Unavailable, "the answer 400 Bad Request is not one of Vault's for this call; check what listens at this address", 1},
+		"400 cut off":     {respond(400, strings.Repeat("x", 2<<20)), vault.Unavailable, "the answer 400 Bad Request is not one of Vault's for this call; check what listens at this address", 1},
+		"412":             {status(412, ""), vault.VersionTooNew, "the Vault node that answered lags behind (412)", 1},
+		"413":             {status(413, ""), vault.Unavailable, "the answer 413 Request Entity Too Large is not one of Vault's for this call; check what listens at this address", 1},
+		"429 quota":       {func(s *vaulttest.Server) { s.Throttle() }, vault.Throttled, "a rate limit was hit (429)", 1},
+		"429 page":        {status(429, "slow down"), vault.Throttled, "a rate limit was hit (429)", 1},
+		"500":             {func(s *vaulttest.Server) { s.FailRate(1, 1) }, vault.Unavailable, "vault answered 500 Internal Server Error", 1},
+		"501":             {status(501, ""), vault.Unavailable, "vault answered 501 Not Implemented", 1},
+		"502":             {status(502, "<html>Bad Gateway</html>"), vault.Unavailable, "vault answered 502 Bad Gateway", 1},
+		"503 sealed":      {(*vaulttest.Server).Seal, vault.Sealed, "vault is sealed or has no active node (503)", 1},
+		"503 no active":   {status(503, `{"errors":["no active Vault instance found"]}`), vault.Sealed, "vault is sealed or has no active node (503)", 1},
+		"503 other":       {status(503, `{"errors":["overloaded, try again later"]}`), vault.Unavailable, "vault answered 503 Service Unavailable", 1},
+		"503 page":        {status(503, "<html>No server is available</html>"), vault.Unavailable, "vault answered 503 Service Unavailable", 1},
+		"504":             {status(504, ""), vault.Unavailable, "vault answered 504 Gateway Timeout", 1},
+		"unknown status":  {status(599, ""), vault.Unavailable, "vault answered 599 ", 1},
+		"2 MiB 200":       {respond(200, `{"data":{"x":"`+strings.Repeat("x", 2<<20)+`"}}`), vault.Unavailable, "the answer is larger than 1048576 bytes", 1},
+		"2 MiB 503":       {respond(503, strings.Repeat("x", 2<<20)), vault.Unavailable, "vault answered 503 Service Unavailable", 1},
+		"a byte over":     {respond(200, strings.Repeat(" ", 1<<20+1)), vault.Unavailable, "the answer is larger than 1048576 bytes", 1},
+		"not a byte over": {respond(200, strings.Repeat(" ", 1<<20-4)+"null"), vault.Unavailable, empty, 1},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := vaulttest.Start(t)
+			s.CreateKey("kek")
+			test.fault(s)
+			// A client each: on a connection that has served before, net/http would repeat the request.
+			post, get := dial(t, s, nil), dial(t, s, nil)
+			wantError(t, post, encrypt(bounded(t), post), test.class, "encrypting with transit/kek at ADDRESS: "+test.text)
+			_, err := get.ReadKey(bounded(t), "kek")
+			wantError(t, get, err, test.class, "reading key transit/kek at ADDRESS: "+test.text)
+			for _, op := range []string{vaulttest.OpEncrypt, vaulttest.OpReadKey} {
+				if got := s.Count(op); got != test.arrived {
+					t.Errorf("%s: got %d requests, want %d", op, got, test.arrived)
+				}
+			}
+		})
+	}
+}
+
+func abort(string, http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }
+
+func redirect(code int) func(*vaulttest.Server) {
+	return func(s *vaulttest.Server) {
+		s.Intercept(func(_ string, w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("Location", "http://"+r.Host+"/v1/elsewhere")
+			w.WriteHeader(code)
+			return true
+		})
+	}
+}
+
+func TestRedirectIsNotFollowed(t *testing.T) {
+	s, target := vaulttest.Start(t), vaulttest.Start(t)
+	s.RedirectTo(target.URL())
+	c := dial(t, s, nil)
+	const reason = "vault redirects to another node, which is never followed with the token; use an address that reaches the active node"
+	wantError(t, c, encrypt(bounded(t), c), vault.Unavailable, "encrypting with transit/kek at ADDRESS: "+reason)
+	_, err := c.LookupSelf(bounded(t))
+	wantError(t, c, err, vault.Unavailable, "looking up the token at ADDRESS: "+reason)
+	if s.Total() != 2 || target.Total() != 0 || target.ConnectionsOpened() != 0 {
+		t.Errorf("got %d requests and %d at the target, want 2 and none", s.Total(), target.Total())
+	}
+}
+
+func TestCancel(t *testing.T) {
+	s := vaulttest.Start(t)
+	c := dial(t, s, nil)
+	s.Hang()
+	ctx, cancel := context.WithCancel(bounded(t))
+	go func() {
+		defer cancel()
+		if err := s.WaitInFlight(ctx, 1); err != nil {
+			t.Error(err)
+		}
+	}()
+	wantError(t, c, encrypt(ctx, c), vault.Canceled, "encrypting with transit/kek at ADDRESS: the caller canceled it")
+	wantError(t, c, encrypt(ctx, c), vault.Canceled, "encrypting with transit/kek at ADDRESS: the caller canceled it")
+	if got := s.Count(vaulttest.OpEncrypt); got != 1 {
+		t.Errorf("got %d requests, want 1", got)
+	}
+}
+
+func TestDeadline(t *testing.T) {
+	s := vaulttest.Start(t)
+	c := dial(t, s, nil)
+	s.Hang()
+	ctx, cancel := context.WithTimeout(bounded(t), 100*time.Millisecond)
+	defer cancel()
+	wantError(t, c, encrypt(ctx, c), vault.Timeout, "encrypting with transit/kek at ADDRESS: vault did not answer in time")
+}
+
+// In a bubble, where waiting takes no time, it can be said how long a call waits.
+func TestHowLongACallWaits(t *testing.T) {
+	for name, test := range map[string]struct{ deadline, want time.Duration }{
+		"its deadline": {3 * time.Second, 3 * time.Second},
+		"no deadline":  {0, 30 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := vaulttest.Start(t, vaulttest.Options{InProcess: true})
+				c := dial(t, s, func(cfg *vault.Config) { cfg.Transport = s.RoundTripper() })
+				s.Hang()
+				ctx := t.Context()
+				if test.deadline > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, test.deadline)
+					defer cancel()
+				}
+				start := time.Now()
+				wantError(t, c, encrypt(ctx, c), vault.Timeout, "encrypting with transit/kek at ADDRESS: vault did not answer in time")
+				if got := time.Since(start); got != test.want {
+					t.Errorf("waited %v, want %v", got, test.want)
+				}
+				if got := s.Total(); got != 1 {
+					t.Errorf("got %d requests, want 1", got)
+				}
+			})
+		})
+	}
+}
+
+// Something that is no web server at all, such as a port mixed up.
+func TestNotHTTP(t *testing.T) {
+	s := vaulttest.Start(t)
+	address := listen(t, func(conn net.Conn) {
+		// Before a request has come, net/http would not take this for its answer.
+		_, _ = conn.Read(make([]byte, 1))
+		_, _ = io.WriteString(conn, "SSH-2.0-OpenSSH_9.9\r\n")
+	})
+	c := dial(t, s, func(cfg *vault.Config) { cfg.Address = "http://" + address })
+	wantError(t, c, encrypt(bounded(t), c), vault.Unavailable,
+		"encrypting with transit/kek at ADDRESS: the answer is not one of Vault's; check what listens at this address")
+}
+
+// listen serves each connection with serve, then closes it once the client has, and returns the address.
+func listen(t *testing.T, serve func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = conn.Close() }()
+				serve(conn)
+				_, _ = io.Copy(io.Discard, conn)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}

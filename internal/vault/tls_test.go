@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault_test
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/vault"
+	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+)
+
+func TestTLSRefused(t *testing.T) {
+	plain := vaulttest.Start(t)
+	secure := vaulttest.Start(t, vaulttest.Options{TLS: true})
+	mutual := vaulttest.Start(t, vaulttest.Options{TLS: true, ClientCert: true})
+	other := vaulttest.Start(t, vaulttest.Options{TLS: true, ClientCert: true})
+	tests := map[string]struct {
+		server *vaulttest.Server
+		change func(*vault.Config)
+		text   string
+	}{
+		"other CA": {
+			secure, func(cfg *vault.Config) { cfg.CACert = other.CAPEM() },
+			`tls: failed to verify certificate: x509: certificate signed by unknown authority (possibly because of "x509: ECDSA verification failure" while trying to verify candidate authority certificate "vaulttest CA"); check vaultCACert and tlsServerName`,
+		},
+		"system roots": {
+			secure, func(cfg *vault.Config) { cfg.CACert = nil },
+			"tls: failed to verify certificate: x509: certificate signed by unknown authority; check vaultCACert and tlsServerName",
+		},
+		"server name": {
+			secure, func(cfg *vault.Config) { cfg.ServerName = "vault.example" },
+			"x509: certificate is valid for localhost, not vault.example; check tlsServerName",
+		},
+		"http to https": {
+			secure, func(cfg *vault.Config) { cfg.Address = strings.Replace(cfg.Address, "https", "http", 1) },
+			"what listens there speaks TLS; the address must be https://",
+		},
+		"https to http": {
+			plain, func(cfg *vault.Config) { cfg.Address = strings.Replace(cfg.Address, "http", "https", 1) },
+			"what listens there does not speak TLS; is the address http:// ?",
+		},
+		"no client certificate": {
+			mutual, func(cfg *vault.Config) { cfg.ClientCert, cfg.ClientKey = nil, nil },
+			"vault refused the TLS handshake: remote error: tls: certificate required; check clientCert and clientKey",
+		},
+		"other client certificate": {
+			mutual, func(cfg *vault.Config) { cfg.ClientCert, cfg.ClientKey = other.ClientCertPEM(), other.ClientKeyPEM() },
+			"vault refused the TLS handshake: remote error: tls: unknown certificate authority; check clientCert and clientKey",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := dial(t, test.server, test.change)
+			before := test.server.Total()
+			wantError(t, c, encrypt(bounded(t), c), vault.Unavailable, "encrypting with transit/kek at ADDRESS: "+test.text)
+			if got := test.server.Total(); got != before {
+				t.Errorf("got %d requests, want none", got-before)
+			}
+		})
+	}
+}
+
+func TestServerName(t *testing.T) {
+	s := vaulttest.Start(t, vaulttest.Options{TLS: true, Names: []string{"vault.example"}})
+	s.CreateKey("kek")
+	for _, name := range []string{"", "localhost", "vault.example"} {
+		c := dial(t, s, func(cfg *vault.Config) { cfg.ServerName = name })
+		if err := encrypt(bounded(t), c); err != nil {
+			t.Errorf("server name %q: %v", name, err)
+		}
+	}
+}
+
+// A load balancer without a backend accepts and says nothing. The call must not use up all of KMS v2's three seconds.
+func TestHandshakeThatNeverEnds(t *testing.T) {
+	t.Parallel()
+	s := vaulttest.Start(t, vaulttest.Options{TLS: true})
+	address := listen(t, func(net.Conn) {})
+	c := dial(t, s, func(cfg *vault.Config) { cfg.Address = "https://" + address })
+	start := time.Now()
+	wantError(t, c, encrypt(bounded(t), c), vault.Unavailable,
+		"encrypting with transit/kek at ADDRESS: what listens there did not complete the TLS handshake within 2s")
+	if took := time.Since(start); took < 1900*time.Millisecond || took > 10*time.Second {
+		t.Errorf("took %v, want about 1s", took)
+	}
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/vault"
+	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+)
+
+func TestEncryptAndDecrypt(t *testing.T) {
+	s := vaulttest.Start(t, vaulttest.Options{TLS: true, ClientCert: true})
+	s.CreateKey("kek").Rotate()
+	c := dial(t, s, nil)
+	for name, test := range map[string]struct {
+		pinned, used int
+		plaintext    string
+	}{
+		"newest":       {0, 2, "a very secret seed"},
+		"pinned old":   {1, 1, "a very secret seed"},
+		"pinned new":   {2, 2, "a very secret seed"},
+		"empty":        {0, 2, ""},
+		"binary":       {0, 2, "\x00\xff\n\"<>"},
+		"a kilobyte":   {1, 1, strings.Repeat("k", 1024)},
+		"200 kilobyte": {0, 2, strings.Repeat("k", 200<<10)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ciphertext, used, err := c.Encrypt(bounded(t), "kek", test.pinned, []byte(test.plaintext))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v, ok := vault.CiphertextVersion(ciphertext); used != test.used || v != test.used || !ok {
+				t.Errorf("got version %d and %.10s…, want version %d", used, ciphertext, test.used)
+			}
+			got, err := c.Decrypt(bounded(t), "kek", ciphertext)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(got) != test.plaintext {
+				t.Errorf("got %d bytes back, which are not the %d that were encrypted", len(got), len(test.plaintext))
+			}
+		})
+	}
+}
+
+func TestEncryptRefused(t *testing.T) {
+	tests := map[string]struct {
+		arrange func(*vaulttest.Server, *vaulttest.Key)
+		pinned  int
+		class   vault.Class
+		text    string
+	}{
+		"version unknown to this node": {
+			func(s *vaulttest.Server, k *vaulttest.Key) { k.Rotate(); s.SetLag(1) }, 2,
+			vault.VersionTooNew, "the Vault node that answered does not know this key version (yet)",
+		},
+		"version below min_encryption_version": {
+			func(_ *vaulttest.Server, k *vaulttest.Key) { k.Rotate(); k.SetMinEncryptionVersion(2) }, 1,
+			vault.VersionTooOld, "this key version is below the key's min_encryption_version",
+		},
+		"key deleted": {
+			func(_ *vaulttest.Server, k *vaulttest.Key) { k.Delete() }, 1,
+			vault.Denied, `permission denied (403): the token is expired or revoked, or its policy lacks "update" on transit/encrypt/kek`,
+		},
+		"another version came back": {
+			func(s *vaulttest.Server, _ *vaulttest.Key) {
+				s.Intercept(answer(http.StatusOK, `{"data":{"ciphertext":"vault:v2:AAAA","key_version":1}}`))
+			}, 1,
+			vault.Unavailable, "the answer is not one of Vault's for this call: it used version 2 where 1 was asked for",
+		},
+		"ciphertext without version": {
+			func(s *vaulttest.Server, _ *vaulttest.Key) {
+				s.Intercept(answer(http.StatusOK, `{"data":{"ciphertext":"AAAA","key_version":1}}`))
+			}, 0,
+			vault.Unavailable, "the answer is not one of Vault's for this call: its ciphertext does not begin with vault:v<version>:",
+		},
+		"ciphertext is a number": {
+			func(s *vaulttest.Server, _ *vaulttest.Key) {
+				s.Intercept(answer(http.StatusOK, `{"data":{"ciphertext":1}}`))
+			}, 0,
+			vault.Unavailable, "the answer is not one of Vault's for this call: its ciphertext does not begin with vault:v<version>:",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := vaulttest.Start(t)
+			test.arrange(s, s.CreateKey("kek"))
+			c := dial(t, s, nil)
+			ciphertext, used, err := c.Encrypt(bounded(t), "kek", test.pinned, []byte("seed"))
+			if ciphertext != nil || used != 0 {
+				t.Errorf("got %q and version %d with an error", ciphertext, used)
+			}
+			wantError(t, c, err, test.class, "encrypting with transit/kek at ADDRESS: "+test.text)
+		})
+	}
+}
+
+func TestDecryptRefused(t *testing.T) {
+	tests := map[string]struct {
+		arrange    func(*vaulttest.Server, *vaulttest.Key)
+		ciphertext string // "" means one that the key made
+		class      vault.Class
+		text       string
+	}{
+		"too old": {
+			func(_ *vaulttest.Server, k *vaulttest.Key) { k.Rotate(); k.SetMinDecryptionVersion(2) }, "",
+			vault.VersionTooOld, "this key version is below the key's min_decryption_version; lower it until everything is re-encrypted",
+		},
+		"too new": {nil, "vault:v2:AAAA", vault.VersionTooNew, "the Vault node that answered does not know this key version (yet)"},
+		"key deleted": {
+			func(_ *vaulttest.Server, k *vaulttest.Key) { k.Delete() }, "",
+			vault.KeyLost, "the key does not exist",
+		},
+		"key recreated": {
+			func(s *vaulttest.Server, k *vaulttest.Key) { k.Delete(); s.CreateKey("kek") }, "",
+			vault.Invalid, "the ciphertext was not made by this key",
+		},
+		"key soft-deleted": {
+			func(s *vaulttest.Server, _ *vaulttest.Key) {
+				s.Intercept(answer(http.StatusBadRequest, `{"errors":["refusing to use soft-deleted key"]}`))
+			}, "",
+			vault.KeyLost, "the key is deleted",
+		},
+		"not base64": {nil, "vault:v1:*", vault.Invalid, "the ciphertext is not one of transit's"},
+		"no prefix":  {nil, "x", vault.Invalid, "the ciphertext is not one of transit's"},
+		"other 400": {
+			func(s *vaulttest.Server, _ *vaulttest.Key) {
+				s.Intercept(answer(http.StatusBadRequest, `{"errors":["something new"]}`))
+			}, "",
+			vault.Invalid, "vault refused the request as malformed (400)",
+		},
+		"no plaintext": {
+			func(s *vaulttest.Server, _ *vaulttest.Key) { s.Intercept(answer(http.StatusOK, `{"data":{"x":"y"}}`)) }, "",
+			vault.Unavailable, "the answer is not one of Vault's for this call: it has no plaintext",
+		},
+		"plaintext not base64": {
+			func(s *vaulttest.Server, _ *vaulttest.Key) {
+				s.Intercept(answer(http.StatusOK, `{"data":{"plaintext":"*"}}`))
+			}, "",
+			vault.Unavailable, "the answer is not one of Vault's for this call: its plaintext is not base64",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := vaulttest.Start(t)
+			k := s.CreateKey("kek")
+			c := dial(t, s, nil)
+			ciphertext, _, err := c.Encrypt(bounded(t), "kek", 0, []byte("a very secret seed"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.ciphertext != "" {
+				ciphertext = []byte(test.ciphertext)
+			}
+			if test.arrange != nil {
+				test.arrange(s, k)
+			}
+			plaintext, err := c.Decrypt(bounded(t), "kek", ciphertext)
+			if plaintext != nil {
+				t.Errorf("got a plaintext with an error")
+			}
+			wantError(t, c, err, test.class, "decrypting with transit/kek at ADDRESS: "+test.text)
+		})
+	}
+}
+
+func TestNamespaceAndSlashMount(t *testing.T) {
+	s := vaulttest.Start(t)
+	for _, at := range []struct{ namespace, mount, engine string }{
+		{"", "transit", "transit"},
+		{"", "kms/transit", "kms/transit"},
+		{"", "v1", "v1"},
+		{"team/a", "transit", "team/a/transit"},
+		{"team/a", "kms/transit", "team/a/kms/transit"},
+	} {
+		s.Mount(at.namespace, at.mount).CreateKey("kek").Rotate()
+		token := s.CreateToken(vaulttest.TokenOptions{Namespace: at.namespace, Rules: vaulttest.TransitPolicy(at.mount, "kek")})
+		c := dial(t, s, func(cfg *vault.Config) { cfg.Namespace, cfg.Mount, cfg.Token = at.namespace, at.mount, token.ID })
+		ciphertext, used, err := c.Encrypt(bounded(t), "kek", 0, []byte("seed"))
+		if err != nil || used != 2 {
+			t.Errorf("%s: encrypting: got version %d, %v", at.engine, used, err)
+			continue
+		}
+		if plaintext, err := c.Decrypt(bounded(t), "kek", ciphertext); err != nil || string(plaintext) != "seed" {
+			t.Errorf("%s: decrypting: got %q, %v", at.engine, plaintext, err)
+		}
+		if key, err := c.ReadKey(bounded(t), "kek"); err != nil || key.Latest != 2 {
+			t.Errorf("%s: reading the key: got %+v, %v", at.engine, key, err)
+		}
+		if self, err := c.LookupSelf(bounded(t)); err != nil || self.Accessor != token.Accessor {
+			t.Errorf("%s: looking up the token: got %+v, %v", at.engine, self, err)
+		}
+	}
+}
+
+func TestReadKey(t *testing.T) {
+	at := time.Unix(1_700_000_000, 999)
+	s := vaulttest.Start(t, vaulttest.Options{Now: func() time.Time { return at }})
+	k := s.CreateKey("kek")
+	at = at.Add(time.Hour)
+	k.Rotate()
+	k.Rotate()
+	k.SetMinDecryptionVersion(2)
+	got, err := dial(t, s, nil).ReadKey(bounded(t), "kek")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Latest != 3 || got.MinDecryption != 2 || len(got.Created) != 2 {
+		t.Errorf("got %+v", got)
+	}
+	for v := 2; v <= 3; v++ {
+		if want := k.Created(v).Truncate(time.Second); !got.Created[v].Equal(want) {
+			t.Errorf("version %d: got %v, want %v", v, got.Created[v], want)
+		}
+	}
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/vault"
+	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+)
+
+// TestMain gives the whole package an environment that would break every call, were it looked at. It is set before
+// anything runs because net/http reads the proxy variables only once.
+func TestMain(m *testing.M) {
+	for name, value := range map[string]string{
+		"VAULT_ADDR": nowhere, "VAULT_TOKEN": "hvs.environment", "VAULT_NAMESPACE": "environment",
+		"VAULT_MAX_RETRIES": "5", "VAULT_CACERT": "/nonexistent",
+		"HTTP_PROXY": nowhere, "HTTPS_PROXY": nowhere, "http_proxy": nowhere, "https_proxy": nowhere,
+		"NO_PROXY": "", "no_proxy": "",
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// nowhere is an address at which nothing listens: port 1 needs privileges and has no users.
+const nowhere = "http://127.0.0.1:1"
+
+// dial makes a client of the server's default transit engine; change may be nil.
+func dial(t testing.TB, s *vaulttest.Server, change func(*vault.Config)) *vault.Client {
+	t.Helper()
+	cfg := vault.Config{
+		Address: s.URL(), Mount: "transit", Token: s.KMSToken("kek"),
+		CACert: s.CAPEM(), ClientCert: s.ClientCertPEM(), ClientKey: s.ClientKeyPEM(),
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	c, err := vault.Dial(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// bounded is a context that ends a test which would hang.
+func bounded(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+var localPort = regexp.MustCompile(`127\.0\.0\.1:\d+->`)
+
+// wantError checks class and text of an error. In text, ADDRESS stands for the client's address and HOST for the host
+// and port in it; the client's own port, which nobody chose, is LOCAL.
+func wantError(t *testing.T, c *vault.Client, err error, class vault.Class, text string) {
+	t.Helper()
+	var e *vault.Error
+	if !errors.As(err, &e) {
+		t.Fatalf("got %T %v, want a *vault.Error", err, err)
+	}
+	if e.Class != class {
+		t.Errorf("class: got %q, want %q", e.Class, class)
+	}
+	_, host, _ := strings.Cut(c.Address(), "://")
+	want := strings.NewReplacer("ADDRESS", c.Address(), "HOST", host).Replace(text)
+	if got := localPort.ReplaceAllString(err.Error(), "LOCAL->"); got != want {
+		t.Errorf("text:\n got %s\nwant %s", got, want)
+	}
+}
+
+func encrypt(ctx context.Context, c *vault.Client) error {
+	_, _, err := c.Encrypt(ctx, "kek", 0, []byte("a very secret seed"))
+	return err
+}
+
+// answer is an Intercept that answers every request the same way.
+func answer(status int, body string) func(string, http.ResponseWriter, *http.Request) bool {
+	return func(_ string, w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(status)
+		_, _ = fmt.Fprint(w, body)
+		return true
+	}
+}
+
+func TestDialRefuses(t *testing.T) {
+	mutual := vaulttest.Start(t, vaulttest.Options{TLS: true, ClientCert: true})
+	tests := map[string]struct {
+		cfg  vault.Config
+		want string
+	}{
+		"address":    {vault.Config{Address: "http://[::1"}, `preparing a client for vault at http://[::1: `},
+		"CA":         {vault.Config{Address: nowhere, CACert: []byte("x")}, "preparing a vault client: the CA file holds no usable certificate"},
+		"empty CA":   {vault.Config{Address: nowhere, CACert: []byte{}}, "preparing a vault client: the CA file holds no usable certificate"},
+		"pair":       {vault.Config{Address: nowhere, ClientCert: mutual.ClientCertPEM()}, "preparing a vault client: client certificate and key: tls: failed to find any PEM data in key input"},
+		"token":      {vault.Config{Address: nowhere, Token: "hvs.tok\n"}, "preparing a vault client: the token holds characters that no HTTP header can carry"},
+		"namespace":  {vault.Config{Address: nowhere, Namespace: "a\n"}, `preparing a vault client: namespace "a\n" holds characters that no HTTP header can carry`},
+		"other pair": {vault.Config{Address: nowhere, ClientCert: mutual.CAPEM(), ClientKey: mutual.ClientKeyPEM()}, "preparing a vault client: client certificate and key: tls: private key does not match public key"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			c, err := vault.Dial(test.cfg)
+			if err == nil {
+				c.Close()
+				t.Fatal("got a client, want an error")
+			}
+			// The address is quoted by net/url in words of its own.
+			if got := err.Error(); got != test.want && (name != "address" || !strings.HasPrefix(got, test.want)) {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+			if strings.Contains(err.Error(), "hvs.tok") {
+				t.Errorf("the token is in %q", err)
+			}
+		})
+	}
+}
+
+func TestNames(t *testing.T) {
+	c, err := vault.Dial(vault.Config{Address: nowhere, Namespace: "team/a", Mount: "kms/transit"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if c.Address() != nowhere || c.Engine() != "team/a/kms/transit" {
+		t.Errorf("got %s and %s", c.Address(), c.Engine())
+	}
+}
+
+// 0.0.0.0 reaches the loopback interface without being a loopback address, which net/http never asks a proxy for.
+func TestEnvironmentIsIgnored(t *testing.T) {
+	for _, o := range []vaulttest.Options{{}, {TLS: true}} {
+		s := vaulttest.Start(t, o)
+		s.CreateKey("kek")
+		c := dial(t, s, func(cfg *vault.Config) {
+			cfg.Address = strings.Replace(cfg.Address, "127.0.0.1", "0.0.0.0", 1)
+			cfg.ServerName = "localhost"
+		})
+		if err := encrypt(bounded(t), c); err != nil {
+			t.Errorf("TLS %v: %v", o.TLS, err)
+		}
+	}
+}
+
+func TestClassOf(t *testing.T) {
+	denied := vault.Errorf(vault.Denied, "x")
+	tests := map[string]struct {
+		err    error
+		class  vault.Class
+		outage bool
+	}{
+		"none":             {nil, "", false},
+		"wrapped":          {fmt.Errorf("y: %w", denied), vault.Denied, true},
+		"joined":           {errors.Join(context.Canceled, denied), vault.Denied, true},
+		"canceled":         {fmt.Errorf("y: %w", context.Canceled), vault.Canceled, false},
+		"deadline":         {context.DeadlineExceeded, vault.Timeout, true},
+		"foreign":          {errors.New("x"), vault.Unavailable, true},
+		"key lost":         {vault.Errorf(vault.KeyLost, "x"), vault.KeyLost, false},
+		"version too old":  {vault.Errorf(vault.VersionTooOld, "x"), vault.VersionTooOld, false},
+		"version too new":  {vault.Errorf(vault.VersionTooNew, "x"), vault.VersionTooNew, true},
+		"invalid":          {vault.Errorf(vault.Invalid, "x"), vault.Invalid, false},
+		"sealed":           {vault.Errorf(vault.Sealed, "x"), vault.Sealed, true},
+		"throttled":        {vault.Errorf(vault.Throttled, "x"), vault.Throttled, true},
+		"wrapping in text": {vault.Errorf(vault.Invalid, "%w", denied), vault.Invalid, false},
+	}
+	for name, test := range tests {
+		if got := vault.ClassOf(test.err); got != test.class {
+			t.Errorf("%s: got class %q, want %q", name, got, test.class)
+		}
+		if got := vault.IsOutage(test.err); got != test.outage {
+			t.Errorf("%s: got outage %v, want %v", name, got, test.outage)
+		}
+	}
+}
