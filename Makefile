@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+
+SHELL   := /bin/bash
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+LINT    := go tool -modfile=test/tools/lint/go.mod golangci-lint
+FUZZTIME ?= 1m
+
+export CGO_ENABLED = 0
+
+.DEFAULT_GOAL := help
+.PHONY: help build test check fmt format lint vuln fuzz demo bench clean
+
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build the static binary bin/trousseau
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/trousseau ./cmd/trousseau
+
+test: ## run all tests with the race detector; no network beyond Go modules
+	CGO_ENABLED=1 go test -race -timeout 10m ./...
+	cd test && CGO_ENABLED=1 go test -race -timeout 10m ./...
+
+check: format lint test ## everything a change must pass: format, vet, lint, tests
+
+fmt: ## format the code
+	$(LINT) fmt ./...
+	cd test && go tool -modfile=tools/lint/go.mod golangci-lint fmt --config ../.golangci.yml ./...
+
+format:
+	@out=$$(gofmt -l cmd internal test); test -z "$$out" || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
+
+lint: ## vet and golangci-lint
+	go vet ./...
+	$(LINT) run ./...
+	cd test && go vet ./... && go tool -modfile=tools/lint/go.mod golangci-lint run --config ../.golangci.yml ./...
+
+vuln: ## look for known vulnerabilities; needs network to vuln.go.dev
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
+fuzz: ## run every fuzz target for FUZZTIME (1m)
+	@set -e; for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' internal cmd | xargs -n1 dirname | sort -u); do \
+	  for target in $$(grep -rhoE '^func Fuzz[A-Za-z]+' $$dir/*_test.go | sed 's/func //'); do \
+	    echo "== $$dir $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$dir; \
+	  done; \
+	done
+
+demo: build ## show the main job done; the first run downloads and compiles for some minutes
+	@echo "Compiling the demo with kube-apiserver's KMS code (minutes at first, seconds later) ..."
+	cd test && go build -o ../bin/demo ./demo
+	bin/demo -trousseau bin/trousseau
+
+bench: build ## measure start, memory, Status and reload, each as this machine has it
+	cd test && go build -o ../bin/bench ./bench
+	bin/bench -trousseau bin/trousseau
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	kmsapi "k8s.io/kms/apis/v2"
+
+	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+)
+
+// process is a running trousseau with a fake Vault of its own.
+type process struct {
+	vault  *vaulttest.Server
+	client kmsapi.KeyManagementServiceClient
+	began  time.Time // of the exec
+
+	conn *grpc.ClientConn
+	cmd  *exec.Cmd
+	dir  string
+}
+
+// launch starts the binary without a configuration.
+func launch(ctx context.Context, binary string, flags ...string) (*process, error) {
+	v, err := vaulttest.New(vaulttest.Options{})
+	if err != nil {
+		return nil, err
+	}
+	v.CreateKey("a")
+	v.CreateKey("b")
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return nil, err
+	}
+	p := &process{vault: v, dir: dir}
+	socket := "unix://" + filepath.Join(dir, "kms.sock")
+	p.conn, err = grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
+		// Connect as soon as the socket is there, to measure it and not the backoff.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1, MaxDelay: time.Millisecond},
+		}))
+	if err != nil {
+		return nil, err
+	}
+	p.client = kmsapi.NewKeyManagementServiceClient(p.conn)
+	p.cmd = exec.CommandContext(ctx, binary, append([]string{
+		"--config-file-path=" + p.config(), "--listen-addr=" + socket, "--ops-addr=",
+	}, flags...)...)
+	p.began = time.Now()
+	if err := p.cmd.Start(); err != nil {
+		p.vault.Close()
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return p, nil
+}
+
+// launchReady starts the binary and waits until it is healthy.
+func launchReady(ctx context.Context, binary string, flags ...string) (*process, error) {
+	p, err := launch(ctx, binary, flags...)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(p.configure("a", "b"), p.awaitKey(ctx, "a")); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *process) config() string { return filepath.Join(p.dir, "config.yaml") }
+
+// configure renames a configuration with these keys into place.
+func (p *process) configure(keys ...string) error {
+	text := fmt.Sprintf("provider: vault\nvault:\n  keynames: [%s]\n  address: %s\n  token: %s\n",
+		strings.Join(keys, ", "), p.vault.URL(), p.vault.KMSToken("a", "b"))
+	tmp := filepath.Join(p.dir, "12345")
+	if err := os.WriteFile(tmp, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, p.config())
+}
+
+// awaitKey waits until Status names a key.
+func (p *process) awaitKey(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		st, err := p.client.Status(ctx, &kmsapi.StatusRequest{})
+		if err == nil && strings.HasPrefix(st.GetKeyId(), "transit/"+key+"/") {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("waiting for key %s: %w", key, errors.Join(ctx.Err(), err))
+		}
+	}
+}
+
+// memory returns the resident set now and at its peak, in MiB.
+func (p *process) memory() (now, peak float64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		var kib float64
+		if n, _ := fmt.Sscanf(line, "VmRSS: %f kB", &kib); n == 1 {
+			now = kib / 1024
+		}
+		if n, _ := fmt.Sscanf(line, "VmHWM: %f kB", &kib); n == 1 {
+			peak = kib / 1024
+		}
+	}
+	return now, peak, nil
+}
+
+func (p *process) close() {
+	_ = p.conn.Close()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	_ = p.cmd.Wait()
+	p.vault.Close()
+	_ = os.RemoveAll(p.dir)
+}
