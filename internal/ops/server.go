@@ -74,6 +74,6 @@ func (s *Server) Serve(ctx context.Context) error {
 		// Whoever is still connected after the bound is cut off; nothing here is worth waiting for.
 		_ = s.http.Close()
 	}
-	_ = <-stopped
+	<-stopped
 	return nil
 }

@@ -246,7 +246,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	s.Close()
 	s.Close()
 	cancel()
-	_ = <-cut
+	<-cut
 	c.client.CloseIdleConnections()
 	if s.Connections() != 0 || s.InFlight() != 0 {
 		t.Errorf("after Close: %d connections, %d in flight", s.Connections(), s.InFlight())
