@@ -86,13 +86,14 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	if err := errors.Join(ops.RegisterProcess(registry), ops.RegisterBuildInfo(registry, version, revision())); err != nil {
 		return err
 	}
-	pages := listenOps(background, ops.Options{
+	pages := &pages{options: ops.Options{
 		Addr:     o.opsAddr,
 		Registry: registry,
 		Ready:    []ops.Check{{Name: "kek", Check: kek.Degraded}, {Name: "socket", Check: stillOurs(listener)}},
 		Logger:   log.Named("ops"),
-	})
-	parts.Go(func() { pages(background) })
+	}}
+	pages.listen(background)
+	parts.Go(func() { pages.serve(background) })
 
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -152,35 +153,6 @@ func lookOnHangup(ctx context.Context, watcher *watch.Watcher, log *zap.Logger) 
 			systemdReloading()
 			watcher.Look()
 			systemd(daemon.SdNotifyReady)
-		}
-	}
-}
-
-// listenOps takes the port of the operator's pages and returns what serves them
-// until a context is done. Without them KMS goes on all the same.
-func listenOps(ctx context.Context, o ops.Options) func(context.Context) {
-	if o.Addr == "" {
-		return func(context.Context) {}
-	}
-	server, err := ops.New(ctx, o)
-	if err != nil {
-		o.Logger.Error("/livez, /readyz and /metrics are not served; KMS is", zap.Error(err))
-		return func(context.Context) {}
-	}
-	return func(ctx context.Context) {
-		if err := server.Serve(ctx); err != nil {
-			o.Logger.Error("/livez, /readyz and /metrics are no longer served; KMS is", zap.Error(err))
-		}
-	}
-}
-
-func stillOurs(l *unixsock.Listener) func() error {
-	return func() error {
-		select {
-		case <-l.Replaced():
-			return fmt.Errorf("another process has taken %s over", l.Addr())
-		default:
-			return nil
 		}
 	}
 }

@@ -17,7 +17,7 @@ var answers = map[vault.Class]struct {
 	code   codes.Code
 	phrase string
 }{
-	vault.Unavailable:   {codes.Unavailable, "vault cannot be reached"},
+	vault.Unavailable:   {codes.Unavailable, "vault cannot be used right now"},
 	vault.Sealed:        {codes.Unavailable, "vault is sealed or has no active node"},
 	vault.Throttled:     {codes.ResourceExhausted, "vault limits the rate of requests"},
 	vault.Timeout:       {codes.DeadlineExceeded, "vault did not answer in time"},

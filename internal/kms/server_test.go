@@ -195,7 +195,7 @@ func TestCodes(t *testing.T) {
 		code codes.Code
 		text string
 	}{
-		{vault.Errorf(vault.Unavailable, "detail"), codes.Unavailable, "vault cannot be reached; see trousseau's log"},
+		{vault.Errorf(vault.Unavailable, "detail"), codes.Unavailable, "vault cannot be used right now; see trousseau's log"},
 		{vault.Errorf(vault.Sealed, "detail"), codes.Unavailable, "vault is sealed or has no active node; see trousseau's log"},
 		{vault.Errorf(vault.Throttled, "detail"), codes.ResourceExhausted, "vault limits the rate of requests; see trousseau's log"},
 		{vault.Errorf(vault.Timeout, "detail"), codes.DeadlineExceeded, "vault did not answer in time; see trousseau's log"},
@@ -205,7 +205,7 @@ func TestCodes(t *testing.T) {
 		{vault.Errorf(vault.VersionTooOld, "detail"), codes.FailedPrecondition, "this key version may no longer be used; see trousseau's log"},
 		{vault.Errorf(vault.VersionTooNew, "detail"), codes.Unavailable, "vault does not know this key version yet; see trousseau's log"},
 		{vault.Errorf(vault.Invalid, "detail"), codes.InvalidArgument, "this was not encrypted by this plugin's key; see trousseau's log"},
-		{errors.New("detail"), codes.Unavailable, "vault cannot be reached; see trousseau's log"},
+		{errors.New("detail"), codes.Unavailable, "vault cannot be used right now; see trousseau's log"},
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%T %s", tt.err, vault.ClassOf(tt.err)), func(t *testing.T) {

@@ -54,6 +54,17 @@ func newGeneration(ctx context.Context, client *vault.Client, keys []string) (*G
 	return gen, nil
 }
 
+// inherit keeps a creation time that the token before could read and this one
+// may not: the canary has proven that it is the same key, and a key_id that
+// changes with the token would re-encrypt everything for nothing.
+func (g *Generation) inherit(active *Generation) {
+	if active == nil || g.ID.Created != 0 || g.ID.Key != active.ID.Key || g.ID.Version != active.ID.Version {
+		return
+	}
+	g.ID.Created = active.ID.Created
+	g.KeyID = g.ID.String()
+}
+
 // fields are how a generation shows in the log.
 func (g *Generation) fields() []zap.Field {
 	return []zap.Field{

@@ -146,6 +146,7 @@ func (k *KEK) loadOnce(ctx context.Context, content watch.Content) error {
 		if err := continuity(ctx, active, candidate); err != nil {
 			return err
 		}
+		candidate.inherit(active)
 		adopted = k.adopt(ctx, active, candidate, token)
 	}
 	k.metrics.adopted()

@@ -262,6 +262,26 @@ func TestPolicyThatDeniesReadingTheKey(t *testing.T) {
 	})
 }
 
+func TestTokenThatMayNoLongerReadTheKey(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		keyID, _ := b.Status()
+		b.load(settings{token: b.vault.CreateToken(vaulttest.TokenOptions{Rules: vaulttest.Rules{
+			"transit/encrypt/kek": {"update"},
+			"transit/decrypt/kek": {"update"},
+		}}).ID})
+		if got := b.metric("trousseau_generation"); got != 2 {
+			t.Fatalf("generation = %v, want 2", got)
+		}
+		b.wantStatus(keyID, "")
+		b.after(2 * probeInterval)
+		b.wantStatus(keyID, "")
+		if got := b.roundTrip(); got != keyID {
+			t.Errorf("Encrypt's key_id = %q, want %q", got, keyID)
+		}
+	})
+}
+
 func TestTokenMetrics(t *testing.T) {
 	run(t, func(b *bench) {
 		token := b.vault.CreateToken(vaulttest.TokenOptions{TTL: time.Hour, Rules: vaulttest.TransitPolicy("transit", "kek")})

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/trousseau-io/trousseau/internal/ops"
+	"github.com/trousseau-io/trousseau/internal/unixsock"
+)
+
+// pagesRetry is how often a port that is taken is tried again: after a takeover
+// the predecessor holds it until it ends.
+const pagesRetry = 5 * time.Second
+
+// pages are the operator's: /livez, /readyz and /metrics. KMS serves without
+// them if need be.
+type pages struct {
+	options ops.Options
+	server  *ops.Server // nil without a port
+}
+
+// listen takes the port, or says once why it could not.
+func (p *pages) listen(ctx context.Context) {
+	if p.options.Addr == "" {
+		return
+	}
+	server, err := ops.New(ctx, p.options)
+	if err != nil {
+		p.options.Logger.Error("/livez, /readyz and /metrics are not served; KMS is", zap.Error(err), zap.Duration("retry", pagesRetry))
+		return
+	}
+	p.server = server
+}
+
+// serve serves until ctx is done, as soon as the port can be had.
+func (p *pages) serve(ctx context.Context) {
+	if p.options.Addr == "" {
+		return
+	}
+	for p.server == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pagesRetry):
+		}
+		if server, err := ops.New(ctx, p.options); err == nil {
+			p.server = server
+			p.options.Logger.Info("/livez, /readyz and /metrics are served now")
+		}
+	}
+	if err := p.server.Serve(ctx); err != nil {
+		p.options.Logger.Error("/livez, /readyz and /metrics are no longer served; KMS is", zap.Error(err))
+	}
+}
+
+func stillOurs(l *unixsock.Listener) func() error {
+	return func() error {
+		select {
+		case <-l.Replaced():
+			return fmt.Errorf("another process has taken %s over", l.Addr())
+		default:
+			return nil
+		}
+	}
+}
