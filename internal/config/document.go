@@ -76,7 +76,7 @@ func syntaxProblem(err error) string {
 	if strings.HasPrefix(err.Error(), "yaml: unknown anchor ") {
 		return "a value that begins with * is a YAML alias; write the value itself, in quotes if it begins with *"
 	}
-	return `not valid YAML; write name: "value", indented with blanks, not tabs`
+	return `not valid YAML; write name: "value", indented with blanks, not tabs, and see whether the file is cut short`
 }
 
 // maxSearched is the size up to which firstBadLine looks, in bytes: it parses the file again for each of its steps.

@@ -234,7 +234,7 @@ func problems(t *testing.T, data []byte, f files) (texts []string) {
 // TestParseRefusesBytes has the mistakes that cannot be written into an archive of text files.
 func TestParseRefusesBytes(t *testing.T) {
 	const notText = "the file is not text: this line holds a byte that is neither UTF-8 nor printable"
-	const notYAML = `not valid YAML; write name: "value", indented with blanks, not tabs`
+	const notYAML = `not valid YAML; write name: "value", indented with blanks, not tabs, and see whether the file is cut short`
 	const tooLong = "the value (not shown, it has 257 bytes) is too long; Trousseau takes names of up to 256 bytes"
 	long := strings.Repeat("n", 257)
 	replace := func(old, with string) string { return strings.Replace(asVaultAgentRendersIt, old, with, 1) }

@@ -140,7 +140,7 @@ func (b *bench) load(s settings) (token string) {
 // deliver hands over the bytes of a configuration file.
 func (b *bench) deliver(text string) {
 	sum := sha256.Sum256([]byte(text))
-	b.contents <- watch.Content{Main: []byte(text), Digest: hex.EncodeToString(sum[:])}
+	b.contents <- watch.Content{Path: "/etc/trousseau/config.yaml", Main: []byte(text), Digest: hex.EncodeToString(sum[:])}
 	synctest.Wait()
 }
 

@@ -28,7 +28,7 @@ func TestHealth(t *testing.T) {
 		{name: "all is well", event: func(*bench) {}, wait: time.Hour},
 
 		{name: "stopped, within the grace", event: stop, mend: start, wait: grace - 2*probeInterval, failure: "unavailable"},
-		{name: "stopped, after the grace", event: stop, mend: start, wait: grace + time.Minute, status: "longer than the grace of 5m0s", failure: "unavailable"},
+		{name: "stopped, after the grace", event: stop, mend: start, wait: grace + time.Minute, status: "longer ago than the grace of 5m0s", failure: "unavailable"},
 		{name: "sealed, within the grace", event: seal, mend: unseal, wait: time.Minute, failure: "sealed"},
 		{name: "sealed, after the grace", event: seal, mend: unseal, wait: grace + time.Minute, status: "vault is sealed", failure: "sealed"},
 		{name: "hanging, within the grace", event: hang, mend: release, wait: time.Minute, failure: "timeout"},
@@ -37,7 +37,7 @@ func TestHealth(t *testing.T) {
 		{name: "throttled, after the grace", event: throttle, mend: release, wait: grace + time.Minute, status: "rate limit", failure: "throttled"},
 		{name: "denied, within the grace", event: deny, mend: reload, wait: time.Minute, failure: "denied"},
 		{name: "denied, after the grace", event: deny, mend: reload, wait: grace + time.Minute, status: "permission denied", failure: "denied"},
-		{name: "stopped, no grace", event: stop, mend: start, grace: noGrace, wait: 2 * probeInterval, status: "longer than the grace of 0s", failure: "unavailable"},
+		{name: "stopped, no grace", event: stop, mend: start, grace: noGrace, wait: 2 * probeInterval, status: "longer ago than the grace of 0s", failure: "unavailable"},
 
 		{name: "key deleted", event: func(b *bench) { b.key.Delete() }, wait: 2 * probeInterval, status: "no longer decrypts", failure: "key_lost"},
 		{

@@ -144,9 +144,9 @@ func (k *KEK) Status() (keyID string, err error) {
 	case vault.ClassOf(v.trouble) == vault.KeyLost:
 		return "", v.trouble
 	}
-	if since := time.Since(v.proven); since > k.opts.OutageGrace {
-		return "", vault.Errorf(vault.Unavailable, "vault has not been usable for %s, longer than the grace of %s: %w",
-			since.Round(time.Second), k.opts.OutageGrace, v.trouble)
+	if time.Since(v.proven) > k.opts.OutageGrace {
+		return "", vault.Errorf(vault.Unavailable, "vault could last be used at %s, longer ago than the grace of %s: %w",
+			v.proven.UTC().Format(time.RFC3339), k.opts.OutageGrace, v.trouble)
 	}
 	return v.gen.KeyID, nil
 }

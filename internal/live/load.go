@@ -106,7 +106,7 @@ func (k *KEK) loadOnce(ctx context.Context, content watch.Content) error {
 	}
 	cfg, err := config.Parse(content.Main, content.Open)
 	if err != nil {
-		return &loadError{classConfig, fmt.Errorf("reading the configuration: %w", err)}
+		return &loadError{classConfig, fmt.Errorf("reading %s: %w", content.Path, err)}
 	}
 	client, err := vault.Dial(vault.Config{
 		Address:    cfg.Vault.Address,

@@ -84,7 +84,7 @@ func TestReload(t *testing.T) {
 			b.load(settings{address: "http://standby:8200"})
 		}, true, "", ""},
 
-		{"garbage", func(b *bench) { b.deliver("\x00\x01") }, false, "config", "reading the configuration: "},
+		{"garbage", func(b *bench) { b.deliver("\x00\x01") }, false, "config", "reading /etc/trousseau/config.yaml: "},
 		{"an unknown field", func(b *bench) { b.load(settings{extra: "  tokn: x\n"}) }, false, "config", "vault.tokn"},
 		{"the KV secret lacks the token", func(b *bench) { b.load(settings{token: "<no value>"}) }, false, "config", "vault.token"},
 		{"another key only", func(b *bench) {
@@ -207,7 +207,7 @@ func TestBytesThatAreWrongAreNotTriedAgain(t *testing.T) {
 # TYPE trousseau_config_reloads_total counter
 trousseau_config_reloads_total{result="config"} 1
 `, "trousseau_config_reloads_total")
-		b.wantStatus("", "reading the configuration")
+		b.wantStatus("", "reading /etc/trousseau/config.yaml: ")
 	})
 }
 

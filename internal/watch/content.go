@@ -28,6 +28,9 @@ const maxSize = 1 << 20
 // A Content may be copied and used concurrently. Its bytes are shared by all
 // copies and must not be modified.
 type Content struct {
+	// Path is the main file's name, as in Options.
+	Path string
+
 	// Main is the content of the main file, nil if it could not be read.
 	Main []byte
 
@@ -77,7 +80,7 @@ func read(path string, related func(main []byte) []string, open func(name string
 	}
 
 	main := openAndHash(path)
-	c := Content{Main: main.data, Err: main.err}
+	c := Content{Path: path, Main: main.data, Err: main.err}
 	if main.err == nil {
 		names := slices.Clone(related(main.data))
 		slices.Sort(names) // Their order means nothing, so it must not change the digest.

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Template is what the Vault Agent template of the README fills in.
+type Template struct {
+	KeyNames []string
+	Address  string
+	Token    string
+}
+
+// String is the file as rendered: with the template's blank first line and its
+// blanks at the ends of lines.
+func (t Template) String() string {
+	var b strings.Builder
+	b.WriteString("\n--- \nprovider: vault\nvault:\n  keynames:\n")
+	for _, name := range t.KeyNames {
+		fmt.Fprintf(&b, "  - %s \n", name)
+	}
+	fmt.Fprintf(&b, "  address: %s \n  token: %s \n", t.Address, t.Token)
+	return b.String()
+}
+
+// Render replaces file as Vault Agent does (consul-template's renderer):
+// a temporary file beside it, named by digits alone, is written, synced and
+// renamed over it. When Render returns, the new content has landed.
+func Render(file, content string) (err error) {
+	name := filepath.Join(filepath.Dir(file), strconv.FormatUint(uint64(rand.Uint32()), 10))
+	temp, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("rendering %s: %w", file, err)
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("rendering %s: %w", file, errors.Join(err, os.Remove(name)))
+		}
+	}()
+	_, err = temp.WriteString(content)
+	if err := errors.Join(err, temp.Sync(), temp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(name, file)
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command demo shows what Trousseau does, on one machine and in well under a
+// minute: the real trousseau binary between kube-apiserver's own KMS v2 code
+// and a Vault transit engine that runs inside this program, while tokens are
+// rotated and revoked, config.yaml breaks, the transit key rotates and Vault
+// goes away.
+//
+//	go run ./demo -trousseau ../bin/trousseau
+//
+// It says what it saw at each step. The exit code is 1 if any of it was wrong.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// chapter is one step of the story.
+type chapter struct {
+	title string
+	tell  func(*demo, context.Context) error
+}
+
+var story = []chapter{
+	{"trousseau starts, before its config.yaml and before anything is known of Vault", (*demo).start},
+	{"config.yaml is rendered, as Vault Agent's template does it", (*demo).configure},
+	{"kube-apiserver writes a Secret and reads it back", (*demo).writeSecret},
+	{"the Vault token is rotated; the old one is revoked as the new file lands", (*demo).rotateToken},
+	{"config.yaml breaks", (*demo).breakConfig},
+	{"the transit key is rotated", (*demo).rotateKey},
+	{"Vault is stopped, and started again", (*demo).stopVault},
+	{"another kube-apiserver starts, with nothing in its cache", (*demo).startAnother},
+	{"trousseau is told to stop", (*demo).stop},
+}
+
+// longest bounds the whole story: it takes about half a minute, and whatever
+// goes wrong should not leave anyone waiting.
+const longest = 2 * time.Minute
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run returns the exit code: 0 if all was as it should be, 1 if not, 2 for a
+// mistake on the command line.
+func run(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) int {
+	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	binary := flags.String("trousseau", "", "the trousseau `binary` to show (required)")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if *binary == "" || flags.NArg() > 0 {
+		fmt.Fprintln(stderr, "demo: name the binary and nothing else: go run ./demo -trousseau ../bin/trousseau")
+		return 2
+	}
+	bounded, cancel := context.WithTimeoutCause(ctx, longest, fmt.Errorf("the story is still not over after %s", longest))
+	defer cancel()
+
+	began := time.Now()
+	d, err := newDemo(bounded, *binary, newScreen(stdout))
+	if err != nil {
+		fmt.Fprintf(stderr, "demo: %v\n", err)
+		return 1
+	}
+	for i, c := range story {
+		d.chapter(i+1, c.title)
+		if err = c.tell(d, bounded); err != nil {
+			break
+		}
+	}
+	if ctx.Err() != nil {
+		d.close(true)
+		d.end(false, "interrupted; nothing is left behind")
+		return 1
+	}
+	if err != nil {
+		d.broken(err)
+	}
+	d.table(d.findings)
+	good := err == nil && allTrue(d.findings)
+	d.close(good)
+	if !good {
+		d.end(false, "something was not as it should be; files and logs are kept in "+d.dir)
+		return 1
+	}
+	d.end(true, fmt.Sprintf("all as it should be, in %.0f s", time.Since(began).Seconds()))
+	return 0
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/trousseau-io/trousseau/test/apiserver/plugin"
+)
+
+// stopVault stops Vault for longer than the grace and starts it again, and
+// prints a line whenever trousseau says something else.
+func (d *demo) stopVault(ctx context.Context) error {
+	total := d.load.stop()
+	d.load = nil
+	d.reportLoad(total)
+	d.fact("grace", "%s here, 5m unless set; it counts from the last time the key was proven usable", outageGrace)
+	proven, err := d.plugin.Metric(ctx, "trousseau_last_proof_timestamp_seconds")
+	if err != nil {
+		return err
+	}
+
+	o := outage{demo: d, began: time.Now()}
+	d.vault.Stop()
+	o.line("Vault", "stopped")
+	if err := o.until(ctx, outageGrace+5*time.Second, "Status to stop being ok", func() bool { return !o.healthy }); err != nil {
+		return err
+	}
+	degraded, expired, unproven := o.degradedAt, o.since(), time.Since(time.UnixMilli(int64(proven*1000)))
+	if err := d.vault.Start(); err != nil {
+		return err
+	}
+	restarted := o.since()
+	o.line("Vault", "started")
+	if err := o.until(ctx, 10*time.Second, "Status to be ok again", func() bool { return o.healthy && o.ready }); err != nil {
+		return err
+	}
+	back := o.since() - restarted
+	d.fact("meanwhile", "kube-apiserver wrote and read %d Secrets with the seed it holds, %d failed", o.written, o.failed)
+
+	d.found(degraded > 0 && degraded < expired, "Vault gone: /readyz says so", "after %s", rounded(degraded))
+	d.found(unproven > outageGrace && unproven < outageGrace+time.Second, "Vault gone: Status", "ok until %s after the last proof, then %s", rounded(unproven), codes.Unavailable)
+	d.found(o.failed == 0, "Vault gone: Secrets that failed", "%d of %d", o.failed, o.written)
+	d.found(o.keyID == d.keyID, "Vault back: Status ok again", "after %s; key_id %s", rounded(back), o.keyID)
+	return nil
+}
+
+func (d *demo) reportLoad(total tally) {
+	d.fact("load ends", "without Vault no KMS call can succeed; so far %d calls and %d Secrets, %d failed", total.calls, total.secrets, total.failed)
+	if total.first != nil {
+		d.fact("first failure", "%s", d.said(total.first))
+	}
+	d.found(total.failed == 0, "failed under load", "%d of %d KMS calls and %d Secrets", total.failed, total.calls, total.secrets)
+}
+
+// outage follows what trousseau and kube-apiserver do while Vault is away.
+type outage struct {
+	*demo
+	began time.Time
+
+	healthy, ready bool // as last seen; both true before
+	seen           bool // whether it has been looked at
+	keyID          string
+	degradedAt     time.Duration // when /readyz first was not
+	written        int
+	failed         int
+}
+
+func (o *outage) since() time.Duration { return time.Since(o.began) }
+
+func (o *outage) line(who, format string, args ...any) {
+	o.fact(fmt.Sprintf("%6.2f s", o.since().Seconds()), "%-8s %s", who, strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "\n         "))
+}
+
+// until looks at everything again and again until done.
+func (o *outage) until(ctx context.Context, within time.Duration, what string, done func() bool) error {
+	return plugin.Await(ctx, within, what, func(ctx context.Context) (bool, error) {
+		if err := o.look(ctx); err != nil {
+			return false, err
+		}
+		return done(), nil
+	})
+}
+
+func (o *outage) look(ctx context.Context) error {
+	ready, page, err := o.plugin.Ready(ctx)
+	if err != nil {
+		return err
+	}
+	if ready != o.ready || !o.seen {
+		answer := "200"
+		if !ready {
+			answer = "503"
+			o.degradedAt = o.since()
+		}
+		var checks []string
+		for check := range strings.Lines(page) {
+			checks = append(checks, wrap(check))
+		}
+		o.line("/readyz", "%s\n%s", answer, strings.Join(checks, "\n"))
+	}
+	keyID, err := o.status(ctx)
+	if code := status.Code(err); code != codes.OK && code != codes.Unavailable {
+		return err
+	}
+	if healthy := err == nil; healthy != o.healthy || ready != o.ready || !o.seen {
+		o.line("Status", "%s", o.said(err))
+		o.healthy = healthy
+	}
+	o.ready, o.seen, o.keyID = ready, true, keyID
+
+	o.written++
+	if err := writeAndRead(ctx, o.api); err != nil {
+		o.failed++
+	}
+	return nil
+}
