@@ -259,14 +259,14 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("until %s: still %s", args[0], last)
 }
 
-// appears PATTERN waits until a file whose name matches exists.
+// [!] appears PATTERN waits until a file whose name matches exists, or none does.
 func cmdAppears(ts *testscript.TestScript, neg bool, args []string) {
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if found, err := filepath.Glob(ts.MkAbs(args[0])); err == nil && len(found) > 0 {
+		if found, err := filepath.Glob(ts.MkAbs(args[0])); err == nil && neg == (len(found) == 0) {
 			return
 		}
 	}
-	ts.Fatalf("%s does not appear", args[0])
+	ts.Fatalf("appears %s: waited in vain", args[0])
 }
 
 // signal NAME [N] signals the N-th background process, the first if not said.
