@@ -130,20 +130,20 @@ func (k *KEK) loadOnce(ctx context.Context, content watch.Content) error {
 		}
 	}()
 
-	ctx, cancel := context.WithTimeout(ctx, k.opts.RequestTimeout)
+	bounded, cancel := context.WithTimeout(ctx, k.opts.RequestTimeout)
 	defer cancel()
-	candidate, err := newGeneration(ctx, client, cfg.Vault.KeyNames)
+	candidate, err := newGeneration(bounded, client, cfg.Vault.KeyNames)
 	if err != nil {
 		return err
 	}
 	candidate.Digest = content.Digest
 	// A token whose policy lacks lookup-self works all the same.
-	token, _ := client.LookupSelf(ctx)
+	token, _ := client.LookupSelf(bounded)
 	// The prober may adopt a new key version meanwhile: then what the
 	// candidate was checked against is no longer what it would replace.
 	for !adopted {
 		active := k.Current()
-		if err := continuity(ctx, active, candidate); err != nil {
+		if err := continuity(bounded, active, candidate); err != nil {
 			return err
 		}
 		candidate.inherit(active)

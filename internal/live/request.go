@@ -12,11 +12,12 @@ import (
 // Encrypt wraps plaintext under the current key version and returns the
 // ciphertext and the key_id it belongs to. It is bounded by ctx.
 func (k *KEK) Encrypt(ctx context.Context, plaintext []byte) (ciphertext []byte, keyID string, err error) {
+	v := k.view.Load()
 	// What a lost key encrypts could not be read back.
-	if trouble := k.Degraded(); vault.ClassOf(trouble) == vault.KeyLost {
-		return nil, "", trouble
+	if vault.ClassOf(v.trouble) == vault.KeyLost {
+		return nil, "", v.trouble
 	}
-	err = k.attempt(ctx, func(gen *Generation) error {
+	err = k.attempt(ctx, v, func(gen *Generation) error {
 		keyID = gen.KeyID
 		ciphertext, err = gen.encrypt(ctx, plaintext)
 		return err
@@ -30,7 +31,7 @@ func (k *KEK) Encrypt(ctx context.Context, plaintext []byte) (ciphertext []byte,
 // Decrypt unwraps a ciphertext with the key version that keyID names. It is
 // bounded by ctx. The caller owns the result.
 func (k *KEK) Decrypt(ctx context.Context, keyID string, ciphertext []byte) (plaintext []byte, err error) {
-	err = k.attempt(ctx, func(gen *Generation) error {
+	err = k.attempt(ctx, k.view.Load(), func(gen *Generation) error {
 		plaintext, err = gen.decrypt(ctx, keyID, ciphertext)
 		return err
 	})
@@ -41,11 +42,10 @@ func (k *KEK) Decrypt(ctx context.Context, keyID string, ciphertext []byte) (pla
 // so that requests do not drive the prober.
 const proofHolds = time.Second
 
-// attempt makes a request with the current generation. If Vault denies it, the
+// attempt makes a request with v's generation. If Vault denies it, the
 // token may have been replaced a moment ago: the request is made again as soon
 // as a generation with another client is there.
-func (k *KEK) attempt(ctx context.Context, request func(*Generation) error) error {
-	v := k.view.Load()
+func (k *KEK) attempt(ctx context.Context, v *view, request func(*Generation) error) error {
 	if v.gen == nil {
 		return v.trouble
 	}

@@ -3,16 +3,20 @@
 package live_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/live"
 	"github.com/trousseau-io/trousseau/internal/vault"
 	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+	"github.com/trousseau-io/trousseau/internal/watch"
 )
 
 // TestDeniedRequestWaitsForTheNextToken: the old token is revoked some time
@@ -117,6 +121,59 @@ func TestReplacedClientFinishesItsRequests(t *testing.T) {
 			t.Errorf("the request under way ended with %v", err)
 		}
 	})
+}
+
+// TestReplacedClientLeavesNoConnection: a connection that was busy when its
+// client was replaced is closed as well, once it can no longer be used.
+func TestReplacedClientLeavesNoConnection(t *testing.T) {
+	v := vaulttest.Start(t)
+	v.CreateKey("kek")
+	contents := make(chan watch.Content, 1)
+	k := live.New(live.Options{
+		Contents:       contents,
+		RequestTimeout: time.Second,
+		ProbeInterval:  time.Hour,
+		OutageGrace:    grace,
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { k.Run(ctx) })
+	defer running.Wait()
+	defer stop()
+	load := func() {
+		t.Helper()
+		adopted := k.Adopted()
+		token := v.KMSToken("kek")
+		contents <- watch.Content{
+			Main:   fmt.Appendf(nil, "provider: vault\nvault:\n  keynames: [kek]\n  address: %s\n  token: %s\n", v.URL(), token),
+			Digest: token,
+		}
+		<-adopted
+	}
+	load()
+	release := v.Inject(vaulttest.Fault{Hang: true, Match: vaulttest.Ops(vaulttest.OpEncrypt), Times: 8})
+	var requests sync.WaitGroup
+	for range 8 {
+		requests.Go(func() {
+			bounded, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			if _, _, err := k.Encrypt(bounded, []byte("seed")); err != nil {
+				t.Errorf("Encrypt: %v", err)
+			}
+		})
+	}
+	bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := v.WaitInFlight(bounded, 8); err != nil {
+		t.Fatal(err)
+	}
+	load()
+	release()
+	requests.Wait()
+	// What is left is the new client's.
+	if err := v.WaitConnections(bounded, 1); err != nil {
+		t.Errorf("%d connections: %v", v.Connections(), err)
+	}
 }
 
 // refuseVersion has Vault answer 500 to everything about one key version, as if
