@@ -60,6 +60,8 @@ type KEK struct {
 	view atomic.Pointer[view]
 	// adopting orders the two writers of view, the loader and the prober.
 	adopting sync.Mutex
+	// retries is what requests may spend on being made again.
+	retries budget
 	// kick asks the prober to look at once.
 	kick chan struct{}
 	// retiring counts replaced clients that are not closed yet.
@@ -168,6 +170,7 @@ func (k *KEK) adopt(ctx context.Context, from, next *Generation, token vault.Tok
 		next.Number = from.Number + 1
 	}
 	k.view.Store(&view{gen: next, proven: time.Now(), token: token, replaced: make(chan struct{})})
+	k.retries.restore()
 	close(old.replaced)
 	if from != nil && from.client != next.client {
 		k.retire(ctx, from.client)

@@ -59,6 +59,9 @@ func (k *KEK) probeOnce(ctx context.Context, gen *Generation) {
 		}
 		return
 	}
+	if err == nil {
+		k.retries.restore()
+	}
 	before := k.Degraded()
 	k.note(gen, func(v *view) {
 		v.trouble = err

@@ -77,16 +77,6 @@ func ClassOf(err error) Class {
 	return Unavailable
 }
 
-// IsOutage reports whether err says nothing about the key or the request, only
-// that Vault cannot serve us now.
-func IsOutage(err error) bool {
-	switch ClassOf(err) {
-	case Unavailable, Sealed, Throttled, Timeout, Denied, VersionTooNew:
-		return true
-	}
-	return false
-}
-
 // refusals are the messages of the transit engine that decide a class; the
 // first that occurs in an answer wins. They are those of Vault 1.21 and OpenBao
 // 2.6, builtin/logical/transit and sdk/helper/keysutil.

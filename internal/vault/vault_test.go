@@ -156,30 +156,26 @@ func TestEnvironmentIsIgnored(t *testing.T) {
 func TestClassOf(t *testing.T) {
 	denied := vault.Errorf(vault.Denied, "x")
 	tests := map[string]struct {
-		err    error
-		class  vault.Class
-		outage bool
+		err   error
+		class vault.Class
 	}{
-		"none":             {nil, "", false},
-		"wrapped":          {fmt.Errorf("y: %w", denied), vault.Denied, true},
-		"joined":           {errors.Join(context.Canceled, denied), vault.Denied, true},
-		"canceled":         {fmt.Errorf("y: %w", context.Canceled), vault.Canceled, false},
-		"deadline":         {context.DeadlineExceeded, vault.Timeout, true},
-		"foreign":          {errors.New("x"), vault.Unavailable, true},
-		"key lost":         {vault.Errorf(vault.KeyLost, "x"), vault.KeyLost, false},
-		"version too old":  {vault.Errorf(vault.VersionTooOld, "x"), vault.VersionTooOld, false},
-		"version too new":  {vault.Errorf(vault.VersionTooNew, "x"), vault.VersionTooNew, true},
-		"invalid":          {vault.Errorf(vault.Invalid, "x"), vault.Invalid, false},
-		"sealed":           {vault.Errorf(vault.Sealed, "x"), vault.Sealed, true},
-		"throttled":        {vault.Errorf(vault.Throttled, "x"), vault.Throttled, true},
-		"wrapping in text": {vault.Errorf(vault.Invalid, "%w", denied), vault.Invalid, false},
+		"none":             {nil, ""},
+		"wrapped":          {fmt.Errorf("y: %w", denied), vault.Denied},
+		"joined":           {errors.Join(context.Canceled, denied), vault.Denied},
+		"canceled":         {fmt.Errorf("y: %w", context.Canceled), vault.Canceled},
+		"deadline":         {context.DeadlineExceeded, vault.Timeout},
+		"foreign":          {errors.New("x"), vault.Unavailable},
+		"key lost":         {vault.Errorf(vault.KeyLost, "x"), vault.KeyLost},
+		"version too old":  {vault.Errorf(vault.VersionTooOld, "x"), vault.VersionTooOld},
+		"version too new":  {vault.Errorf(vault.VersionTooNew, "x"), vault.VersionTooNew},
+		"invalid":          {vault.Errorf(vault.Invalid, "x"), vault.Invalid},
+		"sealed":           {vault.Errorf(vault.Sealed, "x"), vault.Sealed},
+		"throttled":        {vault.Errorf(vault.Throttled, "x"), vault.Throttled},
+		"wrapping in text": {vault.Errorf(vault.Invalid, "%w", denied), vault.Invalid},
 	}
 	for name, test := range tests {
 		if got := vault.ClassOf(test.err); got != test.class {
 			t.Errorf("%s: got class %q, want %q", name, got, test.class)
-		}
-		if got := vault.IsOutage(test.err); got != test.outage {
-			t.Errorf("%s: got outage %v, want %v", name, got, test.outage)
 		}
 	}
 }

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live_test
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/vault"
+	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+)
+
+func TestTransientFailureIsNotTheCallers(t *testing.T) {
+	for name, fault := range map[string]vaulttest.Fault{
+		"connection reset":      {Cut: vaulttest.CutReset},
+		"answer breaks off":     {Cut: vaulttest.CutBody},
+		"throttled":             {Status: 429},
+		"internal error":        {Status: 500},
+		"bad gateway":           {Status: 502},
+		"sealed":                {Status: 503},
+		"node hangs":            {Hang: true},
+		"node lags":             {Status: 400, Body: `{"errors":["invalid ciphertext: version is too new"]}`},
+		"something not Vault's": {Status: 200, Body: "<html>"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(b *bench) {
+				b.load(settings{})
+				ctx, cancel := b.request()
+				defer cancel()
+				ciphertext, keyID, err := b.Encrypt(ctx, []byte("seed"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				fault.Times = 1
+				fault.Match = vaulttest.Ops(vaulttest.OpDecrypt)
+				b.vault.Inject(fault)
+				if plaintext, err := b.Decrypt(ctx, keyID, ciphertext); err != nil || string(plaintext) != "seed" {
+					t.Errorf("Decrypt = %q, %v", plaintext, err)
+				}
+				if b.Degraded() != nil {
+					t.Errorf("one failure that nobody met: degraded, %v", b.Degraded())
+				}
+			})
+		})
+	}
+}
+
+func TestFinalFailureIsNotRepeated(t *testing.T) {
+	for name, tt := range map[string]struct {
+		fault vaulttest.Fault
+		class vault.Class
+	}{
+		"not this key's":  {vaulttest.Fault{Status: 400, Body: `{"errors":["cipher: message authentication failed"]}`}, vault.Invalid},
+		"version retired": {vaulttest.Fault{Status: 400, Body: `{"errors":["ciphertext or signature version is disallowed by policy (too old)"]}`}, vault.VersionTooOld},
+		"key is gone":     {vaulttest.Fault{Status: 400, Body: `{"errors":["encryption key not found"]}`}, vault.KeyLost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(b *bench) {
+				b.load(settings{})
+				tt.fault.Match = vaulttest.Ops(vaulttest.OpDecrypt)
+				b.vault.Inject(tt.fault)
+				b.vault.ResetCounts()
+				ctx, cancel := b.request()
+				defer cancel()
+				_, err := b.Decrypt(ctx, b.Current().KeyID, []byte("vault:v1:AAAA"))
+				if got := vault.ClassOf(err); got != tt.class {
+					t.Errorf("class = %q (%v), want %q", got, err, tt.class)
+				}
+				if got := b.vault.Total(); got != 1 {
+					t.Errorf("%d calls, want 1", got)
+				}
+			})
+		})
+	}
+}
+
+// TestErrorRate: nearly a third of all answers are errors, and next to nobody
+// notices.
+func TestErrorRate(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.vault.FailRate(0.3, 7)
+		const requests = 3000
+		failed := 0
+		for range requests {
+			ctx, cancel := b.request()
+			if _, _, err := b.Encrypt(ctx, []byte("seed")); err != nil {
+				failed++
+			}
+			cancel()
+		}
+		if failed > requests/1000 {
+			t.Errorf("%d of %d requests failed", failed, requests)
+		}
+	})
+}
+
+// TestRetriesAreBounded: with Vault fully down, callers that come all at once
+// cost it at most two retries each beyond what was saved, and are told why.
+func TestRetriesAreBounded(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.vault.Inject(vaulttest.Fault{Status: 503, Body: `{"errors":["Vault is sealed"]}`, Match: vaulttest.Ops(vaulttest.OpEncrypt)})
+		b.vault.ResetCounts()
+		const requests, saved = 500, 100
+		var all sync.WaitGroup
+		for range requests {
+			all.Go(func() {
+				ctx, cancel := b.request()
+				defer cancel()
+				_, _, err := b.Encrypt(ctx, []byte("seed"))
+				if vault.ClassOf(err) != vault.Sealed || !strings.Contains(err.Error(), "503") {
+					t.Errorf("error = %v, want the last answer's", err)
+				}
+			})
+		}
+		all.Wait()
+		synctest.Wait()
+		// The prober encrypts too, once for each pause of its backoff.
+		if got := b.vault.Count(vaulttest.OpEncrypt); got > 3*requests+saved+10 {
+			t.Errorf("%d attempts for %d requests", got, requests)
+		}
+	})
+}
+
+// TestRetryFollowsANewAddress: the configuration moves away from a Vault that
+// does not answer, and requests under way move with it.
+func TestRetryFollowsANewAddress(t *testing.T) {
+	run(t, func(b *bench) {
+		b.hosts["next"] = b.vault.RoundTripper()
+		b.load(settings{})
+		gone := inProcess(b.t)
+		gone.Seal()
+		b.hosts["vault"] = gone.RoundTripper()
+		outcome := make(chan error, 1)
+		go func() {
+			ctx, cancel := b.request()
+			defer cancel()
+			_, _, err := b.Encrypt(ctx, []byte("seed"))
+			outcome <- err
+		}()
+		b.after(100 * time.Millisecond)
+		b.load(settings{address: "http://next:8200"})
+		if err := <-outcome; err != nil {
+			t.Errorf("Encrypt: %v", err)
+		}
+	})
+}
