@@ -9,7 +9,7 @@ FUZZTIME ?= 1m
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check fmt format lint vuln fuzz demo bench clean
+.PHONY: help build test check fmt format lint vuln fuzz demo e2e bench clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ demo: build ## show the main job done; the first run downloads and compiles for 
 	@echo "Compiling the demo with kube-apiserver's KMS code (minutes at first, seconds later) ..."
 	cd test && go build -o ../bin/demo ./demo
 	bin/demo -trousseau bin/trousseau
+
+e2e: build ## run the scenarios on real Vault, etcd and kube-apiserver; the first run builds those for 25 min
+	@tools=$$(test/tools/build) && cd test && \
+	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau go test -count=1 -timeout 40m -v ./e2e
 
 bench: build ## measure start, memory, Status and reload, each as this machine has it
 	cd test && go build -o ../bin/bench ./bench
