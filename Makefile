@@ -12,7 +12,7 @@ export CGO_ENABLED = 0
 .PHONY: help build test check fmt format lint vuln fuzz demo e2e bench clean
 
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build the static binary bin/trousseau
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/trousseau ./cmd/trousseau
@@ -30,7 +30,9 @@ fmt: ## format the code
 format:
 	@out=$$(gofmt -l cmd internal test); test -z "$$out" || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
 
-lint: ## vet and golangci-lint
+lint: ## vet, golangci-lint, and what the daemon may not link
+	@! go list -deps ./cmd/trousseau | grep -E '^(k8s\.io/(client-go|apiserver|kubernetes)|go\.etcd\.io|github\.com/hashicorp/vault)(/|$$)' || \
+	  { echo 'the daemon links no Kubernetes client, etcd client or Vault server'; exit 1; }
 	go vet ./...
 	$(LINT) run ./...
 	cd test && go vet ./... && go tool -modfile=tools/lint/go.mod golangci-lint run --config ../.golangci.yml ./...
