@@ -26,6 +26,33 @@ func (p *parser) address(s section) string {
 	return base
 }
 
+// addresses reads the URLs of further nodes beside first, that of the field address, which is empty when refused.
+func (p *parser) addresses(s section, first string) (more []string) {
+	const howTo = `list the URLs of further nodes below it, each on a line of its own as "- https://vault-2.example:8200", ` +
+		"or remove the line"
+	firstScheme, _, _ := strings.Cut(first, ":")
+	firstLine := map[string]int{first: s.lineOf("address")}
+	for _, item := range p.list(s, "addresses", howTo) {
+		base, wrong := baseURL(item.text)
+		if wrong != "" {
+			p.refuse(item.line, item.field, "%s", wrong)
+			continue
+		}
+		if line, seen := firstLine[base]; seen {
+			p.refuse(item.line, item.field, listedAlready, show(base), line)
+			continue
+		}
+		firstLine[base] = item.line
+		if scheme, _, _ := strings.Cut(base, ":"); first != "" && scheme != firstScheme {
+			p.refuse(item.line, item.field, "has another scheme than vault.address; "+
+				"write https:// in both, or the token is now and then sent in the clear")
+			continue
+		}
+		more = append(more, base)
+	}
+	return more
+}
+
 // baseURL returns scheme and host of an address, or what is wrong with it. Of a refused address it shows nothing but
 // what url.Parse has told apart from user name, password and query.
 func baseURL(address string) (base, wrong string) {

@@ -31,6 +31,9 @@ type Config struct {
 type Vault struct {
 	// Address is the base URL: scheme://host or scheme://host:port, scheme http or https, no trailing slash.
 	Address string
+	// Addresses are the URLs of further nodes of the same Vault, in the form and with the scheme of Address; neither
+	// Address nor any other is among them twice. Nil means that there is but one.
+	Addresses []string
 	// Namespace is the Vault namespace, without leading or trailing slash; empty is the root namespace.
 	Namespace string
 	// TransitPath is the mount of the transit engine, without leading or trailing slash; "transit" when the file does
@@ -43,7 +46,7 @@ type Vault struct {
 	// CACert holds, as PEM, the certificates that Vault's own certificate is checked against; nil means the system's
 	// roots.
 	CACert []byte
-	// TLSServerName replaces the host of Address when Vault's certificate is checked; empty means the host of Address.
+	// TLSServerName replaces the host of the address asked when Vault's certificate is checked; empty means that host.
 	TLSServerName string
 	// ClientCert holds, as PEM, the certificate chain to show to Vault, leaf first; nil means none.
 	ClientCert []byte
@@ -101,6 +104,7 @@ func (p *parser) config(root *yaml.Node, c *Config) {
 func (p *parser) vault(s section, v *Vault) {
 	v.KeyNames = p.keyNames(s)
 	v.Address = p.address(s)
+	v.Addresses = p.addresses(s, v.Address)
 	v.Namespace = p.path(s, "namespace", "")
 	v.TransitPath = p.path(s, "transitPath", "transit")
 	v.Token = p.token(s)

@@ -74,6 +74,12 @@ func sameAgain(t *testing.T, v config.Vault) {
 	for _, name := range v.KeyNames {
 		fmt.Fprintf(&b, "  - %q\n", name)
 	}
+	if v.Addresses != nil {
+		b.WriteString("  addresses:\n")
+	}
+	for _, address := range v.Addresses {
+		fmt.Fprintf(&b, "  - %q\n", address)
+	}
 	optional := func(field, value string, given bool) {
 		if given {
 			fmt.Fprintf(&b, "  %s: %q\n", field, value)

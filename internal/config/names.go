@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // maxName bounds namespace, transitPath and each key name, in bytes: all three go into the key_id, of which
@@ -19,39 +17,23 @@ var keyName = regexp.MustCompile(`^\w(([\w-.]+)?\w)?$`)
 
 // keyNames reads the list of transit keys.
 func (p *parser) keyNames(s section) (names []string) {
-	field, line := s.full("keynames"), s.lineOf("keynames")
 	const howTo = `list the transit keys below it, each on a line of its own as "- name"`
 	if !s.has("keynames") {
-		p.refuse(line, field, "is missing; write keynames: and "+howTo)
-		return nil
-	}
-	list := s.value("keynames")
-	switch {
-	case !p.isPlain(line, field, list):
-		return nil
-	case isNull(list), list.Kind == yaml.SequenceNode && len(list.Content) == 0:
-		p.refuse(line, field, "is empty; "+howTo)
-		return nil
-	case list.Kind != yaml.SequenceNode:
-		p.refuse(line, field, "must be a list; "+howTo)
+		p.refuse(s.line, s.full("keynames"), "is missing; write keynames: and "+howTo)
 		return nil
 	}
 	firstLine := make(map[string]int)
-	for i, item := range list.Content {
-		field := fmt.Sprintf("%s[%d]", field, i)
-		name, ok := p.textOf(item, item.Line, field)
-		if !ok {
-			continue
-		}
+	for _, item := range p.list(s, "keynames", howTo) {
+		name := item.text
 		if wrong := keyNameProblem(name); wrong != "" {
-			p.refuse(item.Line, field, "%s %s", show(name), wrong)
+			p.refuse(item.line, item.field, "%s %s", show(name), wrong)
 			continue
 		}
 		if first, seen := firstLine[name]; seen {
-			p.refuse(item.Line, field, "%s is listed already on line %d; remove one of them", show(name), first)
+			p.refuse(item.line, item.field, listedAlready, show(name), first)
 			continue
 		}
-		firstLine[name] = item.Line
+		firstLine[name] = item.line
 		names = append(names, name)
 	}
 	return names

@@ -92,6 +92,15 @@ func TestParse(t *testing.T) {
 		{"IPv4 address", address("http://127.0.0.1:8200"), withAddress("http://127.0.0.1:8200")},
 		{"IPv6 address", address("http://[::1]:8200"), withAddress("http://[::1]:8200")},
 
+		{"further addresses", https + "  addresses:\n  - https://vault-2.example:8200/ \n  - HTTPS://vault.example\n",
+			with(func(v *config.Vault) {
+				v.Address = "https://vault.example:8200"
+				v.Addresses = []string{"https://vault-2.example:8200", "https://vault.example"}
+			})},
+		{"further address before the first", strings.Replace(asVaultAgentRendersIt, "  address:",
+			"  Addresses: [http://127.0.0.1:8200]\n  address:", 1),
+			with(func(v *config.Vault) { v.Addresses = []string{"http://127.0.0.1:8200"} })},
+
 		{"several keys", strings.Replace(asVaultAgentRendersIt, "- trousseau-kms-vault", "- new\n  - old.1\n  - _", 1),
 			with(func(v *config.Vault) { v.KeyNames = []string{"new", "old.1", "_"} })},
 		{"number for a key", strings.Replace(asVaultAgentRendersIt, "- trousseau-kms-vault", "- 007", 1),

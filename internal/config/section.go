@@ -16,8 +16,8 @@ import (
 var knownFields = map[string][]string{
 	"": {"provider", "vault"},
 	"vault": {
-		"address", "clientCert", "clientKey", "keynames", "namespace", "tlsServerName", "token", "tokenFile",
-		"transitPath", "vaultCACert",
+		"address", "addresses", "clientCert", "clientKey", "keynames", "namespace", "tlsServerName", "token",
+		"tokenFile", "transitPath", "vaultCACert",
 	},
 }
 

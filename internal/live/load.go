@@ -51,6 +51,7 @@ func (k *KEK) load(ctx context.Context) {
 	var (
 		content watch.Content
 		said    string           // the failure last logged, with its content
+		tries   int              // of content, so far
 		retry   <-chan time.Time // nil when only new content can help
 	)
 	pause := newBackoff(500*time.Millisecond, 30*time.Second)
@@ -60,10 +61,12 @@ func (k *KEK) load(ctx context.Context) {
 			return
 		case content = <-k.opts.Contents:
 			pause.Reset()
+			tries = 0
 		case <-retry:
+			tries++
 		}
 		retry = nil
-		err := k.loadOnce(ctx, content)
+		err := k.loadOnce(ctx, content, tries)
 		if ctx.Err() != nil {
 			return
 		}
@@ -94,8 +97,9 @@ func (k *KEK) logFailure(err error) {
 	k.log.Warn("there is no usable configuration yet; every request is refused until there is", fields...)
 }
 
-// loadOnce makes a candidate from content, proves it and adopts it.
-func (k *KEK) loadOnce(ctx context.Context, content watch.Content) error {
+// loadOnce makes a candidate from content, proves it and adopts it. tries is how
+// often that has failed.
+func (k *KEK) loadOnce(ctx context.Context, content watch.Content, tries int) error {
 	if active := k.Current(); active != nil && active.Digest == content.Digest {
 		k.metrics.current()
 		k.log.Info("the configuration is again the one in use", zap.Uint64("generation", active.Number))
@@ -109,7 +113,7 @@ func (k *KEK) loadOnce(ctx context.Context, content watch.Content) error {
 		return &loadError{classConfig, fmt.Errorf("reading %s: %w", content.Path, err)}
 	}
 	client, err := vault.Dial(vault.Config{
-		Address:    cfg.Vault.Address,
+		Addresses:  addresses(cfg.Vault, k.Current(), tries),
 		Namespace:  cfg.Vault.Namespace,
 		Mount:      cfg.Vault.TransitPath,
 		Token:      cfg.Vault.Token.Reveal(),
@@ -152,6 +156,19 @@ func (k *KEK) loadOnce(ctx context.Context, content watch.Content) error {
 	k.metrics.adopted()
 	k.log.Info("configuration adopted", candidate.fields()...)
 	return nil
+}
+
+// addresses returns those of all of Vault's nodes, the one to ask first in front:
+// the one that active uses, since it works, else the first one, and after each
+// try that failed the next.
+func addresses(cfg config.Vault, active *Generation, tries int) []string {
+	all := append([]string{cfg.Address}, cfg.Addresses...)
+	first := tries
+	if active != nil {
+		first += max(0, slices.Index(all, active.client.Address()))
+	}
+	first %= len(all)
+	return slices.Concat(all[first:], all[:first])
 }
 
 // continuity reports why adopting candidate in active's place would orphan what

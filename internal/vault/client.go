@@ -9,7 +9,6 @@
 package vault
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -43,8 +42,9 @@ const (
 
 // Config says how to reach one transit engine. [Dial] copies it.
 type Config struct {
-	// Address is Vault's URL: scheme, host and port, without a path.
-	Address string
+	// Addresses are the URLs of Vault's nodes: scheme, host and port, without a
+	// path. At least one; the first is asked first.
+	Addresses []string
 	// Namespace is the Vault namespace, "" for none or root.
 	Namespace string
 	// Mount is the transit engine's mount path, without leading or trailing slash.
@@ -65,15 +65,19 @@ type Config struct {
 	Transport http.RoundTripper
 }
 
-// Client calls one Vault with one token. It is immutable and safe for
-// concurrent use. Every method takes its deadline from ctx, makes exactly one
-// attempt and returns only *[Error]s.
+// Client calls one Vault with one token. It is safe for concurrent use. Every
+// method takes its deadline from ctx, makes exactly one attempt and returns only
+// *[Error]s.
+//
+// All calls go to one node of Vault's, until a failure speaks against that node
+// (classes [Unavailable], [Sealed], [Timeout] and [VersionTooNew]): then the
+// next call, and those after it, go to the next node, after the last one to the
+// first again.
 type Client struct {
 	// Funcs, because fmt follows pointers in some cases (a wrong verb is one):
-	// to the token behind api, and to what the transport's goroutines write.
-	api       func() *vault.Client
+	// to the token behind nodes, and to what other goroutines write.
+	nodes     func() *nodes
 	closeIdle func()
-	address   string
 	engine    string
 	mount     string
 	metrics   *Metrics
@@ -82,9 +86,11 @@ type Client struct {
 // Dial makes a Client. It does no I/O, so an error means that cfg itself is
 // wrong. The caller must [Client.Close] it.
 func Dial(cfg Config) (*Client, error) {
+	if len(cfg.Addresses) == 0 {
+		return nil, errors.New("preparing a vault client: there is no address to call")
+	}
 	c := &Client{
 		closeIdle: func() {},
-		address:   cfg.Address,
 		engine:    cfg.Mount,
 		mount:     cfg.Mount,
 		metrics:   cfg.Metrics,
@@ -102,18 +108,34 @@ func Dial(cfg Config) (*Client, error) {
 		c.closeIdle = transport.CloseIdleConnections
 		rt = transport
 	}
+	// One for all nodes: its pool keeps the connections of each host apart.
+	web := &http.Client{
+		Transport:     guard{rt},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	all := &nodes{}
+	for _, address := range cfg.Addresses {
+		api, err := newAPI(cfg, address, web)
+		if err != nil {
+			return nil, err
+		}
+		all.all = append(all.all, node{address: address, api: api})
+	}
+	c.nodes = func() *nodes { return all }
+	return c, nil
+}
+
+// newAPI makes the client of one node. vault-client-go knows one address only.
+func newAPI(cfg Config, address string, web *http.Client) (*vault.Client, error) {
 	api, err := vault.New(
-		vault.WithAddress(cfg.Address),
-		vault.WithHTTPClient(&http.Client{
-			Transport:     guard{rt},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}),
+		vault.WithAddress(address),
+		vault.WithHTTPClient(web),
 		vault.WithRequestTimeout(backstop),
 		vault.WithRetryConfiguration(vault.RetryConfiguration{RetryMax: 0}),
 		vault.WithDisableRedirects(),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("preparing a client for vault at %s: %w", cfg.Address, err)
+		return nil, fmt.Errorf("preparing a client for vault at %s: %w", address, err)
 	}
 	if err := api.SetToken(cfg.Token); err != nil {
 		return nil, errors.New("preparing a vault client: the token holds characters that no HTTP header can carry")
@@ -123,16 +145,18 @@ func Dial(cfg Config) (*Client, error) {
 			return nil, fmt.Errorf("preparing a vault client: namespace %q holds characters that no HTTP header can carry", cfg.Namespace)
 		}
 	}
-	c.api = func() *vault.Client { return api }
-	return c, nil
+	return api, nil
 }
 
 // Close drops the idle connections, unless Config.Transport was given. Calls
 // under way are not cut.
 func (c *Client) Close() { c.closeIdle() }
 
-// Address returns the URL the client was made for.
-func (c *Client) Address() string { return c.address }
+// Address returns the URL of the node that the next call goes to.
+func (c *Client) Address() string {
+	next, _ := c.nodes().current()
+	return next.address
+}
 
 // Engine returns the namespace, if any, and the mount, joined by a slash.
 func (c *Client) Engine() string { return c.engine }
@@ -201,59 +225,6 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-// call describes one request for metrics and error texts.
-type call struct {
-	operation  string // metric label
-	what       string // "encrypting with transit/key"
-	path       string // API path without /v1/
-	capability string // what a policy must grant on path
-}
-
-// do runs one request through vault-client-go, takes its result out with decode,
-// counts it and explains its error.
-func (c *Client) do(ctx context.Context, call call, request func() (*vault.Response[map[string]any], error), decode func(data map[string]any) *Error) error {
-	start := time.Now()
-	failure := c.attempt(ctx, call, request, decode)
-	c.metrics.observe(call.operation, failure, time.Since(start))
-	if failure != nil {
-		return failure
-	}
-	return nil
-}
-
-func (c *Client) attempt(ctx context.Context, call call, request func() (*vault.Response[map[string]any], error), decode func(data map[string]any) *Error) *Error {
-	resp, err := request()
-	if err != nil {
-		return c.explain(ctx, call, err)
-	}
-	// vault-client-go answers (nil, nil) to an empty body.
-	if resp == nil || resp.Data == nil {
-		return c.unusable(call, "it is empty")
-	}
-	return decode(resp.Data)
-}
-
-// unusable is the error for an answer that Vault's API does not allow.
-func (c *Client) unusable(call call, why string) *Error {
-	return Errorf(Unavailable, "%s at %s: the answer is not one of Vault's for this call: %s", call.what, c.address, why)
-}
-
-func (c *Client) read(ctx context.Context, call call, decode func(data map[string]any) *Error) error {
-	return c.do(ctx, call, func() (*vault.Response[map[string]any], error) {
-		return c.api().Read(ctx, apiPrefix+call.path)
-	}, decode)
-}
-
-func (c *Client) write(ctx context.Context, call call, body []byte, decode func(data map[string]any) *Error) error {
-	return c.do(ctx, call, func() (*vault.Response[map[string]any], error) {
-		return c.api().WriteFromBytes(ctx, apiPrefix+call.path, body, vault.WithRequestCallbacks(markIdempotent))
-	}, decode)
-}
-
-// markIdempotent lets net/http repeat a POST whose pooled connection turns out
-// to be dead; an empty value is never sent (net/http Transport's documentation).
-func markIdempotent(req *http.Request) { req.Header["Idempotency-Key"] = nil }
 
 // transportReason words an error that came from below HTTP. Only error types
 // whose text cannot quote an answer pass their own text on.

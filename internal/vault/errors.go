@@ -108,9 +108,7 @@ const (
 // the only place that looks at an HTTP status or at Vault's words, and neither
 // gets any further than a choice among fixed texts.
 func (c *Client) explain(ctx context.Context, call call, err error) *Error {
-	fail := func(class Class, reason string) *Error {
-		return Errorf(class, "%s at %s: %s", call.what, c.address, reason)
-	}
+	fail := call.fail
 	switch ctx.Err() {
 	case context.Canceled:
 		return fail(Canceled, "the caller canceled it")

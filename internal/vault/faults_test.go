@@ -181,7 +181,7 @@ func TestNotHTTP(t *testing.T) {
 		_, _ = conn.Read(make([]byte, 1))
 		_, _ = io.WriteString(conn, "SSH-2.0-OpenSSH_9.9\r\n")
 	})
-	c := dial(t, s, func(cfg *vault.Config) { cfg.Address = "http://" + address })
+	c := dial(t, s, func(cfg *vault.Config) { cfg.Addresses = []string{"http://" + address} })
 	wantError(t, c, encrypt(bounded(t), c), vault.Unavailable,
 		"encrypting with transit/kek at ADDRESS: the answer is not one of Vault's; check what listens at this address")
 }

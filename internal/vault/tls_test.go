@@ -35,11 +35,11 @@ func TestTLSRefused(t *testing.T) {
 			"x509: certificate is valid for localhost, not vault.example; check tlsServerName",
 		},
 		"http to https": {
-			secure, func(cfg *vault.Config) { cfg.Address = strings.Replace(cfg.Address, "https", "http", 1) },
+			secure, func(cfg *vault.Config) { cfg.Addresses[0] = strings.Replace(cfg.Addresses[0], "https", "http", 1) },
 			"what listens there speaks TLS; the address must be https://",
 		},
 		"https to http": {
-			plain, func(cfg *vault.Config) { cfg.Address = strings.Replace(cfg.Address, "http", "https", 1) },
+			plain, func(cfg *vault.Config) { cfg.Addresses[0] = strings.Replace(cfg.Addresses[0], "http", "https", 1) },
 			"what listens there does not speak TLS; is the address http:// ?",
 		},
 		"no client certificate": {
@@ -79,7 +79,7 @@ func TestHandshakeThatNeverEnds(t *testing.T) {
 	t.Parallel()
 	s := vaulttest.Start(t, vaulttest.Options{TLS: true})
 	address := listen(t, func(net.Conn) {})
-	c := dial(t, s, func(cfg *vault.Config) { cfg.Address = "https://" + address })
+	c := dial(t, s, func(cfg *vault.Config) { cfg.Addresses = []string{"https://" + address} })
 	start := time.Now()
 	wantError(t, c, encrypt(bounded(t), c), vault.Unavailable,
 		"encrypting with transit/kek at ADDRESS: what listens there did not complete the TLS handshake within 2s")

@@ -19,19 +19,19 @@ type Token struct {
 // LookupSelf asks Vault about the client's own token. It needs "read" on
 // auth/token/lookup-self, which Vault's default policy grants.
 func (c *Client) LookupSelf(ctx context.Context) (Token, error) {
-	call := call{
+	call := c.begin(call{
 		operation:  "lookup_self",
 		what:       "looking up the token",
 		path:       "auth/token/lookup-self",
 		capability: "read",
-	}
+	})
 	var t Token
 	err := c.read(ctx, call, func(data map[string]any) *Error {
 		var expires time.Time
 		if at, ok := data["expire_time"].(string); ok {
 			var err error
 			if expires, err = time.Parse(time.RFC3339Nano, at); err != nil {
-				return c.unusable(call, "its expire_time is not a time")
+				return call.unusable("its expire_time is not a time")
 			}
 		}
 		accessor, _ := data["accessor"].(string)

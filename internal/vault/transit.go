@@ -25,21 +25,21 @@ type Key struct {
 // ReadKey reads a key's versions. It needs "read" on <mount>/keys/<name>; an
 // error of class [Denied] may mean just that.
 func (c *Client) ReadKey(ctx context.Context, name string) (Key, error) {
-	call := call{
+	call := c.begin(call{
 		operation:  "read_key",
 		what:       "reading key " + c.engine + "/" + name,
 		path:       c.mount + "/keys/" + name,
 		capability: "read",
-	}
+	})
 	var key Key
 	err := c.read(ctx, call, func(data map[string]any) (failure *Error) {
-		key, failure = c.decodeKey(call, data)
+		key, failure = decodeKey(call, data)
 		return failure
 	})
 	return key, err
 }
 
-func (c *Client) decodeKey(call call, data map[string]any) (Key, *Error) {
+func decodeKey(call call, data map[string]any) (Key, *Error) {
 	key := Key{
 		Latest:        number(data["latest_version"]),
 		MinDecryption: number(data["min_decryption_version"]),
@@ -49,7 +49,7 @@ func (c *Client) decodeKey(call call, data map[string]any) (Key, *Error) {
 	for v, created := range versions {
 		n, err := strconv.Atoi(v)
 		if err != nil {
-			return Key{}, c.unusable(call, "a key version is not a number")
+			return Key{}, call.unusable("a key version is not a number")
 		}
 		// Asymmetric keys have an object here; they are refused below.
 		if seconds := number(created); seconds > 0 {
@@ -57,10 +57,10 @@ func (c *Client) decodeKey(call call, data map[string]any) (Key, *Error) {
 		}
 	}
 	if key.Latest < 1 {
-		return Key{}, c.unusable(call, "it has no latest_version")
+		return Key{}, call.unusable("it has no latest_version")
 	}
 	if kind, _ := data["type"].(string); data["supports_encryption"] == false || len(key.Created) == 0 {
-		return Key{}, Errorf(Invalid, "%s at %s: a key of type %s cannot be used; make one of type aes256-gcm96", call.what, c.address, printable(kind))
+		return Key{}, call.fail(Invalid, "a key of type "+printable(kind)+" cannot be used; make one of type aes256-gcm96")
 	}
 	return key, nil
 }
@@ -69,12 +69,12 @@ func (c *Client) decodeKey(call call, data map[string]any) (Key, *Error) {
 // version is 0, and returns the ciphertext in transit's form (vault:vN:…) with
 // its version. It needs "update" on <mount>/encrypt/<name>.
 func (c *Client) Encrypt(ctx context.Context, name string, version int, plaintext []byte) (ciphertext []byte, used int, err error) {
-	call := call{
+	call := c.begin(call{
 		operation:  "encrypt",
 		what:       "encrypting with " + c.engine + "/" + name,
 		path:       c.mount + "/encrypt/" + name,
 		capability: "update",
-	}
+	})
 	body, err := json.Marshal(struct {
 		Plaintext  []byte `json:"plaintext"` // encoding/json writes base64, as transit wants it
 		KeyVersion int    `json:"key_version,omitempty"`
@@ -86,10 +86,10 @@ func (c *Client) Encrypt(ctx context.Context, name string, version int, plaintex
 		text, _ := data["ciphertext"].(string)
 		got, ok := CiphertextVersion([]byte(text))
 		if !ok {
-			return c.unusable(call, "its ciphertext does not begin with vault:v<version>:")
+			return call.unusable("its ciphertext does not begin with vault:v<version>:")
 		}
 		if version != 0 && got != version {
-			return c.unusable(call, "it used version "+strconv.Itoa(got)+" where "+strconv.Itoa(version)+" was asked for")
+			return call.unusable("it used version " + strconv.Itoa(got) + " where " + strconv.Itoa(version) + " was asked for")
 		}
 		ciphertext, used = []byte(text), got
 		return nil
@@ -100,12 +100,12 @@ func (c *Client) Encrypt(ctx context.Context, name string, version int, plaintex
 // Decrypt returns the plaintext of a ciphertext in transit's form. It needs
 // "update" on <mount>/decrypt/<name>.
 func (c *Client) Decrypt(ctx context.Context, name string, ciphertext []byte) ([]byte, error) {
-	call := call{
+	call := c.begin(call{
 		operation:  "decrypt",
 		what:       "decrypting with " + c.engine + "/" + name,
 		path:       c.mount + "/decrypt/" + name,
 		capability: "update",
-	}
+	})
 	body, err := json.Marshal(struct {
 		Ciphertext string `json:"ciphertext"`
 	}{string(ciphertext)})
@@ -116,11 +116,11 @@ func (c *Client) Decrypt(ctx context.Context, name string, ciphertext []byte) ([
 	err = c.write(ctx, call, body, func(data map[string]any) *Error {
 		text, ok := data["plaintext"].(string)
 		if !ok {
-			return c.unusable(call, "it has no plaintext")
+			return call.unusable("it has no plaintext")
 		}
 		decoded, err := base64.StdEncoding.DecodeString(text)
 		if err != nil {
-			return c.unusable(call, "its plaintext is not base64")
+			return call.unusable("its plaintext is not base64")
 		}
 		plaintext = decoded
 		return nil

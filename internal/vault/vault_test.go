@@ -40,7 +40,7 @@ const nowhere = "http://127.0.0.1:1"
 func dial(t testing.TB, s *vaulttest.Server, change func(*vault.Config)) *vault.Client {
 	t.Helper()
 	cfg := vault.Config{
-		Address: s.URL(), Mount: "transit", Token: s.KMSToken("kek"),
+		Addresses: []string{s.URL()}, Mount: "transit", Token: s.KMSToken("kek"),
 		CACert: s.CAPEM(), ClientCert: s.ClientCertPEM(), ClientKey: s.ClientKeyPEM(),
 	}
 	if change != nil {
@@ -67,6 +67,12 @@ var localPort = regexp.MustCompile(`127\.0\.0\.1:\d+->`)
 // and port in it; the client's own port, which nobody chose, is LOCAL.
 func wantError(t *testing.T, c *vault.Client, err error, class vault.Class, text string) {
 	t.Helper()
+	wantErrorAt(t, c.Address(), err, class, text)
+}
+
+// wantErrorAt is wantError for a client that has several addresses.
+func wantErrorAt(t *testing.T, address string, err error, class vault.Class, text string) {
+	t.Helper()
 	var e *vault.Error
 	if !errors.As(err, &e) {
 		t.Fatalf("got %T %v, want a *vault.Error", err, err)
@@ -74,8 +80,8 @@ func wantError(t *testing.T, c *vault.Client, err error, class vault.Class, text
 	if e.Class != class {
 		t.Errorf("class: got %q, want %q", e.Class, class)
 	}
-	_, host, _ := strings.Cut(c.Address(), "://")
-	want := strings.NewReplacer("ADDRESS", c.Address(), "HOST", host).Replace(text)
+	_, host, _ := strings.Cut(address, "://")
+	want := strings.NewReplacer("ADDRESS", address, "HOST", host).Replace(text)
 	if got := localPort.ReplaceAllString(err.Error(), "LOCAL->"); got != want {
 		t.Errorf("text:\n got %s\nwant %s", got, want)
 	}
@@ -101,13 +107,14 @@ func TestDialRefuses(t *testing.T) {
 		cfg  vault.Config
 		want string
 	}{
-		"address":    {vault.Config{Address: "http://[::1"}, `preparing a client for vault at http://[::1: `},
-		"CA":         {vault.Config{Address: nowhere, CACert: []byte("x")}, "preparing a vault client: the CA file holds no usable certificate"},
-		"empty CA":   {vault.Config{Address: nowhere, CACert: []byte{}}, "preparing a vault client: the CA file holds no usable certificate"},
-		"pair":       {vault.Config{Address: nowhere, ClientCert: mutual.ClientCertPEM()}, "preparing a vault client: client certificate and key: tls: failed to find any PEM data in key input"},
-		"token":      {vault.Config{Address: nowhere, Token: "hvs.tok\n"}, "preparing a vault client: the token holds characters that no HTTP header can carry"},
-		"namespace":  {vault.Config{Address: nowhere, Namespace: "a\n"}, `preparing a vault client: namespace "a\n" holds characters that no HTTP header can carry`},
-		"other pair": {vault.Config{Address: nowhere, ClientCert: mutual.CAPEM(), ClientKey: mutual.ClientKeyPEM()}, "preparing a vault client: client certificate and key: tls: private key does not match public key"},
+		"no address": {vault.Config{}, "preparing a vault client: there is no address to call"},
+		"address":    {vault.Config{Addresses: []string{"http://[::1"}}, `preparing a client for vault at http://[::1: `},
+		"CA":         {vault.Config{Addresses: []string{nowhere}, CACert: []byte("x")}, "preparing a vault client: the CA file holds no usable certificate"},
+		"empty CA":   {vault.Config{Addresses: []string{nowhere}, CACert: []byte{}}, "preparing a vault client: the CA file holds no usable certificate"},
+		"pair":       {vault.Config{Addresses: []string{nowhere}, ClientCert: mutual.ClientCertPEM()}, "preparing a vault client: client certificate and key: tls: failed to find any PEM data in key input"},
+		"token":      {vault.Config{Addresses: []string{nowhere}, Token: "hvs.tok\n"}, "preparing a vault client: the token holds characters that no HTTP header can carry"},
+		"namespace":  {vault.Config{Addresses: []string{nowhere}, Namespace: "a\n"}, `preparing a vault client: namespace "a\n" holds characters that no HTTP header can carry`},
+		"other pair": {vault.Config{Addresses: []string{nowhere}, ClientCert: mutual.CAPEM(), ClientKey: mutual.ClientKeyPEM()}, "preparing a vault client: client certificate and key: tls: private key does not match public key"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -128,7 +135,7 @@ func TestDialRefuses(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	c, err := vault.Dial(vault.Config{Address: nowhere, Namespace: "team/a", Mount: "kms/transit"})
+	c, err := vault.Dial(vault.Config{Addresses: []string{nowhere}, Namespace: "team/a", Mount: "kms/transit"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +151,7 @@ func TestEnvironmentIsIgnored(t *testing.T) {
 		s := vaulttest.Start(t, o)
 		s.CreateKey("kek")
 		c := dial(t, s, func(cfg *vault.Config) {
-			cfg.Address = strings.Replace(cfg.Address, "127.0.0.1", "0.0.0.0", 1)
+			cfg.Addresses[0] = strings.Replace(cfg.Addresses[0], "127.0.0.1", "0.0.0.0", 1)
 			cfg.ServerName = "localhost"
 		})
 		if err := encrypt(bounded(t), c); err != nil {

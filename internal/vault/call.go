@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/hashicorp/vault-client-go"
+)
+
+// call is one request to one node, described for metrics and error texts.
+type call struct {
+	node       node
+	turn       uint64 // node's
+	operation  string // metric label
+	what       string // "encrypting with transit/key"
+	path       string // API path without /v1/
+	capability string // what a policy must grant on path
+}
+
+// begin chooses the node for a call.
+func (c *Client) begin(call call) call {
+	call.node, call.turn = c.nodes().current()
+	return call
+}
+
+// fail makes the error of a call.
+func (c call) fail(class Class, reason string) *Error {
+	return Errorf(class, "%s at %s: %s", c.what, c.node.address, reason)
+}
+
+// unusable is the error for an answer that Vault's API does not allow.
+func (c call) unusable(why string) *Error {
+	return c.fail(Unavailable, "the answer is not one of Vault's for this call: "+why)
+}
+
+// do runs one request through vault-client-go, takes its result out with decode,
+// counts it, explains its error and draws the conclusion for the next call.
+func (c *Client) do(ctx context.Context, call call, request func() (*vault.Response[map[string]any], error), decode func(data map[string]any) *Error) error {
+	// A deadline that has passed already says nothing about the node.
+	asked := ctx.Err() == nil
+	start := time.Now()
+	failure := c.attempt(ctx, call, request, decode)
+	c.metrics.observe(call.operation, failure, time.Since(start))
+	if failure == nil {
+		return nil
+	}
+	if asked && speaksAgainstNode(failure.Class) {
+		c.nodes().pass(call.turn)
+	}
+	return failure
+}
+
+func (c *Client) attempt(ctx context.Context, call call, request func() (*vault.Response[map[string]any], error), decode func(data map[string]any) *Error) *Error {
+	resp, err := request()
+	if err != nil {
+		return c.explain(ctx, call, err)
+	}
+	// vault-client-go answers (nil, nil) to an empty body.
+	if resp == nil || resp.Data == nil {
+		return call.unusable("it is empty")
+	}
+	return decode(resp.Data)
+}
+
+func (c *Client) read(ctx context.Context, call call, decode func(data map[string]any) *Error) error {
+	return c.do(ctx, call, func() (*vault.Response[map[string]any], error) {
+		return call.node.api.Read(ctx, apiPrefix+call.path)
+	}, decode)
+}
+
+func (c *Client) write(ctx context.Context, call call, body []byte, decode func(data map[string]any) *Error) error {
+	return c.do(ctx, call, func() (*vault.Response[map[string]any], error) {
+		return call.node.api.WriteFromBytes(ctx, apiPrefix+call.path, body, vault.WithRequestCallbacks(markIdempotent))
+	}, decode)
+}
+
+// markIdempotent lets net/http repeat a POST whose pooled connection turns out
+// to be dead; an empty value is never sent (net/http Transport's documentation).
+func markIdempotent(req *http.Request) { req.Header["Idempotency-Key"] = nil }

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault_test
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/vault"
+	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+)
+
+const (
+	sealed        = `{"errors":["Vault is sealed"]}`
+	sealedText    = "encrypting with transit/kek at ADDRESS: vault is sealed or has no active node (503)"
+	redirectsText = "vault redirects to another node, which is never followed with the token; use an address that reaches the active node"
+)
+
+// cluster starts n nodes of one Vault, which has the key kek.
+func cluster(t *testing.T, n int, options vaulttest.Options) []*vaulttest.Server {
+	t.Helper()
+	nodes := []*vaulttest.Server{vaulttest.Start(t, options)}
+	nodes[0].CreateKey("kek")
+	options.Join = nodes[0]
+	for len(nodes) < n {
+		nodes = append(nodes, vaulttest.Start(t, options))
+	}
+	return nodes
+}
+
+// dialAll makes a client of all nodes, which asks the first one first.
+func dialAll(t *testing.T, nodes []*vaulttest.Server) *vault.Client {
+	t.Helper()
+	return dial(t, nodes[0], func(cfg *vault.Config) {
+		var authorities [][]byte
+		cfg.Addresses = nil
+		for _, node := range nodes {
+			cfg.Addresses = append(cfg.Addresses, node.URL())
+			authorities = append(authorities, node.CAPEM())
+		}
+		if cfg.CACert != nil {
+			cfg.CACert = bytes.Join(authorities, nil)
+		}
+	})
+}
+
+// wantNext checks which node the next call goes to.
+func wantNext(t *testing.T, c *vault.Client, node *vaulttest.Server) {
+	t.Helper()
+	if got, want := c.Address(), node.URL(); got != want {
+		t.Errorf("next to be asked: got %s, want %s", got, want)
+	}
+}
+
+func TestFirstNodeDown(t *testing.T) {
+	for _, options := range []vaulttest.Options{{}, {TLS: true}} {
+		nodes := cluster(t, 2, options)
+		c := dialAll(t, nodes)
+		wantNext(t, c, nodes[0])
+		nodes[0].Stop()
+		wantErrorAt(t, nodes[0].URL(), encrypt(bounded(t), c), vault.Unavailable,
+			"encrypting with transit/kek at ADDRESS: dial tcp HOST: connect: connection refused")
+		ciphertext, _, err := c.Encrypt(bounded(t), "kek", 0, []byte("seed"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The node that works is kept, also when the first one is back.
+		if err := nodes[0].Start(); err != nil {
+			t.Fatal(err)
+		}
+		if plaintext, err := c.Decrypt(bounded(t), "kek", ciphertext); err != nil || string(plaintext) != "seed" {
+			t.Errorf("decrypting: got %q, %v", plaintext, err)
+		}
+		if key, err := c.ReadKey(bounded(t), "kek"); err != nil || key.Latest != 1 {
+			t.Errorf("reading the key: got %+v, %v", key, err)
+		}
+		if _, err := c.LookupSelf(bounded(t)); err != nil {
+			t.Errorf("looking up the token: %v", err)
+		}
+		if first, second := nodes[0].Total(), nodes[1].Total(); first != 0 || second != 4 {
+			t.Errorf("got %d and %d requests, want 0 and 4", first, second)
+		}
+		wantNext(t, c, nodes[1])
+	}
+}
+
+// Each row is a failure of the first node: its class, and whether the next call goes to the second one. The call that
+// failed is made once, whatever happened to it.
+func TestWhatSpeaksAgainstANode(t *testing.T) {
+	status := func(code int, body string) func(*vaulttest.Server) {
+		return func(s *vaulttest.Server) { s.FailNext(0, code, body) }
+	}
+	for name, test := range map[string]struct {
+		fault func(*vaulttest.Server)
+		class vault.Class
+		moves bool
+	}{
+		"reset":           {func(s *vaulttest.Server) { s.Cut(0) }, vault.Unavailable, true},
+		"not Vault":       {func(s *vaulttest.Server) { s.HTML("<html>") }, vault.Unavailable, true},
+		"internal error":  {status(500, ""), vault.Unavailable, true},
+		"redirect":        {redirect(307), vault.Unavailable, true},
+		"sealed":          {(*vaulttest.Server).Seal, vault.Sealed, true},
+		"no active node":  {status(503, `{"errors":["no active Vault instance found"]}`), vault.Sealed, true},
+		"lags":            {status(412, ""), vault.VersionTooNew, true},
+		"version too new": {status(400, `{"errors":["requested version for encryption is higher than the latest key version"]}`), vault.VersionTooNew, true},
+		"throttled":       {func(s *vaulttest.Server) { s.Throttle() }, vault.Throttled, false},
+		"denied":          {status(403, ""), vault.Denied, false},
+		"key lost":        {status(400, `{"errors":["encryption key not found"]}`), vault.KeyLost, false},
+		"version too old": {status(400, `{"errors":["requested version for encryption is less than the minimum encryption key version"]}`), vault.VersionTooOld, false},
+		"malformed":       {status(400, `{"errors":["something new"]}`), vault.Invalid, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nodes := cluster(t, 2, vaulttest.Options{})
+			c := dialAll(t, nodes)
+			test.fault(nodes[0])
+			if got := vault.ClassOf(encrypt(bounded(t), c)); got != test.class {
+				t.Errorf("got class %q, want %q", got, test.class)
+			}
+			if first, second := nodes[0].Total(), nodes[1].Total(); first != 1 || second != 0 {
+				t.Errorf("got %d and %d requests, want 1 and none", first, second)
+			}
+			if test.moves {
+				wantNext(t, c, nodes[1])
+			} else {
+				wantNext(t, c, nodes[0])
+			}
+		})
+	}
+}
+
+// A caller who goes away, or comes too late, says nothing about the node.
+func TestCallersOwnEndKeepsTheNode(t *testing.T) {
+	nodes := cluster(t, 2, vaulttest.Options{})
+	c := dialAll(t, nodes)
+	nodes[0].Hang()
+	ctx, cancel := context.WithCancel(bounded(t))
+	defer cancel()
+	failure := make(chan error, 1)
+	go func() { failure <- encrypt(ctx, c) }()
+	if err := nodes[0].WaitInFlight(bounded(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	wantErrorAt(t, nodes[0].URL(), <-failure, vault.Canceled, "encrypting with transit/kek at ADDRESS: the caller canceled it")
+	wantNext(t, c, nodes[0])
+
+	late, cancel := context.WithDeadline(bounded(t), time.Now().Add(-time.Second))
+	defer cancel()
+	wantErrorAt(t, nodes[0].URL(), encrypt(late, c), vault.Timeout, "encrypting with transit/kek at ADDRESS: vault did not answer in time")
+	wantNext(t, c, nodes[0])
+}
+
+func TestHangingNode(t *testing.T) {
+	nodes := cluster(t, 2, vaulttest.Options{})
+	c := dialAll(t, nodes)
+	nodes[0].Hang()
+	ctx, cancel := context.WithTimeout(bounded(t), 100*time.Millisecond)
+	defer cancel()
+	wantErrorAt(t, nodes[0].URL(), encrypt(ctx, c), vault.Timeout, "encrypting with transit/kek at ADDRESS: vault did not answer in time")
+	if err := encrypt(bounded(t), c); err != nil {
+		t.Error(err)
+	}
+	if got := nodes[1].Total(); got != 1 {
+		t.Errorf("got %d requests at the second node, want 1", got)
+	}
+}
+
+// Neither the node it points to nor a stranger gets the token along with a redirect; the node gets its own call next.
+func TestRedirectingStandby(t *testing.T) {
+	stranger := vaulttest.Start(t)
+	nodes := cluster(t, 2, vaulttest.Options{})
+	for _, target := range []*vaulttest.Server{nodes[1], stranger} {
+		remove := nodes[0].RedirectTo(target.URL())
+		for what, call := range map[string]func(*vault.Client) error{
+			"encrypting with transit/kek": func(c *vault.Client) error { return encrypt(bounded(t), c) },
+			"decrypting with transit/kek": func(c *vault.Client) error {
+				_, err := c.Decrypt(bounded(t), "kek", []byte("vault:v1:AAAA"))
+				return err
+			},
+			"reading key transit/kek": func(c *vault.Client) error { _, err := c.ReadKey(bounded(t), "kek"); return err },
+			"looking up the token":    func(c *vault.Client) error { _, err := c.LookupSelf(bounded(t)); return err },
+		} {
+			nodes[1].ResetCounts()
+			c := dialAll(t, nodes)
+			wantErrorAt(t, nodes[0].URL(), call(c), vault.Unavailable, what+" at ADDRESS: "+redirectsText)
+			if target.Total() != 0 || target.ConnectionsOpened() != 0 {
+				t.Errorf("%s: the redirect was followed", what)
+			}
+			if err := encrypt(bounded(t), c); err != nil {
+				t.Errorf("%s: the next call: %v", what, err)
+			}
+			if got := nodes[1].Total(); got != 1 {
+				t.Errorf("%s: got %d requests at the second node, want the next call's", what, got)
+			}
+		}
+		remove()
+	}
+}
+
+// Many calls that fail at one node pass it by once: they must not push each other past its healthy neighbour.
+func TestBurstPassesANodeOnce(t *testing.T) {
+	const callers = 50
+	nodes := cluster(t, 3, vaulttest.Options{})
+	c := dialAll(t, nodes)
+	release := nodes[0].Hang()
+	nodes[0].FailNext(0, 503, sealed)
+	nodes[2].Seal()
+	var calls sync.WaitGroup
+	for range callers {
+		calls.Go(func() { wantErrorAt(t, nodes[0].URL(), encrypt(bounded(t), c), vault.Sealed, sealedText) })
+	}
+	if err := nodes[0].WaitInFlight(bounded(t), callers); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	calls.Wait()
+	wantNext(t, c, nodes[1])
+	for range callers {
+		calls.Go(func() {
+			if err := encrypt(bounded(t), c); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	if got := nodes[2].Total(); got != 0 {
+		t.Errorf("got %d requests at the third node, want none", got)
+	}
+}
+
+// A node's turn comes again, also for a client that has no other.
+func TestTurnsGoRound(t *testing.T) {
+	for n := 1; n <= 3; n++ {
+		nodes := cluster(t, n, vaulttest.Options{})
+		c := dialAll(t, nodes)
+		for i := range 2 * n {
+			failing, next := nodes[i%n], nodes[(i+1)%n]
+			if err := encrypt(bounded(t), c); err != nil {
+				t.Errorf("%d nodes: %v", n, err)
+			}
+			failing.Seal()
+			wantErrorAt(t, failing.URL(), encrypt(bounded(t), c), vault.Sealed, sealedText)
+			failing.Unseal()
+			wantNext(t, c, next)
+		}
+	}
+}
+
+// A failure that comes when its node has its turn again is not held against that one.
+func TestLateFailure(t *testing.T) {
+	nodes := cluster(t, 2, vaulttest.Options{})
+	c := dialAll(t, nodes)
+	release := nodes[0].Inject(vaulttest.Fault{Times: 1, Hang: true})
+	nodes[0].FailNext(2, 503, sealed)
+	nodes[1].FailNext(1, 503, sealed)
+	late := make(chan error, 1)
+	go func() { late <- encrypt(bounded(t), c) }()
+	if err := nodes[0].WaitInFlight(bounded(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, node := range nodes {
+		wantErrorAt(t, node.URL(), encrypt(bounded(t), c), vault.Sealed, sealedText)
+	}
+	release()
+	wantErrorAt(t, nodes[0].URL(), <-late, vault.Sealed, sealedText)
+	wantNext(t, c, nodes[0])
+}
+
+func TestCloseCoversAllNodes(t *testing.T) {
+	nodes := cluster(t, 2, vaulttest.Options{TLS: true})
+	c := dialAll(t, nodes)
+	nodes[0].FailNext(1, 503, sealed)
+	_ = encrypt(bounded(t), c) // fails, and leaves its connection in the pool
+	if err := encrypt(bounded(t), c); err != nil {
+		t.Fatal(err)
+	}
+	for i, node := range nodes {
+		if got := node.Connections(); got != 1 {
+			t.Errorf("node %d: got %d connections, want 1", i, got)
+		}
+	}
+	c.Close()
+	for i, node := range nodes {
+		if err := node.WaitConnections(bounded(t), 0); err != nil {
+			t.Errorf("node %d: %v", i, err)
+		}
+	}
+}
