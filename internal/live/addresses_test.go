@@ -53,8 +53,7 @@ func TestFirstLoadWithoutTheFirstNode(t *testing.T) {
 	}
 }
 
-// TestNodeFailsUnderLoad: no request fails, and a reload does not ask the failed
-// node first.
+// TestNodeFailsUnderLoad: no request fails, and a reload finds the other node.
 func TestNodeFailsUnderLoad(t *testing.T) {
 	for name, fault := range map[string]func(*bench){
 		"sealed": func(b *bench) { b.vault.Seal() },
@@ -77,6 +76,7 @@ func TestNodeFailsUnderLoad(t *testing.T) {
 					t.Errorf("%d calls to the failed node, want 1", got)
 				}
 				b.load(both)
+				b.after(requestTimeout)
 				b.wantVault("http://vault-2:8200")
 				if times, problem := b.logged(notUsed); times != 0 {
 					t.Errorf("the reload failed first: %s", problem)
@@ -103,4 +103,25 @@ func TestBothNodesFailInTurn(t *testing.T) {
 			t.Errorf("degraded: %v", err)
 		}
 	})
+}
+
+// TestIdleNodeFails: the probe that finds out goes on to the other node, and
+// nobody hears of it.
+func TestIdleNodeFails(t *testing.T) {
+	for name, fault := range map[string]func(*bench){
+		"sealed": func(b *bench) { b.vault.Seal() },
+		"hangs":  func(b *bench) { b.vault.Hang() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(b *bench) {
+				_, both := b.twoNodes()
+				b.load(both)
+				fault(b)
+				b.after(2 * probeInterval)
+				if times, problem := b.logged("the KEK cannot be used"); times != 0 || b.Degraded() != nil {
+					t.Errorf("degraded: %s", problem)
+				}
+			})
+		})
+	}
 }

@@ -51,7 +51,6 @@ func (k *KEK) load(ctx context.Context) {
 	var (
 		content watch.Content
 		said    string           // the failure last logged, with its content
-		tries   int              // of content, so far
 		retry   <-chan time.Time // nil when only new content can help
 	)
 	pause := newBackoff(500*time.Millisecond, 30*time.Second)
@@ -61,12 +60,10 @@ func (k *KEK) load(ctx context.Context) {
 			return
 		case content = <-k.opts.Contents:
 			pause.Reset()
-			tries = 0
 		case <-retry:
-			tries++
 		}
 		retry = nil
-		err := k.loadOnce(ctx, content, tries)
+		err := k.loadOnce(ctx, content)
 		if ctx.Err() != nil {
 			return
 		}
@@ -97,9 +94,8 @@ func (k *KEK) logFailure(err error) {
 	k.log.Warn("there is no usable configuration yet; every request is refused until there is", fields...)
 }
 
-// loadOnce makes a candidate from content, proves it and adopts it. tries is how
-// often that has failed.
-func (k *KEK) loadOnce(ctx context.Context, content watch.Content, tries int) error {
+// loadOnce makes a candidate from content, proves it and adopts it.
+func (k *KEK) loadOnce(ctx context.Context, content watch.Content) error {
 	if active := k.Current(); active != nil && active.Digest == content.Digest {
 		k.metrics.current()
 		k.log.Info("the configuration is again the one in use", zap.Uint64("generation", active.Number))
@@ -113,7 +109,7 @@ func (k *KEK) loadOnce(ctx context.Context, content watch.Content, tries int) er
 		return &loadError{classConfig, fmt.Errorf("reading %s: %w", content.Path, err)}
 	}
 	client, err := vault.Dial(vault.Config{
-		Addresses:  addresses(cfg.Vault, k.Current(), tries),
+		Addresses:  append([]string{cfg.Vault.Address}, cfg.Vault.Addresses...),
 		Namespace:  cfg.Vault.Namespace,
 		Mount:      cfg.Vault.TransitPath,
 		Token:      cfg.Vault.Token.Reveal(),
@@ -136,7 +132,11 @@ func (k *KEK) loadOnce(ctx context.Context, content watch.Content, tries int) er
 
 	bounded, cancel := context.WithTimeout(ctx, k.opts.RequestTimeout)
 	defer cancel()
-	candidate, err := newGeneration(bounded, client, cfg.Vault.KeyNames)
+	var candidate *Generation
+	err = askAround(bounded, client, func(ctx context.Context) error {
+		candidate, err = newGeneration(ctx, client, cfg.Vault.KeyNames)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -156,19 +156,6 @@ func (k *KEK) loadOnce(ctx context.Context, content watch.Content, tries int) er
 	k.metrics.adopted()
 	k.log.Info("configuration adopted", candidate.fields()...)
 	return nil
-}
-
-// addresses returns those of all of Vault's nodes, the one to ask first in front:
-// the one that active uses, since it works, else the first one, and after each
-// try that failed the next.
-func addresses(cfg config.Vault, active *Generation, tries int) []string {
-	all := append([]string{cfg.Address}, cfg.Addresses...)
-	first := tries
-	if active != nil {
-		first += max(0, slices.Index(all, active.client.Address()))
-	}
-	first %= len(all)
-	return slices.Concat(all[first:], all[:first])
 }
 
 // continuity reports why adopting candidate in active's place would orphan what

@@ -47,7 +47,11 @@ func (k *KEK) probe(ctx context.Context) {
 func (k *KEK) probeOnce(ctx context.Context, gen *Generation) {
 	bounded, cancel := context.WithTimeout(ctx, k.opts.RequestTimeout)
 	defer cancel()
-	next, err := gen.prove(bounded)
+	var next *Generation
+	err := askAround(bounded, gen.client, func(ctx context.Context) (err error) {
+		next, err = gen.prove(ctx)
+		return err
+	})
 	if ctx.Err() != nil {
 		return
 	}

@@ -4,7 +4,6 @@ package live
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/vault"
@@ -44,14 +43,9 @@ func (k *KEK) Decrypt(ctx context.Context, keyID string, ciphertext []byte) (pla
 	return plaintext, err
 }
 
-const (
-	// proofHolds is how long a proof is believed over a request that met
-	// trouble, so that requests do not drive the prober.
-	proofHolds = time.Second
-	// undivided is the time below which an attempt is not cut short in favour
-	// of another one.
-	undivided = time.Second
-)
+// proofHolds is how long a proof is believed over a request that met trouble,
+// so that requests do not drive the prober.
+const proofHolds = time.Second
 
 // attempt makes a request with v's generation, and again as long as that can
 // help: when the next token is there if Vault denied this one, and after a short
@@ -64,15 +58,15 @@ func (k *KEK) attempt(ctx context.Context, v *view, request func(context.Context
 	pause := newBackoff(25*time.Millisecond, 400*time.Millisecond)
 	for gen := v.gen; ; {
 		err := try(ctx, gen, request)
-		switch vault.ClassOf(err) {
-		case vault.Denied:
+		switch class := vault.ClassOf(err); {
+		case class == vault.Denied:
 			next := k.awaitNext(ctx, gen)
 			if next == nil {
 				return k.met(v, err)
 			}
 			gen = next
-		case vault.Unavailable, vault.Sealed, vault.Throttled, vault.Timeout, vault.VersionTooNew:
-			if ctx.Err() != nil || !k.retries.spend() || !sleep(ctx, pause.NextBackOff()) {
+		case class.Transient():
+			if !k.retries.spend() || !sleep(ctx, pause.NextBackOff()) {
 				return k.met(v, err)
 			}
 			// Another address may have been adopted meanwhile.
@@ -81,18 +75,6 @@ func (k *KEK) attempt(ctx context.Context, v *view, request func(context.Context
 			return err
 		}
 	}
-}
-
-// try makes one attempt. One that hangs is cut while there is time for another.
-func try(ctx context.Context, gen *Generation, request func(context.Context, *Generation) error) error {
-	if deadline, ok := ctx.Deadline(); ok {
-		if left := time.Until(deadline); left > undivided {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, left*3/5)
-			defer cancel()
-		}
-	}
-	return request(ctx, gen)
 }
 
 // awaitNext waits for a generation whose client is not gen's, as long as there
@@ -131,45 +113,4 @@ func (k *KEK) suspect() {
 	case k.kick <- struct{}{}:
 	default:
 	}
-}
-
-// sleep reports whether d passed before ctx was done.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// budget bounds retries by requests: in an outage, when every request would be
-// made again and again, Vault gets no more than two retries for each, beyond
-// what was saved. It is safe for concurrent use.
-type budget struct{ left atomic.Int64 }
-
-const (
-	retriesPerRequest = 2
-	// savedRetries lets the requests of a quiet time, or the first of an
-	// outage, use all the time they have.
-	savedRetries = 100
-)
-
-// restore fills the budget: Vault has just been seen to work.
-func (b *budget) restore() { b.left.Store(savedRetries) }
-
-func (b *budget) earn() {
-	if b.left.Load() < savedRetries {
-		b.left.Add(retriesPerRequest)
-	}
-}
-
-func (b *budget) spend() bool {
-	if b.left.Add(-1) < 0 {
-		b.left.Add(1)
-		return false
-	}
-	return true
 }

@@ -158,6 +158,9 @@ func (c *Client) Address() string {
 	return next.address
 }
 
+// Nodes returns how many nodes there are to ask.
+func (c *Client) Nodes() int { return len(c.nodes().all) }
+
 // Engine returns the namespace, if any, and the mount, joined by a slash.
 func (c *Client) Engine() string { return c.engine }
 

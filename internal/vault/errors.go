@@ -44,6 +44,16 @@ const (
 	Invalid Class = "invalid"
 )
 
+// Transient reports whether another attempt may fare better, with the same
+// token and the same request.
+func (c Class) Transient() bool {
+	switch c {
+	case Unavailable, Sealed, Throttled, Timeout, VersionTooNew:
+		return true
+	}
+	return false
+}
+
 // Error is the only kind of error that a [Client]'s calls return. Its text is
 // made of our own words: never a token, a plaintext or a Vault response body.
 type Error struct {

@@ -37,10 +37,4 @@ func (n *nodes) pass(turn uint64) { n.turn.CompareAndSwap(turn, turn+1) }
 // failed. Throttled does not: Vault counts rate limit quotas on each node, and
 // going on to the next one would get around what the operator has set
 // (developer.hashicorp.com/vault/docs/concepts/resource-quotas).
-func speaksAgainstNode(c Class) bool {
-	switch c {
-	case Unavailable, Sealed, Timeout, VersionTooNew:
-		return true
-	}
-	return false
-}
+func speaksAgainstNode(c Class) bool { return c.Transient() && c != Throttled }
