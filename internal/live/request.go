@@ -55,7 +55,7 @@ func (k *KEK) attempt(ctx context.Context, v *view, request func(context.Context
 		return v.trouble
 	}
 	k.retries.earn()
-	pause := newBackoff(25*time.Millisecond, 400*time.Millisecond)
+	pause := newBackoff(25*time.Millisecond, 250*time.Millisecond)
 	for gen := v.gen; ; {
 		err := try(ctx, gen, request)
 		switch class := vault.ClassOf(err); {

@@ -14,9 +14,10 @@ const (
 	// undivided is the time below which an attempt is not cut short in favour
 	// of another one.
 	undivided = time.Second
-	// lastWords is the time kept for telling the caller what the matter is. One
-	// whose deadline has passed would hear of nothing but that.
-	lastWords = 50 * time.Millisecond
+	// lastChance is the time kept for the last attempt, and for telling the
+	// caller how it ended: one whose deadline has passed would hear of nothing
+	// but that.
+	lastChance = 200 * time.Millisecond
 )
 
 // try makes one attempt. One that hangs is cut while there is time for another.
@@ -31,9 +32,13 @@ func try(ctx context.Context, gen *Generation, request func(context.Context, *Ge
 	return request(ctx, gen)
 }
 
-// sleep waits for d, and reports whether there is time left then.
+// sleep waits for d, or less to leave time for a last attempt, and reports
+// whether there is time for one.
 func sleep(ctx context.Context, d time.Duration) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d+lastWords {
+	if deadline, ok := ctx.Deadline(); ok {
+		d = min(d, time.Until(deadline)-lastChance)
+	}
+	if d <= 0 {
 		return false
 	}
 	t := time.NewTimer(d)

@@ -48,6 +48,27 @@ func TestTransientFailureIsNotTheCallers(t *testing.T) {
 	}
 }
 
+// TestRequestUsesItsTime: Vault is back shortly before the deadline, as after an
+// election.
+func TestRequestUsesItsTime(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.vault.Seal()
+		outcome := make(chan error, 1)
+		go func() {
+			ctx, cancel := b.request()
+			defer cancel()
+			_, _, err := b.Encrypt(ctx, []byte("seed"))
+			outcome <- err
+		}()
+		b.after(requestTimeout - 250*time.Millisecond)
+		b.vault.Unseal()
+		if err := <-outcome; err != nil {
+			t.Errorf("Encrypt: %v", err)
+		}
+	})
+}
+
 func TestFinalFailureIsNotRepeated(t *testing.T) {
 	for name, tt := range map[string]struct {
 		fault vaulttest.Fault
