@@ -17,11 +17,15 @@ import (
 	"github.com/trousseau-io/trousseau/internal/watch"
 )
 
-// Why a candidate was not adopted, beside the classes of package vault. Both
-// are metric labels.
+// Why a candidate was not adopted, beside the classes of package vault. All are
+// metric labels.
 const (
-	classConfig  = "config"  // the bytes are no valid configuration
-	classRefused = "refused" // adopting it would orphan data
+	classConfig = "config" // the bytes are no valid configuration
+	// Adopting it would orphan data, for want of the transit engine, of the
+	// active key's name, or of the key itself.
+	classRefusedEngine = "refused_engine"
+	classRefusedKey    = "refused_key"
+	classRefusedVault  = "refused_vault"
 )
 
 // loadError is a candidate's failure with its class.
@@ -33,8 +37,8 @@ type loadError struct {
 func (e *loadError) Error() string { return e.err.Error() }
 func (e *loadError) Unwrap() error { return e.err }
 
-func refusef(format string, args ...any) error {
-	return &loadError{classRefused, fmt.Errorf(format, args...)}
+func refusef(class, format string, args ...any) error {
+	return &loadError{class, fmt.Errorf(format, args...)}
 }
 
 func classOf(err error) string {
@@ -166,11 +170,11 @@ func continuity(ctx context.Context, active, candidate *Generation) error {
 	}
 	key := active.ID.Key
 	if candidate.ID.Engine != active.ID.Engine {
-		return refusef("the new configuration names the transit engine %s, but data is encrypted by %s: move back, or re-encrypt everything under another provider first",
+		return refusef(classRefusedEngine, "the new configuration names the transit engine %s, but data is encrypted by %s: move back, or re-encrypt everything under another provider first",
 			candidate.ID.Engine, active.ID.Engine)
 	}
 	if !slices.Contains(candidate.keys, key) {
-		return refusef("the new configuration does not list the key %s, under which data is encrypted: keep it in keynames, after the new first key", key)
+		return refusef(classRefusedKey, "the new configuration does not list the key %s, under which data is encrypted: keep it in keynames, after the new first key", key)
 	}
 	if candidate.ID.Key == key && candidate.ID.Version < active.ID.Version {
 		return vault.Errorf(vault.VersionTooNew, "vault at %s reports version %d of key %s, version %d is in use: that node lags behind, or Vault was restored from an older backup",
@@ -179,7 +183,7 @@ func continuity(ctx context.Context, active, candidate *Generation) error {
 	err := active.canary.check(ctx, candidate.client, key)
 	switch vault.ClassOf(err) {
 	case vault.Invalid, vault.KeyLost, vault.VersionTooOld:
-		return refusef("the new configuration's Vault cannot decrypt what the one in use encrypts; is it another Vault, or was the key made anew? %w", err)
+		return refusef(classRefusedVault, "the new configuration's Vault cannot decrypt what the one in use encrypts; is it another Vault, or was the key made anew? %w", err)
 	}
 	return err
 }

@@ -90,18 +90,18 @@ func TestReload(t *testing.T) {
 		{"another key only", func(b *bench) {
 			b.vault.CreateKey("next")
 			b.load(settings{keys: []string{"next"}})
-		}, false, "refused", "does not list the key kek"},
+		}, false, "refused_key", "does not list the key kek"},
 		{"another mount", func(b *bench) {
 			b.vault.Mount("", "transit2").CreateKey("kek")
 			token := b.vault.CreateToken(vaulttest.TokenOptions{Rules: vaulttest.TransitPolicy("transit2", "kek")})
 			b.load(settings{token: token.ID, extra: "  transitPath: transit2\n"})
-		}, false, "refused", "names the transit engine transit2, but data is encrypted by transit"},
+		}, false, "refused_engine", "names the transit engine transit2, but data is encrypted by transit"},
 		{"another Vault", func(b *bench) {
 			other := inProcess(b.t)
 			other.CreateKey("kek")
 			b.hosts["other"] = other.RoundTripper()
 			b.load(settings{address: "http://other:8200", token: other.KMSToken("kek")})
-		}, false, "refused", "is it another Vault, or was the key made anew?"},
+		}, false, "refused_vault", "is it another Vault, or was the key made anew?"},
 		{"a key that does not exist", func(b *bench) {
 			b.load(settings{keys: []string{"typo", "kek"}, token: b.vault.RootToken()})
 		}, false, "key_lost", "reading key transit/typo at http://vault:8200: it does not exist (404)"},
