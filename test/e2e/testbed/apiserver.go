@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package testbed
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// Credentials are what the API servers of one cluster share: all of them sign ServiceAccount
+// tokens with one key and know one administrator.
+type Credentials struct {
+	signingKey string // file
+	tokens     string // file
+	admin      string // token
+}
+
+// APIServer is a kube-apiserver. Several may share an etcd.
+type APIServer struct {
+	*Server
+	// URL is where it listens.
+	URL string
+	// Client is an administrator's, without a limit on its rate.
+	Client *kubernetes.Clientset
+
+	bed        *Bed
+	kubeconfig string
+	rest       rest.Interface
+}
+
+// apiServerWithin bounds a start, with two of them at once on two cores.
+const apiServerWithin = 2 * time.Minute
+
+// NewAPIServer prepares a kube-apiserver with further flags. It is for the
+// caller to start, and to await.
+func (b *Bed) NewAPIServer(name string, etcd *Etcd, c *Credentials, flags ...string) *APIServer {
+	b.t.Helper()
+	addr := b.freeAddr()
+	_, port, _ := strings.Cut(addr, ":")
+	cert, key := b.issue(name)
+	s := &APIServer{bed: b, URL: "https://" + addr}
+	s.Server = b.newServer(name, b.tool("kube-apiserver"), append([]string{
+		"--etcd-servers=" + etcd.URL,
+		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + port,
+		"--tls-cert-file=" + cert, "--tls-private-key-file=" + key, "--cert-dir=" + filepath.Join(b.Dir, name+".certs"),
+		"--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-key-file=" + c.signingKey, "--service-account-signing-key-file=" + c.signingKey,
+		"--token-auth-file=" + c.tokens,
+		"--authorization-mode=RBAC",
+		"--service-cluster-ip-range=10.0.0.0/24",
+		"--endpoint-reconciler-type=none", // several on one address would fight
+		"--disable-admission-plugins=ServiceAccount",
+	}, flags...)...)
+
+	config := &rest.Config{
+		Host: s.URL, BearerToken: c.admin, QPS: -1,
+		TLSClientConfig: rest.TLSClientConfig{CAFile: b.ca.File},
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	s.Client, s.rest = client, client.Discovery().RESTClient()
+	s.kubeconfig = b.Write(name+".kubeconfig", fmt.Sprintf(kubeconfig, s.URL, b.ca.File, c.admin))
+	return s
+}
+
+const kubeconfig = `apiVersion: v1
+kind: Config
+clusters:
+- name: testbed
+  cluster:
+    server: %s
+    certificate-authority: %s
+users:
+- name: admin
+  user:
+    token: %s
+contexts:
+- name: testbed
+  context:
+    cluster: testbed
+    user: admin
+current-context: testbed
+`
+
+// NewCredentials makes what the API servers of one cluster share.
+func (b *Bed) NewCredentials() *Credentials {
+	b.t.Helper()
+	const admin = "testbed-admin"
+	return &Credentials{
+		admin:      admin,
+		signingKey: b.writeKey("service-accounts.key", b.newKey()),
+		tokens:     b.Write("tokens.csv", admin+",admin,admin,system:masters\n"),
+	}
+}
+
+// Page asks for a page such as /readyz/kms-providers and returns what it says.
+// Any status but 200 is an error that quotes it.
+func (s *APIServer) Page(ctx context.Context, path string) (string, error) {
+	body, err := s.rest.Get().AbsPath(path).Do(ctx).Raw()
+	if err != nil {
+		return "", fmt.Errorf("%s of %s: %w: %s", path, s.Name, err, body)
+	}
+	return string(body), nil
+}
+
+// AwaitPage waits until a page answers 200, and returns how long that took.
+func (s *APIServer) AwaitPage(path string) time.Duration {
+	s.bed.t.Helper()
+	return s.bed.Await(apiServerWithin, s.Name+"'s "+path, func(ctx context.Context) error {
+		_, err := s.Page(ctx, path)
+		return err
+	})
+}
+
+// AwaitLive waits until the server answers, whatever may be of its KMS plugin.
+func (s *APIServer) AwaitLive() time.Duration { s.bed.t.Helper(); return s.AwaitPage("/livez") }
+
+// AwaitReady waits until the server and its KMS plugin are healthy.
+func (s *APIServer) AwaitReady() time.Duration { s.bed.t.Helper(); return s.AwaitPage("/readyz") }
+
+// Restart stops the server, starts it again and waits until it is ready.
+func (s *APIServer) Restart() {
+	s.bed.t.Helper()
+	s.Stop()
+	s.Start()
+	s.AwaitReady()
+}
+
+// Kubectl runs kubectl as an administrator, and returns what it printed.
+func (s *APIServer) Kubectl(args ...string) string {
+	s.bed.t.Helper()
+	return s.KubectlWithInput("", args...)
+}
+
+// KubectlWithInput is Kubectl with text for standard input.
+func (s *APIServer) KubectlWithInput(stdin string, args ...string) string {
+	s.bed.t.Helper()
+	out, err := s.TryKubectl(s.bed.t.Context(), stdin, args...)
+	if err != nil {
+		s.bed.t.Fatal(err)
+	}
+	return out
+}
+
+// TryKubectl is KubectlWithInput that returns how it failed.
+func (s *APIServer) TryKubectl(ctx context.Context, stdin string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, s.bed.tool("kubectl"), args...)
+	cmd.Env = s.bed.environment("KUBECONFIG=" + s.kubeconfig)
+	cmd.Stdin = strings.NewReader(stdin)
+	return s.bed.command(cmd)
+}

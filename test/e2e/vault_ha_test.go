@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/uuid"
+	kmsservice "k8s.io/kms/pkg/service"
+
+	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+)
+
+// An operator runs Vault on three nodes and lets config.yaml name them all. The
+// active one is killed, another steps down, and all three are restarted in turn, while
+// Secrets are used and Decrypt is called all the time. No Decrypt may outlast
+// kube-apiserver's patience, and none may fail unless Vault had no active node
+// for about as long as a request may take. Shortened: elections (performance_multiplier 1, which HashiCorp
+// recommends for production), and the time until a new node of Vault may vote.
+func TestVaultHA(t *testing.T) {
+	bed := testbed.New(t, &report, "5 Vault HA")
+	c := setUpVaultHA(bed)
+	node := c.Nodes[0]
+	trousseau := node.Trousseau
+
+	load := bed.StartLoad(testbed.LoadOptions{APIServers: []*testbed.APIServer{node.APIServer}})
+	reads := startFirstReads(t, c, node, 3000)
+	decrypts := startDecrypts(t, bed, trousseau)
+	decrypts.awaitMore(100)
+	pid := trousseau.PID()
+
+	// Disturb returns from when to when Vault had no active node.
+	phase := func(what string, disturb func() (from, to time.Time)) {
+		t.Helper()
+		began := time.Now()
+		from, to := disturb()
+		decrypts.awaitMore(100)
+		reads.awaitMore(20)
+		trousseau.AwaitReady()
+		count, read := decrypts.count(began), reads.count(began)
+		bed.Observe("%s, another one is after %s: Decrypt: %s", what, to.Sub(from).Round(10*time.Millisecond), count)
+		bed.Observe("  Secrets read for the first time: %s", read)
+		bed.Count(count.Operations+read.Operations, count.Failures+read.Failures)
+		mustBearWith(t, what, append(decrypts.since(began), reads.since(began)...), from, to)
+	}
+	stepDown := func() (from, to time.Time) {
+		active := c.Vault.AwaitActive()
+		from = time.Now()
+		active.StepDown()
+		active.AwaitSuccessor()
+		return from, time.Now()
+	}
+	// Before a step-down: one who has stepped down does not take over for ten
+	// seconds (manualStepDownSleepPeriod in Vault), which leaves one candidate.
+	phase("the active node is killed", func() (from, to time.Time) {
+		active := c.Vault.AwaitActive()
+		from = time.Now()
+		active.Kill()
+		active.AwaitSuccessor()
+		to = time.Now()
+		startAgain(bed, active)
+		return from, to
+	})
+	phase("the active node steps down", stepDown)
+	phase("all are restarted in turn, the active one last, once it has stepped down", func() (from, to time.Time) {
+		last := c.Vault.AwaitActive()
+		for _, n := range c.Vault.Nodes {
+			if n != last {
+				n.Stop()
+				startAgain(bed, n)
+			}
+		}
+		from, to = stepDown()
+		last.Stop()
+		startAgain(bed, last)
+		return from, to
+	})
+
+	tally := load.Stop()
+	bed.Count(tally.Operations(), tally.Failures())
+	bed.Observe("Secrets that kube-apiserver had the seed for: %s", tally.Secrets)
+	if tally.Failures() > 0 {
+		t.Errorf("Secrets: %s; want none failed: kube-apiserver needs no Vault for these", tally.Secrets)
+	}
+	if trousseau.PID() != pid {
+		t.Error("trousseau was restarted")
+	}
+	node.APIServer.AwaitReady()
+}
+
+// setUpVaultHA sets up a cluster whose config.yaml names all nodes of Vault.
+func setUpVaultHA(bed *testbed.Bed) *testbed.Cluster {
+	c := testbed.NewCluster(bed, testbed.Options{
+		VaultNodes: 3,
+		TemplateLines: []string{
+			"addresses:",
+			"- {{ .Data.data.vaultaddress2 }}",
+			"- {{ .Data.data.vaultaddress3 }}",
+		},
+	})
+	node := c.Nodes[0]
+	node.Trousseau.Start()
+	node.Encrypt()
+	node.APIServer.Start()
+	c.Vault.AwaitVoters()
+	c.SetUpVault()
+	addrs := c.Vault.Addresses()
+	c.Configure("vaultaddress=https://"+addrs[0], "vaultaddress2=https://"+addrs[1], "vaultaddress3=https://"+addrs[2])
+	node.SetUpAgent()
+	node.Agent.Start()
+	node.Trousseau.AwaitReady()
+	node.APIServer.AwaitReady()
+	return c
+}
+
+// startAgain starts a node of Vault and waits until it can take over.
+func startAgain(bed *testbed.Bed, n *testbed.VaultNode) {
+	n.Start()
+	n.Unseal()
+	bed.Await(time.Minute, n.Name+" to follow", n.Follows)
+}
+
+// rpcDeadline is EncryptionConfiguration's timeout in the README.
+const rpcDeadline = 3 * time.Second
+
+// startDecrypts calls Decrypt of Trousseau as kube-apiserver does, but much more
+// often: some eighty times a second, for seeds that differ, since equal ones
+// would share one call to Vault.
+func startDecrypts(t *testing.T, bed *testbed.Bed, p *testbed.Trousseau) *calls {
+	t.Helper()
+	const seeds = 64
+	wrapped := make([]*kmsservice.DecryptRequest, seeds)
+	for i := range wrapped {
+		sealed, err := p.KMS.Encrypt(t.Context(), string(uuid.NewUUID()), fmt.Appendf(nil, "%032d", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrapped[i] = &kmsservice.DecryptRequest{Ciphertext: sealed.Ciphertext, KeyID: sealed.KeyID, Annotations: sealed.Annotations}
+	}
+	return startCalls(t, bed, 4, 50*time.Millisecond, 2*rpcDeadline, func(ctx context.Context, serial int) error {
+		got, err := p.KMS.Decrypt(ctx, string(uuid.NewUUID()), wrapped[serial%seeds])
+		if err == nil && string(got) != fmt.Sprintf("%032d", serial%seeds) {
+			err = errors.New("what was decrypted is not what was encrypted")
+		}
+		return err
+	})
+}
+
+// mustBearWith fails the test if a call took longer than kube-apiserver waits, or
+// failed although Vault had an active node in time; it had none from one time to
+// another. If that was long, a call may fail: when its time is over, or when
+// Trousseau's budget of retries is spent.
+func mustBearWith(t *testing.T, when string, made []call, from, to time.Time) {
+	t.Helper()
+	const (
+		late  = rpcDeadline + 200*time.Millisecond // this machine's own delays
+		short = 1500 * time.Millisecond            // of --request-timeout's 2.5s
+	)
+	for _, c := range made {
+		switch {
+		case c.took() > late:
+			t.Errorf("%s: a call took %s, want at most %s (%v)", when, c.took(), rpcDeadline, c.err)
+			return
+		case c.err != nil && (c.began.After(to) || c.ended.Before(from)):
+			t.Errorf("%s: a call failed after %s although Vault had an active node: %v", when, c.took(), c.err)
+			return
+		case c.err != nil && to.Sub(from) < short:
+			t.Errorf("%s: a call failed after %s although Vault had no active node for %s only: %v", when, c.took(), to.Sub(from), c.err)
+			return
+		}
+	}
+}
