@@ -16,11 +16,12 @@ import (
 )
 
 // An operator runs Vault on three nodes and lets config.yaml name them all. The
-// active one is killed, another steps down, and all three are restarted in turn, while
-// Secrets are used and Decrypt is called all the time. No Decrypt may outlast
-// kube-apiserver's patience, and none may fail unless Vault had no active node
-// for about as long as a request may take. Shortened: elections (performance_multiplier 1, which HashiCorp
-// recommends for production), and the time until a new node of Vault may vote.
+// active one is killed, another steps down, and all three are restarted in turn,
+// while Secrets are used and Decrypt is called all the time. No Decrypt may
+// outlast kube-apiserver's patience, and none may fail unless Vault had no active
+// node for about as long as a request may take. Shortened: elections
+// (performance_multiplier 1, which HashiCorp recommends for production), and the
+// time until a new node of Vault may vote.
 func TestVaultHA(t *testing.T) {
 	bed := testbed.New(t, &report, "5 Vault HA")
 	c := setUpVaultHA(bed)

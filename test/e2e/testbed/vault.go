@@ -124,16 +124,24 @@ func (v *Vault) newNode(name string) *VaultNode {
 }
 
 // Unseal waits until the node answers and unseals it. One that has just joined
-// learns meanwhile that the others are initialised.
+// learns meanwhile that the others are initialised. It gets the key once only: a
+// node that is still joining unseals itself with it later, and if another call
+// has done so before, both of its standby loops run on and it ignores step-downs.
 func (n *VaultNode) Unseal() {
 	n.vault.bed.t.Helper()
+	given := false
 	n.vault.bed.Await(vaultWithin, n.Name+" to be unsealed", func(ctx context.Context) error {
 		var status struct {
 			Sealed bool `json:"sealed"`
 		}
-		if err := n.call(ctx, http.MethodPut, "sys/unseal", map[string]string{"key": n.vault.unseal}, &status); err != nil {
+		method, path, body := http.MethodPut, "sys/unseal", any(map[string]string{"key": n.vault.unseal})
+		if given {
+			method, path, body = http.MethodGet, "sys/seal-status", nil
+		}
+		if err := n.call(ctx, method, path, body, &status); err != nil {
 			return err
 		}
+		given = true
 		if status.Sealed {
 			return errors.New("it is still sealed")
 		}
