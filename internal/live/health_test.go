@@ -169,6 +169,26 @@ func TestRequestsDoNotDriveTheProber(t *testing.T) {
 	})
 }
 
+// TestProofDoesNotWaitForTheToken: a look-up that hangs neither delays the proof
+// before it nor counts against the KEK.
+func TestProofDoesNotWaitForTheToken(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		first := b.metric("trousseau_last_proof_timestamp_seconds")
+		b.vault.Inject(vaulttest.Fault{Hang: true, Match: vaulttest.Ops(vaulttest.OpLookupSelf)})
+		for b.metric("trousseau_last_proof_timestamp_seconds") == first {
+			b.after(100 * time.Millisecond)
+		}
+		if b.vault.InFlight() != 1 {
+			t.Error("the proof was recorded after the look-up of the token")
+		}
+		b.after(requestTimeout)
+		if b.Degraded() != nil {
+			t.Errorf("degraded: %v", b.Degraded())
+		}
+	})
+}
+
 func TestStatusMakesNoVaultCall(t *testing.T) {
 	run(t, func(b *bench) {
 		b.load(settings{})

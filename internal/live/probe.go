@@ -55,27 +55,37 @@ func (k *KEK) probeOnce(ctx context.Context, gen *Generation) {
 	if ctx.Err() != nil {
 		return
 	}
-	// Whatever keeps the token from being looked up is no trouble of the KEK's.
-	token, tokenErr := gen.client.LookupSelf(bounded)
 	if next != nil {
-		if k.adopt(ctx, gen, next, token) {
+		if k.adopt(ctx, gen, next, k.view.Load().token) {
 			k.log.Info("key version adopted", next.fields()...)
 		}
+		gen = next
+	} else {
+		k.noteProbe(gen, err)
+	}
+	if err != nil {
 		return
 	}
-	if err == nil {
-		k.retries.restore()
+	// Last, because whatever keeps the token from being looked up is no trouble
+	// of the KEK's.
+	if token, err := gen.client.LookupSelf(bounded); err == nil {
+		k.note(gen, func(v *view) { v.token = token })
 	}
+}
+
+// noteProbe records the outcome of a probe, and logs it if it is another one
+// than before.
+func (k *KEK) noteProbe(gen *Generation, err error) {
 	before := k.Degraded()
 	k.note(gen, func(v *view) {
 		v.trouble = err
 		if err == nil {
 			v.proven = time.Now()
 		}
-		if tokenErr == nil {
-			v.token = token
-		}
 	})
+	if err == nil {
+		k.retries.restore()
+	}
 	switch class := vault.ClassOf(err); {
 	case err == nil && before != nil:
 		k.log.Info("the KEK is usable again", gen.fields()...)
