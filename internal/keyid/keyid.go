@@ -40,14 +40,6 @@ type ID struct {
 	Created int64
 }
 
-// Engine joins a namespace, which may be empty, and a mount to an [ID]'s Engine.
-func Engine(namespace, mount string) string {
-	if namespace == "" {
-		return mount
-	}
-	return namespace + "/" + mount
-}
-
 // String returns the key_id.
 func (id ID) String() string {
 	s := id.Engine + "/" + id.Key + "/v" + strconv.Itoa(id.Version)

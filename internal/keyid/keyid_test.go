@@ -15,11 +15,11 @@ func TestString(t *testing.T) {
 		want string
 	}{
 		{
-			keyid.ID{Engine: keyid.Engine("", "transit"), Key: "trousseau-kms-vault", Version: 3, Created: 1790000000},
+			keyid.ID{Engine: "transit", Key: "trousseau-kms-vault", Version: 3, Created: 1790000000},
 			"transit/trousseau-kms-vault/v3@1790000000",
 		},
 		{
-			keyid.ID{Engine: keyid.Engine("platform/eu", "kms/transit"), Key: "k", Version: 12, Created: 1},
+			keyid.ID{Engine: "platform/eu/kms/transit", Key: "k", Version: 12, Created: 1},
 			"platform/eu/kms/transit/k/v12@1",
 		},
 		{keyid.ID{Engine: "transit", Key: "k", Version: 1}, "transit/k/v1"},

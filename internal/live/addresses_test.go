@@ -34,12 +34,15 @@ func (b *bench) wantVault(url string) {
 	}
 }
 
+// nodeFaults are what may be wrong with the first node.
+var nodeFaults = map[string]func(*bench){
+	"sealed": func(b *bench) { b.vault.Seal() },
+	"hangs":  func(b *bench) { b.vault.Hang() },
+}
+
 // TestFirstLoadWithoutTheFirstNode: the other node is as good.
 func TestFirstLoadWithoutTheFirstNode(t *testing.T) {
-	for name, fault := range map[string]func(*bench){
-		"sealed": func(b *bench) { b.vault.Seal() },
-		"hangs":  func(b *bench) { b.vault.Hang() },
-	} {
+	for name, fault := range nodeFaults {
 		t.Run(name, func(t *testing.T) {
 			run(t, func(b *bench) {
 				_, both := b.twoNodes()
@@ -55,10 +58,7 @@ func TestFirstLoadWithoutTheFirstNode(t *testing.T) {
 
 // TestNodeFailsUnderLoad: no request fails, and a reload finds the other node.
 func TestNodeFailsUnderLoad(t *testing.T) {
-	for name, fault := range map[string]func(*bench){
-		"sealed": func(b *bench) { b.vault.Seal() },
-		"hangs":  func(b *bench) { b.vault.Hang() },
-	} {
+	for name, fault := range nodeFaults {
 		t.Run(name, func(t *testing.T) {
 			run(t, func(b *bench) {
 				second, both := b.twoNodes()
@@ -108,10 +108,7 @@ func TestBothNodesFailInTurn(t *testing.T) {
 // TestIdleNodeFails: the probe that finds out goes on to the other node, and
 // nobody hears of it.
 func TestIdleNodeFails(t *testing.T) {
-	for name, fault := range map[string]func(*bench){
-		"sealed": func(b *bench) { b.vault.Seal() },
-		"hangs":  func(b *bench) { b.vault.Hang() },
-	} {
+	for name, fault := range nodeFaults {
 		t.Run(name, func(t *testing.T) {
 			run(t, func(b *bench) {
 				_, both := b.twoNodes()

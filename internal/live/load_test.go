@@ -304,7 +304,7 @@ func TestKeyIDTooLongForTheKMSAPI(t *testing.T) {
 	// Config bounds every name so that a key_id cannot become too long; this
 	// holds the two bounds against each other.
 	name := strings.Repeat("n", 256)
-	id := keyid.ID{Engine: keyid.Engine(name, name), Key: name, Version: 1<<31 - 1, Created: 1<<63 - 1}
+	id := keyid.ID{Engine: name + "/" + name, Key: name, Version: 1<<31 - 1, Created: 1<<63 - 1}
 	if got := len(id.String()); got > keyid.MaxSize {
 		t.Errorf("the longest key_id is %d bytes", got)
 	}

@@ -15,10 +15,8 @@ import (
 type Key struct {
 	// Latest is the newest version, counted from 1.
 	Latest int
-	// MinDecryption is the oldest version that may decrypt.
-	MinDecryption int
-	// Created holds the creation time of every version from MinDecryption on;
-	// Vault reports whole seconds.
+	// Created holds the creation time of every version that may decrypt; Vault
+	// reports whole seconds.
 	Created map[int]time.Time
 }
 
@@ -41,9 +39,8 @@ func (c *Client) ReadKey(ctx context.Context, name string) (Key, error) {
 
 func decodeKey(call call, data map[string]any) (Key, *Error) {
 	key := Key{
-		Latest:        number(data["latest_version"]),
-		MinDecryption: number(data["min_decryption_version"]),
-		Created:       make(map[int]time.Time),
+		Latest:  number(data["latest_version"]),
+		Created: make(map[int]time.Time),
 	}
 	versions, _ := data["keys"].(map[string]any)
 	for v, created := range versions {

@@ -209,7 +209,7 @@ func TestReadKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Latest != 3 || got.MinDecryption != 2 || len(got.Created) != 2 {
+	if got.Latest != 3 || len(got.Created) != 2 {
 		t.Errorf("got %+v", got)
 	}
 	for v := 2; v <= 3; v++ {
