@@ -145,8 +145,6 @@ func (k *KEK) loadOnce(ctx context.Context, content watch.Content) error {
 		return err
 	}
 	candidate.Digest = content.Digest
-	// A token whose policy lacks lookup-self works all the same.
-	token, _ := client.LookupSelf(bounded)
 	// The prober may adopt a new key version meanwhile: then what the
 	// candidate was checked against is no longer what it would replace.
 	for !adopted {
@@ -155,10 +153,11 @@ func (k *KEK) loadOnce(ctx context.Context, content watch.Content) error {
 			return err
 		}
 		candidate.inherit(active)
-		adopted = k.adopt(ctx, active, candidate, token)
+		adopted = k.adopt(ctx, active, candidate, vault.Token{})
 	}
 	k.metrics.adopted()
 	k.log.Info("configuration adopted", candidate.fields()...)
+	k.lookUpToken(bounded, candidate)
 	return nil
 }
 

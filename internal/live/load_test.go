@@ -282,6 +282,17 @@ func TestTokenThatMayNoLongerReadTheKey(t *testing.T) {
 	})
 }
 
+func TestLookUpThatHangsKeepsNoConfigurationOut(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.vault.Inject(vaulttest.Fault{Hang: true, Match: vaulttest.Ops(vaulttest.OpLookupSelf)})
+		b.load(settings{})
+		if got := b.metric("trousseau_generation"); got != 2 {
+			t.Errorf("generation = %v, want 2", got)
+		}
+	})
+}
+
 func TestTokenMetrics(t *testing.T) {
 	run(t, func(b *bench) {
 		token := b.vault.CreateToken(vaulttest.TokenOptions{TTL: time.Hour, Rules: vaulttest.TransitPolicy("transit", "kek")})

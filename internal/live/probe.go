@@ -66,9 +66,13 @@ func (k *KEK) probeOnce(ctx context.Context, gen *Generation) {
 	if err != nil {
 		return
 	}
-	// Last, because whatever keeps the token from being looked up is no trouble
-	// of the KEK's.
-	if token, err := gen.client.LookupSelf(bounded); err == nil {
+	k.lookUpToken(bounded, gen)
+}
+
+// lookUpToken asks about gen's token, for the metrics. It comes after a proof or
+// an adoption, because whatever keeps it from working is no trouble of the KEK's.
+func (k *KEK) lookUpToken(ctx context.Context, gen *Generation) {
+	if token, err := gen.client.LookupSelf(ctx); err == nil {
 		k.note(gen, func(v *view) { v.token = token })
 	}
 }
