@@ -6,6 +6,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
@@ -56,25 +58,45 @@ func (k *KEK) attempt(ctx context.Context, v *view, request func(context.Context
 	}
 	k.retries.earn()
 	pause := newBackoff(25*time.Millisecond, 250*time.Millisecond)
+	retried := false
 	for gen := v.gen; ; {
 		err := try(ctx, gen, request)
 		switch class := vault.ClassOf(err); {
 		case class == vault.Denied:
 			next := k.awaitNext(ctx, gen)
 			if next == nil {
-				return k.met(v, err)
+				k.met()
+				return err
 			}
 			gen = next
 		case class.Transient():
-			if !k.retries.spend() || !sleep(ctx, pause.NextBackOff()) {
-				return k.met(v, err)
+			if !k.awaitRetry(ctx, pause) {
+				k.met()
+				return err
 			}
+			retried = true
 			// Another address may have been adopted meanwhile.
 			gen = k.Current()
 		default:
+			if err == nil && retried {
+				k.retries.refund()
+			}
 			return err
 		}
 	}
+}
+
+// awaitRetry pauses before another attempt and reports whether there is time for
+// one. A budget that is spent does not end a request before its deadline: it has
+// to wait for its turn, and Vault may be back by then.
+func (k *KEK) awaitRetry(ctx context.Context, pause backoff.BackOff) bool {
+	for sleep(ctx, pause.NextBackOff()) {
+		if k.retries.spend() {
+			return true
+		}
+		k.met()
+	}
+	return false
 }
 
 // awaitNext waits for a generation whose client is not gen's, as long as there
@@ -99,12 +121,11 @@ func (k *KEK) awaitNext(ctx context.Context, gen *Generation) *Generation {
 	}
 }
 
-// met returns a failure that was final, and has the prober look at it.
-func (k *KEK) met(v *view, err error) error {
-	if time.Since(v.proven) > proofHolds {
+// met has the prober look at trouble that a request has met.
+func (k *KEK) met() {
+	if time.Since(k.view.Load().proven) > proofHolds {
 		k.suspect()
 	}
-	return err
 }
 
 // suspect has the prober look now; it never blocks.

@@ -70,7 +70,8 @@ func askAround(ctx context.Context, client *vault.Client, f func(context.Context
 
 // budget bounds retries by requests: in an outage, when every request would be
 // made again and again, Vault gets no more than two retries for each, beyond
-// what was saved. It is safe for concurrent use.
+// what was saved. A retry that Vault answered costs nothing. It is safe for
+// concurrent use.
 type budget struct{ left atomic.Int64 }
 
 const (
@@ -88,6 +89,8 @@ func (b *budget) earn() {
 		b.left.Add(retriesPerRequest)
 	}
 }
+
+func (b *budget) refund() { b.left.Add(1) }
 
 func (b *budget) spend() bool {
 	if b.left.Add(-1) < 0 {

@@ -5,6 +5,7 @@ package live_test
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,6 +144,34 @@ func TestRetriesAreBounded(t *testing.T) {
 		// The prober encrypts too, once for each pause of its backoff.
 		if got := b.vault.Count(vaulttest.OpEncrypt); got > 3*requests+saved+10 {
 			t.Errorf("%d attempts for %d requests", got, requests)
+		}
+	})
+}
+
+// TestSpentBudgetDelaysAndDoesNotFail: more callers come at once than there are
+// retries for, and Vault is back before their time is over.
+func TestSpentBudgetDelaysAndDoesNotFail(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.after(2 * time.Second)
+		b.vault.Seal()
+		const requests = 500
+		var failed atomic.Int32
+		var all sync.WaitGroup
+		for range requests {
+			all.Go(func() {
+				ctx, cancel := b.request()
+				defer cancel()
+				if _, _, err := b.Encrypt(ctx, []byte("seed")); err != nil {
+					failed.Add(1)
+				}
+			})
+		}
+		b.after(requestTimeout / 4)
+		b.vault.Unseal()
+		all.Wait()
+		if got := failed.Load(); got != 0 {
+			t.Errorf("%d of %d requests failed", got, requests)
 		}
 	})
 }
