@@ -18,8 +18,8 @@ import (
 // An operator runs Vault on three nodes and lets config.yaml name them all. The
 // active one is killed, another steps down, and all three are restarted in turn,
 // while Secrets are used and Decrypt is called all the time. No Decrypt may
-// outlast kube-apiserver's patience, and none may fail unless Vault had no active
-// node for as long as a request may take. Shortened: elections
+// outlast kube-apiserver's patience, and none may fail unless Vault could not be
+// used for as long as a request may take. Shortened: elections
 // (performance_multiplier 1, which HashiCorp recommends for production), and the
 // time until a new node of Vault may vote.
 func TestVaultHA(t *testing.T) {
@@ -32,9 +32,14 @@ func TestVaultHA(t *testing.T) {
 	reads := startFirstReads(t, c, node, 3000)
 	decrypts := startDecrypts(t, bed, trousseau)
 	decrypts.awaitMore(100)
+	// Without Trousseau, to know when Vault could be used at all: it can lose its
+	// active node unbidden, when this machine has no time for it.
+	direct := startCalls(t, bed, 1, 50*time.Millisecond, time.Second, func(ctx context.Context, _ int) error {
+		return c.Vault.Serves(ctx, "transit/keys/trousseau-kms-vault")
+	})
 	pid := trousseau.PID()
 
-	// Disturb returns from when to when Vault had no active node.
+	// Disturb returns from when to when Vault was without an active node.
 	phase := func(what string, disturb func() (from, to time.Time)) {
 		t.Helper()
 		began := time.Now()
@@ -46,7 +51,7 @@ func TestVaultHA(t *testing.T) {
 		bed.Observe("%s, another one is after %s: Decrypt: %s", what, to.Sub(from).Round(10*time.Millisecond), count)
 		bed.Observe("  Secrets read for the first time: %s", read)
 		bed.Count(count.Operations+read.Operations, count.Failures+read.Failures)
-		mustBearWith(t, what, append(decrypts.since(began), reads.since(began)...), from, to)
+		mustBearWith(t, what, append(decrypts.since(began), reads.since(began)...), direct.since(began))
 	}
 	stepDown := func() (from, to time.Time) {
 		active := c.Vault.AwaitActive()
@@ -161,30 +166,47 @@ func startDecrypts(t *testing.T, bed *testbed.Bed, p *testbed.Trousseau) *calls 
 }
 
 // mustBearWith fails the test if a call took longer than kube-apiserver waits, or
-// failed although it could have been answered: because Vault, which had no active
-// node from one time to another, had one again before the call's time was over.
-func mustBearWith(t *testing.T, when string, made []call, from, to time.Time) {
+// failed although it could have been answered: before its time was over, or
+// although Vault answered directly for a second of it without interruption.
+func mustBearWith(t *testing.T, when string, made, direct []call) {
 	t.Helper()
 	const (
 		late = rpcDeadline + 200*time.Millisecond // this machine's own delays
 		// --request-timeout's 2.5s, less what Trousseau keeps for the last
 		// attempt and what that may take.
-		all = 2 * time.Second
+		all    = 2 * time.Second
+		enough = time.Second
 	)
 	for _, c := range made {
+		served := longestRun(direct, c.began, c.ended)
 		switch {
 		case c.took() > late:
 			t.Errorf("%s: a call took %s, want at most %s (%v)", when, c.took(), rpcDeadline, c.err)
 			return
-		case c.err != nil && (c.began.After(to) || c.ended.Before(from)):
-			t.Errorf("%s: a call failed after %s although Vault had an active node: %v", when, c.took(), c.err)
-			return
 		case c.err != nil && c.took() < all:
 			t.Errorf("%s: a call failed after %s, before its time was over: %v", when, c.took(), c.err)
 			return
-		case c.err != nil && to.Sub(c.began) < all:
-			t.Errorf("%s: a call failed after %s although Vault had an active node again %s after it began: %v", when, c.took(), to.Sub(c.began), c.err)
+		case c.err != nil && served > enough:
+			t.Errorf("%s: a call failed after %s, %s of which Vault could be used: %v", when, c.took(), served, c.err)
 			return
 		}
 	}
+}
+
+// longestRun is the longest time between from and to in which all calls were
+// answered.
+func longestRun(made []call, from, to time.Time) (longest time.Duration) {
+	var first time.Time
+	for _, c := range made {
+		switch {
+		case c.ended.Before(from) || c.began.After(to):
+		case c.err != nil:
+			first = time.Time{}
+		case first.IsZero():
+			first = c.began
+		default:
+			longest = max(longest, c.ended.Sub(first))
+		}
+	}
+	return longest
 }

@@ -183,6 +183,21 @@ func (v *Vault) Active(ctx context.Context) (*VaultNode, error) {
 	return nil, errors.Join(errs...)
 }
 
+// Serves returns nil if a node answers a read of path right now.
+func (v *Vault) Serves(ctx context.Context, path string) error {
+	var errs []error
+	for _, n := range v.Nodes {
+		ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+		err := n.call(ctx, http.MethodGet, path, nil, nil)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 // AwaitActive waits until a node is active and returns it.
 func (v *Vault) AwaitActive() *VaultNode {
 	v.bed.t.Helper()
