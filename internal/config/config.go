@@ -41,8 +41,14 @@ type Vault struct {
 	TransitPath string
 	// KeyNames are the transit keys: at least one, no duplicates. The first encrypts, the others only decrypt.
 	KeyNames []string
-	// Token is the Vault token: the field token, or the one line in the file that tokenFile names. Never empty.
-	Token Secret
+	// Credential is how to log in.
+	Credential Credential
+	// AssociatedData, 1 to 256 bytes, is bound into every ciphertext, which cannot be decrypted without it. It is no
+	// secret. Empty means none.
+	AssociatedData string
+	// RequireAssociatedData says that a ciphertext made without AssociatedData is not to be decrypted; never true when
+	// AssociatedData is empty.
+	RequireAssociatedData bool
 	// CACert holds, as PEM, the certificates that Vault's own certificate is checked against; nil means the system's
 	// roots.
 	CACert []byte
@@ -107,6 +113,7 @@ func (p *parser) vault(s section, v *Vault) {
 	v.Addresses = p.addresses(s, v.Address)
 	v.Namespace = p.path(s, "namespace", "")
 	v.TransitPath = p.path(s, "transitPath", "transit")
-	v.Token = p.token(s)
+	v.Credential = p.credential(s, v.Namespace)
+	v.AssociatedData, v.RequireAssociatedData = p.associatedData(s)
 	p.tls(s, v)
 }

@@ -49,9 +49,13 @@ var (
 	errTooLarge   = errors.New("larger than 1 MiB")
 )
 
-// file reads the file that a field names. ok is false when the field is absent or refused.
-func (p *parser) file(s section, name string) (content []byte, file string, ok bool) {
+// file reads the file that a field names, or the file whenAbsent when the field is absent. ok is false when there is
+// neither, and when the field is refused.
+func (p *parser) file(s section, name, whenAbsent string) (content []byte, file string, ok bool) {
 	file, ok = p.text(s, name)
+	if !s.has(name) && whenAbsent != "" {
+		file, ok = whenAbsent, true
+	}
 	if !ok {
 		return nil, "", false
 	}

@@ -34,8 +34,14 @@ func (f files) Open(name string) ([]byte, error) {
 }
 
 const (
-	etc       = "/etc/trousseau/"
-	fileToken = "hvs.from-a-file"
+	etc          = "/etc/trousseau/"
+	fileToken    = "hvs.from-a-file"
+	fileSecretID = "ae4d7d1e-0b5c-4c3e-9f5a-53cf1f4cf1a7"
+	fileJWT      = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIGZpbGUifQ."
+	podJWT       = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIHBvZCJ9."
+
+	// serviceAccount is where Kubernetes puts a pod's own JWT.
+	serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 )
 
 // parameters is what openssl writes before a key on an elliptic curve.
@@ -73,6 +79,10 @@ func newFiles(t testing.TB) files {
 			Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"}}),
 
 		etc + "token":      []byte(fileToken + "\n"),
+		etc + "secret-id":  []byte(fileSecretID + "\n"),
+		etc + "jwt":        []byte(fileJWT + "\n"),
+		serviceAccount:     []byte(podJWT),
+		etc + "two-words":  []byte("hvs.one hvs.two"),
 		etc + "two-lines":  []byte("hvs.one\nhvs.two\n"),
 		etc + "no-value":   []byte("<no value>\n"),
 		etc + "garbage":    []byte("hvs.\xff"),

@@ -50,8 +50,10 @@ func FuzzParse(f *testing.F) {
 		switch text := err.Error(); {
 		case text == "":
 			t.Error("refused without a word")
-		case strings.Contains(text, marker) || strings.Contains(text, fileToken):
-			t.Errorf("the error shows the token: %s", text)
+		case slices.ContainsFunc([]string{marker, fileToken, fileSecretID, fileJWT, podJWT}, func(secret string) bool {
+			return strings.Contains(text, secret)
+		}):
+			t.Errorf("the error shows a secret: %s", text)
 		case other == nil || text != other.Error():
 			t.Errorf("the error depends on the token:\n%v\n%v", err, other)
 		case strings.ContainsAny(text, "\r\n\x00\x1b"):
@@ -63,14 +65,14 @@ func FuzzParse(f *testing.F) {
 // sameAgain writes v out as YAML and parses it.
 func sameAgain(t *testing.T, v config.Vault) {
 	t.Helper()
-	if v.Address == "" || len(v.KeyNames) == 0 || v.Token.IsZero() || v.TransitPath == "" ||
-		(v.ClientCert == nil) != v.ClientKey.IsZero() {
+	if v.Address == "" || len(v.KeyNames) == 0 || v.TransitPath == "" || (v.ClientCert == nil) != v.ClientKey.IsZero() ||
+		!complete(v.Credential, v.ClientCert != nil) || v.RequireAssociatedData && v.AssociatedData == "" {
 		t.Errorf("accepted an incomplete configuration: %s", plain(v))
 	}
-	again := files{"/ca": v.CACert, "/cert": v.ClientCert, "/key": []byte(v.ClientKey.Reveal())}
+	again := files{"/ca": v.CACert, "/cert": v.ClientCert, "/key": []byte(v.ClientKey.Reveal()),
+		"/jwt": []byte(v.Credential.JWT.Reveal())}
 	var b strings.Builder
-	fmt.Fprintf(&b, "vault:\n  address: %q\n  transitPath: %q\n  token: %q\n  keynames:\n",
-		v.Address, v.TransitPath, v.Token.Reveal())
+	fmt.Fprintf(&b, "vault:\n  address: %q\n  transitPath: %q\n  keynames:\n", v.Address, v.TransitPath)
 	for _, name := range v.KeyNames {
 		fmt.Fprintf(&b, "  - %q\n", name)
 	}
@@ -85,6 +87,19 @@ func sameAgain(t *testing.T, v config.Vault) {
 			fmt.Fprintf(&b, "  %s: %q\n", field, value)
 		}
 	}
+	c := v.Credential
+	optional("token", c.Token.Reveal(), !c.Token.IsZero())
+	optional("roleID", c.RoleID, c.RoleID != "")
+	optional("secretID", c.SecretID.Reveal(), !c.SecretID.IsZero())
+	if !c.JWT.IsZero() {
+		fmt.Fprintf(&b, "  %s:\n    tokenFile: /jwt\n", c.Method)
+		optional("  role", c.Role, c.Role != "")
+	}
+	optional("apiProxy", "true", c.Method == config.Proxied)
+	optional("authPath", c.Path, c.Path != "")
+	optional("authNamespace", c.Namespace, c.Method != config.Proxied && c.Namespace != "")
+	optional("associatedData", v.AssociatedData, v.AssociatedData != "")
+	optional("requireAssociatedData", "true", v.RequireAssociatedData)
 	optional("namespace", v.Namespace, v.Namespace != "")
 	optional("tlsServerName", v.TLSServerName, v.TLSServerName != "")
 	optional("vaultCACert", "/ca", v.CACert != nil)
@@ -97,4 +112,27 @@ func sameAgain(t *testing.T, v config.Vault) {
 	if got, want := plain(got.Vault), plain(v); got != want {
 		t.Errorf("written out again it means\n%s\nbefore\n%s", got, want)
 	}
+}
+
+// complete reports whether c has all that its method needs, and nothing that another one does.
+func complete(c config.Credential, certificate bool) bool {
+	has := func(token, appRole, role, jwt, mount bool) bool {
+		return token == !c.Token.IsZero() && appRole == (c.RoleID != "") && appRole == !c.SecretID.IsZero() &&
+			role == (c.Role != "") && jwt == !c.JWT.IsZero() && mount == (c.Path != "")
+	}
+	switch c.Method {
+	case config.TokenGiven:
+		return has(true, false, false, false, false)
+	case config.AppRole:
+		return has(false, true, false, false, true)
+	case config.Kubernetes:
+		return has(false, false, true, true, true)
+	case config.JWT:
+		return has(false, false, c.Role != "", true, true)
+	case config.Certificate:
+		return has(false, false, false, false, true) && certificate
+	case config.Proxied:
+		return has(false, false, false, false, false)
+	}
+	return false
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // maxName bounds namespace, transitPath and each key name, in bytes: all three go into the key_id, of which
-// kube-apiserver takes 1024 bytes (KeyIDMaxSize in k8s.io/apiserver).
+// kube-apiserver takes 1024 bytes (KeyIDMaxSize in k8s.io/apiserver). The names that only Vault sees keep to it too.
 const maxName = 256
 
 // keyName is Vault's own rule for a key in a path (framework.GenericNameRegex in vault/sdk).
@@ -56,6 +56,19 @@ func (p *parser) path(s section, name, whenAbsent string) string {
 	return path
 }
 
+// name reads the field of a role or its ID.
+func (p *parser) name(s section, field string) string {
+	value, ok := p.text(s, field)
+	if !ok {
+		return ""
+	}
+	if wrong := nameProblem(value); wrong != "" {
+		p.refuse(s.lineOf(field), s.full(field), "%s %s", show(value), wrong)
+		return ""
+	}
+	return value
+}
+
 // keyNameProblem says what is wrong with the name of a transit key; "" when nothing is. Like the others here it reads
 // on from the name.
 func keyNameProblem(name string) string {
@@ -85,13 +98,10 @@ func pathProblem(path string) string {
 	return nameProblem(path)
 }
 
-// nameProblem says what keeps a name out of the key_id, which goes to etcd, logs and metrics in the clear.
+// nameProblem says what is wrong with any name. Names go to etcd, logs and metrics in the clear.
 func nameProblem(name string) string {
-	switch {
-	case len(name) > maxName:
+	if len(name) > maxName {
 		return fmt.Sprintf("is too long; Trousseau takes names of up to %d bytes", maxName)
-	case isToken(name):
-		return "belongs in vault.token, not here"
 	}
-	return ""
+	return elsewhere(name)
 }

@@ -32,7 +32,7 @@ func TestParse(t *testing.T) {
 		Address:     "http://vault.example:8200",
 		TransitPath: "transit",
 		KeyNames:    []string{"trousseau-kms-vault"},
-		Token:       config.NewSecret("hvs.abc"),
+		Credential:  config.Credential{Method: config.TokenGiven, Token: config.NewSecret("hvs.abc")},
 	}
 	with := func(change func(*config.Vault)) config.Vault {
 		v := rendered
@@ -40,7 +40,16 @@ func TestParse(t *testing.T) {
 		return v
 	}
 	withToken := func(token string) config.Vault {
-		return with(func(v *config.Vault) { v.Token = config.NewSecret(token) })
+		return with(func(v *config.Vault) { v.Credential.Token = config.NewSecret(token) })
+	}
+	withCredential := func(c config.Credential) config.Vault {
+		return with(func(v *config.Vault) { v.Credential = c })
+	}
+	inNamespaces := func(namespace, auth string) config.Vault {
+		return with(func(v *config.Vault) { v.Namespace, v.Credential.Namespace = namespace, auth })
+	}
+	appRole := config.Credential{
+		Method: config.AppRole, Path: "approle", RoleID: "2f7a", SecretID: config.NewSecret("geheim"),
 	}
 	withAddress := func(address string) config.Vault {
 		return with(func(v *config.Vault) { v.Address = address })
@@ -110,9 +119,69 @@ func TestParse(t *testing.T) {
 			with(func(v *config.Vault) {
 				v.KeyNames = []string{strings.Repeat("k", 256)}
 				v.Namespace, v.TransitPath = strings.Repeat("n", 256), strings.Repeat("t", 256)
+				v.Credential.Namespace = v.Namespace
 			})},
 		{"namespace and mount", asVaultAgentRendersIt + "  namespace: /team/a/\n  transitPath: /team/transit/\n",
-			with(func(v *config.Vault) { v.Namespace, v.TransitPath = "team/a", "team/transit" })},
+			with(func(v *config.Vault) {
+				v.Namespace, v.TransitPath, v.Credential.Namespace = "team/a", "team/transit", "team/a"
+			})},
+
+		{"AppRole", token("  roleID: 2f7a\n  secretID: geheim\n"), withCredential(appRole)},
+		{"AppRole in another order and case", token("  SecretId: geheim\n  ROLEID: 2f7a\n"), withCredential(appRole)},
+		{"blank in a secret ID", token("  roleID: 2f7a\n  secretID: ganz geheim\n"),
+			withCredential(config.Credential{Method: config.AppRole, Path: "approle", RoleID: "2f7a",
+				SecretID: config.NewSecret("ganz geheim")})},
+		{"secret ID in a file, mounted elsewhere", token("  roleID: 2f7a\n  secretIDFile: /etc/trousseau/secret-id\n" +
+			"  authPath: /team/approle/\n"),
+			withCredential(config.Credential{Method: config.AppRole, Path: "team/approle", RoleID: "2f7a",
+				SecretID: config.NewSecret(fileSecretID)})},
+		{"Kubernetes", token("  kubernetes:\n    role: trousseau\n"),
+			withCredential(config.Credential{Method: config.Kubernetes, Path: "kubernetes", Role: "trousseau",
+				JWT: config.NewSecret(podJWT)})},
+		{"Kubernetes with another token", token("  Kubernetes: {ROLE: trousseau, TokenFile: /etc/trousseau/jwt}\n" +
+			"  authPath: cluster-a\n"),
+			withCredential(config.Credential{Method: config.Kubernetes, Path: "cluster-a", Role: "trousseau",
+				JWT: config.NewSecret(fileJWT)})},
+		{"JWT", token("  jwt:\n    tokenFile: /etc/trousseau/jwt\n    role: trousseau\n"),
+			withCredential(config.Credential{Method: config.JWT, Path: "jwt", Role: "trousseau",
+				JWT: config.NewSecret(fileJWT)})},
+		{"JWT for the default role", token("  jwt:\n    tokenFile: /etc/trousseau/jwt\n"),
+			withCredential(config.Credential{Method: config.JWT, Path: "jwt", JWT: config.NewSecret(fileJWT)})},
+		{"certificate", strings.Replace(https, "  token: hvs.abc \n",
+			"  clientCert: /etc/trousseau/client.pem\n  clientKey: /etc/trousseau/client-key.pem\n", 1),
+			with(func(v *config.Vault) {
+				v.Address = "https://vault.example:8200"
+				v.Credential = config.Credential{Method: config.Certificate, Path: "cert"}
+				v.ClientCert, v.ClientKey = files[etc+"client.pem"], config.NewSecret(string(files[etc+"client-key.pem"]))
+			})},
+		{"certificate beside an AppRole", strings.Replace(https, "  token: hvs.abc \n",
+			"  clientCert: /etc/trousseau/client.pem\n  clientKey: /etc/trousseau/client-key.pem\n"+
+				"  roleID: 2f7a\n  secretID: geheim\n", 1),
+			with(func(v *config.Vault) {
+				v.Address, v.Credential = "https://vault.example:8200", appRole
+				v.ClientCert, v.ClientKey = files[etc+"client.pem"], config.NewSecret(string(files[etc+"client-key.pem"]))
+			})},
+		{"API proxy", token("  apiProxy: true\n"), withCredential(config.Credential{Method: config.Proxied})},
+		{"API proxy in a namespace", token("  apiProxy: \"True\"\n  namespace: team\n"),
+			with(func(v *config.Vault) {
+				v.Namespace, v.Credential = "team", config.Credential{Method: config.Proxied, Namespace: "team"}
+			})},
+		{"no API proxy", asVaultAgentRendersIt + "  apiProxy: FALSE\n", rendered},
+
+		{"token of another namespace", asVaultAgentRendersIt + "  namespace: team/a\n  authNamespace: /team/\n",
+			inNamespaces("team/a", "team")},
+		{"token of a namespace for the root one", asVaultAgentRendersIt + "  authNamespace: team\n",
+			inNamespaces("", "team")},
+
+		{"associated data", asVaultAgentRendersIt + "  associatedData: cluster a, ü \n",
+			with(func(v *config.Vault) { v.AssociatedData = "cluster a, ü" })},
+		{"longest associated data", asVaultAgentRendersIt + "  associatedData: " + strings.Repeat("a", 256) + "\n",
+			with(func(v *config.Vault) { v.AssociatedData = strings.Repeat("a", 256) })},
+		{"number for associated data", asVaultAgentRendersIt + "  associatedData: 007\n",
+			with(func(v *config.Vault) { v.AssociatedData = "007" })},
+		{"associated data required", asVaultAgentRendersIt + "  requireAssociatedData: true\n  associatedData: a\n",
+			with(func(v *config.Vault) { v.AssociatedData, v.RequireAssociatedData = "a", true })},
+		{"associated data not required", asVaultAgentRendersIt + "  requireAssociatedData: false\n", rendered},
 
 		{"authority", https + "  vaultCACert: /etc/trousseau/ca.pem\n  tlsServerName: vault.example\n",
 			with(func(v *config.Vault) {
@@ -163,14 +232,19 @@ func TestParse(t *testing.T) {
 }
 
 // plain spells out every field, secrets included, so that two configurations can be compared.
-func plain(v config.Vault) string {
+func plain(v any) string {
 	var b strings.Builder
 	for field, value := range reflect.ValueOf(v).Fields() {
-		shown := value.Interface()
-		if secret, ok := shown.(config.Secret); ok {
-			shown = secret.Reveal()
+		switch value := value.Interface().(type) {
+		case config.Secret:
+			fmt.Fprintf(&b, "%s:%q ", field.Name, value.Reveal())
+		case config.Credential:
+			fmt.Fprintf(&b, "%s:{%s} ", field.Name, plain(value))
+		case bool:
+			fmt.Fprintf(&b, "%s:%t ", field.Name, value)
+		default:
+			fmt.Fprintf(&b, "%s:%q ", field.Name, value)
 		}
-		fmt.Fprintf(&b, "%s:%q ", field.Name, shown)
 	}
 	return b.String()
 }
@@ -261,11 +335,18 @@ func TestParseRefusesBytes(t *testing.T) {
 		{"nesting without end", strings.Repeat("[", 20_000), "line 1: " + notYAML},
 		{"long key name", replace("trousseau-kms-vault", long), "line 6: vault.keynames[0]: " + tooLong},
 		{"long namespace", asVaultAgentRendersIt + "  namespace: " + long, "line 9: vault.namespace: " + tooLong},
+		{"long login namespace", asVaultAgentRendersIt + "  authNamespace: " + long,
+			"line 9: vault.authNamespace: " + tooLong},
+		{"long role ID", replace("token: hvs.abc", "roleID: "+long+"\n  secretID: geheim"),
+			"line 8: vault.roleID: " + tooLong},
+		{"long role", replace("token: hvs.abc", "kubernetes: {role: "+long+"}"), "line 8: vault.kubernetes.role: " + tooLong},
+		{"long associated data", asVaultAgentRendersIt + "  associatedData: " + long,
+			"line 9: vault.associatedData: the value (not shown, it has 257 bytes) is too long; write up to 256 bytes"},
 		{"long mount", asVaultAgentRendersIt + "  transitPath: " + long, "line 9: vault.transitPath: " + tooLong},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := strings.Join(problems(t, []byte(tt.data), nil), "\n"); got != tt.want {
+			if got := strings.Join(problems(t, []byte(tt.data), files{serviceAccount: []byte(podJWT)}), "\n"); got != tt.want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, tt.want)
 			}
 		})
@@ -280,6 +361,16 @@ func TestParseNamesOpenersError(t *testing.T) {
 	want := `line 8: vault.tokenFile: reading "/etc/trousseau/token": not looked at yet`
 	if err == nil || err.Error() != want {
 		t.Errorf("got error %v, want %s", err, want)
+	}
+}
+
+// TestParseWithoutServiceAccount lets Kubernetes' own file be missing, which is read without being named.
+func TestParseWithoutServiceAccount(t *testing.T) {
+	data := strings.Replace(asVaultAgentRendersIt, "token: hvs.abc", "kubernetes: {role: trousseau}", 1)
+	got := problems(t, []byte(data), files{})
+	want := `line 8: vault.kubernetes.tokenFile: reading "` + serviceAccount + `": no such file or directory`
+	if len(got) != 1 || got[0] != want {
+		t.Errorf("got %q, want %s", got, want)
 	}
 }
 
@@ -308,7 +399,7 @@ func TestParseWithoutOpener(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := got.Vault.Token.Reveal(); got != fileToken {
+	if got := got.Vault.Credential.Token.Reveal(); got != fileToken {
 		t.Errorf("got token %q, want the one in the file", got)
 	}
 }

@@ -61,11 +61,15 @@ func TestEmptySecret(t *testing.T) {
 // in every way there is.
 func TestConfigKeepsSecrets(t *testing.T) {
 	var c config.Config
-	if filled := fillSecrets(reflect.ValueOf(&c).Elem()); filled < 2 {
-		t.Fatalf("got %d secrets in Config, want at least token and client key", filled)
+	if filled := fillSecrets(reflect.ValueOf(&c).Elem()); filled != 4 {
+		t.Fatalf("got %d secrets in Config, want token, secret ID, JWT and client key", filled)
 	}
-	if got := c.Vault.Token.Reveal(); got != marker {
-		t.Fatalf("got token %q, want it filled", got)
+	for name, secret := range map[string]config.Secret{
+		"token": c.Vault.Credential.Token, "secret ID": c.Vault.Credential.SecretID, "JWT": c.Vault.Credential.JWT,
+	} {
+		if got := secret.Reveal(); got != marker {
+			t.Fatalf("got %s %q, want it filled", name, got)
+		}
 	}
 	type inside struct{ c config.Config }
 	type further struct {
@@ -79,14 +83,16 @@ func TestConfigKeepsSecrets(t *testing.T) {
 		"value":            c,
 		"pointer":          &c,
 		"section":          c.Vault,
-		"secret":           c.Vault.Token,
-		"secret's pointer": &c.Vault.Token,
+		"credential":       c.Vault.Credential,
+		"its pointer":      &c.Vault.Credential,
+		"secret":           c.Vault.Credential.Token,
+		"secret's pointer": &c.Vault.Credential.Token,
 		"slice":            []config.Config{c},
 		"map":              map[string]any{"config": c},
 		"unexported field": inside{c},
 		"pointer to one":   &inside{c},
-		"all sorts of unexported fields": further{&c, []config.Secret{c.Vault.Token},
-			map[string]config.Secret{"token": c.Vault.Token}, c.Vault.Token, &c.Vault.Token},
+		"all sorts of unexported fields": further{&c, []config.Secret{c.Vault.Credential.SecretID},
+			map[string]config.Secret{"JWT": c.Vault.Credential.JWT}, c.Vault.Credential, &c.Vault.Credential.Token},
 	} {
 		for printer, text := range printed(value) {
 			if form := leak(text); form != "" {
@@ -179,7 +185,7 @@ func leak(text string) string {
 }
 
 // secretName matches the names of fields that hold a secret; KeyNames, a list of names, is none.
-var secretName = regexp.MustCompile(`(?i)token|secret|passw|passphrase|credential|key$`)
+var secretName = regexp.MustCompile(`(?i)token|secret|jwt|passw|passphrase|credential|key$`)
 
 // exposed returns the fields within a type that are named like a secret and can be printed.
 func exposed(t reflect.Type) (names []string) {
@@ -209,11 +215,13 @@ func TestSecretsAreOfTypeSecret(t *testing.T) {
 		SecretID  string
 		Password  []byte
 		ClientKey *string
+		JWT       string
 		KeyNames  []string
 		Token     config.Secret
 	}
 	type wrong struct{ Logins []login }
-	got, want := exposed(reflect.TypeFor[wrong]()), []string{"login.SecretID", "login.Password", "login.ClientKey"}
+	got := exposed(reflect.TypeFor[wrong]())
+	want := []string{"login.SecretID", "login.Password", "login.ClientKey", "login.JWT"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the check itself: got %v, want %v", got, want)
 	}

@@ -11,14 +11,20 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// sections lists all there are, the outer before the inner.
+var sections = []string{"", "vault", "vault.kubernetes", "vault.jwt"}
+
 // knownFields lists what each section may hold, in the spelling of the documentation. Case does not matter, as it did
 // not in the original Trousseau.
 var knownFields = map[string][]string{
 	"": {"provider", "vault"},
 	"vault": {
-		"address", "addresses", "clientCert", "clientKey", "keynames", "namespace", "tlsServerName", "token",
-		"tokenFile", "transitPath", "vaultCACert",
+		"address", "addresses", "apiProxy", "associatedData", "authNamespace", "authPath", "clientCert", "clientKey",
+		"jwt", "keynames", "kubernetes", "namespace", "requireAssociatedData", "roleID", "secretID", "secretIDFile",
+		"tlsServerName", "token", "tokenFile", "transitPath", "vaultCACert",
 	},
+	"vault.kubernetes": {"role", "tokenFile"},
+	"vault.jwt":        {"role", "tokenFile"},
 }
 
 // knownField returns the documented spelling of a field.
@@ -32,7 +38,7 @@ func knownField(section, name string) (spelling string, known bool) {
 
 // section is a mapping whose keys are all known fields, each present once.
 type section struct {
-	name   string // "" for the top level
+	name   string // as the operator knows it: vault.kubernetes; "" for the top level
 	line   int
 	fields map[string]field // documented spelling → field
 }
@@ -52,6 +58,16 @@ func (s section) lineOf(name string) int {
 		return s.line
 	}
 	return s.fields[name].line
+}
+
+// first returns the one of some fields that stands first in the file, or "" when none is there.
+func (s section) first(names ...string) (first string) {
+	for _, name := range names {
+		if s.has(name) && (first == "" || s.lineOf(name) < s.lineOf(first)) {
+			first = name
+		}
+	}
+	return first
 }
 
 // full returns a field's name as the operator knows it: vault.token.
@@ -94,6 +110,11 @@ func (p *parser) section(name string, line int, n *yaml.Node) (s section, ok boo
 	return s, true
 }
 
+// within reads the section that a field of s holds.
+func (p *parser) within(s section, name string) (inner section, ok bool) {
+	return p.section(s.full(name), s.lineOf(name), s.value(name))
+}
+
 // plainWord is what a misspelled field name may look like for us to repeat it. Vault's tokens have a dot in them.
 var plainWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,31}$`)
 
@@ -120,14 +141,23 @@ func (p *parser) fieldName(s section, key *yaml.Node) (spelling string, known bo
 
 // suggestion says what to write instead of an unknown field.
 func suggestion(section, name string) string {
-	for other := range knownFields {
+	var right string
+	var places []string
+	for _, other := range sections {
 		spelling, known := knownField(other, name)
+		inner, beneath := strings.CutPrefix(section, other+".")
 		switch {
-		case known && other == "":
+		case !known:
+			continue
+		case other == "":
 			return "write " + spelling + " at the top level, without indentation"
-		case known:
-			return "write " + spelling + " under " + other + ", indented"
+		case beneath:
+			return "write " + spelling + " under " + other + ", beside " + inner
 		}
+		right, places = spelling, append(places, other)
+	}
+	if places != nil {
+		return "write " + right + " under " + strings.Join(places, " or ") + ", indented"
 	}
 	distance := func(f string) int { return levenshtein.ComputeDistance(strings.ToLower(f), strings.ToLower(name)) }
 	nearest := slices.MinFunc(knownFields[section], func(a, b string) int { return distance(a) - distance(b) })

@@ -65,6 +65,22 @@ func (p *parser) textOf(n *yaml.Node, line int, field string) (value string, ok 
 	return value, true
 }
 
+// boolean returns the value of a field that is true or false. ok is false when the field is absent or refused.
+func (p *parser) boolean(s section, name string) (value, ok bool) {
+	text, ok := p.text(s, name)
+	if !ok {
+		return false, false
+	}
+	switch strings.ToLower(text) {
+	case "true":
+		return true, true
+	case "false":
+		return false, true
+	}
+	p.refuse(s.lineOf(name), s.full(name), "must be true or false")
+	return false, false
+}
+
 // plainText returns a scalar as it is written: a token of digits is text like any other. Outer white space goes,
 // because templates leave it behind.
 func plainText(n *yaml.Node) string { return strings.TrimSpace(n.Value) }

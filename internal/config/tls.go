@@ -19,16 +19,29 @@ var hostName = regexp.MustCompile(`^\w([\w.-]{0,251}\w)?$`)
 // tls reads what authenticates Vault to us and us to Vault.
 func (p *parser) tls(s section, v *Vault) {
 	if strings.HasPrefix(v.Address, "http:") {
-		for _, name := range []string{"vaultCACert", "tlsServerName", "clientCert", "clientKey"} {
-			if s.has(name) {
-				p.refuse(s.lineOf(name), s.full(name), "has no meaning with an http address; "+
-					"write https in vault.address or remove this line")
-			}
-		}
+		p.withoutTLS(s, v.Credential.Method)
 	}
 	v.CACert = p.certificates(s, "vaultCACert")
 	v.TLSServerName = p.serverName(s)
 	v.ClientCert, v.ClientKey = p.clientPair(s)
+}
+
+// withoutTLS refuses what an http address has no use for.
+func (p *parser) withoutTLS(s section, m Method) {
+	meaningless := []string{"vaultCACert", "tlsServerName"}
+	if m == Certificate {
+		name := s.first(certificate.fields...)
+		p.refuse(s.lineOf(name), s.full(name), "is no credential with an http address; write https in vault.address, "+
+			"or another credential in place of clientCert and clientKey")
+	} else {
+		meaningless = append(meaningless, certificate.fields...)
+	}
+	for _, name := range meaningless {
+		if s.has(name) {
+			p.refuse(s.lineOf(name), s.full(name), "has no meaning with an http address; "+
+				"write https in vault.address or remove this line")
+		}
+	}
 }
 
 func (p *parser) serverName(s section) string {
@@ -110,7 +123,7 @@ func (p *parser) privateKey(s section, name string) Secret {
 
 // pemFile returns the blocks of the PEM file that a field names, at least one.
 func (p *parser) pemFile(s section, name string) (blocks []*pem.Block, file string, ok bool) {
-	content, file, ok := p.file(s, name)
+	content, file, ok := p.file(s, name, "")
 	if !ok {
 		return nil, "", false
 	}
