@@ -19,6 +19,7 @@ const (
 	OpRotateKey      = "rotate-key"
 	OpConfigKey      = "config-key"
 	OpDeleteKey      = "delete-key"
+	OpLogin          = "login"
 	OpLookupSelf     = "lookup-self"
 	OpRenewSelf      = "renew-self"
 	OpRevokeSelf     = "revoke-self"

@@ -86,12 +86,14 @@ func (f *fields) duration(name string) time.Duration {
 	if text == "" {
 		return 0
 	}
+	var d time.Duration
 	if n, err := strconv.Atoi(text); err == nil {
-		return time.Duration(n) * time.Second
+		d = time.Duration(n) * time.Second
+	} else if d, err = time.ParseDuration(text); err != nil {
+		f.wrong(name, err.Error())
 	}
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		f.wrong(name)
+	if d < 0 {
+		f.wrong(name, "cannot provide negative value '"+text+"'")
 	}
 	return d
 }
@@ -124,8 +126,11 @@ func (f *fields) object(name string) map[string]any {
 	return v
 }
 
-func (f *fields) wrong(name string) {
+func (f *fields) wrong(name string, why ...string) {
 	if f.mistake == "" {
 		f.mistake = fmt.Sprintf("Field validation failed: error converting input for field %q", name)
+		for _, reason := range why {
+			f.mistake += ": " + reason
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -32,12 +33,21 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	rewind := func() { r.Body = io.NopCloser(bytes.NewReader(body)) }
 	rewind()
+	in := &request{route: rt, token: tokenOf(r), peer: r.TLS, lag: int(s.lag.Load())}
+	mistake := in.read(body, err)
+	s.store.secrets.note(in)
 	answered, cut := s.apply(rt.op, w, r, rewind)
 	if answered {
 		return
 	}
-	out := s.answer(rt, r, body, err)
+	var out rendered
+	if s.forward != nil {
+		out = s.forward(s, r, body)
+	} else {
+		out = s.answer(in, r, mistake)
+	}
 	w.Header().Set("Cache-Control", "no-store")
+	maps.Copy(w.Header(), out.header)
 	if cut == CutBody {
 		sendHalf(w, out)
 	}
@@ -48,31 +58,47 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	writeRaw(w, out.status, out.body)
 }
 
-// answer is what a healthy Vault answers.
-func (s *Server) answer(rt route, r *http.Request, body []byte, bodyErr error) rendered {
-	token := r.Header.Get("X-Vault-Token")
-	if token == "" {
-		token, _ = strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	}
-	s.store.secrets.add(token)
+// answer is what a healthy Vault answers. Mistake is what is wrong with the body, nil if nothing.
+func (s *Server) answer(in *request, r *http.Request, mistake *reply) rendered {
 	switch {
-	case rt.op == OpHealth || rt.op == OpSealStatus:
-		return s.status(rt, r)
+	case in.op == OpHealth || in.op == OpSealStatus:
+		return s.status(in.route, r)
 	case s.sealed.Load() || s.uninitialized.Load():
 		return refuse(http.StatusServiceUnavailable, "Vault is sealed").render()
+	case mistake != nil:
+		return mistake.render()
 	}
-	if bodyErr != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(bodyErr, &tooLarge) {
-			return refuse(http.StatusRequestEntityTooLarge, "error parsing JSON: failed to parse JSON input: http: request body too large").render()
+	return s.store.serve(in).render()
+}
+
+func tokenOf(r *http.Request) string {
+	if token := r.Header.Get("X-Vault-Token"); token != "" {
+		return token
+	}
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return token
+}
+
+// read parses the body, which could not be read to its end if err is not nil, into in.fields.
+func (in *request) read(body []byte, err error) (mistake *reply) {
+	const parsing = "error parsing JSON: failed to parse JSON input: "
+	in.fields = &fields{}
+	var tooLarge *http.MaxBytesError
+	var refused reply
+	switch {
+	case errors.As(err, &tooLarge):
+		refused = refuse(http.StatusRequestEntityTooLarge, parsing+"http: request body too large")
+	case err != nil:
+		refused = refuse(http.StatusBadRequest, "error reading data")
+	default:
+		parsed, err := parseFields(body)
+		if err == nil {
+			in.fields = parsed
+			return nil
 		}
-		return refuse(http.StatusBadRequest, "error reading data").render()
+		refused = refuse(http.StatusBadRequest, parsing+err.Error())
 	}
-	fields, err := parseFields(body)
-	if err != nil {
-		return refuse(http.StatusBadRequest, "error parsing JSON: failed to parse JSON input: "+err.Error()).render()
-	}
-	return s.store.serve(&request{route: rt, token: token, fields: fields, lag: int(s.lag.Load())}).render()
+	return &refused
 }
 
 // connKey is the context key of the connection a request came in on.
@@ -85,7 +111,9 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 // reset breaks the connection the hard way. It does not return.
 func reset(w http.ResponseWriter, r *http.Request) {
 	if rec, ok := w.(*recorder); ok {
+		// In process there is no connection; one in the context is that of a Proxy's client.
 		rec.reset = true
+		panic(http.ErrAbortHandler)
 	}
 	conn, _ := r.Context().Value(connKey{}).(net.Conn)
 	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
@@ -116,6 +144,7 @@ func sendHalf(w http.ResponseWriter, out rendered) {
 type rendered struct {
 	status int
 	body   string
+	header http.Header // what is more than usual; may be nil
 }
 
 // reply is an answer in Vault's terms.

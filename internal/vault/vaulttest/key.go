@@ -91,6 +91,21 @@ func (k *Key) Rotate() int {
 	return latest
 }
 
+// ForgetNewest takes the newest version away, as restoring Vault from a backup older than the last rotation does, and
+// returns the number of the one that is now the newest. What only the lost version can decrypt is lost, and the next
+// Rotate makes a version of the same number and other key material. Unlike Restore it leaves everything else as it is.
+func (k *Key) ForgetNewest() int {
+	var latest int
+	k.with(func(key *key) {
+		if latest = len(key.versions) - 1; latest == 0 {
+			panic("vaulttest: forgetting the only version of key " + k.name)
+		}
+		key.versions = key.versions[:latest:latest]
+		key.minDecryption, key.minEncryption = min(key.minDecryption, latest), min(key.minEncryption, latest)
+	})
+	return latest
+}
+
 // Latest is the newest version.
 func (k *Key) Latest() int {
 	var latest int

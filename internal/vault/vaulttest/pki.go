@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// pki holds the server's CA and certificate, and the separate CA that client certificates must come from.
+// pki holds the server's CA and certificate, and the pool of the separate CA that client certificates come from.
 type pki struct {
 	names []string
 
@@ -35,10 +35,11 @@ type authority struct {
 	pem  []byte
 }
 
-func newPKI(names []string, clientCert bool) (*pki, error) {
-	p := &pki{names: append([]string{"localhost"}, names...)}
-	if clientCert {
-		ca, err := newAuthority("vaulttest client CA")
+// newPKI makes the certificates of one node.
+func (st *store) newPKI(options Options) (*pki, error) {
+	p := &pki{names: append([]string{"localhost"}, options.Names...)}
+	if options.ClientCert {
+		ca, err := st.clientCA()
 		if err != nil {
 			return nil, err
 		}
@@ -70,6 +71,8 @@ func (p *pki) rotate() error {
 		MinVersion:   tls.VersionTLS12,
 		Certificates: []tls.Certificate{pair},
 		NextProtos:   []string{"h2", "http/1.1"},
+		// As Vault does: a client may show a certificate, and only the cert auth method looks at it.
+		ClientAuth: tls.RequestClientCert,
 	}
 	if p.clientPool != nil {
 		config.ClientAuth = tls.RequireAndVerifyClientCert
@@ -111,6 +114,21 @@ func (s *Server) ClientKeyPEM() []byte {
 		return nil
 	}
 	return s.pki.clientK
+}
+
+// IssueClientCert makes a client certificate of that common name and its private key, in PEM, good for a day. It comes
+// from the CA of ClientCertPEM, which every node of the cluster knows: it is accepted wherever one is required, and by
+// the cert auth method. Each call makes another key.
+func (s *Server) IssueClientCert(name string) (cert, key []byte) {
+	ca, err := s.store.clientCA()
+	if err == nil {
+		cert, key, err = ca.issue(name, nil, x509.ExtKeyUsageClientAuth)
+	}
+	if err != nil {
+		// Only a broken source of randomness could do that.
+		panic(err)
+	}
+	return cert, key
 }
 
 // RotateCA makes new handshakes use a certificate from a new CA (see CAPEM). Connections that exist go on.

@@ -54,6 +54,13 @@ func (s *Server) DeletePolicy(name string) {
 	delete(s.store.policies, name)
 }
 
+// ownPolicy writes a policy that belongs to one thing and returns its name.
+func (st *store) ownPolicy(of string, rules Rules) string {
+	name := "own-" + of
+	st.policies[name] = copyRules(rules)
+	return name
+}
+
 func copyRules(rules Rules) Rules {
 	c := maps.Clone(rules)
 	for path, capabilities := range c {
@@ -155,6 +162,10 @@ func (st *store) capabilitiesSelf(req *request, t *token) reply {
 	}
 	if len(paths) == 0 {
 		return refuse(http.StatusBadRequest, "paths must be supplied")
+	}
+	if t.uses < 0 {
+		// This very request has used it up.
+		return refuse(http.StatusBadRequest, wrapped("invalid token"))
 	}
 	data := map[string]any{}
 	for _, path := range paths {

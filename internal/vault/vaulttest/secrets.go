@@ -11,7 +11,7 @@ import (
 	"sync"
 )
 
-// secrets is every token and plaintext the cluster has seen.
+// secrets is every token, credential and plaintext the cluster has seen.
 type secrets struct {
 	mu   sync.Mutex
 	seen map[string]struct{}
@@ -29,7 +29,25 @@ func (s *secrets) add(secret string) {
 	s.seen[secret] = struct{}{}
 }
 
-// Secrets is every token and every plaintext (decoded) that has passed through the cluster, sorted.
+// note takes down what a request brings, whether or not it gets further than a fault.
+func (s *secrets) note(in *request) {
+	s.add(in.token)
+	switch in.op {
+	case OpLogin:
+		for _, name := range []string{"secret_id", "jwt"} {
+			credential, _ := in.fields.values[name].(string)
+			s.add(strings.TrimSpace(credential))
+		}
+	case OpEncrypt:
+		encoded, _ := in.fields.values["plaintext"].(string)
+		if plaintext, err := base64.StdEncoding.DecodeString(encoded); err == nil {
+			s.add(string(plaintext))
+		}
+	}
+}
+
+// Secrets is what has passed through the cluster and may be seen by nobody else: every token, every secret ID and JWT
+// brought or accepted, every plaintext (decoded). Sorted.
 func (s *Server) Secrets() []string {
 	s.store.secrets.mu.Lock()
 	defer s.store.secrets.mu.Unlock()

@@ -3,6 +3,7 @@
 package vaulttest
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"time"
@@ -12,17 +13,31 @@ import (
 type request struct {
 	route
 	token  string
+	peer   *tls.ConnectionState // nil without TLS
 	fields *fields
 	lag    int // how many rotations this node has not heard of
 	now    time.Time
 }
 
-// serve answers a request that has reached an unsealed Vault: token first, then policy, then the engine.
+// serve answers a request that has reached an unsealed Vault.
 func (st *store) serve(req *request) reply {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	req.now = st.now()
-	t, denied := st.login(req.token, req.now)
+	answer := st.handle(req)
+	// A handler that has met a mistake in the body answers anything: the mistake takes precedence.
+	if req.fields.mistake != "" {
+		return refuse(http.StatusBadRequest, req.fields.mistake)
+	}
+	return answer
+}
+
+// handle is a login, or else: token first, then policy, then the engine.
+func (st *store) handle(req *request) reply {
+	if m := st.auths[req.auth]; m != nil && req.op == OpLogin {
+		return st.login(m, req)
+	}
+	t, denied := st.authenticate(req.token, req.now)
 	if denied != nil {
 		return *denied
 	}
@@ -33,12 +48,7 @@ func (st *store) serve(req *request) reply {
 	if !st.allows(t, req.full(), st.capability(req)) {
 		return refuse(http.StatusForbidden, wrapped("permission denied"))
 	}
-	answer := st.dispatch(req, t)
-	// A handler that has met a mistake in the body answers anything: the mistake takes precedence.
-	if req.fields.mistake != "" {
-		return refuse(http.StatusBadRequest, req.fields.mistake)
-	}
-	return answer
+	return st.dispatch(req, t)
 }
 
 func (st *store) dispatch(req *request, t *token) reply {
@@ -47,7 +57,7 @@ func (st *store) dispatch(req *request, t *token) reply {
 	case OpLookupSelf:
 		return t.lookup(req.now)
 	case OpRenewSelf:
-		return t.renew(req)
+		return st.renew(t, req)
 	case OpRevokeSelf:
 		return st.revokeSelf(t)
 	case OpRevokeAccessor:
@@ -59,12 +69,12 @@ func (st *store) dispatch(req *request, t *token) reply {
 	case OpKVRead, OpKVWrite:
 		return m.kv(req)
 	}
-	if m == nil {
+	if m == nil && st.auths[req.auth] == nil {
 		return refuse(http.StatusNotFound, fmt.Sprintf("no handler for route %q. route entry not found.", req.full()))
 	}
 	switch req.op {
 	case OpEncrypt:
-		return m.encrypt(req, &st.secrets)
+		return m.encrypt(req)
 	case OpDecrypt:
 		return m.decrypt(req, &st.secrets)
 	case OpReadKey:

@@ -3,12 +3,12 @@
 // Package vaulttest is a stateful fake of HashiCorp Vault, for tests, demos and benchmarks.
 //
 // It speaks Vault's HTTP API over real HTTP(S) and keeps real state: transit keys with versions and AES-256-GCM,
-// tokens with TTLs, parents and policies, a small KV v2. Nothing is canned: what one request changes, the next one
-// sees. Status codes and error texts are those of Vault 1.21. Faults ([Fault]) are laid over that state, and counters
-// tell a test what arrived.
+// tokens with TTLs, parents and policies, auth methods to log in with, a small KV v2. Nothing is canned: what one
+// request changes, the next one sees. Status codes and error texts are those of Vault 1.21. Faults ([Fault]) are laid
+// over that state, and counters tell a test what arrived.
 //
-// Time comes from [Options.Now], so a test can make a token expire without waiting; [Server.RoundTripper] reaches the
-// fake without a network, for use inside a testing/synctest bubble.
+// Time comes from [Options.Now] and [Server.Advance], so a test can make a token expire without waiting;
+// [Server.RoundTripper] reaches the fake without a network, for use inside a testing/synctest bubble.
 package vaulttest
 
 import (
@@ -48,8 +48,8 @@ type Options struct {
 	// Needed in a testing/synctest bubble, where a goroutine in Accept would keep time from advancing.
 	InProcess bool
 
-	// Join makes the new server one more node of that server's cluster: keys, tokens, policies and secrets are shared;
-	// address, faults, counts, lag and seal are its own.
+	// Join makes the new server one more node of that server's cluster: keys, tokens, policies, auth methods, secrets
+	// and the CA of client certificates are shared; address, faults, counts, lag and seal are its own.
 	Join *Server
 }
 
@@ -60,6 +60,7 @@ type Server struct {
 	faults
 
 	store   *store
+	forward forwarder // of a Proxy; nil for Vault itself
 	options Options
 	pki     *pki          // nil without TLS
 	port    *reservedPort // nil when InProcess
@@ -80,11 +81,14 @@ type Server struct {
 
 // New starts a Vault with a root token and an empty transit engine at "transit/" and KV v2 at "secret/".
 // The caller must Close it.
-func New(options Options) (*Server, error) {
+func New(options Options) (*Server, error) { return newServer(options, nil) }
+
+// newServer starts a server that answers with forward, or as Vault if that is nil.
+func newServer(options Options, forward forwarder) (*Server, error) {
 	if options.ClientCert && !options.TLS {
 		return nil, fmt.Errorf("starting fake vault: ClientCert needs TLS")
 	}
-	s := &Server{options: options, down: make(chan struct{})}
+	s := &Server{options: options, forward: forward, down: make(chan struct{})}
 	if options.Join != nil {
 		s.store = options.Join.store
 	} else {
@@ -92,7 +96,7 @@ func New(options Options) (*Server, error) {
 	}
 	if options.TLS {
 		var err error
-		if s.pki, err = newPKI(options.Names, options.ClientCert); err != nil {
+		if s.pki, err = s.store.newPKI(options); err != nil {
 			return nil, fmt.Errorf("starting fake vault: %w", err)
 		}
 	}

@@ -10,12 +10,15 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // store is the state the nodes of one cluster share.
 type store struct {
-	now       func() time.Time
+	clock     func() time.Time
+	ahead     atomic.Int64 // nanoseconds by which Advance has moved the clock
+	clientCA  func() (*authority, error)
 	rootToken string
 	secrets   secrets
 
@@ -23,12 +26,17 @@ type store struct {
 	state
 }
 
+// now is the cluster's time.
+func (st *store) now() time.Time { return st.clock().Add(time.Duration(st.ahead.Load())) }
+
 // state is what a snapshot holds. The lock of the store it sits in guards it.
 type state struct {
-	namespaces map[string]bool   // path without slashes at the ends → exists; "" is the root
-	mounts     map[string]*mount // namespace and path joined, without slashes at the ends
+	namespaces map[string]bool       // path without slashes at the ends → exists; "" is the root
+	mounts     map[string]*mount     // namespace and path joined, without slashes at the ends
+	auths      map[string]*authMount // namespace, "auth/" and path joined, without slashes at the ends
 	policies   map[string]Rules
 	tokens     map[string]*token // id → token
+	minted     int               // how many tokens there have been
 }
 
 // mount is one secrets engine.
@@ -42,10 +50,11 @@ func newStore(now func() time.Time) *store {
 	if now == nil {
 		now = time.Now
 	}
-	st := &store{now: now}
+	st := &store{clock: now, clientCA: sync.OnceValues(func() (*authority, error) { return newAuthority("vaulttest client CA") })}
 	st.state = state{
 		namespaces: map[string]bool{"": true},
 		mounts:     map[string]*mount{},
+		auths:      map[string]*authMount{},
 		policies:   map[string]Rules{"default": defaultPolicy()},
 		tokens:     map[string]*token{},
 	}
@@ -53,7 +62,7 @@ func newStore(now func() time.Time) *store {
 	st.mounts["secret"] = newMount("kv")
 	root := &token{
 		id: "hvs." + rand.Text(), accessor: newAccessor(), kind: "service", policies: []string{"root"},
-		displayName: "root", path: "auth/token/root", created: now(),
+		displayName: "root", path: "auth/token/root", created: st.now(),
 	}
 	st.tokens[root.id] = root
 	st.rootToken = root.id
@@ -68,7 +77,7 @@ func newMount(kind string) *mount {
 // Snapshot is the state of a cluster at one moment. It is immutable.
 type Snapshot struct{ state state }
 
-// Snapshot copies everything Vault stores: namespaces, mounts, keys, policies, tokens and KV secrets.
+// Snapshot copies everything Vault stores: namespaces, mounts, auth methods, keys, policies, tokens and KV secrets.
 func (s *Server) Snapshot() *Snapshot {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
@@ -88,8 +97,13 @@ func (st *state) clone() state {
 	c := state{
 		namespaces: maps.Clone(st.namespaces),
 		mounts:     map[string]*mount{},
+		auths:      map[string]*authMount{},
 		policies:   maps.Clone(st.policies), // rules are replaced, never changed
 		tokens:     map[string]*token{},
+		minted:     st.minted,
+	}
+	for path, m := range st.auths {
+		c.auths[path] = m.clone()
 	}
 	for path, m := range st.mounts {
 		copied := newMount(m.kind)
@@ -148,6 +162,11 @@ func join(namespace, path string) string {
 	return strings.Trim(strings.Trim(namespace, "/")+"/"+strings.Trim(path, "/"), "/")
 }
 
+// Advance moves the clock of the whole cluster forward by d, on top of whatever Options.Now says: what would have
+// expired by then has. Clients do not notice that their own clock is behind. In a testing/synctest bubble time.Sleep
+// does the same for both sides.
+func (s *Server) Advance(d time.Duration) { s.store.ahead.Add(int64(d)) }
+
 // route is where a request goes, found from method and path alone.
 type route struct {
 	op        string
@@ -155,6 +174,7 @@ type route struct {
 	namespace string // the longest one that exists and leads to the path
 	path      string // below the namespace, without /v1/
 	mount     string // key into state.mounts; empty for sys/, auth/ and what leads nowhere
+	auth      string // key into state.auths
 	name      string // of the transit key or KV secret
 }
 
@@ -179,6 +199,16 @@ func (st *store) route(method, header, urlPath string) route {
 	}
 	if strings.HasPrefix(rt.path, "sys/") || strings.HasPrefix(rt.path, "auth/") {
 		rt.op = systemOp(rt.method, rt.path)
+		for _, prefix := range prefixes(full) {
+			if st.auths[prefix] != nil {
+				rt.auth = prefix
+				break
+			}
+		}
+		// Where there is no method the end of the path is enough, so that the request is counted under its name.
+		if rest, ok := strings.CutSuffix(full, "/login"); ok && rt.op == OpOther && (rt.auth == rest || rt.auth == "") {
+			rt.op = OpLogin
+		}
 		return rt
 	}
 	rest := rt.path

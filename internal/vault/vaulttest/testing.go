@@ -22,3 +22,14 @@ func Start(t testing.TB, options ...Options) *Server {
 	t.Cleanup(s.Close)
 	return s
 }
+
+// StartProxy is NewProxy for a test: it fails the test on error and closes the proxy when the test is over.
+func StartProxy(t testing.TB, upstream *Server, options ProxyOptions) *Proxy {
+	t.Helper()
+	p, err := NewProxy(upstream, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}

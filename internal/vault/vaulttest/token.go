@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -32,7 +33,10 @@ type TokenOptions struct {
 	TTL time.Duration
 	// Period makes a periodic token: each renewal gives it Period again, for ever.
 	Period time.Duration
-	// ExplicitMaxTTL is when the token ends whatever is renewed; 0 means 768 h, or never for a periodic token.
+	// MaxTTL caps what TTL and renewals add up to, and each Period, without being shown to the token: the setting of a
+	// mount or a role. 0 means 768 h, which is the most.
+	MaxTTL time.Duration
+	// ExplicitMaxTTL is when the token ends whatever is renewed, and is shown to it; 0 means none of its own.
 	ExplicitMaxTTL time.Duration
 	// NotRenewable makes renew-self fail.
 	NotRenewable bool
@@ -59,13 +63,19 @@ type token struct {
 	id, accessor, parent, namespace, kind string
 	policies                              []string
 	displayName, path                     string
+	number                                int               // tokens are numbered as they are made
+	auth, role                            string            // key into state.auths and role there, if it comes from a login
+	metadata                              map[string]string // of the login; nil without one
+	entity                                string            // id of the identity that logged in
 
 	created        time.Time
 	ttl            time.Duration // as granted at creation; 0 means it never expires
 	granted        time.Duration // as granted last
 	period         time.Duration
+	maxTTL         time.Duration // of mount or role
 	explicitMaxTTL time.Duration
 	renewable      bool
+	numUses        int       // as granted; 0 means any number
 	uses           int       // left; 0 means any number, -1 that this request is the last
 	expires        time.Time // zero means never
 	renewed        time.Time
@@ -117,28 +127,52 @@ func (s *Server) TokenAlive(id string) bool {
 	return s.store.alive(s.store.tokens[id], s.store.now())
 }
 
+// Tokens are the live tokens in the order of their creation, without the root token and the batch tokens, of which
+// Vault keeps no list either.
+func (s *Server) Tokens() []Token {
+	return s.store.liveTokens(func(t *token) bool { return t.id != s.store.rootToken })
+}
+
+func (st *store) liveTokens(wanted func(*token) bool) []Token {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	var found []*token
+	for _, t := range st.tokens {
+		if t.kind == Service && wanted(t) && st.alive(t, st.now()) {
+			found = append(found, t)
+		}
+	}
+	slices.SortFunc(found, func(a, b *token) int { return a.number - b.number })
+	var list []Token
+	for _, t := range found {
+		list = append(list, Token{ID: t.id, Accessor: t.accessor})
+	}
+	return list
+}
+
 func (st *store) newToken(o TokenOptions, parent string) (t *token, warnings []string) {
 	now := st.now()
 	t = &token{
 		parent: parent, namespace: st.namespace(o.Namespace), kind: Service,
 		displayName: "token", path: "auth/token/create",
 		policies: slices.Clone(o.Policies),
-		created:  now, period: o.Period, explicitMaxTTL: o.ExplicitMaxTTL,
-		renewable: !o.NotRenewable, uses: o.NumUses,
+		created:  now, period: o.Period, maxTTL: o.MaxTTL, explicitMaxTTL: o.ExplicitMaxTTL,
+		renewable: !o.NotRenewable, numUses: o.NumUses, uses: o.NumUses,
 	}
+	st.minted++
+	t.number = st.minted
 	switch o.Type {
 	case "", Service:
 		t.id, t.accessor = "hvs."+rand.Text(), newAccessor()
 	case Batch:
-		t.kind, t.renewable = Batch, false
+		// It carries its own times, in whole seconds.
+		t.kind, t.renewable, t.created = Batch, false, now.Truncate(time.Second)
 		t.id = "hvb." + rand.Text() + rand.Text() + rand.Text()
 	default:
 		panic("vaulttest: creating a token: unknown type " + o.Type)
 	}
 	if o.Rules != nil {
-		own := "own-" + rand.Text()
-		st.policies[own] = copyRules(o.Rules)
-		t.policies = append(t.policies, own)
+		t.policies = append(t.policies, st.ownPolicy(rand.Text(), o.Rules))
 	}
 	root := slices.Contains(t.policies, "root")
 	if !o.NoDefaultPolicy && !root {
@@ -152,7 +186,7 @@ func (st *store) newToken(o TokenOptions, parent string) (t *token, warnings []s
 		t.ttl = o.ExplicitMaxTTL
 	}
 	if t.granted = t.ttl; t.ttl > 0 {
-		t.expires = now.Add(t.ttl)
+		t.expires = t.created.Add(t.ttl)
 	} else {
 		t.renewable = false
 	}
@@ -164,14 +198,17 @@ func (st *store) newToken(o TokenOptions, parent string) (t *token, warnings []s
 // calculateTTL is the TTL a token gets at a renewal, or at its creation (sdk/framework/lease.go, CalculateTTL).
 func (t *token) calculateTTL(now time.Time, increment, fallback time.Duration) (ttl time.Duration, warnings []string, ok bool) {
 	maxTTL := systemTTL
-	if t.explicitMaxTTL > 0 {
-		maxTTL = min(maxTTL, t.explicitMaxTTL)
+	for _, limit := range []time.Duration{t.maxTTL, t.explicitMaxTTL} {
+		if limit > 0 {
+			maxTTL = min(maxTTL, limit)
+		}
 	}
 	end := t.created.Truncate(time.Second).Add(maxTTL)
 	switch {
 	case t.period > 0:
 		if ttl = t.period; ttl > maxTTL {
-			warnings = append(warnings, fmt.Sprintf("period of %q exceeded the effective max_ttl of %q; period value is capped accordingly", ttl, maxTTL))
+			warnings = append(warnings, fmt.Sprintf("period of %q exceeded the effective max_ttl of %q; period value is capped accordingly",
+				human(ttl), human(maxTTL)))
 			ttl = maxTTL
 		}
 		if t.explicitMaxTTL == 0 {
@@ -190,10 +227,20 @@ func (t *token) calculateTTL(now time.Time, increment, fallback time.Duration) (
 		return 0, nil, false
 	}
 	if ttl > left {
-		warnings = append(warnings, fmt.Sprintf("TTL of %q exceeded the effective max_ttl of %q; TTL value is capped accordingly", ttl, left))
+		warnings = append(warnings, fmt.Sprintf("TTL of %q exceeded the effective max_ttl of %q; TTL value is capped accordingly",
+			human(ttl), human(left)))
 		ttl = left
 	}
 	return ttl, warnings, true
+}
+
+// human prints a duration as Vault does: "1h" for what Go calls "1h0m0s".
+func human(d time.Duration) string {
+	text := d.String()
+	if short, ok := strings.CutSuffix(text, "m0s"); ok {
+		text = short + "m"
+	}
+	return strings.Replace(text, "h0m", "h", 1)
 }
 
 // alive reports whether Vault accepts a token: it is there, it has not expired, and neither has a parent.
@@ -205,6 +252,14 @@ func (st *store) alive(t *token, now time.Time) bool {
 		return true
 	}
 	return st.alive(st.tokens[t.parent], now)
+}
+
+// expired reports whether a token has died of age.
+func (st *store) expired(id string) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	t := st.tokens[id]
+	return t != nil && !st.alive(t, st.now())
 }
 
 func (st *store) revoke(id string) {

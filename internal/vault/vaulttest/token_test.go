@@ -3,6 +3,7 @@
 package vaulttest_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,7 +67,7 @@ func TestTokenLifetime(t *testing.T) {
 		increment string
 		status    int
 		ttl       float64 // lease_duration of a renewal that works, else what lookup-self says
-		warnings  int
+		says      string  // the warning or the error, if it is asked for
 	}
 	for _, tt := range []struct {
 		name    string
@@ -86,24 +87,58 @@ func TestTokenLifetime(t *testing.T) {
 			{after: 90 * time.Second, status: 403},
 		}},
 		{"explicit max TTL", vaulttest.TokenOptions{TTL: time.Hour, ExplicitMaxTTL: 90 * time.Minute}, []step{
-			{after: 50 * time.Minute, renew: true, status: 200, ttl: 2400, warnings: 1},
+			{after: 50 * time.Minute, renew: true, status: 200, ttl: 2400,
+				says: `TTL of "1h" exceeded the effective max_ttl of "40m"; TTL value is capped accordingly`},
 			{after: 40 * time.Minute, status: 403},
+		}},
+		{"max TTL that is not shown", vaulttest.TokenOptions{TTL: time.Hour, MaxTTL: 90 * time.Minute}, []step{
+			{renew: true, status: 200, ttl: 3600},
+			{after: 59 * time.Minute, renew: true, status: 200, ttl: 1860,
+				says: `TTL of "1h" exceeded the effective max_ttl of "31m"; TTL value is capped accordingly`},
+			{after: 31 * time.Minute, renew: true, status: 403, says: deadToken},
+		}},
+		{"Vault's own max TTL", vaulttest.TokenOptions{TTL: 500 * time.Hour}, []step{
+			{renew: true, increment: "800h", status: 200, ttl: 768 * 3600,
+				says: `TTL of "800h" exceeded the effective max_ttl of "768h"; TTL value is capped accordingly`},
+			{after: 767 * time.Hour, renew: true, increment: "500h", status: 200, ttl: 3600,
+				says: `TTL of "500h" exceeded the effective max_ttl of "1h"; TTL value is capped accordingly`},
+			{after: time.Hour, status: 403},
 		}},
 		{"periodic", vaulttest.TokenOptions{Period: time.Hour}, []step{
 			{after: 59 * time.Minute, renew: true, increment: "5h", status: 200, ttl: 3600},
 			{after: 59 * time.Minute, renew: true, status: 200, ttl: 3600},
 			{after: 60 * time.Minute, renew: true, status: 403},
 		}},
+		{"periodic for ever", vaulttest.TokenOptions{Period: 700 * time.Hour}, []step{
+			{after: 699 * time.Hour, renew: true, status: 200, ttl: 700 * 3600},
+			{after: 699 * time.Hour, renew: true, status: 200, ttl: 700 * 3600},
+		}},
+		{"periodic, explicit max TTL", vaulttest.TokenOptions{Period: time.Hour, ExplicitMaxTTL: 90 * time.Minute}, []step{
+			{after: 50 * time.Minute, renew: true, status: 200, ttl: 2400,
+				says: `TTL of "1h" exceeded the effective max_ttl of "40m"; TTL value is capped accordingly`},
+			{after: 40 * time.Minute, status: 403},
+		}},
+		{"period over max TTL", vaulttest.TokenOptions{Period: 2 * time.Hour, MaxTTL: time.Hour}, []step{
+			{after: 59 * time.Minute, renew: true, status: 200, ttl: 3600,
+				says: `period of "2h" exceeded the effective max_ttl of "1h"; period value is capped accordingly`},
+		}},
+		{"bad increments", vaulttest.TokenOptions{TTL: time.Hour}, []step{
+			{renew: true, increment: "-5", status: 400, says: `Field validation failed: error converting input for field "increment": cannot provide negative value '-5'`},
+			{renew: true, increment: "x", status: 400, says: `Field validation failed: error converting input for field "increment": time: invalid duration "x"`},
+		}},
 		{"not renewable", vaulttest.TokenOptions{TTL: time.Hour, NotRenewable: true}, []step{
-			{renew: true, status: 400},
+			{renew: true, status: 400, says: "lease is not renewable"},
 			{status: 200, ttl: 3600},
 		}},
 		{"batch", vaulttest.TokenOptions{TTL: time.Hour, Type: vaulttest.Batch}, []step{
-			{renew: true, status: 400},
+			{renew: true, status: 400, says: "batch tokens cannot be renewed"},
 			{after: time.Hour, status: 403},
 		}},
 		{"three uses", vaulttest.TokenOptions{NumUses: 3}, []step{
 			{status: 200, ttl: 768 * 3600}, {status: 200, ttl: 768 * 3600}, {status: 200, ttl: 768 * 3600}, {status: 403},
+		}},
+		{"last use", vaulttest.TokenOptions{NumUses: 2}, []step{
+			{renew: true, status: 200, ttl: 768 * 3600}, {renew: true, status: 400, says: "token not found"}, {status: 403, says: deadToken},
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -121,11 +156,85 @@ func TestTokenLifetime(t *testing.T) {
 					a = c.do("GET", "auth/token/lookup-self", nil)
 					ttl = a.Data["ttl"]
 				}
-				if a.status != step.status || a.status == 200 && ttl != step.ttl || len(a.Warnings) != step.warnings {
-					t.Errorf("step %d: got %d, ttl %v, warnings %q, errors %q; want %+v", i+1, a.status, ttl, a.Warnings, a.Errors, step)
+				says := strings.Join(append(a.Warnings, a.Errors...), "|")
+				if a.status != step.status || a.status == 200 && ttl != step.ttl || says != step.says && (a.status == 200 || step.says != "") {
+					t.Errorf("step %d: got %d, ttl %v, %q; want %+v", i+1, a.status, ttl, says, step)
 				}
 			}
 		})
+	}
+}
+
+func TestRevokeSelf(t *testing.T) {
+	s := vaulttest.Start(t)
+	for _, tt := range []struct {
+		name    string
+		options vaulttest.TokenOptions
+		status  int
+		says    []string
+		dies    bool
+	}{
+		{"service", vaulttest.TokenOptions{}, 204, nil, true},
+		{"periodic", vaulttest.TokenOptions{Period: time.Hour}, 204, nil, true},
+		{"last use", vaulttest.TokenOptions{NumUses: 1}, 204, nil, true},
+		{"batch", vaulttest.TokenOptions{Type: vaulttest.Batch}, 400, []string{"batch tokens cannot be revoked"}, false},
+		{"not allowed to", vaulttest.TokenOptions{NoDefaultPolicy: true}, 403, []string{denied}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			token := s.CreateToken(tt.options).ID
+			child := token
+			if tt.options.Type != vaulttest.Batch && tt.options.NumUses == 0 {
+				child = s.CreateToken(vaulttest.TokenOptions{Parent: token}).ID
+			}
+			newCaller(t, s, token).want(tt.status, "POST", "auth/token/revoke-self", nil, tt.says...)
+			if s.TokenAlive(token) == tt.dies || s.TokenAlive(child) == tt.dies {
+				t.Errorf("alive: the token %v, its child %v", s.TokenAlive(token), s.TokenAlive(child))
+			}
+		})
+	}
+	if got := s.Count(vaulttest.OpRevokeSelf); got != 5 {
+		t.Errorf("Count: got %d, want 5", got)
+	}
+}
+
+func TestTokens(t *testing.T) {
+	s := vaulttest.Start(t)
+	first := s.CreateToken(vaulttest.TokenOptions{})
+	hour := s.CreateToken(vaulttest.TokenOptions{TTL: time.Hour})
+	batch := s.CreateToken(vaulttest.TokenOptions{Type: vaulttest.Batch, TTL: time.Hour}).ID
+	last := s.CreateToken(vaulttest.TokenOptions{})
+	if got := s.Tokens(); !slices.Equal(got, []vaulttest.Token{first, hour, last}) {
+		t.Errorf("got %v", got)
+	}
+	s.Revoke(first.ID)
+	s.Advance(time.Hour)
+	if got := s.Tokens(); !slices.Equal(got, []vaulttest.Token{last}) || s.TokenAlive(batch) {
+		t.Errorf("an hour later: got %v; batch token alive %v", got, s.TokenAlive(batch))
+	}
+}
+
+// The clock that Advance moves is the one for everything: here the dates of keys.
+func TestAdvance(t *testing.T) {
+	clock := newClock()
+	s := vaulttest.Start(t, vaulttest.Options{Now: clock.Now})
+	second := vaulttest.Start(t, vaulttest.Options{Join: s})
+	key := s.CreateKey("kek")
+	s.Advance(time.Minute)
+	second.Advance(time.Minute)
+	clock.advance(time.Minute)
+	key.Rotate()
+	if got := key.Created(2).Sub(key.Created(1)); got != 3*time.Minute {
+		t.Errorf("got %v between the versions, want 3m", got)
+	}
+}
+
+// A renewal tells how many uses were granted, not how many are left.
+func TestRenewLimitedToken(t *testing.T) {
+	s := vaulttest.Start(t)
+	c := newCaller(t, s, s.CreateToken(vaulttest.TokenOptions{NumUses: 3}).ID)
+	c.want(200, "GET", "auth/token/lookup-self", nil)
+	if got := c.want(200, "POST", "auth/token/renew-self", nil).Auth["num_uses"]; got != 3.0 {
+		t.Errorf("num_uses: got %v, want 3", got)
 	}
 }
 
@@ -211,7 +320,7 @@ func TestCreateTokenRefused(t *testing.T) {
 		{"periodic", minter, fields{"period": 60}, "root or sudo privileges required to create periodic token"},
 		{"type", minter, fields{"type": "x"}, "invalid 'token_type' value"},
 		{"uses", minter, fields{"num_uses": -1}, "number of uses cannot be negative"},
-		{"ttl", minter, fields{"ttl": "soon"}, `Field validation failed: error converting input for field "ttl"`},
+		{"ttl", minter, fields{"ttl": "soon"}, `Field validation failed: error converting input for field "ttl": time: invalid duration "soon"`},
 		{"of limited token", limited, nil, "restricted use token cannot generate child tokens"},
 		{"of batch token", batch, nil, "batch tokens cannot create more tokens"},
 	} {

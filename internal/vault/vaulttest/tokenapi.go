@@ -32,8 +32,8 @@ func systemOp(method, path string) string {
 	return OpOther
 }
 
-// login finds the token of a request. The texts for no token and a dead token differ, as in Vault ≥ 1.17.
-func (st *store) login(id string, now time.Time) (*token, *reply) {
+// authenticate finds the token of a request. The texts for no token and a dead token differ, as in Vault ≥ 1.17.
+func (st *store) authenticate(id string, now time.Time) (*token, *reply) {
 	if id == "" {
 		denied := refuse(http.StatusForbidden, "permission denied")
 		return nil, &denied
@@ -65,7 +65,7 @@ func (t *token) lookup(now time.Time) reply {
 		"accessor":         t.accessor,
 		"policies":         t.policies,
 		"path":             t.path,
-		"meta":             nil,
+		"meta":             t.metadata,
 		"display_name":     t.displayName,
 		"num_uses":         t.uses,
 		"orphan":           t.parent == "",
@@ -74,7 +74,7 @@ func (t *token) lookup(now time.Time) reply {
 		"expire_time":      nil,
 		"ttl":              0,
 		"explicit_max_ttl": seconds(t.explicitMaxTTL),
-		"entity_id":        "",
+		"entity_id":        t.entity,
 		"type":             t.kind,
 	}
 	if t.period > 0 {
@@ -96,13 +96,17 @@ func (t *token) lookup(now time.Time) reply {
 	return reply{data: data, mount: "token"}
 }
 
-func (t *token) renew(req *request) reply {
+func (st *store) renew(t *token, req *request) reply {
 	increment := req.fields.duration("increment")
+	terms, granted := *t, t.granted
 	switch {
 	case req.fields.mistake != "":
 		return reply{}
 	case t.kind == Batch:
 		return refuse(http.StatusBadRequest, "batch tokens cannot be renewed")
+	case t.uses < 0:
+		// This very request has used it up.
+		return refuse(http.StatusBadRequest, "token not found")
 	case t.namespace != req.namespace:
 		return refuse(http.StatusInternalServerError, wrapped("cannot renew a token across namespaces"))
 	case t.expires.IsZero():
@@ -110,30 +114,41 @@ func (t *token) renew(req *request) reply {
 	case !t.renewable:
 		return refuse(http.StatusBadRequest, "lease is not renewable")
 	}
-	ttl, warnings, ok := t.calculateTTL(req.now, increment, t.granted)
+	if t.auth != "" {
+		role, denied := st.auths[t.auth].renewalRole(t, req)
+		if denied != nil {
+			return *denied
+		}
+		// What the role says now, not what it said at the login; the explicit maximum is the token's.
+		terms.period, terms.maxTTL, granted = role.token.Period, role.token.MaxTTL, role.token.TTL
+	}
+	ttl, warnings, ok := terms.calculateTTL(req.now, increment, granted)
 	if !ok {
 		return refuse(http.StatusInternalServerError, wrapped("past the max TTL, cannot renew"))
 	}
 	t.granted, t.expires, t.renewed = ttl, req.now.Add(ttl), req.now
-	return reply{auth: t.auth(ttl), warnings: warnings, mount: "token"}
+	return reply{auth: t.handOut(ttl), warnings: warnings, mount: "token"}
 }
 
-// auth is the part of an answer that hands out a token.
-func (t *token) auth(ttl time.Duration) map[string]any {
-	return map[string]any{
+// handOut is the part of an answer that hands out a token, or what a renewal has made of it.
+func (t *token) handOut(ttl time.Duration) map[string]any {
+	auth := map[string]any{
 		"client_token":    t.id,
 		"accessor":        t.accessor,
-		"policies":        t.policies,
-		"token_policies":  t.policies,
-		"metadata":        nil,
+		"policies":        append([]string{}, t.policies...),
+		"metadata":        t.metadata,
 		"lease_duration":  seconds(ttl),
 		"renewable":       t.renewable,
-		"entity_id":       "",
+		"entity_id":       t.entity,
 		"token_type":      t.kind,
 		"orphan":          t.parent == "",
 		"mfa_requirement": nil,
-		"num_uses":        max(t.uses, 0),
+		"num_uses":        t.numUses,
 	}
+	if len(t.policies) > 0 {
+		auth["token_policies"] = t.policies
+	}
+	return auth
 }
 
 func (st *store) revokeSelf(t *token) reply {
@@ -198,7 +213,7 @@ func (st *store) createToken(req *request, parent *token) reply {
 		parentID = ""
 	}
 	t, warnings := st.newToken(o, parentID)
-	return reply{auth: t.auth(t.ttl), warnings: warnings, mount: "token"}
+	return reply{auth: t.handOut(t.ttl), warnings: warnings, mount: "token"}
 }
 
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }

@@ -49,7 +49,7 @@ func transitOp(method, rest string, strict bool) (op, name string) {
 	return OpOther, name
 }
 
-func (m *mount) encrypt(req *request, secrets *secrets) reply {
+func (m *mount) encrypt(req *request) reply {
 	f := req.fields
 	switch {
 	case f.has("batch_input"):
@@ -89,7 +89,6 @@ func (m *mount) encrypt(req *request, secrets *secrets) reply {
 	if bad != nil {
 		return *bad
 	}
-	secrets.add(string(plaintext))
 	aead := k.versions[n-1].aead
 	nonce := make([]byte, aead.NonceSize())
 	_, _ = rand.Read(nonce) // never fails

@@ -294,6 +294,80 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
+func TestForgetNewest(t *testing.T) {
+	s := vaulttest.Start(t)
+	key := s.CreateKey("kek")
+	token := s.KMSToken("kek")
+	c := newCaller(t, s, token)
+	old := c.encrypt("kek", "old")
+	key.Rotate()
+	key.SetMinDecryptionVersion(2)
+	lost := c.encrypt("kek", "lost")
+	if got := key.ForgetNewest(); got != 1 || key.Latest() != 1 {
+		t.Fatalf("ForgetNewest: got version %d, latest %d, want 1", got, key.Latest())
+	}
+	if got := c.decrypt("kek", old); got != "old" {
+		t.Errorf("version 1 decrypts %q", got)
+	}
+	c.want(400, "POST", "transit/decrypt/kek", fields{"ciphertext": lost}, "invalid ciphertext: version is too new")
+	if got := key.Rotate(); got != 2 {
+		t.Errorf("Rotate: got version %d, want 2", got)
+	}
+	c.want(400, "POST", "transit/decrypt/kek", fields{"ciphertext": lost}, "cipher: message authentication failed")
+	defer func() {
+		if recover() == nil {
+			t.Error("forgetting the only version: no panic")
+		}
+	}()
+	s.CreateKey("other").ForgetNewest()
+}
+
+// Associated data is authenticated, not encrypted: whoever decrypts has to bring the same.
+func TestAssociatedData(t *testing.T) {
+	s := vaulttest.Start(t)
+	key := s.CreateKey("kek")
+	c := newCaller(t, s, s.KMSToken("kek"))
+	seal := func(aad string) any {
+		body := fields{"plaintext": b64("seed")}
+		if aad != "" {
+			body["associated_data"] = b64(aad)
+		}
+		return c.want(200, "POST", "transit/encrypt/kek", body).Data["ciphertext"]
+	}
+	bound, free := seal("cluster-a"), seal("")
+	key.Rotate()
+	const notAuthentic = "cipher: message authentication failed"
+	for _, tt := range []struct {
+		name       string
+		ciphertext any
+		aad        any // nil leaves it out
+		want       string
+	}{
+		{"the same", bound, b64("cluster-a"), ""},
+		{"other", bound, b64("cluster-b"), notAuthentic},
+		{"longer", bound, b64("cluster-aa"), notAuthentic},
+		{"missing", bound, nil, notAuthentic},
+		{"empty", bound, "", notAuthentic},
+		{"none, none", free, nil, ""},
+		{"none, empty", free, "", ""},
+		{"none, some", free, b64("cluster-a"), notAuthentic},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			body := fields{"ciphertext": tt.ciphertext}
+			if tt.aad != nil {
+				body["associated_data"] = tt.aad
+			}
+			if tt.want != "" {
+				c.want(400, "POST", "transit/decrypt/kek", body, tt.want)
+			} else if got := c.want(200, "POST", "transit/decrypt/kek", body).Data["plaintext"]; got != b64("seed") {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+	c.want(500, "POST", "transit/decrypt/kek", fields{"ciphertext": bound, "associated_data": "!"},
+		"1 error occurred:\n\t* unable to get associated_data/additional_data from factory[0]: illegal base64 data at input byte 0\n\n")
+}
+
 func TestConcurrentUse(t *testing.T) {
 	s := vaulttest.Start(t)
 	key := s.CreateKey("kek")

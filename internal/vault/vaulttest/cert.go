@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vaulttest
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+const kindCert = "cert"
+
+// Cert is a TLS certificate auth method: the client certificate of the connection is exchanged for a token.
+type Cert struct{ AuthMethod }
+
+// CertOptions describes a role, which is what Vault calls a certificate of this method.
+type CertOptions struct {
+	// Token is what a login yields. Parent, Namespace and NotRenewable cannot be chosen, Orphan is understood.
+	Token TokenOptions
+	// Certificate is the trusted certificate, in PEM: a CA, or one client's own. Nil means the CA of IssueClientCert.
+	Certificate []byte
+	// CommonNames are the names a certificate may have; none means any.
+	CommonNames []string
+}
+
+// trust is what makes a role one of Cert.
+type trust struct {
+	certificate *x509.Certificate
+	names       []string
+}
+
+// EnableCert enables a cert method in a namespace ("" is the root), creating the namespace if need be. The path is
+// without auth/; "cert" is the default of clients. Nobody can log in over plain HTTP or through RoundTripper.
+func (s *Server) EnableCert(namespace, path string) *Cert {
+	return &Cert{s.enable(kindCert, namespace, path)}
+}
+
+// SetRole writes a role, in place of one of that name.
+func (c *Cert) SetRole(name string, options CertOptions) {
+	trusted := options.Certificate
+	if trusted == nil {
+		ca, err := c.store.clientCA()
+		if err != nil {
+			panic(err)
+		}
+		trusted = ca.pem
+	}
+	block, _ := pem.Decode(trusted)
+	if block == nil {
+		panic("vaulttest: writing role " + name + ": Certificate is not PEM")
+	}
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		panic(fmt.Sprintf("vaulttest: writing role %s: %v", name, err))
+	}
+	c.setRole(name, options.Token, func(r *role) {
+		r.trust = trust{certificate: certificate, names: slices.Clone(options.CommonNames)}
+	})
+}
+
+// identifyCert finds the role for the certificate of a connection: the one called name, or the first that fits
+// (vault, builtin/credential/cert/path_login.go, verifyCredentials).
+func (m *authMount) identifyCert(peer *tls.ConnectionState, name string) (identity, *reply) {
+	switch {
+	case peer == nil:
+		return identity{}, refused(http.StatusBadRequest, "tls connection required")
+	case len(peer.PeerCertificates) == 0:
+		return identity{}, refused(http.StatusBadRequest, "client certificate must be supplied")
+	}
+	names := []string{name}
+	if name == "" {
+		names = slices.Sorted(maps.Keys(m.roles))
+	}
+	roots := x509.NewCertPool()
+	var candidates []*role
+	for _, name := range names {
+		if r := m.roles[name]; r != nil {
+			candidates = append(candidates, r)
+			roots.AddCert(r.trust.certificate)
+		}
+	}
+	leaf := peer.PeerCertificates[0]
+	chains, err := chainsTo(roots, peer.PeerCertificates)
+	if err != nil {
+		return identity{}, refused(http.StatusInternalServerError, "failed to verify client's certificate: "+err.Error())
+	}
+	for _, r := range candidates {
+		if !r.trust.covers(leaf, chains) {
+			continue
+		}
+		return identity{role: r, alias: leaf.Subject.CommonName, display: r.name, metadata: map[string]string{
+			"authority_key_id": hexed(leaf.AuthorityKeyId),
+			"cert_name":        r.name,
+			"common_name":      leaf.Subject.CommonName,
+			"serial_number":    leaf.SerialNumber.String(),
+			"subject_key_id":   hexed(leaf.SubjectKeyId),
+		}}, nil
+	}
+	return identity{}, refused(http.StatusBadRequest, "failed to match all constraints for this login certificate")
+}
+
+// chainsTo verifies a client's certificates. No chain is no error.
+func chainsTo(roots *x509.CertPool, shown []*x509.Certificate) ([][]*x509.Certificate, error) {
+	intermediates := x509.NewCertPool()
+	for _, certificate := range shown[1:] {
+		intermediates.AddCert(certificate)
+	}
+	chains, err := shown[0].Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	var unknown x509.UnknownAuthorityError
+	if errors.As(err, &unknown) {
+		return nil, nil
+	}
+	return chains, err
+}
+
+// covers reports whether a certificate with these chains is one that is trusted.
+func (t *trust) covers(leaf *x509.Certificate, chains [][]*x509.Certificate) bool {
+	if len(t.names) > 0 && !slices.Contains(t.names, leaf.Subject.CommonName) {
+		return false
+	}
+	return t.certificate.Equal(leaf) || slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool {
+		return slices.ContainsFunc(chain, t.certificate.Equal)
+	})
+}
+
+// renewCert is the role by which a token is renewed: Vault wants to see the certificate again, and the same policies.
+func (m *authMount) renewCert(t *token, peer *tls.ConnectionState) (*role, *reply) {
+	who, denied := m.identifyCert(peer, t.role)
+	switch {
+	case denied != nil && denied.status == http.StatusInternalServerError:
+		return nil, notRenewed(denied.errors[0])
+	case denied != nil:
+		return nil, denied
+	}
+	if !slices.Equal(withoutDefault(who.role.token.Policies), withoutDefault(t.policies)) {
+		return nil, notRenewed("policies have changed, not renewing")
+	}
+	return who.role, nil
+}
+
+func withoutDefault(policies []string) []string {
+	list := slices.DeleteFunc(slices.Clone(policies), func(name string) bool { return name == "default" })
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// hexed prints an identifier as Vault does: pairs of digits with colons.
+func hexed(id []byte) string {
+	var pairs []string
+	for _, b := range id {
+		pairs = append(pairs, fmt.Sprintf("%02x", b))
+	}
+	return strings.Join(pairs, ":")
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vaulttest
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+const (
+	kindKubernetes = "kubernetes"
+	kindJWT        = "jwt"
+)
+
+// Everybody who brings a JWT is this service account.
+const (
+	serviceAccountNamespace = "kube-system"
+	serviceAccountName      = "trousseau"
+	serviceAccountUID       = "11111111-2222-3333-4444-555555555555"
+	serviceAccountSubject   = "system:serviceaccount:" + serviceAccountNamespace + ":" + serviceAccountName
+)
+
+// Kubernetes is a Kubernetes auth method: a role and a service account's JWT are exchanged for a token.
+// The fake does not read JWTs, it knows those that it has been told about.
+type Kubernetes struct{ bearerMethod }
+
+// JWT is a JWT auth method: a role and a JWT are exchanged for a token.
+// The fake does not read JWTs, it knows those that it has been told about.
+type JWT struct{ bearerMethod }
+
+// bearerMethod is what Kubernetes and JWT have in common.
+type bearerMethod struct{ AuthMethod }
+
+// bearer is what is known of a JWT.
+type bearer struct {
+	roles   []string // in the name of which it may log in
+	expired bool
+}
+
+// EnableKubernetes enables a Kubernetes method in a namespace ("" is the root), creating the namespace if need be.
+// The path is without auth/; "kubernetes" is the default of clients.
+func (s *Server) EnableKubernetes(namespace, path string) *Kubernetes {
+	return &Kubernetes{bearerMethod{s.enable(kindKubernetes, namespace, path)}}
+}
+
+// EnableJWT enables a JWT method in a namespace ("" is the root), creating the namespace if need be.
+// The path is without auth/; "jwt" is the default of clients.
+func (s *Server) EnableJWT(namespace, path string) *JWT {
+	return &JWT{bearerMethod{s.enable(kindJWT, namespace, path)}}
+}
+
+// SetDefaultRole sets the role of logins that name none; "" means that they are refused.
+func (j *JWT) SetDefaultRole(name string) { j.with(func(m *authMount) { m.defaultRole = name }) }
+
+// SetRole writes a role, in place of one of that name. Token is what a login yields: Parent, Namespace and NotRenewable
+// cannot be chosen, Orphan is understood.
+func (b *bearerMethod) SetRole(name string, token TokenOptions) {
+	b.setRole(name, token, func(*role) {})
+}
+
+// NewJWT makes a JWT and accepts it for a role. It looks like one, and says nothing.
+func (b *bearerMethod) NewJWT(role string) string {
+	part := func(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
+	jwt := part(`{"alg":"RS256","typ":"JWT"}`) + "." +
+		part(`{"sub":"`+serviceAccountSubject+`","jti":"`+newUUID()+`"}`) + "." +
+		part(rand.Text()+rand.Text())
+	b.Accept(role, jwt)
+	return jwt
+}
+
+// Accept makes a JWT good for logins to a role, besides those it is good for already. The role need not exist yet.
+func (b *bearerMethod) Accept(role, jwt string) {
+	b.store.secrets.add(jwt)
+	b.with(func(m *authMount) {
+		if m.bearers[jwt] == nil {
+			m.bearers[jwt] = &bearer{}
+		}
+		m.bearers[jwt].roles = append(m.bearers[jwt].roles, role)
+		m.bearers[jwt].expired = false
+	})
+}
+
+// Expire makes an accepted JWT an expired one.
+func (b *bearerMethod) Expire(jwt string) {
+	b.with(func(m *authMount) {
+		if m.bearers[jwt] == nil {
+			panic("vaulttest: expiring a JWT that was not accepted")
+		}
+		m.bearers[jwt].expired = true
+	})
+}
+
+// Forget undoes Accept: the JWT is then one that others have signed or, for Kubernetes, whose pod is gone.
+func (b *bearerMethod) Forget(jwt string) { b.with(func(m *authMount) { delete(m.bearers, jwt) }) }
+
+// identifyKubernetes answers in the order of vault-plugin-auth-kubernetes, path_login.go.
+func (m *authMount) identifyKubernetes(f *fields) (identity, *reply) {
+	const expired = "invalid expiration time (exp) claim: token is expired"
+	name, jwt := f.text("role"), f.text("jwt")
+	r, b := m.roles[name], m.bearers[jwt]
+	switch {
+	case name == "":
+		return identity{}, refused(http.StatusBadRequest, "missing role")
+	case jwt == "":
+		return identity{}, refused(http.StatusBadRequest, "missing jwt")
+	case r == nil:
+		return identity{}, refused(http.StatusBadRequest, fmt.Sprintf("invalid role name %q", name))
+	case b == nil:
+		return identity{}, refused(http.StatusForbidden, "permission denied")
+	case b.expired:
+		return identity{}, refused(http.StatusForbidden, expired)
+	case !slices.Contains(b.roles, name):
+		return identity{}, refused(http.StatusForbidden, "service account name not authorized")
+	}
+	return identity{
+		role: r, alias: serviceAccountUID, display: serviceAccountNamespace + "-" + serviceAccountName,
+		metadata: map[string]string{
+			"role":                        name,
+			"service_account_name":        serviceAccountName,
+			"service_account_namespace":   serviceAccountNamespace,
+			"service_account_secret_name": "",
+			"service_account_uid":         serviceAccountUID,
+		},
+	}, nil
+}
+
+// identifyJWT answers in the order of vault-plugin-auth-jwt, path_login.go.
+func (m *authMount) identifyJWT(f *fields) (identity, *reply) {
+	const validating = "error validating token: "
+	name, jwt := f.text("role"), strings.TrimSpace(f.text("jwt"))
+	if name == "" {
+		name = m.defaultRole
+	}
+	r, b := m.roles[name], m.bearers[jwt]
+	switch {
+	case name == "":
+		return identity{}, refused(http.StatusBadRequest, "missing role")
+	case r == nil:
+		return identity{}, refused(http.StatusBadRequest, fmt.Sprintf("role %q could not be found", name))
+	case jwt == "":
+		return identity{}, refused(http.StatusBadRequest, "missing token")
+	case b == nil && strings.Count(jwt, ".") != 2:
+		return identity{}, refused(http.StatusBadRequest,
+			validating+"error verifying token signature: go-jose/go-jose: compact JWS format must have three parts")
+	case b == nil:
+		return identity{}, refused(http.StatusBadRequest,
+			validating+"error verifying token signature: no known key successfully validated the token signature")
+	case b.expired:
+		return identity{}, refused(http.StatusBadRequest, validating+"invalid expiration time (exp) claim: token is expired")
+	case !slices.Contains(b.roles, name):
+		return identity{}, refused(http.StatusBadRequest, validating+"invalid subject (sub) claim")
+	}
+	return identity{role: r, alias: serviceAccountSubject, display: serviceAccountSubject, metadata: map[string]string{"role": name}}, nil
+}
