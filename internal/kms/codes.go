@@ -22,6 +22,7 @@ var answers = map[vault.Class]struct {
 	vault.Throttled:     {codes.ResourceExhausted, "vault limits the rate of requests"},
 	vault.Timeout:       {codes.DeadlineExceeded, "vault did not answer in time"},
 	vault.Canceled:      {codes.Canceled, "the request was canceled"},
+	vault.Overloaded:    {codes.ResourceExhausted, "more requests are under way than --max-vault-requests allows"},
 	vault.Denied:        {codes.PermissionDenied, "vault denies the request: the token is dead or its policy too narrow"},
 	vault.KeyLost:       {codes.FailedPrecondition, "the transit key is lost"},
 	vault.VersionTooOld: {codes.FailedPrecondition, "this key version may no longer be used"},

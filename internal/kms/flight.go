@@ -4,6 +4,8 @@ package kms
 
 import (
 	"context"
+
+	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
 // decryptOnce decrypts, sharing the work among concurrent callers that ask for
@@ -12,15 +14,15 @@ import (
 //
 // The work is no caller's own: who goes away fails nobody else. A failure is
 // shared only once, because who joined late may have time for another attempt.
-func (s *Server) decryptOnce(ctx context.Context, keyID string, ciphertext []byte) ([]byte, error) {
-	flight := keyID + "\x00" + string(ciphertext)
+func (s *Server) decryptOnce(ctx context.Context, wrapped seed.Wrapped) ([]byte, error) {
+	flight := wrapped.Identity()
 	for retried := false; ; retried = true {
 		own := false
 		done := s.flights.DoChan(flight, func() (any, error) {
 			own = true
 			work, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
 			defer cancel()
-			return s.decryptShielded(work, keyID, ciphertext)
+			return s.decryptShielded(work, wrapped)
 		})
 		select {
 		case <-ctx.Done():
@@ -37,7 +39,7 @@ func (s *Server) decryptOnce(ctx context.Context, keyID string, ciphertext []byt
 
 // decryptShielded turns a panic into an error, because the flight is not on a
 // goroutine that the interceptor guards.
-func (s *Server) decryptShielded(ctx context.Context, keyID string, ciphertext []byte) (plaintext []byte, err error) {
+func (s *Server) decryptShielded(ctx context.Context, wrapped seed.Wrapped) (plaintext []byte, err error) {
 	defer s.rescue("Decrypt", &err)
-	return s.kek.Decrypt(ctx, keyID, ciphertext)
+	return s.kek.Decrypt(ctx, wrapped)
 }

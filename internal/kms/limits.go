@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/trousseau-io/trousseau/internal/keyid"
+	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
 // The limits of kube-apiserver's kmsv2/envelope.go: encryptedDEKSourceMaxSize
@@ -19,19 +20,19 @@ const (
 
 // checkWrapped says what about a wrapped seed is beyond what kube-apiserver
 // accepts, and therefore cannot come from it either; "" if nothing is.
-func checkWrapped(ciphertext []byte, keyID string, annotations map[string][]byte) string {
+func checkWrapped(w seed.Wrapped) string {
 	switch {
-	case len(ciphertext) == 0:
+	case len(w.Ciphertext) == 0:
 		return "ciphertext is empty"
-	case len(ciphertext) > maxCiphertext:
-		return fmt.Sprintf("ciphertext is %d bytes, at most %d are allowed", len(ciphertext), maxCiphertext)
-	case keyID == "":
+	case len(w.Ciphertext) > maxCiphertext:
+		return fmt.Sprintf("ciphertext is %d bytes, at most %d are allowed", len(w.Ciphertext), maxCiphertext)
+	case w.KeyID == "":
 		return "key_id is empty"
-	case len(keyID) > keyid.MaxSize:
-		return fmt.Sprintf("key_id is %d bytes, at most %d are allowed", len(keyID), keyid.MaxSize)
+	case len(w.KeyID) > keyid.MaxSize:
+		return fmt.Sprintf("key_id is %d bytes, at most %d are allowed", len(w.KeyID), keyid.MaxSize)
 	}
 	size := 0
-	for key, value := range annotations {
+	for key, value := range w.Annotations {
 		size += len(key) + len(value)
 		if !isFQDN(key) {
 			return "an annotation's key is not a fully qualified domain name"

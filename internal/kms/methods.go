@@ -6,6 +6,8 @@ import (
 	"context"
 
 	kmsapi "k8s.io/kms/apis/v2"
+
+	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
 // Status implements [kmsapi.KeyManagementServiceServer]. It answers ok with a
@@ -25,24 +27,23 @@ func (s *Server) Encrypt(ctx context.Context, req *kmsapi.EncryptRequest) (*kmsa
 	if len(req.GetPlaintext()) == 0 {
 		return nil, invalid("plaintext is empty")
 	}
-	ciphertext, keyID, err := s.kek.Encrypt(ctx, req.GetPlaintext())
+	wrapped, err := s.kek.Encrypt(ctx, req.GetPlaintext())
 	if err != nil {
 		return nil, publish(err)
 	}
-	if problem := checkWrapped(ciphertext, keyID, nil); problem != "" {
+	if problem := checkWrapped(wrapped); problem != "" {
 		return nil, unusable(problem)
 	}
-	return &kmsapi.EncryptResponse{Ciphertext: ciphertext, KeyId: keyID}, nil
+	return &kmsapi.EncryptResponse{Ciphertext: wrapped.Ciphertext, KeyId: wrapped.KeyID, Annotations: wrapped.Annotations}, nil
 }
 
-// Decrypt implements [kmsapi.KeyManagementServiceServer]. Annotations are
-// checked but otherwise ignored: Encrypt makes none, and whoever can write to
-// etcd can write them.
+// Decrypt implements [kmsapi.KeyManagementServiceServer].
 func (s *Server) Decrypt(ctx context.Context, req *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
-	if problem := checkWrapped(req.GetCiphertext(), req.GetKeyId(), req.GetAnnotations()); problem != "" {
+	wrapped := seed.Wrapped{KeyID: req.GetKeyId(), Ciphertext: req.GetCiphertext(), Annotations: req.GetAnnotations()}
+	if problem := checkWrapped(wrapped); problem != "" {
 		return nil, invalid(problem)
 	}
-	plaintext, err := s.decryptOnce(ctx, req.GetKeyId(), req.GetCiphertext())
+	plaintext, err := s.decryptOnce(ctx, wrapped)
 	if err != nil {
 		return nil, publish(err)
 	}

@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 	kmsapi "k8s.io/kms/apis/v2"
+
+	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
 // KEK wraps and unwraps DEK seeds. Its methods are called concurrently.
@@ -25,10 +27,10 @@ type KEK interface {
 	// Status returns the key_id to announce, or why none can be relied on. It
 	// must not block.
 	Status() (keyID string, err error)
-	// Encrypt returns a ciphertext and the key_id it belongs to.
-	Encrypt(ctx context.Context, plaintext []byte) (ciphertext []byte, keyID string, err error)
-	// Decrypt returns the plaintext of a ciphertext that Encrypt made.
-	Decrypt(ctx context.Context, keyID string, ciphertext []byte) ([]byte, error)
+	// Encrypt wraps plaintext.
+	Encrypt(ctx context.Context, plaintext []byte) (seed.Wrapped, error)
+	// Decrypt returns the plaintext of what Encrypt wrapped.
+	Decrypt(ctx context.Context, wrapped seed.Wrapped) (plaintext []byte, err error)
 }
 
 // Options are what a [Server] is made of.

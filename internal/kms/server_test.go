@@ -9,6 +9,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/keyid"
 	"github.com/trousseau-io/trousseau/internal/kms"
+	"github.com/trousseau-io/trousseau/internal/seed"
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
@@ -35,16 +37,21 @@ type kek struct {
 	status  func() (string, error)
 	encrypt func(context.Context, []byte) ([]byte, string, error)
 	decrypt func(context.Context, string, []byte) ([]byte, error)
+	// notes are the annotations that Encrypt adds, noted those that came back.
+	notes map[string][]byte
+	noted atomic.Pointer[map[string][]byte]
 }
 
 func (k *kek) Status() (string, error) { return k.status() }
 
-func (k *kek) Encrypt(ctx context.Context, plaintext []byte) ([]byte, string, error) {
-	return k.encrypt(ctx, plaintext)
+func (k *kek) Encrypt(ctx context.Context, plaintext []byte) (seed.Wrapped, error) {
+	ciphertext, keyID, err := k.encrypt(ctx, plaintext)
+	return seed.Wrapped{KeyID: keyID, Ciphertext: ciphertext, Annotations: k.notes}, err
 }
 
-func (k *kek) Decrypt(ctx context.Context, keyID string, ciphertext []byte) ([]byte, error) {
-	return k.decrypt(ctx, keyID, ciphertext)
+func (k *kek) Decrypt(ctx context.Context, w seed.Wrapped) ([]byte, error) {
+	k.noted.Store(&w.Annotations)
+	return k.decrypt(ctx, w.KeyID, w.Ciphertext)
 }
 
 // working is a KEK that reverses bytes.
@@ -400,4 +407,20 @@ func entryText(t *testing.T, entry observer.LoggedEntry) string {
 		t.Fatal(err)
 	}
 	return buf.String()
+}
+
+// TestAnnotationsTravel: what Encrypt notes beside a seed comes back to Decrypt,
+// and two seeds that differ in nothing else are not one.
+func TestAnnotationsTravel(t *testing.T) {
+	k := working()
+	k.notes = map[string][]byte{"mark.trousseau.io": []byte("v1")}
+	h := start(t, k, time.Second)
+	enc, err := h.Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: []byte("p")})
+	if err != nil || string(enc.GetAnnotations()["mark.trousseau.io"]) != "v1" {
+		t.Fatalf("Encrypt = %v, %v", enc, err)
+	}
+	_, err = h.Decrypt(t.Context(), &kmsapi.DecryptRequest{Ciphertext: enc.GetCiphertext(), KeyId: enc.GetKeyId(), Annotations: enc.GetAnnotations()})
+	if got := k.noted.Load(); err != nil || got == nil || string((*got)["mark.trousseau.io"]) != "v1" {
+		t.Errorf("Decrypt got %v, %v", got, err)
+	}
 }

@@ -11,7 +11,9 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/keyid"
+	"github.com/trousseau-io/trousseau/internal/seed"
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
@@ -27,28 +29,38 @@ type Generation struct {
 	ID    keyid.ID
 	KeyID string
 
+	// config is what client was made of.
+	config *config.Config
 	client *vault.Client
 	// keys are the names that may decrypt; the first one encrypts.
-	keys   []string
-	canary canary
+	keys    []string
+	binding binding
+	canary  canary
 }
 
-// newGeneration proves the newest version of keys[0] and returns the generation
-// for it.
-func newGeneration(ctx context.Context, client *vault.Client, keys []string) (*Generation, error) {
+// newGeneration proves the newest version of cfg's first key and returns the
+// generation for it.
+func newGeneration(ctx context.Context, client *vault.Client, cfg *config.Config) (*Generation, error) {
+	keys := cfg.Vault.KeyNames
+	var b binding
+	if data := cfg.Vault.AssociatedData; data != "" {
+		b = binding{data: []byte(data), required: cfg.Vault.RequireAssociatedData}
+	}
 	version, created, err := latest(ctx, client, keys[0])
 	if err != nil {
 		return nil, err
 	}
-	c, version, err := newCanary(ctx, client, keys[0], version)
+	c, version, err := newCanary(ctx, client, keys[0], version, b.data)
 	if err != nil {
 		return nil, err
 	}
 	gen := &Generation{
-		ID:     keyid.ID{Engine: client.Engine(), Key: keys[0], Version: version, Created: created},
-		client: client,
-		keys:   keys,
-		canary: c,
+		ID:      keyid.ID{Engine: client.Engine(), Key: keys[0], Version: version, Created: created},
+		config:  cfg,
+		client:  client,
+		keys:    keys,
+		binding: b,
+		canary:  c,
 	}
 	gen.KeyID = gen.ID.String()
 	return gen, nil
@@ -77,29 +89,36 @@ func (g *Generation) fields() []zap.Field {
 
 // encrypt wraps plaintext under the generation's pinned key version, so that
 // the key_id returned with it is the one that Status announced.
-func (g *Generation) encrypt(ctx context.Context, plaintext []byte) ([]byte, error) {
-	ciphertext, _, err := g.client.Encrypt(ctx, g.ID.Key, g.ID.Version, plaintext)
-	return ciphertext, err
+func (g *Generation) encrypt(ctx context.Context, plaintext []byte) (seed.Wrapped, error) {
+	ciphertext, _, err := g.client.Encrypt(ctx, g.ID.Key, g.ID.Version, plaintext, g.binding.data)
+	if err != nil {
+		return seed.Wrapped{}, err
+	}
+	return seed.Wrapped{KeyID: g.KeyID, Ciphertext: ciphertext, Annotations: g.binding.annotations()}, nil
 }
 
-// decrypt unwraps a ciphertext that an earlier or the current key version made.
-// What Vault could never decrypt for us is refused without asking it.
-func (g *Generation) decrypt(ctx context.Context, keyID string, ciphertext []byte) ([]byte, error) {
-	id, err := keyid.Parse(keyID)
+// decrypt unwraps what an earlier or the current key version wrapped. What Vault
+// could never decrypt for us is refused without asking it.
+func (g *Generation) decrypt(ctx context.Context, w seed.Wrapped) ([]byte, error) {
+	id, err := keyid.Parse(w.KeyID)
 	if err != nil {
 		return nil, vault.Errorf(vault.Invalid, "decrypting: the %w", err)
 	}
 	if id.Engine != g.ID.Engine || !slices.Contains(g.keys, id.Key) {
-		return nil, vault.Errorf(vault.Invalid, "decrypting: key_id %s names a key that keynames does not list; is it another plugin's?", keyid.Hash(keyID))
+		return nil, vault.Errorf(vault.Invalid, "decrypting: key_id %s names a key that keynames does not list; is it another plugin's?", keyid.Hash(w.KeyID))
 	}
-	version, ok := vault.CiphertextVersion(ciphertext)
+	version, ok := vault.CiphertextVersion(w.Ciphertext)
 	if !ok {
 		return nil, vault.Errorf(vault.Invalid, "decrypting: the ciphertext is not one of transit's")
 	}
 	if version != id.Version {
 		return nil, vault.Errorf(vault.Invalid, "decrypting: the ciphertext was made by key version %d, its key_id names version %d", version, id.Version)
 	}
-	return g.client.Decrypt(ctx, id.Key, ciphertext)
+	data, err := g.binding.of(w.Annotations)
+	if err != nil {
+		return nil, err
+	}
+	return g.client.Decrypt(ctx, id.Key, w.Ciphertext, data)
 }
 
 // canary is a plaintext of no value and what a key version made of it. Whoever
@@ -107,13 +126,14 @@ func (g *Generation) decrypt(ctx context.Context, keyID string, ciphertext []byt
 type canary struct {
 	plaintext  []byte
 	ciphertext []byte
+	data       []byte // that ciphertext is bound to
 }
 
 // newCanary proves a key version, the newest if version is 0, by a round trip.
-func newCanary(ctx context.Context, client *vault.Client, key string, version int) (canary, int, error) {
-	c := canary{plaintext: make([]byte, 32)}
+func newCanary(ctx context.Context, client *vault.Client, key string, version int, data []byte) (canary, int, error) {
+	c := canary{plaintext: make([]byte, 32), data: data}
 	rand.Read(c.plaintext)
-	ciphertext, version, err := client.Encrypt(ctx, key, version, c.plaintext)
+	ciphertext, version, err := client.Encrypt(ctx, key, version, c.plaintext, data)
 	if err != nil {
 		return canary{}, 0, err
 	}
@@ -123,7 +143,7 @@ func newCanary(ctx context.Context, client *vault.Client, key string, version in
 
 // check decrypts the canary with client.
 func (c canary) check(ctx context.Context, client *vault.Client, key string) error {
-	plaintext, err := client.Decrypt(ctx, key, c.ciphertext)
+	plaintext, err := client.Decrypt(ctx, key, c.ciphertext, c.data)
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,8 @@ type bench struct {
 	registry *prometheus.Registry
 	logs     *observer.ObservedLogs
 	hosts    hosts
+	opts     live.Options
+	stop     func() // ends the KEK
 }
 
 // hosts is a network of in-process Vaults, by host name.
@@ -85,21 +87,39 @@ func run(t *testing.T, test func(*bench), adjust ...func(*live.Options)) {
 		for _, a := range adjust {
 			a(&opts)
 		}
-		b.KEK = live.New(opts)
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			b.Run(ctx)
-		}()
+		b.opts = opts
+		b.start()
 		defer func() {
 			b.vault.ClearFaults()
-			stop()
-			<-ended
+			b.stop()
 			b.checkNoSecretLogged()
 		}()
 		test(b)
 	})
+}
+
+// start runs a new KEK; stop ends it.
+func (b *bench) start() {
+	b.KEK = live.New(b.opts)
+	ctx, cancel := context.WithCancel(b.t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		b.Run(ctx)
+	}()
+	b.stop = func() {
+		cancel()
+		<-ended
+	}
+}
+
+// restart begins anew, as another process does: without a configuration and with
+// nothing known.
+func (b *bench) restart() {
+	b.stop()
+	b.registry = prometheus.NewRegistry()
+	b.opts.Registerer = b.registry
+	b.start()
 }
 
 func inProcess(t *testing.T) *vaulttest.Server {
@@ -160,15 +180,15 @@ func (b *bench) roundTrip() string {
 	b.t.Helper()
 	ctx, cancel := b.request()
 	defer cancel()
-	ciphertext, keyID, err := b.Encrypt(ctx, []byte("seed"))
+	wrapped, err := b.Encrypt(ctx, []byte("seed"))
 	if err != nil {
 		b.t.Fatalf("Encrypt: %v", err)
 	}
-	plaintext, err := b.Decrypt(ctx, keyID, ciphertext)
+	plaintext, err := b.Decrypt(ctx, wrapped)
 	if err != nil || string(plaintext) != "seed" {
 		b.t.Fatalf("Decrypt: %q, %v", plaintext, err)
 	}
-	return keyID
+	return wrapped.KeyID
 }
 
 // wantStatus checks what Status says: a key_id, or text that its error contains.

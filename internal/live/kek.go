@@ -40,6 +40,12 @@ type Options struct {
 	// OutageGrace is how long after its last proof a KEK counts as healthy
 	// although Vault cannot be used; 0 means not at all.
 	OutageGrace time.Duration
+	// MaxVaultRequests is how many requests may ask Vault at the same time; 0
+	// means 128. The rest waits for its turn.
+	MaxVaultRequests int
+	// RequireTLS refuses a configuration whose token would leave this host
+	// unencrypted.
+	RequireTLS bool
 	// Registerer takes the metrics; nil means none.
 	Registerer prometheus.Registerer
 	// Logger takes the log; nil discards it.
@@ -60,8 +66,10 @@ type KEK struct {
 	view atomic.Pointer[view]
 	// adopting orders the two writers of view, the loader and the prober.
 	adopting sync.Mutex
-	// retries is what requests may spend on being made again.
+	// retries is what requests may spend on being made again, slots what they
+	// hold while they ask Vault.
 	retries budget
+	slots   chan struct{}
 	// kick asks the prober to look at once.
 	kick chan struct{}
 	// retiring counts replaced clients that are not closed yet.
@@ -76,8 +84,13 @@ type view struct {
 	// trouble is why gen did not pass its last probe, or, as long as there is
 	// no gen, why there is none; nil when all is well.
 	trouble error
-	// token is what Vault last said of gen's token.
+	// lagging is since when Vault has not known gen's key version; zero if it
+	// knows it.
+	lagging time.Time
+	// token is what Vault last said of gen's token, and final that it will not
+	// extend its life any more.
 	token vault.Token
+	final bool
 	// replaced is closed when another generation has been adopted.
 	replaced chan struct{}
 }
@@ -90,6 +103,9 @@ func New(opts Options) *KEK {
 	if opts.Registerer == nil {
 		opts.Registerer = prometheus.NewRegistry()
 	}
+	if opts.MaxVaultRequests == 0 {
+		opts.MaxVaultRequests = 128
+	}
 	if opts.Look == nil {
 		opts.Look = func() {}
 	}
@@ -98,6 +114,7 @@ func New(opts Options) *KEK {
 		log:   opts.Logger,
 		vault: vault.NewMetrics(opts.Registerer),
 		kick:  make(chan struct{}, 1),
+		slots: make(chan struct{}, opts.MaxVaultRequests),
 	}
 	k.view.Store(&view{
 		trouble:  vault.Errorf(vault.Unavailable, "no configuration has been read yet"),
@@ -114,10 +131,10 @@ func (k *KEK) Run(ctx context.Context) {
 	loops.Go(func() { k.load(ctx) })
 	loops.Go(func() { k.probe(ctx) })
 	loops.Wait()
-	k.retiring.Wait()
 	if gen := k.Current(); gen != nil {
-		gen.client.Close()
+		k.discard(ctx, gen.client)
 	}
+	k.retiring.Wait()
 }
 
 // Current returns the generation in use, nil before the first adoption. A
@@ -169,7 +186,10 @@ func (k *KEK) adopt(ctx context.Context, from, next *Generation, token vault.Tok
 	if from != nil {
 		next.Number = from.Number + 1
 	}
-	k.view.Store(&view{gen: next, proven: time.Now(), token: token, replaced: make(chan struct{})})
+	k.view.Store(&view{
+		gen: next, proven: time.Now(), replaced: make(chan struct{}),
+		token: token, final: from != nil && from.client == next.client && old.final,
+	})
 	k.retries.restore()
 	close(old.replaced)
 	if from != nil && from.client != next.client {
@@ -191,7 +211,7 @@ func (k *KEK) note(gen *Generation, change func(*view)) {
 	k.view.Store(&next)
 }
 
-// retire closes a replaced client when no request can still be using it: every
+// retire ends a replaced client when no request can still be using it: every
 // request is bounded by RequestTimeout, which makes the timer a proof.
 func (k *KEK) retire(ctx context.Context, client *vault.Client) {
 	k.retiring.Go(func() {
@@ -199,6 +219,26 @@ func (k *KEK) retire(ctx context.Context, client *vault.Client) {
 		case <-time.After(k.opts.RequestTimeout):
 		case <-ctx.Done():
 		}
-		client.Close()
+		k.end(ctx, client)
 	})
+}
+
+// discard ends a client that no request uses. It does not wait for that.
+func (k *KEK) discard(ctx context.Context, client *vault.Client) {
+	k.retiring.Go(func() { k.end(ctx, client) })
+}
+
+// farewell bounds the revocation of a token, which may be the last thing that
+// the process does.
+const farewell = time.Second
+
+// end revokes a client's token, if it was made for that client alone, and closes
+// the client.
+func (k *KEK) end(ctx context.Context, client *vault.Client) {
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer cancel()
+	if err := client.Revoke(ctx); err != nil {
+		k.log.Info("a token that is no longer used could not be revoked; it dies by itself", zap.Error(err))
+	}
 }

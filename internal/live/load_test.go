@@ -23,7 +23,7 @@ func TestFirstLoad(t *testing.T) {
 		b.wantStatus("", "no configuration has been read yet")
 		ctx, cancel := b.request()
 		defer cancel()
-		if _, _, err := b.Encrypt(ctx, []byte("seed")); err == nil {
+		if _, err := b.Encrypt(ctx, []byte("seed")); err == nil {
 			t.Error("Encrypt worked before there was a configuration")
 		}
 		b.load(settings{})
@@ -131,7 +131,7 @@ func TestReload(t *testing.T) {
 				before := b.roundTrip()
 				ctx, cancel := b.request()
 				defer cancel()
-				old, _, err := b.Encrypt(ctx, []byte("old"))
+				old, err := b.Encrypt(ctx, []byte("old"))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -167,7 +167,7 @@ trousseau_config_reloads_total{result=%q} 1
 `, tt.class, tt.class), "trousseau_config_last_reload_error_info", "trousseau_config_reloads_total")
 				}
 				b.roundTrip()
-				if plaintext, err := b.Decrypt(ctx, before, old); err != nil || string(plaintext) != "old" {
+				if plaintext, err := b.Decrypt(ctx, old); err != nil || string(plaintext) != "old" {
 					t.Errorf("what was encrypted before: %q, %v", plaintext, err)
 				}
 
@@ -287,6 +287,7 @@ func TestLookUpThatHangsKeepsNoConfigurationOut(t *testing.T) {
 		b.load(settings{})
 		b.vault.Inject(vaulttest.Fault{Hang: true, Match: vaulttest.Ops(vaulttest.OpLookupSelf)})
 		b.load(settings{})
+		b.after(requestTimeout)
 		if got := b.metric("trousseau_generation"); got != 2 {
 			t.Errorf("generation = %v, want 2", got)
 		}

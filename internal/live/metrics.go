@@ -44,6 +44,8 @@ var (
 		"When the Vault token in use dies; absent if it never does or may not be looked up.", nil, nil)
 	descToken = prometheus.NewDesc("trousseau_vault_token_info",
 		"The Vault token in use, by the SHA-256 of its accessor.", []string{"accessor_hash"}, nil)
+	descTokenKept = prometheus.NewDesc("trousseau_vault_token_renewable",
+		"Whether Trousseau keeps the Vault token alive, by renewing it or by logging in anew; absent if the token never dies or may not be looked up.", nil, nil)
 	descProof = prometheus.NewDesc("trousseau_last_proof_timestamp_seconds",
 		"When an encrypt and decrypt round trip last succeeded.", nil, nil)
 	descDegraded = prometheus.NewDesc("trousseau_degraded",
@@ -91,7 +93,7 @@ func (m *metrics) current() {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descGeneration, descReloadOK, descReloadTime, descReloadError, descKey, descKeyCreated,
-		descTokenExpiry, descToken, descProof, descDegraded,
+		descTokenExpiry, descTokenKept, descToken, descProof, descDegraded,
 	} {
 		ch <- d
 	}
@@ -127,6 +129,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descProof, seconds(v.proven))
 	if !v.token.Expires.IsZero() {
 		gauge(descTokenExpiry, seconds(v.token.Expires))
+		gauge(descTokenKept, truth(v.renewable() || v.gen.client.Mints() || v.gen.client.Proxied()))
 	}
 	if v.token.Accessor != "" {
 		sum := sha256.Sum256([]byte(v.token.Accessor))

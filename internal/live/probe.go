@@ -17,6 +17,7 @@ import (
 // in trouble or a request has met trouble, until ctx is done.
 func (k *KEK) probe(ctx context.Context) {
 	pause := newBackoff(500*time.Millisecond, min(5*time.Second, k.opts.ProbeInterval))
+	token := tender{k: k, spread: 0.9 + rand.Float64()*0.2}
 	for {
 		// Taken before looking, so that no adoption goes unnoticed.
 		adopted := k.Adopted()
@@ -26,6 +27,9 @@ func (k *KEK) probe(ctx context.Context) {
 			wait, kick = pause.NextBackOff(), nil
 		} else {
 			pause.Reset()
+			if next := token.next(); !next.IsZero() {
+				wait = min(wait, max(time.Until(next), proofHolds/4))
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -34,17 +38,43 @@ func (k *KEK) probe(ctx context.Context) {
 			// Just proven: start the interval anew.
 			continue
 		case <-kick:
+			// Requests do not drive the prober: a proof holds for a while.
+			if !rest(ctx, proofHolds-time.Since(k.view.Load().proven)) {
+				return
+			}
 		case <-time.After(wait):
 		}
-		if gen := k.Current(); gen != nil {
-			k.probeOnce(ctx, gen)
+		gen := k.Current()
+		if gen == nil {
+			continue
+		}
+		gen, err := k.probeOnce(ctx, gen)
+		if ctx.Err() != nil {
+			return
+		}
+		// What a Vault that cannot be used has to say about the token can wait.
+		if !vault.ClassOf(err).Transient() {
+			token.look(ctx, gen, err)
 		}
 	}
 }
 
+// proofHolds is how long a proof is believed over a request that met trouble.
+const proofHolds = time.Second
+
+// rest waits for d and reports false if ctx is done.
+func rest(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // probeOnce proves gen and notes how it fares. If its key has a newer version,
-// a generation for that one is adopted instead.
-func (k *KEK) probeOnce(ctx context.Context, gen *Generation) {
+// a generation for that one is adopted instead, and returned.
+func (k *KEK) probeOnce(ctx context.Context, gen *Generation) (*Generation, error) {
 	bounded, cancel := context.WithTimeout(ctx, k.opts.RequestTimeout)
 	defer cancel()
 	var next *Generation
@@ -53,36 +83,38 @@ func (k *KEK) probeOnce(ctx context.Context, gen *Generation) {
 		return err
 	})
 	if ctx.Err() != nil {
-		return
+		return gen, ctx.Err()
 	}
 	if next != nil {
 		if k.adopt(ctx, gen, next, k.view.Load().token) {
 			k.log.Info("key version adopted", next.fields()...)
 		}
-		gen = next
-	} else {
-		k.noteProbe(gen, err)
+		return next, nil
 	}
-	if err != nil {
-		return
-	}
-	k.lookUpToken(bounded, gen)
+	return gen, k.noteProbe(gen, err)
 }
 
-// lookUpToken asks about gen's token, for the metrics. It comes after a proof or
-// an adoption, because whatever keeps it from working is no trouble of the KEK's.
-func (k *KEK) lookUpToken(ctx context.Context, gen *Generation) {
-	if token, err := gen.client.LookupSelf(ctx); err == nil {
-		k.note(gen, func(v *view) { v.token = token })
-	}
-}
+// catchUp is how long a Vault node may lag behind the others. An eventually
+// consistent standby does by seconds; a Vault restored from a backup looks the
+// same, and stays so.
+const catchUp = time.Minute
 
-// noteProbe records the outcome of a probe, and logs it if it is another one
-// than before.
-func (k *KEK) noteProbe(gen *Generation, err error) {
-	before := k.Degraded()
+// noteProbe records the outcome of a probe, logs it if it is another one than
+// before, and returns what it comes to.
+func (k *KEK) noteProbe(gen *Generation, err error) error {
+	before, lagging := k.Degraded(), k.view.Load().lagging
+	switch {
+	case err == nil:
+		lagging = time.Time{}
+	case vault.ClassOf(err) != vault.VersionTooNew:
+	case lagging.IsZero():
+		lagging = time.Now()
+	case time.Since(lagging) >= catchUp:
+		err = vault.Errorf(vault.KeyLost, "vault at %s has not known version %d of key %s/%s for more than %s, and what it encrypted cannot be read: was Vault restored from a backup older than that version? "+
+			"Restore one that has it; if there is none, restart trousseau to go on without it: %w", gen.client.Address(), gen.ID.Version, gen.ID.Engine, gen.ID.Key, catchUp, err)
+	}
 	k.note(gen, func(v *view) {
-		v.trouble = err
+		v.trouble, v.lagging = err, lagging
 		if err == nil {
 			v.proven = time.Now()
 		}
@@ -99,6 +131,7 @@ func (k *KEK) noteProbe(gen *Generation, err error) {
 		k.log.Warn("the KEK cannot be used", append(gen.fields(),
 			zap.String("class", string(class)), zap.Duration("grace", k.opts.OutageGrace), zap.Error(err))...)
 	}
+	return err
 }
 
 // prove checks that what gen encrypted can be decrypted, and that Vault still
@@ -113,7 +146,7 @@ func (g *Generation) prove(ctx context.Context) (next *Generation, err error) {
 	if err != nil {
 		return nil, err
 	}
-	fresh, err := newGeneration(ctx, g.client, g.keys)
+	fresh, err := newGeneration(ctx, g.client, g.config)
 	switch {
 	case err == nil && g.supersededBy(fresh.ID):
 		fresh.Digest = g.Digest
@@ -123,7 +156,7 @@ func (g *Generation) prove(ctx context.Context) (next *Generation, err error) {
 	}
 	// The node that answered lags behind, or a new version is not usable yet:
 	// what counts is whether ours still encrypts.
-	_, _, err = newCanary(ctx, g.client, g.ID.Key, g.ID.Version)
+	_, _, err = newCanary(ctx, g.client, g.ID.Key, g.ID.Version, g.binding.data)
 	return nil, err
 }
 

@@ -8,46 +8,38 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/trousseau-io/trousseau/internal/seed"
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// Encrypt wraps plaintext under the current key version and returns the
-// ciphertext and the key_id it belongs to. It is bounded by ctx.
-func (k *KEK) Encrypt(ctx context.Context, plaintext []byte) (ciphertext []byte, keyID string, err error) {
+// Encrypt wraps plaintext under the current key version. It is bounded by ctx.
+func (k *KEK) Encrypt(ctx context.Context, plaintext []byte) (wrapped seed.Wrapped, err error) {
 	v := k.view.Load()
 	// What a lost key encrypts could not be read back.
 	if vault.ClassOf(v.trouble) == vault.KeyLost {
-		return nil, "", v.trouble
+		return seed.Wrapped{}, v.trouble
 	}
 	err = k.attempt(ctx, v, func(ctx context.Context, gen *Generation) error {
-		keyID = gen.KeyID
-		ciphertext, err = gen.encrypt(ctx, plaintext)
+		wrapped, err = gen.encrypt(ctx, plaintext)
 		return err
 	})
-	if err != nil {
-		if vault.ClassOf(err) == vault.VersionTooOld {
-			// min_encryption_version was raised: the prober finds what is
-			// allowed now.
-			k.suspect()
-		}
-		return nil, "", err
+	if vault.ClassOf(err) == vault.VersionTooOld {
+		// min_encryption_version was raised: the prober finds what is allowed
+		// now.
+		k.suspect()
 	}
-	return ciphertext, keyID, nil
+	return wrapped, err
 }
 
-// Decrypt unwraps a ciphertext with the key version that keyID names. It is
-// bounded by ctx. The caller owns the result.
-func (k *KEK) Decrypt(ctx context.Context, keyID string, ciphertext []byte) (plaintext []byte, err error) {
+// Decrypt unwraps what Encrypt has wrapped, with the key version that it names.
+// It is bounded by ctx. The caller owns the result.
+func (k *KEK) Decrypt(ctx context.Context, wrapped seed.Wrapped) (plaintext []byte, err error) {
 	err = k.attempt(ctx, k.view.Load(), func(ctx context.Context, gen *Generation) error {
-		plaintext, err = gen.decrypt(ctx, keyID, ciphertext)
+		plaintext, err = gen.decrypt(ctx, wrapped)
 		return err
 	})
 	return plaintext, err
 }
-
-// proofHolds is how long a proof is believed over a request that met trouble,
-// so that requests do not drive the prober.
-const proofHolds = time.Second
 
 // attempt makes a request with v's generation, and again as long as that can
 // help: when the next token is there if Vault denied this one, and after a short
@@ -60,18 +52,17 @@ func (k *KEK) attempt(ctx context.Context, v *view, request func(context.Context
 	pause := newBackoff(25*time.Millisecond, 250*time.Millisecond)
 	retried := false
 	for gen := v.gen; ; {
-		err := try(ctx, gen, request)
+		err := k.try(ctx, gen, request)
 		switch class := vault.ClassOf(err); {
 		case class == vault.Denied:
 			next := k.awaitNext(ctx, gen)
 			if next == nil {
-				k.met()
 				return err
 			}
 			gen = next
 		case class.Transient():
 			if !k.awaitRetry(ctx, pause) {
-				k.met()
+				k.suspect()
 				return err
 			}
 			retried = true
@@ -94,7 +85,7 @@ func (k *KEK) awaitRetry(ctx context.Context, pause backoff.BackOff) bool {
 		if k.retries.spend() {
 			return true
 		}
-		k.met()
+		k.suspect()
 	}
 	return false
 }
@@ -103,9 +94,11 @@ func (k *KEK) awaitRetry(ctx context.Context, pause backoff.BackOff) bool {
 // is time left to use it; nil if none came.
 func (k *KEK) awaitNext(ctx context.Context, gen *Generation) *Generation {
 	k.opts.Look()
+	// The token may be one that we get another of ourselves.
+	k.suspect()
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/4))
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-lastChance))
 		defer cancel()
 	}
 	for {
@@ -121,14 +114,8 @@ func (k *KEK) awaitNext(ctx context.Context, gen *Generation) *Generation {
 	}
 }
 
-// met has the prober look at trouble that a request has met.
-func (k *KEK) met() {
-	if time.Since(k.view.Load().proven) > proofHolds {
-		k.suspect()
-	}
-}
-
-// suspect has the prober look now; it never blocks.
+// suspect has the prober look at trouble that a request has met; it never
+// blocks.
 func (k *KEK) suspect() {
 	select {
 	case k.kick <- struct{}{}:

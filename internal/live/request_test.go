@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/live"
+	"github.com/trousseau-io/trousseau/internal/seed"
 	"github.com/trousseau-io/trousseau/internal/vault"
 	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 	"github.com/trousseau-io/trousseau/internal/watch"
@@ -38,7 +40,7 @@ func TestDeniedRequestWaitsForTheNextToken(t *testing.T) {
 				old := b.load(settings{})
 				ctx, cancel := b.request()
 				defer cancel()
-				ciphertext, keyID, err := b.Encrypt(ctx, []byte("seed"))
+				wrapped, err := b.Encrypt(ctx, []byte("seed"))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -47,13 +49,13 @@ func TestDeniedRequestWaitsForTheNextToken(t *testing.T) {
 				go func() {
 					ctx, cancel := b.request()
 					defer cancel()
-					_, _, err := b.Encrypt(ctx, []byte("seed"))
+					_, err := b.Encrypt(ctx, []byte("seed"))
 					outcome <- err
 				}()
 				go func() {
 					ctx, cancel := b.request()
 					defer cancel()
-					_, err := b.Decrypt(ctx, keyID, ciphertext)
+					_, err := b.Decrypt(ctx, wrapped)
 					outcome <- err
 				}()
 				synctest.Wait()
@@ -66,6 +68,63 @@ func TestDeniedRequestWaitsForTheNextToken(t *testing.T) {
 					if err := <-outcome; vault.ClassOf(err) != tt.want {
 						t.Errorf("class = %q (%v), want %q", vault.ClassOf(err), err, tt.want)
 					}
+				}
+			})
+		})
+	}
+}
+
+// TestTokenRevokedAroundTheRewrite: the old token is revoked so long before the
+// file with the new one is there; a negative time is one after it. With requests
+// all the time, some fail only if that is longer than a request may take, less
+// what it keeps for its last attempt.
+func TestTokenRevokedAroundTheRewrite(t *testing.T) {
+	const lastChance = 200 * time.Millisecond
+	for _, ms := range []time.Duration{-500, -100, -10, 0, 10, 100, 500, 1000, 1500, 1700, 1900, 2000} {
+		before := ms * time.Millisecond
+		t.Run(before.String(), func(t *testing.T) {
+			run(t, func(b *bench) {
+				old := b.load(settings{})
+				b.after(2 * time.Second)
+				var failed, made atomic.Int32
+				var all sync.WaitGroup
+				stop := make(chan struct{})
+				all.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						case <-time.After(25 * time.Millisecond):
+						}
+						all.Go(func() {
+							ctx, cancel := b.request()
+							defer cancel()
+							made.Add(1)
+							wrapped, err := b.Encrypt(ctx, []byte("seed"))
+							if err == nil {
+								_, err = b.Decrypt(ctx, wrapped)
+							}
+							if err != nil {
+								failed.Add(1)
+							}
+						})
+					}
+				})
+				b.after(time.Second)
+				if before < 0 {
+					b.load(settings{})
+					b.after(-before)
+					b.vault.Revoke(old)
+				} else {
+					b.vault.Revoke(old)
+					b.after(before)
+					b.load(settings{})
+				}
+				b.after(time.Second)
+				close(stop)
+				all.Wait()
+				if got, want := failed.Load() > 0, before > requestTimeout-lastChance; got != want {
+					t.Errorf("%d of %d requests failed, want any: %v", failed.Load(), made.Load(), want)
 				}
 			})
 		})
@@ -86,7 +145,7 @@ func TestDecryptRefusesWithoutAskingVault(t *testing.T) {
 		b.vault.ResetCounts()
 		for _, tt := range tests {
 			ctx, cancel := b.request()
-			_, err := b.Decrypt(ctx, tt.keyID, []byte(tt.ciphertext))
+			_, err := b.Decrypt(ctx, seed.Wrapped{KeyID: tt.keyID, Ciphertext: []byte(tt.ciphertext)})
 			cancel()
 			if vault.ClassOf(err) != vault.Invalid || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
@@ -108,7 +167,7 @@ func TestReplacedClientFinishesItsRequests(t *testing.T) {
 		go func() {
 			ctx, cancel := b.request()
 			defer cancel()
-			_, _, err := b.Encrypt(ctx, []byte("seed"))
+			_, err := b.Encrypt(ctx, []byte("seed"))
 			outcome <- err
 		}()
 		synctest.Wait()
@@ -157,7 +216,7 @@ func TestReplacedClientLeavesNoConnection(t *testing.T) {
 		requests.Go(func() {
 			bounded, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
-			if _, _, err := k.Encrypt(bounded, []byte("seed")); err != nil {
+			if _, err := k.Encrypt(bounded, []byte("seed")); err != nil {
 				t.Errorf("Encrypt: %v", err)
 			}
 		})

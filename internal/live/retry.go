@@ -20,8 +20,15 @@ const (
 	lastChance = 200 * time.Millisecond
 )
 
-// try makes one attempt. One that hangs is cut while there is time for another.
-func try(ctx context.Context, gen *Generation, request func(context.Context, *Generation) error) error {
+// try makes one attempt, when it is its turn. One that hangs is cut while there
+// is time for another.
+func (k *KEK) try(ctx context.Context, gen *Generation, request func(context.Context, *Generation) error) error {
+	select {
+	case k.slots <- struct{}{}:
+	case <-ctx.Done():
+		return vault.Errorf(vault.Overloaded, "%d requests were asking vault at the same time, which is as many as may, until this one's time was over", cap(k.slots))
+	}
+	defer func() { <-k.slots }()
 	if deadline, ok := ctx.Deadline(); ok {
 		if left := time.Until(deadline); left > undivided {
 			var cancel context.CancelFunc

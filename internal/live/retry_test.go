@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/seed"
 	"github.com/trousseau-io/trousseau/internal/vault"
 	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
@@ -31,14 +32,14 @@ func TestTransientFailureIsNotTheCallers(t *testing.T) {
 				b.load(settings{})
 				ctx, cancel := b.request()
 				defer cancel()
-				ciphertext, keyID, err := b.Encrypt(ctx, []byte("seed"))
+				wrapped, err := b.Encrypt(ctx, []byte("seed"))
 				if err != nil {
 					t.Fatal(err)
 				}
 				fault.Times = 1
 				fault.Match = vaulttest.Ops(vaulttest.OpDecrypt)
 				b.vault.Inject(fault)
-				if plaintext, err := b.Decrypt(ctx, keyID, ciphertext); err != nil || string(plaintext) != "seed" {
+				if plaintext, err := b.Decrypt(ctx, wrapped); err != nil || string(plaintext) != "seed" {
 					t.Errorf("Decrypt = %q, %v", plaintext, err)
 				}
 				if b.Degraded() != nil {
@@ -59,7 +60,7 @@ func TestRequestUsesItsTime(t *testing.T) {
 		go func() {
 			ctx, cancel := b.request()
 			defer cancel()
-			_, _, err := b.Encrypt(ctx, []byte("seed"))
+			_, err := b.Encrypt(ctx, []byte("seed"))
 			outcome <- err
 		}()
 		b.after(requestTimeout - 250*time.Millisecond)
@@ -87,7 +88,7 @@ func TestFinalFailureIsNotRepeated(t *testing.T) {
 				b.vault.ResetCounts()
 				ctx, cancel := b.request()
 				defer cancel()
-				_, err := b.Decrypt(ctx, b.Current().KeyID, []byte("vault:v1:AAAA"))
+				_, err := b.Decrypt(ctx, seed.Wrapped{KeyID: b.Current().KeyID, Ciphertext: []byte("vault:v1:AAAA")})
 				if got := vault.ClassOf(err); got != tt.class {
 					t.Errorf("class = %q (%v), want %q", got, err, tt.class)
 				}
@@ -109,7 +110,7 @@ func TestErrorRate(t *testing.T) {
 		failed := 0
 		for range requests {
 			ctx, cancel := b.request()
-			if _, _, err := b.Encrypt(ctx, []byte("seed")); err != nil {
+			if _, err := b.Encrypt(ctx, []byte("seed")); err != nil {
 				failed++
 			}
 			cancel()
@@ -133,7 +134,7 @@ func TestRetriesAreBounded(t *testing.T) {
 			all.Go(func() {
 				ctx, cancel := b.request()
 				defer cancel()
-				_, _, err := b.Encrypt(ctx, []byte("seed"))
+				_, err := b.Encrypt(ctx, []byte("seed"))
 				if vault.ClassOf(err) != vault.Sealed || !strings.Contains(err.Error(), "503") {
 					t.Errorf("error = %v, want the last answer's", err)
 				}
@@ -162,7 +163,7 @@ func TestSpentBudgetDelaysAndDoesNotFail(t *testing.T) {
 			all.Go(func() {
 				ctx, cancel := b.request()
 				defer cancel()
-				if _, _, err := b.Encrypt(ctx, []byte("seed")); err != nil {
+				if _, err := b.Encrypt(ctx, []byte("seed")); err != nil {
 					failed.Add(1)
 				}
 			})
@@ -189,7 +190,7 @@ func TestRetryFollowsANewAddress(t *testing.T) {
 		go func() {
 			ctx, cancel := b.request()
 			defer cancel()
-			_, _, err := b.Encrypt(ctx, []byte("seed"))
+			_, err := b.Encrypt(ctx, []byte("seed"))
 			outcome <- err
 		}()
 		b.after(100 * time.Millisecond)

@@ -57,7 +57,7 @@ func measure(b *testing.B, c *vault.Client, callers, n int) time.Duration {
 	for range callers {
 		working.Go(func() {
 			for next.Add(1) <= int64(n) {
-				if _, _, err := c.Encrypt(b.Context(), "kek", 1, seed); err != nil {
+				if _, _, err := c.Encrypt(b.Context(), "kek", 1, seed, nil); err != nil {
 					b.Error(err)
 					return
 				}

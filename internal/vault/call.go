@@ -18,6 +18,7 @@ type call struct {
 	what       string // "encrypting with transit/key"
 	path       string // API path without /v1/
 	capability string // what a policy must grant on path
+	refused    string // what a refusal means where it is not about a policy
 }
 
 // begin chooses the node for a call.
@@ -36,9 +37,12 @@ func (c call) unusable(why string) *Error {
 	return c.fail(Unavailable, "the answer is not one of Vault's for this call: "+why)
 }
 
+// answer is what vault-client-go returns; nil for an empty body.
+type answer = *vault.Response[map[string]any]
+
 // do runs one request through vault-client-go, takes its result out with decode,
 // counts it, explains its error and draws the conclusion for the next call.
-func (c *Client) do(ctx context.Context, call call, request func() (*vault.Response[map[string]any], error), decode func(data map[string]any) *Error) error {
+func (c *Client) do(ctx context.Context, call call, request func() (answer, error), decode func(answer) *Error) error {
 	// A deadline that has passed already says nothing about the node.
 	asked := ctx.Err() == nil
 	start := time.Now()
@@ -53,30 +57,40 @@ func (c *Client) do(ctx context.Context, call call, request func() (*vault.Respo
 	return failure
 }
 
-func (c *Client) attempt(ctx context.Context, call call, request func() (*vault.Response[map[string]any], error), decode func(data map[string]any) *Error) *Error {
+func (c *Client) attempt(ctx context.Context, call call, request func() (answer, error), decode func(answer) *Error) *Error {
 	resp, err := request()
 	if err != nil {
 		return c.explain(ctx, call, err)
 	}
-	// vault-client-go answers (nil, nil) to an empty body.
-	if resp == nil || resp.Data == nil {
-		return call.unusable("it is empty")
-	}
-	return decode(resp.Data)
+	return decode(resp)
 }
 
 func (c *Client) read(ctx context.Context, call call, decode func(data map[string]any) *Error) error {
-	return c.do(ctx, call, func() (*vault.Response[map[string]any], error) {
+	return c.do(ctx, call, func() (answer, error) {
 		return call.node.api.Read(ctx, apiPrefix+call.path)
-	}, decode)
+	}, withData(call, decode))
 }
 
 func (c *Client) write(ctx context.Context, call call, body []byte, decode func(data map[string]any) *Error) error {
-	return c.do(ctx, call, func() (*vault.Response[map[string]any], error) {
+	return c.do(ctx, call, func() (answer, error) {
 		return call.node.api.WriteFromBytes(ctx, apiPrefix+call.path, body, vault.WithRequestCallbacks(markIdempotent))
-	}, decode)
+	}, withData(call, decode))
+}
+
+// withData decodes an answer that consists of data.
+func withData(call call, decode func(data map[string]any) *Error) func(answer) *Error {
+	return func(resp answer) *Error {
+		if resp == nil || resp.Data == nil {
+			return call.unusable("it is empty")
+		}
+		return decode(resp.Data)
+	}
 }
 
 // markIdempotent lets net/http repeat a POST whose pooled connection turns out
 // to be dead; an empty value is never sent (net/http Transport's documentation).
 func markIdempotent(req *http.Request) { req.Header["Idempotency-Key"] = nil }
+
+// markForProxy sets the header that the API proxy of Vault Agent can insist on
+// (require_request_header), and that a page in a browser cannot set.
+func markForProxy(req *http.Request) { req.Header.Set("X-Vault-Request", "true") }

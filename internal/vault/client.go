@@ -9,6 +9,7 @@
 package vault
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -49,8 +50,11 @@ type Config struct {
 	Namespace string
 	// Mount is the transit engine's mount path, without leading or trailing slash.
 	Mount string
-	// Token is the Vault token sent with every call.
-	Token string
+	// Credential is how to come by the token that is sent with every call.
+	Credential Credential
+	// AuthNamespace is the namespace of the auth method and of the token; "" is
+	// that of the transit engine.
+	AuthNamespace string
 	// CACert holds PEM certificates that replace the system's roots; nil keeps
 	// those.
 	CACert []byte
@@ -65,9 +69,9 @@ type Config struct {
 	Transport http.RoundTripper
 }
 
-// Client calls one Vault with one token. It is safe for concurrent use. Every
-// method takes its deadline from ctx, makes exactly one attempt and returns only
-// *[Error]s.
+// Client calls one Vault with one token. It is safe for concurrent use, after
+// [Client.Login] where its credential is not a token. Every method takes its
+// deadline from ctx, makes exactly one attempt and returns only *[Error]s.
 //
 // All calls go to one node of Vault's, until a failure speaks against that node
 // (classes [Unavailable], [Sealed], [Timeout] and [VersionTooNew]): then the
@@ -76,11 +80,13 @@ type Config struct {
 type Client struct {
 	// Funcs, because fmt follows pointers in some cases (a wrong verb is one):
 	// to the token behind nodes, and to what other goroutines write.
-	nodes     func() *nodes
-	closeIdle func()
-	engine    string
-	mount     string
-	metrics   *Metrics
+	nodes         func() *nodes
+	closeIdle     func()
+	credential    Credential
+	engine        string
+	mount         string
+	authNamespace string
+	metrics       *Metrics
 }
 
 // Dial makes a Client. It does no I/O, so an error means that cfg itself is
@@ -90,10 +96,12 @@ func Dial(cfg Config) (*Client, error) {
 		return nil, errors.New("preparing a vault client: there is no address to call")
 	}
 	c := &Client{
-		closeIdle: func() {},
-		engine:    cfg.Mount,
-		mount:     cfg.Mount,
-		metrics:   cfg.Metrics,
+		closeIdle:     func() {},
+		credential:    cfg.Credential,
+		engine:        cfg.Mount,
+		mount:         cfg.Mount,
+		authNamespace: cmp.Or(cfg.AuthNamespace, cfg.Namespace),
+		metrics:       cfg.Metrics,
 	}
 	if cfg.Namespace != "" {
 		c.engine = cfg.Namespace + "/" + cfg.Mount
@@ -122,6 +130,11 @@ func Dial(cfg Config) (*Client, error) {
 		all.all = append(all.all, node{address: address, api: api})
 	}
 	c.nodes = func() *nodes { return all }
+	if given := cfg.Credential.given; given != nil {
+		if err := c.setToken(given()); err != nil {
+			return nil, err
+		}
+	}
 	return c, nil
 }
 
@@ -137,8 +150,8 @@ func newAPI(cfg Config, address string, web *http.Client) (*vault.Client, error)
 	if err != nil {
 		return nil, fmt.Errorf("preparing a client for vault at %s: %w", address, err)
 	}
-	if err := api.SetToken(cfg.Token); err != nil {
-		return nil, errors.New("preparing a vault client: the token holds characters that no HTTP header can carry")
+	if err := api.SetRequestCallbacks(markForProxy); err != nil {
+		return nil, fmt.Errorf("preparing a client for vault at %s: %w", address, err)
 	}
 	if cfg.Namespace != "" {
 		if err := api.SetNamespace(cfg.Namespace); err != nil {

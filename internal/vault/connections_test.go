@@ -98,13 +98,13 @@ func TestPooledConnectionThatDies(t *testing.T) {
 	s := vaulttest.Start(t)
 	s.CreateKey("kek")
 	c := dial(t, s, nil)
-	ciphertext, _, err := c.Encrypt(bounded(t), "kek", 0, []byte("seed"))
+	ciphertext, _, err := c.Encrypt(bounded(t), "kek", 0, []byte("seed"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	calls := map[string]func() error{
 		vaulttest.OpEncrypt:    func() error { return encrypt(bounded(t), c) },
-		vaulttest.OpDecrypt:    func() error { _, err := c.Decrypt(bounded(t), "kek", ciphertext); return err },
+		vaulttest.OpDecrypt:    func() error { _, err := c.Decrypt(bounded(t), "kek", ciphertext, nil); return err },
 		vaulttest.OpReadKey:    func() error { _, err := c.ReadKey(bounded(t), "kek"); return err },
 		vaulttest.OpLookupSelf: func() error { _, err := c.LookupSelf(bounded(t)); return err },
 	}

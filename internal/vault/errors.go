@@ -34,6 +34,9 @@ const (
 	// KeyLost: the transit key, its mount or its namespace does not exist, or
 	// the key is not the one that encrypted what we hold.
 	KeyLost Class = "key_lost"
+	// Overloaded: as many calls as are allowed were under way until the
+	// caller's deadline.
+	Overloaded Class = "overloaded"
 	// VersionTooOld: the key version is below what Vault still allows
 	// (min_decryption_version, min_encryption_version).
 	VersionTooOld Class = "version_too_old"
@@ -114,6 +117,16 @@ const (
 	unreadable = "received an error response from vault but could not read its body"
 )
 
+// refusesLogin reports whether an auth method says no by this status: each has
+// its own, and AppRole answers 400 to a wrong secret ID.
+func refusesLogin(code int) bool {
+	switch code {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
+		return true
+	}
+	return false
+}
+
 // explain turns what vault-client-go returned for a call into an [Error]. It is
 // the only place that looks at an HTTP status or at Vault's words, and neither
 // gets any further than a choice among fixed texts.
@@ -140,6 +153,8 @@ func (c *Client) explain(ctx context.Context, call call, err error) *Error {
 	}
 	said := strings.Join(resp.Errors, "\n")
 	switch code := resp.StatusCode; {
+	case call.refused != "" && refusesLogin(code) && !strings.HasPrefix(said, unreadable):
+		return fail(Denied, fmt.Sprintf("%s (%d)", call.refused, code))
 	case code == http.StatusBadRequest && strings.HasPrefix(string(resp.RawResponseBytes), plainToTLS):
 		return fail(Unavailable, "what listens there speaks TLS; the address must be https://")
 	case code == http.StatusBadRequest && said != "" && !strings.HasPrefix(said, unreadable):

@@ -63,7 +63,7 @@ func TestFirstNodeDown(t *testing.T) {
 		nodes[0].Stop()
 		wantErrorAt(t, nodes[0].URL(), encrypt(bounded(t), c), vault.Unavailable,
 			"encrypting with transit/kek at ADDRESS: dial tcp HOST: connect: connection refused")
-		ciphertext, _, err := c.Encrypt(bounded(t), "kek", 0, []byte("seed"))
+		ciphertext, _, err := c.Encrypt(bounded(t), "kek", 0, []byte("seed"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func TestFirstNodeDown(t *testing.T) {
 		if err := nodes[0].Start(); err != nil {
 			t.Fatal(err)
 		}
-		if plaintext, err := c.Decrypt(bounded(t), "kek", ciphertext); err != nil || string(plaintext) != "seed" {
+		if plaintext, err := c.Decrypt(bounded(t), "kek", ciphertext, nil); err != nil || string(plaintext) != "seed" {
 			t.Errorf("decrypting: got %q, %v", plaintext, err)
 		}
 		if key, err := c.ReadKey(bounded(t), "kek"); err != nil || key.Latest != 1 {
@@ -177,7 +177,7 @@ func TestRedirectingStandby(t *testing.T) {
 		for what, call := range map[string]func(*vault.Client) error{
 			"encrypting with transit/kek": func(c *vault.Client) error { return encrypt(bounded(t), c) },
 			"decrypting with transit/kek": func(c *vault.Client) error {
-				_, err := c.Decrypt(bounded(t), "kek", []byte("vault:v1:AAAA"))
+				_, err := c.Decrypt(bounded(t), "kek", []byte("vault:v1:AAAA"), nil)
 				return err
 			},
 			"reading key transit/kek": func(c *vault.Client) error { _, err := c.ReadKey(bounded(t), "kek"); return err },

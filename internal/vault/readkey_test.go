@@ -19,7 +19,7 @@ func TestReadKeyRefused(t *testing.T) {
 	}
 	tests := map[string]struct {
 		arrange func(*vaulttest.Server)
-		change  func(*vault.Config)
+		change  func(*vaulttest.Server, *vault.Config)
 		class   vault.Class
 		text    string
 	}{
@@ -29,19 +29,21 @@ func TestReadKeyRefused(t *testing.T) {
 		},
 		"missing mount": {
 			func(s *vaulttest.Server) { s.Unmount("", "transit") },
-			func(cfg *vault.Config) { cfg.Token = "ROOT" },
+			func(s *vaulttest.Server, cfg *vault.Config) { cfg.Credential = vault.Given(s.RootToken()) },
 			vault.KeyLost, "no transit engine is mounted at transit (404)",
 		},
 		"missing namespace": {
-			nil, func(cfg *vault.Config) { cfg.Token, cfg.Namespace = "ROOT", "gone" },
+			nil, func(s *vaulttest.Server, cfg *vault.Config) {
+				cfg.Credential, cfg.Namespace = vault.Given(s.RootToken()), "gone"
+			},
 			vault.KeyLost, "no transit engine is mounted at gone/transit (404)",
 		},
 		"policy": {
-			nil, func(cfg *vault.Config) { cfg.Token = "OTHER" },
+			nil, func(s *vaulttest.Server, cfg *vault.Config) { cfg.Credential = vault.Given(s.KMSToken("other")) },
 			vault.Denied, `permission denied (403): the token is expired or revoked, or its policy lacks "read" on transit/keys/kek`,
 		},
 		"dead token": {
-			nil, func(cfg *vault.Config) { cfg.Token = "hvs.dead-token" },
+			nil, func(_ *vaulttest.Server, cfg *vault.Config) { cfg.Credential = vault.Given("hvs.dead-token") },
 			vault.Denied, `permission denied (403): the token is expired or revoked, or its policy lacks "read" on transit/keys/kek`,
 		},
 		"401":                {respond(401, "who?"), nil, vault.Denied, `permission denied (401): the token is expired or revoked, or its policy lacks "read" on transit/keys/kek`},
@@ -74,13 +76,7 @@ func TestReadKeyRefused(t *testing.T) {
 			s.CreateKey("kek")
 			c := dial(t, s, func(cfg *vault.Config) {
 				if test.change != nil {
-					test.change(cfg)
-				}
-				switch cfg.Token {
-				case "ROOT":
-					cfg.Token = s.RootToken()
-				case "OTHER":
-					cfg.Token = s.KMSToken("other")
+					test.change(s, cfg)
 				}
 			})
 			if test.arrange != nil {
@@ -102,7 +98,7 @@ func TestForeign404IsNeverKeyLost(t *testing.T) {
 	c := dial(t, s, nil)
 	s.Intercept(answer(http.StatusNotFound, "<html>no handler for route</html>"))
 	_, readErr := c.ReadKey(bounded(t), "kek")
-	_, decryptErr := c.Decrypt(bounded(t), "kek", []byte("vault:v1:AAAA"))
+	_, decryptErr := c.Decrypt(bounded(t), "kek", []byte("vault:v1:AAAA"), nil)
 	for _, err := range []error{readErr, decryptErr, encrypt(bounded(t), c)} {
 		if got := vault.ClassOf(err); got != vault.Unavailable {
 			t.Errorf("got class %q for %v, want %q", got, err, vault.Unavailable)

@@ -55,8 +55,8 @@ func TestErrorsQuoteNothing(t *testing.T) {
 	for name, format := range formats {
 		for _, status := range []int{200, 201, 204, 301, 303, 307, 308, 400, 401, 403, 404, 405, 412, 418, 429, 500, 502, 503} {
 			remove := s.Intercept(echo(status, format))
-			_, _, encryptErr := c.Encrypt(bounded(t), "kek", 1, []byte("a very secret seed"))
-			_, decryptErr := c.Decrypt(bounded(t), "kek", []byte("vault:v1:AAAA"))
+			_, _, encryptErr := c.Encrypt(bounded(t), "kek", 1, []byte("a very secret seed"), nil)
+			_, decryptErr := c.Decrypt(bounded(t), "kek", []byte("vault:v1:AAAA"), nil)
 			_, readErr := c.ReadKey(bounded(t), "kek")
 			_, lookupErr := c.LookupSelf(bounded(t))
 			for call, err := range map[string]error{"encrypt": encryptErr, "decrypt": decryptErr, "read": readErr, "lookup": lookupErr} {

@@ -87,3 +87,26 @@ func TestHandshakeThatNeverEnds(t *testing.T) {
 		t.Errorf("took %v, want about 1s", took)
 	}
 }
+
+// TestHandshakeCut: a connection that ends at any point of the handshake is worth
+// another attempt.
+func TestHandshakeCut(t *testing.T) {
+	s := vaulttest.Start(t, vaulttest.Options{TLS: true})
+	for name, answer := range map[string]string{
+		"before a byte":       "",
+		"within a record":     "\x16\x03\x03\x00\x7a\x02",
+		"after its own alert": "\x15\x03\x03\x00\x02\x02\x50", // fatal, internal error
+	} {
+		t.Run(name, func(t *testing.T) {
+			address := listen(t, func(conn net.Conn) {
+				_, _ = conn.Read(make([]byte, 16<<10))
+				_, _ = conn.Write([]byte(answer))
+				_ = conn.Close()
+			})
+			c := dial(t, s, func(cfg *vault.Config) { cfg.Addresses = []string{"https://" + address} })
+			if err := encrypt(bounded(t), c); vault.ClassOf(err) != vault.Unavailable || !vault.ClassOf(err).Transient() {
+				t.Errorf("%v, want class %s", err, vault.Unavailable)
+			}
+		})
+	}
+}

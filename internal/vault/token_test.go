@@ -25,7 +25,7 @@ func TestLookupSelf(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := dial(t, s, func(cfg *vault.Config) { cfg.Token = test.token.ID }).LookupSelf(bounded(t))
+			got, err := dial(t, s, func(cfg *vault.Config) { cfg.Credential = vault.Given(test.token.ID) }).LookupSelf(bounded(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -39,7 +39,7 @@ func TestLookupSelf(t *testing.T) {
 func TestLookupSelfRefused(t *testing.T) {
 	s := vaulttest.Start(t)
 	token := s.KMSToken("kek")
-	c := dial(t, s, func(cfg *vault.Config) { cfg.Token = token })
+	c := dial(t, s, func(cfg *vault.Config) { cfg.Credential = vault.Given(token) })
 
 	remove := s.Intercept(answer(http.StatusOK, `{"data":{"accessor":"a","expire_time":"tomorrow"}}`))
 	_, err := c.LookupSelf(bounded(t))

@@ -64,8 +64,9 @@ func decodeKey(call call, data map[string]any) (Key, *Error) {
 
 // Encrypt encrypts plaintext with one version of a key, or with the newest if
 // version is 0, and returns the ciphertext in transit's form (vault:vN:…) with
-// its version. It needs "update" on <mount>/encrypt/<name>.
-func (c *Client) Encrypt(ctx context.Context, name string, version int, plaintext []byte) (ciphertext []byte, used int, err error) {
+// its version. Associated data, if not empty, is needed to decrypt it. It needs
+// "update" on <mount>/encrypt/<name>.
+func (c *Client) Encrypt(ctx context.Context, name string, version int, plaintext, associatedData []byte) (ciphertext []byte, used int, err error) {
 	call := c.begin(call{
 		operation:  "encrypt",
 		what:       "encrypting with " + c.engine + "/" + name,
@@ -73,9 +74,10 @@ func (c *Client) Encrypt(ctx context.Context, name string, version int, plaintex
 		capability: "update",
 	})
 	body, err := json.Marshal(struct {
-		Plaintext  []byte `json:"plaintext"` // encoding/json writes base64, as transit wants it
-		KeyVersion int    `json:"key_version,omitempty"`
-	}{plaintext, version})
+		Plaintext      []byte `json:"plaintext"` // encoding/json writes base64, as transit wants it
+		AssociatedData []byte `json:"associated_data,omitempty"`
+		KeyVersion     int    `json:"key_version,omitempty"`
+	}{plaintext, associatedData, version})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -94,9 +96,9 @@ func (c *Client) Encrypt(ctx context.Context, name string, version int, plaintex
 	return ciphertext, used, err
 }
 
-// Decrypt returns the plaintext of a ciphertext in transit's form. It needs
-// "update" on <mount>/decrypt/<name>.
-func (c *Client) Decrypt(ctx context.Context, name string, ciphertext []byte) ([]byte, error) {
+// Decrypt returns the plaintext of a ciphertext in transit's form that was made
+// with the same associated data. It needs "update" on <mount>/decrypt/<name>.
+func (c *Client) Decrypt(ctx context.Context, name string, ciphertext, associatedData []byte) ([]byte, error) {
 	call := c.begin(call{
 		operation:  "decrypt",
 		what:       "decrypting with " + c.engine + "/" + name,
@@ -104,8 +106,9 @@ func (c *Client) Decrypt(ctx context.Context, name string, ciphertext []byte) ([
 		capability: "update",
 	})
 	body, err := json.Marshal(struct {
-		Ciphertext string `json:"ciphertext"`
-	}{string(ciphertext)})
+		Ciphertext     string `json:"ciphertext"`
+		AssociatedData []byte `json:"associated_data,omitempty"`
+	}{string(ciphertext), associatedData})
 	if err != nil {
 		return nil, err
 	}

@@ -29,14 +29,14 @@ func TestEncryptAndDecrypt(t *testing.T) {
 		"200 kilobyte": {0, 2, strings.Repeat("k", 200<<10)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ciphertext, used, err := c.Encrypt(bounded(t), "kek", test.pinned, []byte(test.plaintext))
+			ciphertext, used, err := c.Encrypt(bounded(t), "kek", test.pinned, []byte(test.plaintext), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if v, ok := vault.CiphertextVersion(ciphertext); used != test.used || v != test.used || !ok {
 				t.Errorf("got version %d and %.10s…, want version %d", used, ciphertext, test.used)
 			}
-			got, err := c.Decrypt(bounded(t), "kek", ciphertext)
+			got, err := c.Decrypt(bounded(t), "kek", ciphertext, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,7 +90,7 @@ func TestEncryptRefused(t *testing.T) {
 			s := vaulttest.Start(t)
 			test.arrange(s, s.CreateKey("kek"))
 			c := dial(t, s, nil)
-			ciphertext, used, err := c.Encrypt(bounded(t), "kek", test.pinned, []byte("seed"))
+			ciphertext, used, err := c.Encrypt(bounded(t), "kek", test.pinned, []byte("seed"), nil)
 			if ciphertext != nil || used != 0 {
 				t.Errorf("got %q and version %d with an error", ciphertext, used)
 			}
@@ -149,7 +149,7 @@ func TestDecryptRefused(t *testing.T) {
 			s := vaulttest.Start(t)
 			k := s.CreateKey("kek")
 			c := dial(t, s, nil)
-			ciphertext, _, err := c.Encrypt(bounded(t), "kek", 0, []byte("a very secret seed"))
+			ciphertext, _, err := c.Encrypt(bounded(t), "kek", 0, []byte("a very secret seed"), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -159,7 +159,7 @@ func TestDecryptRefused(t *testing.T) {
 			if test.arrange != nil {
 				test.arrange(s, k)
 			}
-			plaintext, err := c.Decrypt(bounded(t), "kek", ciphertext)
+			plaintext, err := c.Decrypt(bounded(t), "kek", ciphertext, nil)
 			if plaintext != nil {
 				t.Errorf("got a plaintext with an error")
 			}
@@ -179,13 +179,15 @@ func TestNamespaceAndSlashMount(t *testing.T) {
 	} {
 		s.Mount(at.namespace, at.mount).CreateKey("kek").Rotate()
 		token := s.CreateToken(vaulttest.TokenOptions{Namespace: at.namespace, Rules: vaulttest.TransitPolicy(at.mount, "kek")})
-		c := dial(t, s, func(cfg *vault.Config) { cfg.Namespace, cfg.Mount, cfg.Token = at.namespace, at.mount, token.ID })
-		ciphertext, used, err := c.Encrypt(bounded(t), "kek", 0, []byte("seed"))
+		c := dial(t, s, func(cfg *vault.Config) {
+			cfg.Namespace, cfg.Mount, cfg.Credential = at.namespace, at.mount, vault.Given(token.ID)
+		})
+		ciphertext, used, err := c.Encrypt(bounded(t), "kek", 0, []byte("seed"), nil)
 		if err != nil || used != 2 {
 			t.Errorf("%s: encrypting: got version %d, %v", at.engine, used, err)
 			continue
 		}
-		if plaintext, err := c.Decrypt(bounded(t), "kek", ciphertext); err != nil || string(plaintext) != "seed" {
+		if plaintext, err := c.Decrypt(bounded(t), "kek", ciphertext, nil); err != nil || string(plaintext) != "seed" {
 			t.Errorf("%s: decrypting: got %q, %v", at.engine, plaintext, err)
 		}
 		if key, err := c.ReadKey(bounded(t), "kek"); err != nil || key.Latest != 2 {

@@ -40,7 +40,7 @@ const nowhere = "http://127.0.0.1:1"
 func dial(t testing.TB, s *vaulttest.Server, change func(*vault.Config)) *vault.Client {
 	t.Helper()
 	cfg := vault.Config{
-		Addresses: []string{s.URL()}, Mount: "transit", Token: s.KMSToken("kek"),
+		Addresses: []string{s.URL()}, Mount: "transit", Credential: vault.Given(s.KMSToken("kek")),
 		CACert: s.CAPEM(), ClientCert: s.ClientCertPEM(), ClientKey: s.ClientKeyPEM(),
 	}
 	if change != nil {
@@ -88,7 +88,7 @@ func wantErrorAt(t *testing.T, address string, err error, class vault.Class, tex
 }
 
 func encrypt(ctx context.Context, c *vault.Client) error {
-	_, _, err := c.Encrypt(ctx, "kek", 0, []byte("a very secret seed"))
+	_, _, err := c.Encrypt(ctx, "kek", 0, []byte("a very secret seed"), nil)
 	return err
 }
 
@@ -112,7 +112,7 @@ func TestDialRefuses(t *testing.T) {
 		"CA":         {vault.Config{Addresses: []string{nowhere}, CACert: []byte("x")}, "preparing a vault client: the CA file holds no usable certificate"},
 		"empty CA":   {vault.Config{Addresses: []string{nowhere}, CACert: []byte{}}, "preparing a vault client: the CA file holds no usable certificate"},
 		"pair":       {vault.Config{Addresses: []string{nowhere}, ClientCert: mutual.ClientCertPEM()}, "preparing a vault client: client certificate and key: tls: failed to find any PEM data in key input"},
-		"token":      {vault.Config{Addresses: []string{nowhere}, Token: "hvs.tok\n"}, "preparing a vault client: the token holds characters that no HTTP header can carry"},
+		"token":      {vault.Config{Addresses: []string{nowhere}, Credential: vault.Given("hvs.tok\n")}, "preparing a vault client: the token holds characters that no HTTP header can carry"},
 		"namespace":  {vault.Config{Addresses: []string{nowhere}, Namespace: "a\n"}, `preparing a vault client: namespace "a\n" holds characters that no HTTP header can carry`},
 		"other pair": {vault.Config{Addresses: []string{nowhere}, ClientCert: mutual.CAPEM(), ClientKey: mutual.ClientKeyPEM()}, "preparing a vault client: client certificate and key: tls: private key does not match public key"},
 	}
