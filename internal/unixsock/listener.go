@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 // concurrent use.
 type Listener struct {
 	path     string
+	allowed  []uint32 // nil: all
 	log      *zap.Logger
 	dir      *directory
 	sock     *net.UnixListener
@@ -32,6 +34,7 @@ type Listener struct {
 func newListener(p *Pending, self fs.FileInfo) *Listener {
 	l := &Listener{
 		path:     p.path,
+		allowed:  p.allowed,
 		log:      p.log,
 		dir:      p.dir,
 		sock:     p.sock,
@@ -45,9 +48,39 @@ func newListener(p *Pending, self fs.FileInfo) *Listener {
 	return l
 }
 
-// Accept waits for the next connection. After Close it returns an error that is net.ErrClosed.
+// Accept waits for the next connection of a user in Options.AllowUIDs. Those of others are closed before a byte of
+// them is read, with a warning in the log. After Close it returns an error that is net.ErrClosed.
+//
+// Who a peer is, the kernel noted when it called connect(2) (SO_PEERCRED, unix(7)): a process that changes its user
+// afterwards, or hands the open connection to another one, stays who it was.
 func (l *Listener) Accept() (net.Conn, error) {
-	return l.sock.Accept()
+	for {
+		conn, err := l.sock.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		if l.admits(conn) {
+			return conn, nil
+		}
+		_ = conn.Close()
+	}
+}
+
+func (l *Listener) admits(conn *net.UnixConn) bool {
+	if l.allowed == nil {
+		return true
+	}
+	peer, err := credentials(conn)
+	if err != nil {
+		l.log.Warn("refusing a connection because the kernel does not say whose it is", zap.String("path", l.path), zap.Error(err))
+		return false
+	}
+	if slices.Contains(l.allowed, peer.Uid) {
+		return true
+	}
+	l.log.Warn("refusing a connection of a user who is not allowed",
+		zap.String("path", l.path), zap.Uint32("uid", peer.Uid), zap.Int32("pid", peer.Pid))
+	return false
 }
 
 // Addr returns the published path, not the temporary one the socket was bound to.

@@ -5,6 +5,7 @@ package unixsock_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -43,6 +44,25 @@ var roles = map[string]func(path string) error{
 		go accept(l, "child")
 		return nil
 	},
+	// greet reports the server's first line, or that there was none.
+	"greet": func(path string) error {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			return err
+		}
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil {
+			return errUnheard
+		}
+		return errors.New(strings.TrimSuffix(line, "\n"))
+	},
+	// drop connects and then becomes another user.
+	"drop": func(path string) error {
+		if _, err := net.Dial("unix", path); err != nil {
+			return err
+		}
+		return syscall.Setuid(nobody)
+	},
 	// republish takes the socket over from itself again and again, with a umask that hides nothing.
 	"republish": func(path string) error {
 		syscall.Umask(0)
@@ -80,6 +100,8 @@ func TestMain(m *testing.M) {
 	}
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
+
+var errUnheard = errors.New("closed without a word")
 
 // child is another process in a role.
 type child struct {

@@ -32,7 +32,8 @@ func (e *InUseError) Error() string {
 }
 
 // dialOwner connects to the socket at path and asks the kernel who listens there. It does not block: connecting to
-// a unix socket either succeeds or fails at once.
+// a unix socket either succeeds or fails at once. That the listener accepts is not needed, so Options.AllowUIDs of
+// the one there is no obstacle.
 func dialOwner(path string) (Owner, error) {
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
@@ -40,19 +41,26 @@ func dialOwner(path string) (Owner, error) {
 	}
 	defer conn.Close()
 
-	raw, err := conn.SyscallConn()
+	cred, err := credentials(conn)
 	if err != nil {
 		return Owner{}, err
+	}
+	return Owner{PID: int(cred.Pid), UID: int(cred.Uid)}, nil
+}
+
+// credentials returns what the kernel noted about the process at the other end: of one that connected, at that
+// time; of one that listens, when it called listen(2).
+func credentials(conn *net.UnixConn) (*unix.Ucred, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
 	}
 	var cred *unix.Ucred
 	var credErr error
 	if err := raw.Control(func(fd uintptr) {
 		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); err != nil {
-		return Owner{}, err
+		return nil, err
 	}
-	if credErr != nil {
-		return Owner{}, credErr
-	}
-	return Owner{PID: int(cred.Pid), UID: int(cred.Uid)}, nil
+	return cred, credErr
 }

@@ -15,6 +15,7 @@ import (
 	"net"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -30,6 +31,10 @@ type Options struct {
 	Mode fs.FileMode
 	// Group is the name or number of the group the socket is given to; "" leaves it to the kernel.
 	Group string
+	// AllowUIDs are the users whose connections are accepted, as seen from this process's user namespace: one of
+	// another namespace that is not mapped into ours counts as the overflow uid, usually 65534 (user_namespaces(7)).
+	// nil means everyone whom Mode lets in; empty but not nil means nobody.
+	AllowUIDs []uint32
 	// CheckInterval is how often a Listener looks whether it has been replaced. 0 means a second.
 	CheckInterval time.Duration
 	// Logger may be nil: nothing is logged.
@@ -40,6 +45,7 @@ type Options struct {
 type Pending struct {
 	path     string
 	interval time.Duration
+	allowed  []uint32
 	log      *zap.Logger
 	dir      *directory
 	staging  string
@@ -100,7 +106,15 @@ func Bind(ctx context.Context, o Options) (_ *Pending, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Pending{path: o.Path, interval: o.CheckInterval, log: o.Logger, dir: dir, staging: staging, sock: sock}, nil
+	return &Pending{
+		path:     o.Path,
+		interval: o.CheckInterval,
+		allowed:  slices.Clone(o.AllowUIDs),
+		log:      o.Logger,
+		dir:      dir,
+		staging:  staging,
+		sock:     sock,
+	}, nil
 }
 
 // groupID returns -1, which chown(2) reads as "leave it", for no group.
