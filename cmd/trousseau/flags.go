@@ -32,6 +32,11 @@ type options struct {
 	drainTime     time.Duration
 	probeInterval time.Duration
 	outageGrace   time.Duration
+	vaultRequests int
+	requireTLS    bool
+	allowUIDs     []uint32
+	sandbox       bool
+	sandboxPaths  []string
 	logLevel      zapcore.Level
 	logFormat     string
 	version       bool
@@ -72,6 +77,27 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	set.DurationVar(&o.drainTime, "drain-timeout", 5*time.Second, "how long requests under way may take to finish at the end")
 	set.DurationVar(&o.probeInterval, "probe-interval", 30*time.Second, "how often the key is proven usable and Vault asked for a newer key version")
 	set.DurationVar(&o.outageGrace, "outage-grace", 5*time.Minute, "how long Status stays ok although Vault cannot be used; 0 for not at all")
+	set.IntVar(&o.vaultRequests, "max-vault-requests", 128, "`number` of requests that may ask Vault at the same time; the rest waits for its turn")
+	set.BoolVar(&o.requireTLS, "require-tls", false, "refuse a configuration whose Vault token would leave this host unencrypted")
+	set.Func("socket-allow-uids", "user `ids` that may connect to the socket, separated by commas; empty leaves it to the socket's mode", func(s string) error {
+		for word := range strings.SplitSeq(s, ",") {
+			uid, err := strconv.ParseUint(word, 10, 32)
+			if err != nil {
+				return fmt.Errorf("want numbers such as 0,65532")
+			}
+			o.allowUIDs = append(o.allowUIDs, uint32(uid))
+		}
+		return nil
+	})
+	set.BoolVar(&o.sandbox, "sandbox", true, "give up every file that is not needed, where the kernel has Landlock; =false keeps them")
+	set.Func("sandbox-path", "further `directory`, or file, that the sandbox lets be read; may be repeated", func(s string) error {
+		path, err := filepath.Abs(s)
+		if s == "" || err != nil {
+			return errors.New("want a path such as /etc/pki/vault")
+		}
+		o.sandboxPaths = append(o.sandboxPaths, path)
+		return nil
+	})
 	set.TextVar(&o.logLevel, "log-level", zapcore.InfoLevel, "least `level` that is logged: debug, info, warn or error")
 	set.StringVar(&o.logFormat, "log-format", "json", "`format` of the log: json or console")
 	set.BoolVar(&o.version, "version", false, "print the version and exit")
@@ -105,6 +131,9 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 		if d <= 0 {
 			return o, usageError{fmt.Errorf("--%s: %s is not a positive duration such as 10s", name, d)}
 		}
+	}
+	if o.vaultRequests <= 0 {
+		return o, usageError{fmt.Errorf("--max-vault-requests: %d is not a positive number", o.vaultRequests)}
 	}
 	if o.outageGrace < 0 {
 		return o, usageError{fmt.Errorf("--outage-grace: %s is negative; 0 means no grace", o.outageGrace)}

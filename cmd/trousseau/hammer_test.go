@@ -133,6 +133,7 @@ func startDaemon(t *testing.T, flags ...string) *process {
 	args := append([]string{
 		"--config-file-path=" + filepath.Join(d.dir, "config.yaml"),
 		"--listen-addr=unix://" + socket, "--ops-addr=" + addr, "--log-level=debug",
+		"--sandbox=false", // or it would be the test process that gives its files up
 	}, flags...)
 	go func() { d.ended <- run(ctx, args, io.Discard, d) }()
 	t.Cleanup(func() { d.stop(t) })

@@ -16,12 +16,17 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/trousseau-io/trousseau/internal/sandbox"
 )
 
 func main() {
 	// net/http logs what a server sends unasked through the standard logger,
 	// and that may be anything.
 	log.SetOutput(io.Discard)
+	if err := sandbox.NoDumps(); err != nil {
+		fmt.Fprintf(os.Stderr, "trousseau: %v\n", err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	// The first signal begins the shutdown; from then on signals have their
 	// default effect, so that a second one ends the process at once.

@@ -21,5 +21,6 @@ func TestScripts(t *testing.T) {
 		Setup:               setUpStory,
 		Cmds:                storyCommands,
 		RequireExplicitExec: true,
+		Condition:           storyCondition,
 	})
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/kms"
 	"github.com/trousseau-io/trousseau/internal/live"
 	"github.com/trousseau-io/trousseau/internal/ops"
@@ -32,21 +31,25 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		zap.String("config", o.configFile), zap.String("socket", o.socket))
 	registry := prometheus.NewRegistry()
 
+	box := newSandbox(o, log.Named("sandbox"))
+	files := &confined{box: box, main: o.configFile}
 	watcher := watch.New(watch.Options{
 		Path:    o.configFile,
-		Related: config.References,
-		Read:    config.ReadFile,
+		Related: files.related,
+		Read:    files.read,
 		Poll:    o.configPoll,
 		Logger:  log.Named("watch"),
 	})
 	kek := live.New(live.Options{
-		Contents:       watcher.Contents(),
-		Look:           watcher.Look,
-		RequestTimeout: o.requestTime,
-		ProbeInterval:  o.probeInterval,
-		OutageGrace:    o.outageGrace,
-		Registerer:     registry,
-		Logger:         log.Named("live"),
+		Contents:         watcher.Contents(),
+		Look:             watcher.Look,
+		RequestTimeout:   o.requestTime,
+		ProbeInterval:    o.probeInterval,
+		OutageGrace:      o.outageGrace,
+		MaxVaultRequests: o.vaultRequests,
+		RequireTLS:       o.requireTLS,
+		Registerer:       registry,
+		Logger:           log.Named("live"),
 	})
 	server := kms.New(kms.Options{
 		KEK:            kek,
@@ -56,10 +59,11 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	})
 
 	socket, err := unixsock.Bind(ctx, unixsock.Options{
-		Path:   o.socket,
-		Mode:   o.socketMode,
-		Group:  o.socketGroup,
-		Logger: log.Named("socket"),
+		Path:      o.socket,
+		Mode:      o.socketMode,
+		Group:     o.socketGroup,
+		AllowUIDs: o.allowUIDs,
+		Logger:    log.Named("socket"),
 	})
 	if err != nil {
 		return err
@@ -68,6 +72,8 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	if owner, taken := socket.Owner(); taken && !o.takeover {
 		return &unixsock.InUseError{Path: o.socket, PID: owner.PID}
 	}
+	// Not before, since binding takes more than publishing does; and before any configuration is read.
+	box.GiveUpWriting()
 
 	// What runs beside the server outlives ctx until the last request is done.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
