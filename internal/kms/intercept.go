@@ -46,6 +46,9 @@ func newMetrics(reg prometheus.Registerer) metrics {
 
 // intercept is around every request: deadline, panic, metrics and log line.
 func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if c, ok := connOf(ctx); ok {
+		s.crowd.recognize(c)
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	method := path.Base(info.FullMethod)

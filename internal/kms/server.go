@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/trousseau-io/trousseau/internal/seed"
@@ -51,8 +52,28 @@ const (
 	// maxMessage bounds a request: 1 KiB each of ciphertext and key_id and
 	// 32 KiB of annotations fit, with room for the rest.
 	maxMessage = 64 << 10
+	// maxStreams bounds the requests of one connection; kube-apiserver waits
+	// with what is beyond. At its start it may ask for a thousand seeds at once.
+	maxStreams = 256
+	// maxHeaders bounds the headers of a request; kube-apiserver's are a few
+	// hundred bytes.
+	maxHeaders = 8 << 10
+	// window is how much of a request, and of all of a connection, may be on its
+	// way: HTTP/2's default and grpc's least. Left alone, grpc lets a peer raise
+	// it to 16 MiB.
+	window = 64<<10 - 1
+	// buffer is for reading from a connection and for writing to it, enough for
+	// a usual request. The reading half lasts as long as the connection.
+	buffer = 4 << 10
 	// handshake bounds how long a connection may take to speak HTTP/2.
 	handshake = 5 * time.Second
+	// idle is after how long without a request a connection is closed, politely.
+	// kube-apiserver asks for the Status each minute.
+	idle = 10 * time.Minute
+	// A peer from which nothing has come for quiet is asked for a sign of life,
+	// and given signTime for that.
+	quiet    = time.Minute
+	signTime = 20 * time.Second
 )
 
 // Server answers KMS v2 requests.
@@ -62,6 +83,7 @@ type Server struct {
 	log     *zap.Logger
 	metrics metrics
 	flights singleflight.Group
+	crowd   *crowd
 	grpc    *grpc.Server
 
 	kmsapi.UnsafeKeyManagementServiceServer
@@ -80,18 +102,26 @@ func New(opts Options) *Server {
 		timeout: opts.RequestTimeout,
 		log:     opts.Logger,
 		metrics: newMetrics(opts.Registerer),
+		crowd:   &crowd{log: opts.Logger},
 	}
 	s.grpc = grpc.NewServer(
 		grpc.UnaryInterceptor(s.intercept),
 		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.StaticStreamWindowSize(window),
+		grpc.StaticConnWindowSize(window),
+		grpc.ReadBufferSize(buffer),
+		grpc.WriteBufferSize(buffer),
 		grpc.ConnectionTimeout(handshake),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idle, Time: quiet, Timeout: signTime}),
 	)
 	kmsapi.RegisterKeyManagementServiceServer(s.grpc, s)
 	return s
 }
 
 // Serve answers on l until [Server.Shutdown], and then returns nil. It closes l.
-func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
+func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(&listener{l, s.crowd}) }
 
 // Shutdown tells callers to connect anew elsewhere, lets requests under way
 // finish until ctx is done, and then cuts them. It reports whether all finished.

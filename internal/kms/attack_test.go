@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kms_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The frame types and flags of RFC 9113 that an attack needs.
+const (
+	frameData, frameHeaders, frameReset, frameSettings, framePing, frameContinuation = 0, 1, 3, 4, 6, 9
+	endStream, endHeaders                                                            = 1, 4
+)
+
+func frame(kind, flags byte, stream uint32, payload []byte) []byte {
+	b := []byte{byte(len(payload) >> 16), byte(len(payload) >> 8), byte(len(payload)), kind, flags}
+	return append(binary.BigEndian.AppendUint32(b, stream), payload...)
+}
+
+// hello is how a connection begins.
+func hello() []byte {
+	return append([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), frame(frameSettings, 0, 0, nil)...)
+}
+
+// field is a header field as HPACK has it without an index.
+func field(name, value string) []byte {
+	b := append([]byte{0, byte(len(name))}, name...)
+	return append(append(b, byte(len(value))), value...)
+}
+
+// headers begin a request.
+func headers(stream uint32, method string) []byte {
+	return frame(frameHeaders, endHeaders, stream, slices.Concat(
+		field(":method", "POST"), field(":scheme", "http"), field(":authority", "localhost"),
+		field(":path", "/v2.KeyManagementService/"+method),
+		field("content-type", "application/grpc"), field("te", "trailers"),
+	))
+}
+
+// message is a gRPC message that says it has size bytes and begins with part.
+func message(stream uint32, size int, part []byte, flags byte) []byte {
+	return frame(frameData, flags, stream, append(binary.BigEndian.AppendUint32([]byte{0}, uint32(size)), part...))
+}
+
+// whole is a request to which nothing is missing.
+func whole(stream uint32) []byte {
+	return append(headers(stream, "Status"), message(stream, 0, nil, endStream)...)
+}
+
+// manySettings is as much as one frame can say, all of it allowed.
+func manySettings() []byte {
+	const initialWindowSize = 4
+	return frame(frameSettings, 0, 0, slices.Repeat([]byte{0, initialWindowSize, 0, 0, 0xff, 0xff}, 16<<10/6))
+}
+
+// attack is what a number of clients do, each on its connection and with a seed
+// of its own. It ends when there is no more to do or the connection is closed.
+type attack struct {
+	name    string
+	clients int
+	do      func(conn net.Conn, seed uint64)
+	// again is for one that is repeated on a new connection if the server closes
+	// the one it has. The others keep theirs, closed or not.
+	again bool
+}
+
+func attacks() []attack {
+	settings := manySettings()
+	return []attack{
+		{name: "garbage", clients: 64, do: func(conn net.Conn, seed uint64) {
+			send(conn, garbage(seed))
+		}},
+		{name: "garbage after the preface", clients: 64, do: func(conn net.Conn, seed uint64) {
+			send(conn, hello(), garbage(seed))
+		}},
+		{name: "silence", clients: 1000, do: func(net.Conn, uint64) {}},
+		{name: "preface and silence", clients: 10_000, do: func(conn net.Conn, _ uint64) {
+			send(conn, hello())
+		}},
+		{name: "one request and silence", clients: 1000, do: func(conn net.Conn, _ uint64) {
+			send(conn, hello(), whole(1))
+		}},
+		{name: "half a frame", clients: 500, do: func(conn net.Conn, _ uint64) {
+			send(conn, hello(), settings[:len(settings)/2])
+		}},
+		{name: "half a message", clients: 500, do: func(conn net.Conn, _ uint64) {
+			send(conn, hello(), headers(1, "Encrypt"), message(1, 60<<10, make([]byte, 15<<10), 0))
+		}},
+		{name: "a byte each 10 ms", clients: 500, do: func(conn net.Conn, _ uint64) {
+			for _, b := range append(hello(), whole(1)...) {
+				time.Sleep(10 * time.Millisecond)
+				send(conn, []byte{b})
+			}
+		}},
+		{name: "opened and closed", clients: 2, do: func(conn net.Conn, _ uint64) {
+			// In bursts, because a backlog that is always full is the kernel's
+			// business.
+			for range 500 {
+				if another, err := dial(conn.RemoteAddr().String()); err == nil {
+					another.Close()
+				}
+			}
+			time.Sleep(50 * time.Millisecond)
+		}, again: true},
+		{name: "headers without end", clients: 4, do: func(conn net.Conn, _ uint64) {
+			send(conn, hello(), frame(frameHeaders, 0, 1, field(":method", "POST")))
+			flood(conn, frame(frameContinuation, 0, 1, slices.Repeat(field("x", strings.Repeat("x", 100)), 100)))
+		}, again: true},
+		{name: "SETTINGS", clients: 4, do: func(conn net.Conn, _ uint64) {
+			send(conn, hello())
+			flood(conn, settings)
+		}, again: true},
+		{name: "SETTINGS, unread", clients: 64, do: func(conn net.Conn, _ uint64) {
+			send(conn, hello())
+			fillPipe(conn)
+			flood(conn, settings)
+		}},
+		{name: "PING", clients: 4, do: func(conn net.Conn, _ uint64) {
+			send(conn, hello())
+			flood(conn, slices.Repeat(frame(framePing, 0, 0, make([]byte, 8)), 100))
+		}, again: true},
+		{name: "requests, unread", clients: 4, do: requests(whole), again: true},
+		{name: "rapid reset", clients: 4, do: requests(func(stream uint32) []byte {
+			return append(headers(stream, "Encrypt"), frame(frameReset, 0, stream, make([]byte, 4))...)
+		}), again: true},
+		{name: "rapid reset of whole requests", clients: 4, do: requests(func(stream uint32) []byte {
+			return append(whole(stream), frame(frameReset, 0, stream, make([]byte, 4))...)
+		}), again: true},
+		{name: "messages beyond the limit", clients: 4, do: requests(func(stream uint32) []byte {
+			return append(headers(stream, "Encrypt"), message(stream, 1<<30, make([]byte, 8<<10), 0)...)
+		}), again: true},
+		{name: "half requests", clients: 16, do: requests(func(stream uint32) []byte {
+			return append(headers(stream, "Encrypt"), message(stream, 60<<10, make([]byte, 15<<10), 0)...)
+		}), again: true},
+		{name: "half requests in small frames", clients: 4, do: requests(func(stream uint32) []byte {
+			return slices.Concat(headers(stream, "Encrypt"), message(stream, 60<<10, nil, 0),
+				slices.Repeat(frame(frameData, 0, stream, []byte("x")), 1000))
+		}), again: true},
+	}
+}
+
+func garbage(seed uint64) []byte {
+	b := make([]byte, seed*997%20_000)
+	_, _ = rand.NewChaCha8([32]byte{byte(seed)}).Read(b)
+	return b
+}
+
+// send gives up in silence, because to be closed is what an attacker expects.
+func send(conn net.Conn, parts ...[]byte) bool {
+	_, err := conn.Write(slices.Concat(parts...))
+	return err == nil
+}
+
+func flood(conn net.Conn, b []byte) {
+	for send(conn, b) {
+	}
+}
+
+// requests sends one request after another.
+func requests(next func(stream uint32) []byte) func(net.Conn, uint64) {
+	return func(conn net.Conn, _ uint64) {
+		ok := send(conn, hello())
+		for stream := uint32(1); ok; stream += 2 {
+			ok = send(conn, next(stream))
+		}
+	}
+}
+
+// fillPipe makes the server write until it cannot, because nobody reads.
+func fillPipe(conn net.Conn) {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return
+	}
+	for before, unchanged := -1, 0; unchanged < 3; unchanged++ {
+		if !send(conn, slices.Repeat(frame(frameSettings, 0, 0, nil), 50)) {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+		unread := 0
+		_ = raw.Control(func(fd uintptr) { unread, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+		if unread != before {
+			before, unchanged = unread, 0
+		}
+	}
+}
+
+// playAttacker performs an attack on the socket at path until stdin ends.
+func playAttacker(path, name string) error {
+	i := slices.IndexFunc(attacks(), func(a attack) bool { return a.name == name })
+	if i < 0 {
+		return fmt.Errorf("no attack %q", name)
+	}
+	a := attacks()[i]
+	conns := make([]net.Conn, a.clients)
+	dialed := make(chan error)
+	const atOnce = 32
+	for client := range conns {
+		go func() {
+			conn, err := dial(path)
+			if err == nil {
+				// Until it is accepted: a full backlog is the kernel's business.
+				_, _ = conn.Read(make([]byte, 1))
+			}
+			conns[client] = conn
+			dialed <- err
+			for err == nil {
+				a.do(conn, uint64(client))
+				if !a.again {
+					return
+				}
+				conn.Close()
+				conn, err = dial(path)
+			}
+		}()
+		if client >= atOnce {
+			if err := <-dialed; err != nil {
+				return err
+			}
+		}
+	}
+	for range min(atOnce, len(conns)) {
+		if err := <-dialed; err != nil {
+			return err
+		}
+	}
+	fmt.Println("ok")
+	_, err := io.Copy(io.Discard, os.Stdin)
+	runtime.KeepAlive(conns)
+	return err
+}
+
+// dial connects as soon as the backlog has room.
+func dial(path string) (net.Conn, error) {
+	for {
+		conn, err := net.Dial("unix", path)
+		if !errors.Is(err, syscall.EAGAIN) {
+			return conn, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
