@@ -318,6 +318,23 @@ func TestAgentsToken(t *testing.T) {
 			t.Error("warned of the death of the agent's token")
 		}
 		b.roundTrip()
+		b.vault.Revoke(agent.Token().ID)
+		b.roundTrip()
+	}, rarely)
+}
+
+// TestTokenOfSeconds: one that is in its last second has not died yet.
+func TestTokenOfSeconds(t *testing.T) {
+	run(t, func(b *bench) {
+		m, credential := b.appRole(vaulttest.TokenOptions{TTL: 6 * time.Second, MaxTTL: 15 * time.Second})
+		b.loadWith(credential)
+		b.after(5 * time.Minute)
+		if got := m.Logins(); got < 15 {
+			t.Errorf("%d logins in 5 minutes, want one for each 15 seconds", got)
+		}
+		if got := len(m.Tokens()); got == 0 {
+			t.Error("no token is alive")
+		}
 	}, rarely)
 }
 

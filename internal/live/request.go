@@ -54,13 +54,14 @@ func (k *KEK) attempt(ctx context.Context, v *view, request func(context.Context
 	for gen := v.gen; ; {
 		err := k.try(ctx, gen, request)
 		switch class := vault.ClassOf(err); {
-		case class == vault.Denied:
+		case class == vault.Denied && !gen.client.Proxied():
 			next := k.awaitNext(ctx, gen)
 			if next == nil {
 				return err
 			}
 			gen = next
-		case class.Transient():
+		// An agent that is denied gets itself another token.
+		case class.Transient(), class == vault.Denied:
 			if !k.awaitRetry(ctx, pause) {
 				k.suspect()
 				return err

@@ -49,7 +49,7 @@ func (t *tender) look(ctx context.Context, gen *Generation, problem error) {
 	case v.gen != gen || gen.client.Proxied():
 	case gen.client.Mints() && vault.ClassOf(problem) == vault.Denied:
 		t.logIn(ctx, gen)
-	case v.token.Left == 0: // lives for ever, or is not known
+	case v.token.Expires.IsZero(): // lives for ever, or is not known
 	case !v.renewable() && !gen.client.Mints():
 		t.warn(v.token)
 	case time.Now().Before(t.due(v)):
@@ -62,7 +62,7 @@ func (t *tender) look(ctx context.Context, gen *Generation, problem error) {
 // next is when to look again at the latest: the zero time if it does not matter.
 func (t *tender) next() time.Time {
 	v := t.k.view.Load()
-	if v.gen == nil || v.gen.client.Proxied() || v.token.Left == 0 || !v.renewable() && !v.gen.client.Mints() {
+	if v.gen == nil || v.gen.client.Proxied() || v.token.Expires.IsZero() || !v.renewable() && !v.gen.client.Mints() {
 		return time.Time{}
 	}
 	due := t.due(v)

@@ -83,6 +83,7 @@ type Client struct {
 	nodes         func() *nodes
 	closeIdle     func()
 	credential    Credential
+	revocable     bool // Login has got a token that Vault can revoke
 	engine        string
 	mount         string
 	authNamespace string

@@ -19,8 +19,8 @@ type Token struct {
 	Expires time.Time
 	// Asked is when Vault said so, by our clock.
 	Asked time.Time
-	// Left is what the token had left to live when Vault was asked; 0 if it
-	// never dies. Unlike Expires it does not depend on how clocks differ.
+	// Left is what the token had left to live when Vault was asked, in whole
+	// seconds. Unlike Expires it does not depend on how clocks differ.
 	Left time.Duration
 	// Lease is what it had left when it was made or last renewed.
 	Lease time.Duration
@@ -63,6 +63,8 @@ func (c *Client) Login(ctx context.Context) (Token, error) {
 			return call.unusable("its token holds characters that no HTTP header can carry")
 		}
 		t = leased(auth)
+		// Vault revokes no batch tokens; those have no accessor.
+		c.revocable = auth.Accessor != ""
 		return nil
 	})
 	return t, err
@@ -109,10 +111,10 @@ func (c *Client) Renew(ctx context.Context) (Token, error) {
 	return t, err
 }
 
-// Revoke ends the life of a token that [Client.Login] has got; it leaves every
-// other token alone. The client is of no use afterwards.
+// Revoke ends the life of a token that [Client.Login] has got, unless it is a
+// batch token; it leaves every other token alone. The client is of no use afterwards.
 func (c *Client) Revoke(ctx context.Context) error {
-	if !c.Mints() {
+	if !c.revocable {
 		return nil
 	}
 	call := c.begin(call{
@@ -177,6 +179,6 @@ func decodeToken(call call, data map[string]any) (Token, *Error) {
 	t.Renewable, _ = data["renewable"].(bool)
 	t.Left = time.Duration(number(data["ttl"])) * time.Second
 	granted := max(number(data["creation_time"]), number(data["last_renewal_time"]))
-	t.Lease = t.Expires.Sub(time.Unix(int64(granted), 0)).Round(time.Second)
+	t.Lease = t.Expires.Sub(time.Unix(int64(granted), 0)).Truncate(time.Second)
 	return t, nil
 }
