@@ -5,11 +5,13 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 LINT    := go tool -modfile=test/tools/lint/go.mod golangci-lint
 FUZZTIME ?= 1m
+SOAKTIME ?= 10m
+SEED     ?= 0
 
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check fmt format lint vuln fuzz demo e2e bench clean
+.PHONY: help build test check fmt format lint vuln fuzz demo e2e soak bench clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,7 +58,11 @@ e2e: build ## run the scenarios on real Vault, etcd and kube-apiserver; the firs
 	@tools=$$(test/tools/build) && cd test && \
 	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau go test -count=1 -timeout 40m -v ./e2e
 
-bench: build ## measure start, memory, Status and reload, each as this machine has it
+soak: build ## walk at random over faults for SOAKTIME (10m); SEED replays a walk
+	cd test && go build -o ../bin/soak ./soak
+	bin/soak -trousseau bin/trousseau -duration $(SOAKTIME) -seed $(SEED)
+
+bench: build ## measure against Vault called directly, on this machine
 	cd test && go build -o ../bin/bench ./bench
 	bin/bench -trousseau bin/trousseau
 
