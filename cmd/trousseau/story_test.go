@@ -36,6 +36,8 @@ type story struct {
 	client kmsapi.KeyManagementServiceClient
 	answer chan answer   // of kms-background
 	notify *net.UnixConn // systemd's end of NOTIFY_SOCKET
+	method method
+	https  *vaulttest.Server // a node of vault; nil unless the script asks for it
 }
 
 type storyKey struct{}
@@ -73,6 +75,8 @@ func setUpStory(env *testscript.Env) error {
 		return err
 	}
 	env.Setenv("VAULT", v.URL())
+	_, port, _ := strings.Cut(v.Addr(), ":")
+	env.Setenv("VAULT_PORT", port)
 	env.Setenv("SOCKET", socket)
 	env.Setenv("SOCKETS", short)
 	env.Setenv("NOTIFY", notify)
@@ -95,6 +99,14 @@ var storyCommands = map[string]func(ts *testscript.TestScript, neg bool, args []
 	"vault":          cmdVault,
 	"token":          cmdToken,
 	"render":         cmdRender,
+	"auth":           cmdAuth,
+	"credential":     cmdCredential,
+	"certificate":    cmdCertificate,
+	"tokens":         cmdTokens,
+	"alive":          cmdAlive,
+	"https":          cmdHTTPS,
+	"agent":          cmdAgent,
+	"project":        cmdProject,
 	"kms":            cmdKMS,
 	"kms-background": cmdKMSBackground,
 	"kms-finished":   cmdKMSFinished,

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+)
+
+// method is the auth method that a story logs in by.
+type method struct {
+	tokens func() []vaulttest.Token // that have come from logins and live
+	issue  func() string            // a new secret ID or JWT; nil for certificates
+}
+
+// auth approle|kubernetes|jwt|cert [PATH] enables an auth method, under its usual
+// name unless a path is said, with a role trousseau whose tokens have the least
+// policy. AppRole's role ID is $ROLE_ID.
+func cmdAuth(ts *testscript.TestScript, neg bool, args []string) {
+	const role = "trousseau"
+	s, kind, path := storyOf(ts), args[0], args[0]
+	if len(args) > 1 {
+		path = args[1]
+	}
+	token := vaulttest.TokenOptions{
+		TTL: time.Hour, Rules: vaulttest.TransitPolicy("transit", "trousseau-kms-vault"),
+	}
+	switch kind {
+	case "approle":
+		m := s.vault.EnableAppRole("", path)
+		ts.Setenv("ROLE_ID", m.SetRole(role, vaulttest.AppRoleOptions{Token: token}))
+		s.method = method{m.Tokens, func() string { return m.NewSecretID(role, vaulttest.SecretIDOptions{}) }}
+	case "kubernetes":
+		m := s.vault.EnableKubernetes("", path)
+		m.SetRole(role, token)
+		s.method = method{m.Tokens, func() string { return m.NewJWT(role) }}
+	case "jwt":
+		m := s.vault.EnableJWT("", path)
+		m.SetRole(role, token)
+		m.SetDefaultRole(role)
+		s.method = method{m.Tokens, func() string { return m.NewJWT(role) }}
+	case "cert":
+		m := s.vault.EnableCert("", path)
+		m.SetRole(role, vaulttest.CertOptions{Token: token})
+		s.method = method{tokens: m.Tokens}
+	default:
+		ts.Fatalf("auth: unknown method %s", kind)
+	}
+}
+
+// credential NAME puts a new secret ID or JWT for the role into the environment.
+func cmdCredential(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Setenv(args[0], storyOf(ts).method.issue())
+}
+
+// certificate CERT KEY writes a new client certificate and its key to two files.
+func cmdCertificate(ts *testscript.TestScript, neg bool, args []string) {
+	cert, key := storyOf(ts).vault.IssueClientCert("trousseau")
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), cert, 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), key, 0o600))
+}
+
+// tokens N waits until exactly N tokens that have come from logins live.
+func cmdTokens(ts *testscript.TestScript, neg bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := -1
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if got = len(storyOf(ts).method.tokens()); got == want {
+			return
+		}
+	}
+	ts.Fatalf("tokens %d: still %d", want, got)
+}
+
+// [!] alive TOKEN fails unless Vault accepts the token, or does not.
+func cmdAlive(ts *testscript.TestScript, neg bool, args []string) {
+	if storyOf(ts).vault.TokenAlive(args[0]) == neg {
+		ts.Fatalf("alive: %v", !neg)
+	}
+}
+
+// https FILE adds a node that speaks TLS, as $VAULT_TLS, and writes its CA to the
+// file. Said again, it has the node change its CA.
+func cmdHTTPS(ts *testscript.TestScript, neg bool, args []string) {
+	s := storyOf(ts)
+	if s.https == nil {
+		node, err := vaulttest.New(vaulttest.Options{TLS: true, Join: s.vault})
+		ts.Check(err)
+		ts.Defer(node.Close)
+		ts.Setenv("VAULT_TLS", node.URL())
+		s.https = node
+	} else {
+		ts.Check(s.https.RotateCA())
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), s.https.CAPEM(), 0o600))
+}
+
+// agent starts a Vault Agent whose API proxy, $AGENT, adds a token of its own.
+// That token is $TOKEN.
+func cmdAgent(ts *testscript.TestScript, neg bool, args []string) {
+	agent, err := vaulttest.NewProxy(storyOf(ts).vault, vaulttest.ProxyOptions{
+		Token: vaulttest.TokenOptions{Rules: vaulttest.TransitPolicy("transit", "trousseau-kms-vault")},
+	})
+	ts.Check(err)
+	ts.Defer(agent.Close)
+	ts.Setenv("AGENT", agent.URL())
+	ts.Setenv("TOKEN", agent.Token().ID)
+}
+
+// project DIR FILE... puts the files into a directory as kubelet does: into a new
+// one beneath it, to which the link ..data is then swapped (kubelet's
+// atomic_writer.go).
+func cmdProject(ts *testscript.TestScript, neg bool, args []string) {
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o700))
+	fresh, err := os.MkdirTemp(dir, "..")
+	ts.Check(err)
+	for _, file := range args[1:] {
+		name := filepath.Base(file)
+		ts.Check(os.WriteFile(filepath.Join(fresh, name), []byte(ts.ReadFile(file)), 0o600))
+		if _, err := os.Lstat(filepath.Join(dir, name)); os.IsNotExist(err) {
+			ts.Check(os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)))
+		}
+	}
+	data := filepath.Join(dir, "..data")
+	before, _ := os.Readlink(data) // none at first
+	ts.Check(os.Symlink(filepath.Base(fresh), data+"_tmp"))
+	ts.Check(os.Rename(data+"_tmp", data))
+	if before != "" {
+		ts.Check(os.RemoveAll(filepath.Join(dir, before)))
+	}
+}
