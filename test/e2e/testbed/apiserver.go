@@ -97,7 +97,7 @@ func (b *Bed) NewCredentials() *Credentials {
 	const admin = "testbed-admin"
 	return &Credentials{
 		admin:      admin,
-		signingKey: b.writeKey("service-accounts.key", b.newKey()),
+		signingKey: b.Write("service-accounts.key", b.keyText(b.newKey())),
 		tokens:     b.Write("tokens.csv", admin+",admin,admin,system:masters\n"),
 	}
 }

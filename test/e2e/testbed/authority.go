@@ -48,17 +48,36 @@ func (b *Bed) newAuthority() *authority {
 // key, and returns the files.
 func (b *Bed) issue(name string) (certFile, keyFile string) {
 	b.t.Helper()
-	key := b.newKey()
 	template := certificate(name)
-	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	template.DNSNames = []string{"localhost"}
 	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
-	der, err := x509.CreateCertificate(rand.Reader, template, b.ca.cert, key.Public(), b.ca.key)
+	cert, key := b.sign(template)
+	return b.Write(name+".pem", cert), b.Write(name+".key", key)
+}
+
+// IssueClient makes a certificate of that common name for a client and its key,
+// both PEM. It comes from the CA of CAFile.
+func (b *Bed) IssueClient(name string) (cert, key string) {
+	b.t.Helper()
+	template := certificate(name)
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	return b.sign(template)
+}
+
+// CAFile holds the certificate of the CA of all servers, PEM.
+func (b *Bed) CAFile() string { return b.ca.File }
+
+// sign makes a key and the certificate for it, both PEM.
+func (b *Bed) sign(template *x509.Certificate) (cert, key string) {
+	b.t.Helper()
+	private := b.newKey()
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	der, err := x509.CreateCertificate(rand.Reader, template, b.ca.cert, private.Public(), b.ca.key)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return b.Write(name+".pem", pemText("CERTIFICATE", der)), b.writeKey(name+".key", key)
+	return pemText("CERTIFICATE", der), b.keyText(private)
 }
 
 func (b *Bed) newKey() *ecdsa.PrivateKey {
@@ -70,13 +89,13 @@ func (b *Bed) newKey() *ecdsa.PrivateKey {
 	return key
 }
 
-func (b *Bed) writeKey(path string, key *ecdsa.PrivateKey) string {
+func (b *Bed) keyText(key *ecdsa.PrivateKey) string {
 	b.t.Helper()
 	der, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return b.Write(path, pemText("EC PRIVATE KEY", der))
+	return pemText("EC PRIVATE KEY", der)
 }
 
 // client trusts the bed's servers.

@@ -56,7 +56,7 @@ type Cluster struct {
 	Nodes []*Node
 
 	options Options
-	secrets []string // tokens that no log may hold
+	secrets []string // that no log may hold
 }
 
 // Node is one control-plane node.

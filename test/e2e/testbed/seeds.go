@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apiserver/pkg/storage/value"
 	"k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2"
+	kmstypes "k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2/v2"
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
@@ -73,6 +74,9 @@ func (p *Trousseau) sealSecret(ctx context.Context, name string) (SealedSecret, 
 	}
 	return SealedSecret{Name: name, key: key, stored: append([]byte(StoredPrefix), stored...)}, nil
 }
+
+// Object takes what would be in etcd apart, without decrypting it.
+func (s SealedSecret) Object() (*kmstypes.EncryptedObject, error) { return Decode(s.stored) }
 
 // LeaveSecrets puts n Secrets into etcd, each under a seed of its own; see
 // [Trousseau.SealSecrets].

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+)
+
+// Trousseau comes by its token in each way there is, all at the same time, under
+// load and without an agent that renders config.yaml. What it logs in with is
+// replaced while it runs. Then tokens live for seconds, so that they have to be
+// renewed, and replaced once that does not help any more. No request fails.
+func TestOtherCredentials(t *testing.T) {
+	bed := testbed.New(t, &report, "11 other credentials")
+	c := testbed.NewCluster(bed, testbed.Options{})
+	c.Nodes[0].APIServer.Start()
+	c.SetUpVault()
+
+	supplied := []*login{appRole(t, c), certificate(t, c), serviceAccount(t, c), platformJWT(t, c)}
+	batch := batchTokens(t, c)
+	agent := startAgent(c)
+	sink, proxy := newLogin(t, c, "agent's sink"), newLogin(t, c, "agent's API proxy")
+	sink.configure("tokenFile: " + agent.Sink)
+	proxy.configureAt(agent.URL, "apiProxy: true")
+	all := slices.Concat(supplied, []*login{batch, sink, proxy})
+	for _, l := range all {
+		l.trousseau.Start()
+	}
+	for _, l := range all {
+		l.serve()
+	}
+	processes := c.PIDs()
+
+	replace(supplied)
+	for _, l := range supplied {
+		l.role(shortLived...)
+	}
+	replace(supplied)
+	boundSeeds(t, c)
+	fewUses(t, c)
+	for _, l := range supplied {
+		l.mustBeKeptAlive()
+	}
+	mustOutlive(batch)
+	mustFollow(c, agent, sink)
+
+	c.MustBeSameProcesses(processes)
+	for _, l := range all {
+		l.end()
+	}
+	if alive, err := c.Vault.LeasesFrom(t.Context(), agentsMount); err != nil || len(alive) == 0 {
+		t.Errorf("tokens of the agent's that live: %v, %v; want its last one, which is its own to revoke", alive, err)
+	}
+}
+
+// replace puts another credential in the place of each, as whoever supplies it
+// does, and waits until only tokens that came from those live.
+func replace(logins []*login) {
+	for _, l := range logins {
+		l.replace()
+	}
+	for _, l := range logins {
+		l.mustHaveReplaced()
+	}
+}
+
+// mustOutlive waits until four batch tokens have been used up, none of which
+// Vault renews or lists.
+func mustOutlive(l *login) {
+	l.t.Helper()
+	l.mustLogInAnew(3)
+	if renewals := l.asked("renew_self"); renewals != 0 {
+		l.t.Errorf("%s: %v renewals, although Vault renews none", l.name, renewals)
+	}
+}
+
+// mustFollow waits until an agent has got its third token, and the trousseau that
+// reads its sink has adopted it.
+func mustFollow(c *testbed.Cluster, agent *testbed.Agent, sink *login) {
+	sink.t.Helper()
+	count := func(what string) int { return strings.Count(agent.Log(), what) }
+	c.Await(time.Minute, "the third token of the agent", func(context.Context) error {
+		if n := count("authentication successful"); n < 3 {
+			return fmt.Errorf("it has logged in %d times", n)
+		}
+		return nil
+	})
+	tokens, renewals := count("authentication successful"), count("renewed auth token")
+	c.Await(10*time.Second, "the token in the sink to be in use", sink.generation(tokens))
+	c.Observe("the agent has logged in %d times and renewed %d times; its sink and its API proxy each serve a trousseau", tokens, renewals)
+}
+
+// fewUses supplies a token that each request would use up.
+func fewUses(t *testing.T, c *testbed.Cluster) {
+	t.Helper()
+	token := func(flags ...string) string {
+		return "token: " + c.Vault.CLI(append([]string{"token", "create", "-orphan", "-policy=trousseau", "-field=token"}, flags...)...)
+	}
+	l := newLogin(t, c, "few uses")
+	l.configure(token("-use-limit=50"))
+	l.trousseau.Start()
+	const reason = "the token is good for a number of requests only"
+	c.Await(30*time.Second, "the token to be refused", l.trousseau.NotReady(reason))
+	c.Await(time.Second, "its class in the metrics", l.trousseau.MetricIs(1, "trousseau_config_last_reload_error_info", "class", "refused_token"))
+	if _, err := l.trousseau.KMS.Status(t.Context()); err == nil || !strings.Contains(err.Error(), reason) {
+		t.Errorf("Status with a token of few uses: %v, want the reason", err)
+	}
+	l.configure(token())
+	l.trousseau.AwaitReady()
+	l.trousseau.Stop()
+	c.Observe("a token with num_uses: refused_token, Status says so; one without is enough to mend it")
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package testbed
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Replace is [Bed.Write] by rename, so that nobody ever reads half of it.
+func (b *Bed) Replace(path, content string) {
+	b.t.Helper()
+	fresh := b.Write(path+".new", content)
+	if err := os.Rename(fresh, strings.TrimSuffix(fresh, ".new")); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// Project replaces all files of a directory at once, as kubelet does with a
+// volume's: they are links through ..data, which is made to point to another
+// directory (kubelet's atomic_writer.go).
+func (b *Bed) Project(dir string, files map[string]string) {
+	b.t.Helper()
+	data := filepath.Join(dir, "..data")
+	before, _ := os.Readlink(data) // "" at first
+	err := os.MkdirAll(dir, 0o700)
+	fresh, err2 := os.MkdirTemp(dir, "..")
+	errs := []error{err, err2}
+	for name, content := range files {
+		b.Write(filepath.Join(fresh, name), content)
+		if before == "" {
+			errs = append(errs, os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)))
+		}
+	}
+	errs = append(errs, os.Symlink(filepath.Base(fresh), data+"_tmp"), os.Rename(data+"_tmp", data))
+	if before != "" {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, before)))
+	}
+	if err := errors.Join(errs...); err != nil {
+		b.t.Fatal(err)
+	}
+}
