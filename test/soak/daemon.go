@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/trousseau-io/trousseau/test/apiserver/plugin"
+)
+
+const (
+	// maxFiles is trousseau's hard limit of open files.
+	maxFiles = 256
+	// stopWithin is how long it may take to end after SIGTERM: its
+	// --drain-timeout of 5 seconds, and time for a machine that is busy.
+	stopWithin = 10 * time.Second
+)
+
+// settings are the flags that are not as they are by default, so that what
+// takes minutes otherwise happens within a fault.
+var settings = []string{
+	"--probe-interval=2s", "--outage-grace=5s", "--config-poll-interval=5s", "--log-level=debug",
+}
+
+// daemon is trousseau: one process, or two while one takes over from the other.
+// Its methods may be called concurrently.
+type daemon struct {
+	binary, config, socket string
+	opsAddr                string
+	log                    *os.File
+	unexpected             func(error) // told when a process ends by itself
+
+	mu        sync.Mutex
+	current   *child // nil while there is none
+	successor *child // nil unless one is taking over
+	starts    int
+	watching  sync.WaitGroup
+}
+
+// child is a process that we have started.
+type child struct {
+	cmd   *exec.Cmd
+	began time.Time
+	asked bool          // to end, or killed; guarded by daemon.mu
+	ended chan struct{} // closed when it has
+	err   error         // how; set before
+}
+
+func (c *child) pid() int { return c.cmd.Process.Pid }
+
+// newDaemon prepares to start trousseau. Its log is in dir.
+func newDaemon(binary, dir, config, socket string, unexpected func(error)) (*daemon, error) {
+	binary, err := filepath.Abs(binary)
+	if err != nil {
+		return nil, err
+	}
+	d := &daemon{binary: binary, config: config, socket: socket, unexpected: unexpected}
+	if d.opsAddr, err = freeAddr(); err != nil {
+		return nil, err
+	}
+	d.log, err = os.OpenFile(filepath.Join(dir, "trousseau.log"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+	return d, err
+}
+
+// freeAddr finds a port that nobody takes while trousseau is away: it is below
+// those that the kernel gives to outgoing connections
+// (net.ipv4.ip_local_port_range, 32768 and up).
+func freeAddr() (string, error) {
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
+		if l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr); err == nil {
+			return addr, l.Close()
+		}
+	}
+	return "", errors.New("looking for a free port between 20000 and 32000: there is none")
+}
+
+// start starts the process, and waits for nothing.
+func (d *daemon) start() (err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.current, err = d.launch()
+	return err
+}
+
+// takeOver starts a second process. When the socket is its own, the first one is
+// told to end.
+func (d *daemon) takeOver() (err error) {
+	d.awaitSocket()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.successor != nil {
+		// The one before has not proven itself yet, and now it is too late.
+		d.signal(d.successor, syscall.SIGKILL)
+	}
+	if d.successor, err = d.launch("--takeover"); err != nil {
+		return err
+	}
+	next := d.successor
+	d.watching.Go(func() { d.succeed(next) })
+	return nil
+}
+
+// succeed waits until next has the socket and then ends its predecessor.
+func (d *daemon) succeed(next *child) {
+	for !d.owns(next) {
+		select {
+		case <-next.ended:
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	d.mu.Lock()
+	before := d.current
+	if d.successor != next {
+		d.mu.Unlock()
+		return
+	}
+	d.current, d.successor = next, nil
+	d.signal(before, syscall.SIGTERM)
+	d.mu.Unlock()
+	if err := awaitEnd(before); err != nil {
+		d.unexpected(err)
+	}
+}
+
+func (d *daemon) owns(c *child) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	owner, err := plugin.Owner(ctx, d.socket)
+	return err == nil && owner == c.pid()
+}
+
+// awaitSocket waits, for some seconds at most, until the process that was started
+// last is one that could be talked to: two that start together are two that
+// find the socket free.
+func (d *daemon) awaitSocket() {
+	for range 200 {
+		d.mu.Lock()
+		current := d.current
+		d.mu.Unlock()
+		if current == nil || d.owns(current) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// settled returns nil if there is one process and it has the socket.
+func (d *daemon) settled() error {
+	d.mu.Lock()
+	current, successor := d.current, d.successor
+	d.mu.Unlock()
+	switch {
+	case current == nil:
+		return errors.New("trousseau does not run")
+	case successor != nil:
+		return fmt.Errorf("process %d has not taken over from %d", successor.pid(), current.pid())
+	case !d.owns(current):
+		return fmt.Errorf("process %d does not have the socket", current.pid())
+	}
+	return nil
+}
+
+// kill ends every process at once.
+func (d *daemon) kill() {
+	for _, c := range d.end(syscall.SIGKILL) {
+		<-c.ended
+	}
+}
+
+// stop tells every process to end and returns an error unless each does, with
+// exit code 0.
+func (d *daemon) stop() (err error) {
+	d.awaitSocket()
+	for _, c := range d.end(syscall.SIGTERM) {
+		err = errors.Join(err, awaitEnd(c))
+	}
+	return err
+}
+
+// end signals all processes and returns them.
+func (d *daemon) end(s syscall.Signal) (all []*child) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range []*child{d.current, d.successor} {
+		if c != nil {
+			d.signal(c, s)
+			all = append(all, c)
+		}
+	}
+	d.current, d.successor = nil, nil
+	return all
+}
+
+// awaitEnd waits for the end of a process that was sent SIGTERM.
+func awaitEnd(c *child) error {
+	select {
+	case <-c.ended:
+	case <-time.After(stopWithin):
+		_ = c.cmd.Process.Kill()
+		<-c.ended
+		return violatedf("trousseau (pid %d) did not end within %s of SIGTERM", c.pid(), stopWithin)
+	}
+	// One that has hardly begun has not asked to be sent signals yet.
+	if c.err != nil && time.Since(c.began) > 2*time.Second {
+		return violatedf("trousseau (pid %d) was told to stop and ended with %v", c.pid(), c.err)
+	}
+	return nil
+}
+
+// signal sends a signal that is to end a process. The caller holds d.mu.
+func (d *daemon) signal(c *child, s syscall.Signal) {
+	c.asked = true
+	// Its only error is that the process has ended.
+	_ = c.cmd.Process.Signal(s)
+}
+
+// launch starts a process. The caller holds d.mu.
+func (d *daemon) launch(flags ...string) (*child, error) {
+	// The shell lowers the limit of the process that it then becomes.
+	args := append([]string{
+		"-c", `ulimit -n "$0" && exec "$@"`, fmt.Sprint(maxFiles), d.binary,
+		"--config-file-path=" + d.config, "--listen-addr=unix://" + d.socket, "--ops-addr=" + d.opsAddr,
+	}, append(settings, flags...)...)
+	c := &child{cmd: exec.CommandContext(context.Background(), "sh", args...), began: time.Now(), ended: make(chan struct{})}
+	c.cmd.Stdout, c.cmd.Stderr = d.log, d.log
+	// A Ctrl-C in the terminal is for us, who then end it.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := c.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting trousseau: %w", err)
+	}
+	d.starts++
+	d.watching.Go(func() {
+		c.err = c.cmd.Wait()
+		close(c.ended)
+		d.mu.Lock()
+		asked := c.asked
+		d.mu.Unlock()
+		if !asked {
+			d.unexpected(violatedf("trousseau (pid %d) ended by itself: %v", c.pid(), c.err))
+		}
+	})
+	return c, nil
+}
+
+// pid is that of the process that has the socket, or is to have it, and how
+// many processes have been started. The pid is 0 if there is none.
+func (d *daemon) pid() (pid, starts int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.current == nil {
+		return 0, d.starts
+	}
+	return d.current.pid(), d.starts
+}
+
+// dump has every process end with the stacks of its goroutines in the log.
+func (d *daemon) dump() {
+	for _, c := range d.end(syscall.SIGQUIT) {
+		select {
+		case <-c.ended:
+		case <-time.After(stopWithin):
+			_ = c.cmd.Process.Kill()
+		}
+	}
+}
+
+// close kills what is left.
+func (d *daemon) close() error {
+	d.kill()
+	d.watching.Wait()
+	return d.log.Close()
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"time"
+)
+
+// What must hold all along is checked where it shows: every answer in load.go,
+// every end of a process in daemon.go. This file has what is checked between the
+// faults.
+
+const (
+	// recoverWithin is how long after the last fault all must be well again.
+	recoverWithin = 15 * time.Second
+	// settleWithin is how long what a storm has left over may take to go: a
+	// replaced client is closed after --request-timeout, 2.5 seconds.
+	settleWithin = 10 * time.Second
+)
+
+// recovered waits until trousseau is healthy and returns how long that took.
+func (s *soak) recovered(ctx context.Context) (took time.Duration, err error) {
+	began := time.Now()
+	s.unwell = nil
+	for {
+		// The deadlines of what is asked are not to be added to ours.
+		bounded, cancel := context.WithDeadline(ctx, began.Add(recoverWithin))
+		err := s.healthy(bounded)
+		if bounded.Err() != nil && s.unwell != nil {
+			err = s.unwell // It says more than that the time is over.
+		}
+		cancel()
+		took := time.Since(began)
+		if err != nil {
+			// It is what an operator reads on /readyz, or kube-apiserver from Status.
+			if secret, found := s.stage.secrets.find([]byte(err.Error())); found {
+				return took, violatedf("why trousseau is not healthy holds a secret (%.4s…)", secret)
+			}
+		}
+		switch {
+		case err == nil:
+			return took, nil
+		case ctx.Err() != nil:
+			return took, context.Cause(ctx)
+		case took > recoverWithin:
+			return took, violatedf("not healthy within %s of the last fault: %v", recoverWithin, err)
+		}
+		s.unwell = err
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// healthy returns nil if one process serves, Status is ok, a round trip is too,
+// and /readyz says 200.
+func (s *soak) healthy(ctx context.Context) error {
+	if err := s.stage.daemon.settled(); err != nil {
+		return err
+	}
+	if err := s.load.status(ctx, s.client); err != nil {
+		return fmt.Errorf("status: %w", err)
+	}
+	w, err := s.load.encrypt(ctx, s.client)
+	if err != nil {
+		return fmt.Errorf("encrypting: %w", err)
+	}
+	if err := s.load.decrypt(ctx, s.client, w); err != nil {
+		return fmt.Errorf("decrypting: %w", err)
+	}
+	return s.pages.ready(ctx)
+}
+
+// calmed checks what must hold in a calm, when all is well.
+func (s *soak) calmed(ctx context.Context) (string, error) {
+	n, err := s.load.sweep(ctx, s.client)
+	if err != nil {
+		return "", err
+	}
+	f, err := s.nothingLeftOver(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := s.nothingLeaked(); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d ciphertexts decrypted; %s", n, f), nil
+}
+
+// footprint is what must not grow.
+type footprint struct {
+	// What is there but for the connections to Vault: each is a file and two
+	// goroutines, and how many are kept depends on the last burst.
+	goroutines, files float64
+	connections       int     // to Vault
+	memory            float64 // resident, in MiB
+}
+
+func (f footprint) String() string {
+	return fmt.Sprintf("%.0f goroutines, %.0f files, %d connections to Vault, %.0f MiB", f.goroutines, f.files, f.connections, f.memory)
+}
+
+// within reports whether f is no more than before, but for what comes and goes.
+func (f footprint) within(before footprint) bool {
+	const (
+		// For the requests of that moment: the page itself is one.
+		goroutines, files = 2, 1
+		// A burst is as many requests as there are callers, the prober and the
+		// loader. A request that had to wait for a connection may have got
+		// another one: then there are two.
+		connections = 2 * (callers + sweepers + 2)
+		// What the Go runtime has not given back yet of the worst moment, which
+		// is when the file descriptors are exhausted: some 8 MiB for maxFiles
+		// connections to the socket, of which it keeps several times as much.
+		memory = 24
+	)
+	return f.goroutines <= before.goroutines+goroutines && f.files <= before.files+files &&
+		f.connections <= connections && f.memory <= before.memory+memory
+}
+
+// nothingLeftOver compares the footprint of the process with what it was in its
+// first calm.
+func (s *soak) nothingLeftOver(ctx context.Context) (footprint, error) {
+	// Between two looks, so that some are between the requests.
+	const pause = 110 * time.Millisecond
+	if _, starts := s.stage.daemon.pid(); s.measured != starts {
+		s.measured, s.before = starts, footprint{goroutines: math.Inf(1)}
+		for range 10 {
+			f, err := s.measure(ctx)
+			if err != nil {
+				return f, err
+			}
+			if f.goroutines < s.before.goroutines {
+				s.before = f
+			}
+			time.Sleep(pause)
+		}
+	}
+	for end := time.Now().Add(settleWithin); ; time.Sleep(pause) {
+		f, err := s.measure(ctx)
+		if err != nil || f.within(s.before) {
+			return f, err
+		}
+		if time.Now().After(end) {
+			return f, violatedf("trousseau has grown: %s, and %s in the first calm of the process", f, s.before)
+		}
+	}
+}
+
+// measure reads /metrics, on which there must be no secret and no panic.
+func (s *soak) measure(ctx context.Context) (footprint, error) {
+	page, samples, err := s.pages.metrics(ctx)
+	for range 4 {
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		// A machine that is busy may have been the reason.
+		page, samples, err = s.pages.metrics(ctx)
+	}
+	if err != nil {
+		return footprint{}, violatedf("reading the metrics in a calm: %v", err)
+	}
+	if secret, found := s.stage.known().find([]byte(page)); found {
+		return footprint{}, violatedf("a secret (%.4s…) is on the metrics page", secret)
+	}
+	if n := samples["trousseau_kms_panics_total"]; n != 0 {
+		return footprint{}, violatedf("%.0f requests panicked", n)
+	}
+	connections := s.stage.vault.Connections()
+	return footprint{
+		goroutines:  samples["go_goroutines"] - 2*float64(connections),
+		files:       samples["process_open_fds"] - float64(connections),
+		connections: connections,
+		memory:      samples["process_resident_memory_bytes"] / (1 << 20),
+	}, nil
+}
+
+// nothingLeaked looks for secrets in what was logged since the last time.
+func (s *soak) nothingLeaked() error {
+	// A line that is not complete may have half a secret: it is read again.
+	const longestLine = 64 << 10
+	text, err := io.ReadAll(io.NewSectionReader(s.stage.daemon.log, s.searched, 1<<40))
+	if err != nil {
+		return fmt.Errorf("reading the log: %w", err)
+	}
+	if secret, found := s.stage.known().find(text); found {
+		return violatedf("a secret (%.4s…) is in the log", secret)
+	}
+	s.searched += max(0, int64(len(text))-longestLine)
+	return nil
+}

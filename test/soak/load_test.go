@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	kmsapi "k8s.io/kms/apis/v2"
+)
+
+// misbehaving is a KMS plugin that may misbehave. It encrypts by adding a letter.
+type misbehaving struct {
+	kmsapi.UnimplementedKeyManagementServiceServer
+
+	keyID  string // that Encrypt uses; Status always reports "one"
+	garble bool   // Decrypt's answer
+	err    error  // of every Encrypt
+}
+
+func (p *misbehaving) Status(context.Context, *kmsapi.StatusRequest) (*kmsapi.StatusResponse, error) {
+	return &kmsapi.StatusResponse{Version: "v2", Healthz: "ok", KeyId: "one"}, nil
+}
+
+func (p *misbehaving) Encrypt(_ context.Context, r *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
+	if p.err != nil {
+		return nil, p.err
+	}
+	return &kmsapi.EncryptResponse{Ciphertext: append([]byte("x"), r.GetPlaintext()...), KeyId: p.keyID}, nil
+}
+
+func (p *misbehaving) Decrypt(_ context.Context, r *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
+	if p.garble {
+		return &kmsapi.DecryptResponse{Plaintext: r.GetCiphertext()}, nil
+	}
+	return &kmsapi.DecryptResponse{Plaintext: r.GetCiphertext()[1:]}, nil
+}
+
+func TestAnswersAreJudged(t *testing.T) {
+	const secret = "hvs.AAAABBBBCCCCDDDD"
+	for _, c := range []struct {
+		name   string
+		plugin misbehaving
+		peace  bool
+		want   string // part of the violation; "" for none
+	}{
+		{"good", misbehaving{keyID: "one"}, true, ""},
+		{"key_id not reported", misbehaving{keyID: "two"}, false, "Status has not reported"},
+		{"another plaintext", misbehaving{keyID: "one", garble: true}, false, "something else than was encrypted"},
+		{"failure during a fault", misbehaving{err: status.Error(codes.Unavailable, "down")}, false, ""},
+		{"failure in peace", misbehaving{err: status.Error(codes.Unavailable, "down")}, true, "nothing but a harmless fault"},
+		{"failure that blames the caller", misbehaving{err: status.Error(codes.InvalidArgument, "yours")}, false, "no fault here explains"},
+		{"failure with a secret", misbehaving{err: status.Error(codes.Unavailable, "token "+secret)}, false, "holds a secret"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, violations := serve(t, &c.plugin)
+			l.secrets.add(secret)
+			if c.peace {
+				l.peace.begin()
+			}
+			client, err := l.dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.round(t.Context(), client)
+			l.close()
+			got := ""
+			if all := violations(); len(all) > 0 {
+				got = all[0].Error()
+			}
+			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+				t.Errorf("got the violation %q, want one with %q", got, c.want)
+			}
+		})
+	}
+}
+
+// serve makes a load on a plugin, and what it will have complained about.
+func serve(t *testing.T, p *misbehaving) (l *load, violations func() []error) {
+	t.Helper()
+	// Not t.TempDir(), whose name may be too long for a socket.
+	socket := filepath.Join(shortDir(t), "kms.sock")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	kmsapi.RegisterKeyManagementServiceServer(server, p)
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+
+	var mu sync.Mutex
+	var all []error
+	l = &load{
+		socket: socket, starts: func() int { return 1 }, peace: &peace{}, pulse: &pulse{last: time.Now().Add(time.Hour)},
+		ledger: newLedger(), secrets: newSecrets(), tally: newTally(),
+		fail: func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, err)
+		},
+	}
+	return l, func() []error {
+		mu.Lock()
+		defer mu.Unlock()
+		return all
+	}
+}

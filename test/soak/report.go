@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// reportTo prints how the walk went; err is what it ended with.
+func (s *soak) reportTo(w io.Writer, err error) {
+	if err != nil {
+		s.reportFailure(w, err)
+	}
+	fmt.Fprintf(w, "\nsoak: seed %d, %s, %d steps\n", s.seed, time.Since(s.began).Round(time.Second), s.history.last())
+	counts := s.history.counts()
+	for _, f := range faults {
+		c := counts[f.name]
+		if c == nil {
+			c = &count{}
+		}
+		note := ""
+		switch {
+		case c.skipped > 0:
+			note = fmt.Sprintf("skipped %d times: %v", c.skipped, c.why)
+		case f.touches == onToken && !f.harmless:
+			note = "Vault's alone; the machine's own clock was not touched"
+		case f.harmless:
+			note = fmt.Sprintf("%d of them alone, when no request may fail", c.alone)
+		}
+		fmt.Fprintf(w, "%6d  %-50s %s\n", c.all, f.name, note)
+	}
+	t := s.load.soFar()
+	failed := 0
+	var codes []string
+	for _, code := range slices.Sorted(maps.Keys(t.failed)) {
+		failed += t.failed[code]
+		codes = append(codes, fmt.Sprintf("%s %d", code, t.failed[code]))
+	}
+	fmt.Fprintf(w, "requests: %d Encrypt, %d Decrypt, %d Status; %d failed during faults (by code: %s)\n",
+		t.requests["Encrypt"], t.requests["Decrypt"], t.requests["Status"], failed-t.starved, strings.Join(codes, ", "))
+	fmt.Fprintf(w, "machine: kept trousseau or the soak waiting for up to %.1f s at a time; %d requests failed for that without a fault\n",
+		s.pulse.longest.Seconds(), t.starved)
+	fmt.Fprintf(w, "ciphertexts: %d, under %d key_ids that Status reported; %d key_ids could not be checked, their process being gone\n",
+		len(s.load.ledger.all()), s.load.ledger.keyIDs(), t.unproven)
+	_, starts := s.stage.daemon.pid()
+	fmt.Fprintf(w, "processes: %d started\n", starts)
+	fmt.Fprintf(w, "longest recovery: %.1f s, after step %d", s.longest.took.Seconds(), s.longest.step)
+	if s.longest.why != nil {
+		fmt.Fprintf(w, "; last missing: %v", s.longest.why)
+	}
+	fmt.Fprintln(w)
+}
+
+func (s *soak) reportFailure(w io.Writer, err error) {
+	if errors.Is(err, errInterrupted) {
+		fmt.Fprintf(w, "\nsoak: %v\n", err)
+		return
+	}
+	fmt.Fprintf(w, "\nsoak: FAILED at %s, step %d, seed %d\n%v\n\nthe steps:\n", clock(time.Since(s.began)), s.history.last(), s.seed, err)
+	s.history.print(w)
+	fmt.Fprintf(w, "\ntrousseau's log, with the stacks of its goroutines at the end: %s\n", s.stage.daemon.log.Name())
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+)
+
+// keyName is the transit key, in the mount transit.
+const keyName = "trousseau-kms-vault"
+
+// stage is what faults play on.
+type stage struct {
+	dir    string // of everything; kept after a failure
+	vault  *vaulttest.Server
+	key    *vaulttest.Key
+	clock  atomic.Int64 // how far Vault's clock is ahead, a time.Duration
+	agent  *agent
+	daemon *daemon
+	disk   string // where the small disk is mounted; "" if noDisk says why it is not
+	noDisk error
+
+	secrets *secrets
+	// unknownToken looks like a token; Vault has never seen it.
+	unknownToken string
+
+	rendering sync.WaitGroup
+	stop      context.CancelFunc
+}
+
+// newStage starts Vault and the agent, but not trousseau.
+func newStage(binary string, unexpected func(error)) (_ *stage, err error) {
+	s := &stage{secrets: newSecrets(), unknownToken: "hvs." + rand.Text(), stop: func() {}}
+	s.secrets.add(s.unknownToken)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close(true))
+		}
+	}()
+	// Short, because the name of a socket is below it.
+	if s.dir, err = os.MkdirTemp("", "soak-"); err != nil {
+		return nil, err
+	}
+	config, socket := filepath.Join(s.dir, "config"), filepath.Join(s.dir, "socket")
+	for _, dir := range []string{config, socket} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if s.noDisk = mountDisk(config); s.noDisk == nil {
+		s.disk = config
+	}
+	s.vault, err = vaulttest.New(vaulttest.Options{TLS: true, ClientCert: true, Now: func() time.Time {
+		return time.Now().Add(time.Duration(s.clock.Load()))
+	}})
+	if err != nil {
+		return nil, err
+	}
+	s.key = s.vault.CreateKey(keyName)
+	s.agent = newAgent(config, s.vault.URL())
+	s.agent.put(caFile, string(s.vault.CAPEM()))
+	s.agent.put(certFile, string(s.vault.ClientCertPEM()))
+	s.agent.put(keyFile, string(s.vault.ClientKeyPEM()))
+	s.agent.renderToken(s.mint())
+	lines, err := privateKey(s.vault.ClientKeyPEM())
+	if err != nil {
+		return nil, err
+	}
+	s.secrets.add(lines...)
+	var ctx context.Context
+	ctx, s.stop = context.WithCancel(context.Background())
+	s.rendering.Go(func() { s.agent.run(ctx) })
+
+	s.daemon, err = newDaemon(binary, s.dir, s.agent.path(configName), filepath.Join(socket, "kms.sock"), unexpected)
+	return s, err
+}
+
+// mint makes a token for trousseau.
+func (s *stage) mint() string {
+	token := s.vault.KMSToken(keyName)
+	s.secrets.add(token)
+	return token
+}
+
+// known is every secret there is by now: what callers encrypt, all that has been
+// through Vault, and the private key that trousseau shows it.
+func (s *stage) known() *secrets {
+	s.secrets.add(s.vault.Secrets()...)
+	return s.secrets
+}
+
+// privateKey is the text of a PEM block, line by line, and its content.
+func privateKey(text []byte) (lines []string, err error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("the client's key is not PEM")
+	}
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, "-----") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return append(lines, string(block.Bytes)), nil
+}
+
+// close ends everything. The files go if they are of no more use.
+func (s *stage) close(remove bool) error {
+	s.stop()
+	s.rendering.Wait()
+	var err error
+	if s.daemon != nil {
+		err = s.daemon.close()
+	}
+	if s.vault != nil {
+		s.vault.Close()
+	}
+	if s.disk != "" {
+		// What is on it is lost with it: a failure keeps a copy.
+		if !remove {
+			err = errors.Join(err, os.CopyFS(filepath.Join(s.dir, "config-at-the-end"), os.DirFS(s.disk)))
+		}
+		if e := syscall.Unmount(s.disk, syscall.MNT_DETACH); e != nil {
+			err = errors.Join(err, fmt.Errorf("unmounting %s: %w", s.disk, e))
+		}
+	}
+	if remove && s.dir != "" {
+		err = errors.Join(err, os.RemoveAll(s.dir))
+	}
+	return err
+}
