@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -123,11 +124,11 @@ func attacks() []attack {
 			send(conn, hello())
 			flood(conn, settings)
 		}, again: true},
-		{name: "SETTINGS, unread", clients: 64, do: func(conn net.Conn, _ uint64) {
+		{name: "SETTINGS, unread", clients: 16, do: func(conn net.Conn, _ uint64) {
 			send(conn, hello())
 			fillPipe(conn)
 			flood(conn, settings)
-		}},
+		}, again: true},
 		{name: "PING", clients: 4, do: func(conn net.Conn, _ uint64) {
 			send(conn, hello())
 			flood(conn, slices.Repeat(frame(framePing, 0, 0, make([]byte, 8)), 100))
@@ -205,6 +206,11 @@ func playAttacker(path, name string) error {
 		return fmt.Errorf("no attack %q", name)
 	}
 	a := attacks()[i]
+	if a.again {
+		if err := yield(); err != nil {
+			return err
+		}
+	}
 	conns := make([]net.Conn, a.clients)
 	dialed := make(chan error)
 	const atOnce = 32
@@ -241,6 +247,25 @@ func playAttacker(path, name string) error {
 	_, err := io.Copy(io.Discard, os.Stdin)
 	runtime.KeepAlive(conns)
 	return err
+}
+
+// yield gives this process the CPU that nobody else wants: the kernel shares it
+// out among processes, and how it does that is not what is tested.
+func yield() error {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	for _, thread := range threads {
+		id, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			return err
+		}
+		if err := unix.Setpriority(unix.PRIO_PROCESS, id, 19); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dial connects as soon as the backlog has room.

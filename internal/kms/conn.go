@@ -28,6 +28,7 @@ type conn struct {
 	// Guarded by crowd.mu.
 	place *list.Element // among the strangers, if it is one
 	known bool
+	open  int // requests
 }
 
 // Read bounds the queue of what grpc has to write because of what it has read.

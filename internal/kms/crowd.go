@@ -16,23 +16,32 @@ const (
 	// 1024, the lowest limit in use.
 	maxKnown     = 64
 	maxStrangers = 512
+	// crowded is how many requests may be open before connections are held to a
+	// share each. What is here of one is at most 64 KiB, and about as much may
+	// be on its way.
+	crowded       = 2 * maxStreams
+	knownShare    = 16
+	strangerShare = 1
 )
 
 // crowd is everyone who is connected to a [Server]. Whoever may connect may
 // misbehave, and kube-apiserver has to be served all the same, on the connection
-// that it has and on a new one. Two rules see to that:
+// that it has and on a new one. Three rules see to that:
 //
 //   - A connection that sends a whole request becomes known while there is room,
 //     and is then not closed for anyone else.
 //   - The others are strangers. When there are too many, the one goes that has
 //     sent no whole request for longest; a caller who wants something sends one
 //     within a moment.
+//   - When too many requests are open, whole or not, a connection that has its
+//     share of them is refused another.
 type crowd struct {
 	log *zap.Logger
 
 	mu        sync.Mutex
 	known     int
 	strangers list.List // of *conn, the next to go in front
+	open      int       // requests
 }
 
 // enter takes in a new connection.
@@ -81,4 +90,29 @@ func (cr *crowd) recognize(c *conn) {
 	default:
 		cr.strangers.MoveToBack(c.place)
 	}
+}
+
+// begin reports whether a request of c's may be waited for and handled; if so,
+// end follows.
+func (cr *crowd) begin(c *conn) bool {
+	cr.mu.Lock()
+	defer cr.mu.Unlock()
+	share := strangerShare
+	if c.known {
+		share = knownShare
+	}
+	if cr.open >= crowded && c.open >= share {
+		return false
+	}
+	cr.open++
+	c.open++
+	return true
+}
+
+// end notes that a request of c's is answered or given up.
+func (cr *crowd) end(c *conn) {
+	cr.mu.Lock()
+	defer cr.mu.Unlock()
+	cr.open--
+	c.open--
 }

@@ -3,19 +3,28 @@
 package kms_test
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"sync"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	kmsapi "k8s.io/kms/apis/v2"
 )
 
 // The limits that these tests fill.
 const (
 	maxKnown     = 64
 	maxStrangers = 512
+	maxStreams   = 256
+	crowded      = 2 * maxStreams
+	knownShare   = 16
 )
 
 // connect returns a connection once it is accepted.
@@ -100,6 +109,81 @@ func TestTooManyConnections(t *testing.T) {
 	}
 	for _, conn := range known {
 		ask(conn, 3)
+	}
+}
+
+// A request that stays half does not last longer than a whole one.
+func TestHalfRequestEnds(t *testing.T) {
+	h := start(t, working(), 50*time.Millisecond)
+	conn := connect(t, h.path)
+	send(conn, headers(1, "Encrypt"), message(1, 100, []byte("half"), 0))
+	for {
+		if kind, stream := next(t, conn); kind == frameHeaders && stream == 1 {
+			return
+		}
+	}
+}
+
+// While requests pile up, a caller with few of them is served, and one with many
+// is told so.
+func TestTooManyRequests(t *testing.T) {
+	release := make(chan struct{})
+	finish := sync.OnceFunc(func() { close(release) })
+	defer finish()
+	entered := make(chan struct{}, crowded+2*knownShare)
+	k := working()
+	k.encrypt = func(ctx context.Context, p []byte) ([]byte, string, error) {
+		entered <- struct{}{}
+		<-release
+		return p, keyID, nil
+	}
+	h := start(t, k, time.Minute)
+	request := &kmsapi.EncryptRequest{Plaintext: []byte("p")}
+	var pending sync.WaitGroup
+	fill := func(n int) kmsapi.KeyManagementServiceClient {
+		client, closeConn, err := dialLikeKube(h.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(closeConn)
+		// Until then it is a stranger, and may have one only.
+		if _, err := client.Status(t.Context(), &kmsapi.StatusRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		for range n {
+			pending.Go(func() {
+				if _, err := client.Encrypt(t.Context(), request); err != nil {
+					t.Errorf("a request within the limits: %v", err)
+				}
+			})
+		}
+		for i := range n {
+			select {
+			case <-entered:
+			case <-time.After(10 * time.Second):
+				t.Fatalf("%d of %d requests are handled", i, n)
+			}
+		}
+		return client
+	}
+	for range crowded / maxStreams {
+		fill(maxStreams)
+	}
+	modest := fill(knownShare)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	_, err := modest.Encrypt(ctx, request)
+	for status.Code(err) == codes.DeadlineExceeded && ctx.Err() == nil {
+		_, err = modest.Encrypt(ctx, request) // the machine was busy, and it came too late for a refusal
+	}
+	checkStatus(t, err, codes.ResourceExhausted, "too many requests at once")
+	if _, err := h.Status(t.Context(), &kmsapi.StatusRequest{}); err != nil {
+		t.Errorf("another caller's Status: %v", err)
+	}
+	finish()
+	pending.Wait()
+	if _, err := modest.Encrypt(t.Context(), request); err != nil {
+		t.Errorf("once the others are done: %v", err)
 	}
 }
 

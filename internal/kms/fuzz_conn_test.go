@@ -42,7 +42,7 @@ func FuzzConnection(f *testing.F) {
 		f.Fatal(err)
 	}
 	server := kms.New(kms.Options{KEK: working(), RequestTimeout: time.Second})
-	go server.Serve(l)
+	go func() { _ = server.Serve(l) }()
 	f.Cleanup(func() { l.Close() })
 	client, closeClient, err := dialLikeKube(path)
 	if err != nil {

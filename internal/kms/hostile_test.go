@@ -165,7 +165,7 @@ func (h *honest) answered(t *testing.T) {
 
 func (c *caller) answered(t *testing.T) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		c.mu.Lock()
 		calls, slowest, err := c.calls, c.slowest, c.err
 		if calls > 0 {
@@ -183,10 +183,10 @@ func (c *caller) answered(t *testing.T) {
 	t.Fatalf("a caller %s is not answered", c.name)
 }
 
-// exchange calls Status and Encrypt, each within kube-apiserver's default
-// timeout.
+// exchange calls Status and Encrypt. kube-apiserver would wait 3 s for each; the
+// rest is for a busy machine and the race detector.
 func exchange(client kmsapi.KeyManagementServiceClient) error {
-	const timeout = 3 * time.Second
+	const timeout = 10 * time.Second
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if _, err := client.Status(ctx, &kmsapi.StatusRequest{}); err != nil {

@@ -65,7 +65,7 @@ func TestIdle(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 				server := kms.New(kms.Options{KEK: working(), RequestTimeout: time.Second})
-				go server.Serve(p)
+				go func() { _ = server.Serve(p) }()
 				defer server.Shutdown(context.Background())
 				conn, err := grpc.NewClient("passthrough:pipe", grpc.WithContextDialer(p.dial),
 					grpc.WithTransportCredentials(insecure.NewCredentials()))

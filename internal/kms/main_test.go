@@ -126,7 +126,7 @@ func (p *process) line(t *testing.T) string {
 }
 
 func (p *process) end() {
-	_ = p.stdin.Close()
+	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
 }
 

@@ -105,7 +105,8 @@ func New(opts Options) *Server {
 		crowd:   &crowd{log: opts.Logger},
 	}
 	s.grpc = grpc.NewServer(
-		grpc.UnaryInterceptor(s.intercept),
+		grpc.InTapHandle(s.begin),
+		grpc.UnaryInterceptor(s.arrive),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaders),
