@@ -17,13 +17,11 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	kmsapi "k8s.io/kms/apis/v2"
-
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
-// process is a running trousseau with a fake Vault of its own.
-type process struct {
-	vault  *vaulttest.Server
+// trousseau is a running daemon and a client that calls it as kube-apiserver
+// does: generated stubs over one connection.
+type trousseau struct {
 	client kmsapi.KeyManagementServiceClient
 	began  time.Time // of the exec
 
@@ -33,18 +31,12 @@ type process struct {
 }
 
 // launch starts the binary without a configuration.
-func launch(ctx context.Context, binary string, flags ...string) (*process, error) {
-	v, err := vaulttest.New(vaulttest.Options{})
-	if err != nil {
-		return nil, err
-	}
-	v.CreateKey("a")
-	v.CreateKey("b")
+func launch(ctx context.Context, binary string, flags ...string) (*trousseau, error) {
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return nil, err
 	}
-	p := &process{vault: v, dir: dir}
+	p := &trousseau{dir: dir}
 	socket := "unix://" + filepath.Join(dir, "kms.sock")
 	p.conn, err = grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
@@ -53,39 +45,52 @@ func launch(ctx context.Context, binary string, flags ...string) (*process, erro
 			Backoff: backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1, MaxDelay: time.Millisecond},
 		}))
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	p.client = kmsapi.NewKeyManagementServiceClient(p.conn)
-	p.cmd = exec.CommandContext(ctx, binary, append([]string{
+	p.cmd = command(ctx, binary, append([]string{
 		"--config-file-path=" + p.config(), "--listen-addr=" + socket, "--ops-addr=",
 	}, flags...)...)
 	p.began = time.Now()
 	if err := p.cmd.Start(); err != nil {
-		p.vault.Close()
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, errors.Join(err, p.conn.Close(), os.RemoveAll(dir))
 	}
 	return p, nil
 }
 
-// launchReady starts the binary and waits until it is healthy.
-func launchReady(ctx context.Context, binary string, flags ...string) (*process, error) {
+// command is one that does not outlive this process.
+func command(ctx context.Context, binary string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// launchReady starts the binary on a Vault and waits until it is healthy.
+func launchReady(ctx context.Context, binary string, v *upstream, flags ...string) (*trousseau, error) {
 	p, err := launch(ctx, binary, flags...)
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(p.configure("a", "b"), p.awaitKey(ctx, "a")); err != nil {
+	if err := errors.Join(p.configure(v, keyA, keyB), p.awaitKey(ctx, keyA)); err != nil {
 		p.close()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *process) config() string { return filepath.Join(p.dir, "config.yaml") }
+func (p *trousseau) config() string { return filepath.Join(p.dir, "config.yaml") }
 
 // configure renames a configuration with these keys into place.
-func (p *process) configure(keys ...string) error {
+func (p *trousseau) configure(v *upstream, keys ...string) error {
 	text := fmt.Sprintf("provider: vault\nvault:\n  keynames: [%s]\n  address: %s\n  token: %s\n",
-		strings.Join(keys, ", "), p.vault.URL(), p.vault.KMSToken("a", "b"))
+		strings.Join(keys, ", "), v.url, v.token)
+	if v.ca != nil {
+		ca := filepath.Join(p.dir, "ca.pem")
+		if err := os.WriteFile(ca, v.ca, 0o600); err != nil {
+			return err
+		}
+		text += "  vaultCACert: " + ca + "\n"
+	}
 	tmp := filepath.Join(p.dir, "12345")
 	if err := os.WriteFile(tmp, []byte(text), 0o600); err != nil {
 		return err
@@ -94,7 +99,7 @@ func (p *process) configure(keys ...string) error {
 }
 
 // awaitKey waits until Status names a key.
-func (p *process) awaitKey(ctx context.Context, key string) error {
+func (p *trousseau) awaitKey(ctx context.Context, key string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for {
@@ -109,7 +114,7 @@ func (p *process) awaitKey(ctx context.Context, key string) error {
 }
 
 // memory returns the resident set now and at its peak, in MiB.
-func (p *process) memory() (now, peak float64, err error) {
+func (p *trousseau) memory() (now, peak float64, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, 0, err
@@ -126,10 +131,9 @@ func (p *process) memory() (now, peak float64, err error) {
 	return now, peak, nil
 }
 
-func (p *process) close() {
+func (p *trousseau) close() {
 	_ = p.conn.Close()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	_ = p.cmd.Wait()
-	p.vault.Close()
 	_ = os.RemoveAll(p.dir)
 }

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// meter reads what processes have consumed since their start.
+type meter struct {
+	page   string // the daemon's /metrics
+	web    *http.Client
+	daemon int // pid
+	vault  int // pid
+}
+
+// consumption is what something has cost, in all or for each call.
+type consumption struct {
+	mallocs, bytes float64 // of the side's own process
+	cpu            time.Duration
+	vaultCPU       time.Duration
+}
+
+// cost is the consumption of one call of a side's.
+type cost struct {
+	side, method string
+	consumption
+}
+
+type costs []cost
+
+// costs measures what the sides consume. The side of direct calls is this
+// process, that of trousseau is the daemon without its caller.
+func (m *meter) costs(ctx context.Context, calls *calls) (costs, error) {
+	const callers, within = 16, time.Second
+	var all costs
+	for _, s := range calls.sides() {
+		before, err := m.read(ctx, s.side)
+		if err != nil {
+			return nil, err
+		}
+		// Reading is not free, so it is measured as well.
+		zero, err := m.read(ctx, s.side)
+		if err != nil {
+			return nil, err
+		}
+		sample, err := drive(ctx, callers, within, s.call)
+		if err != nil {
+			return nil, err
+		}
+		after, err := m.read(ctx, s.side)
+		if err != nil {
+			return nil, err
+		}
+		n := sample.rate * within.Seconds()
+		all = append(all, cost{s.side, s.method, consumption{
+			mallocs:  (after.mallocs - zero.mallocs - (zero.mallocs - before.mallocs)) / n,
+			bytes:    (after.bytes - zero.bytes - (zero.bytes - before.bytes)) / n,
+			cpu:      time.Duration(float64(after.cpu-zero.cpu) / n),
+			vaultCPU: time.Duration(float64(after.vaultCPU-zero.vaultCPU) / n),
+		}})
+	}
+	return all, nil
+}
+
+func (m *meter) read(ctx context.Context, side string) (c consumption, err error) {
+	if c.vaultCPU, err = cpuTime(m.vault); err != nil {
+		return c, err
+	}
+	if side == directly {
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		c.mallocs, c.bytes = float64(s.Mallocs), float64(s.TotalAlloc)
+		c.cpu, err = cpuTime(os.Getpid())
+		return c, err
+	}
+	if c.mallocs, err = m.sum(ctx, "go_memstats_mallocs_total", ""); err != nil {
+		return c, err
+	}
+	if c.bytes, err = m.sum(ctx, "go_memstats_alloc_bytes_total", ""); err != nil {
+		return c, err
+	}
+	c.cpu, err = cpuTime(m.daemon)
+	return c, err
+}
+
+// sum adds up the samples of a metric of the daemon's whose labels contain a
+// text.
+func (m *meter) sum(ctx context.Context, name, label string) (sum float64, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.page, nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := m.web.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	found := false
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		rest, ok := strings.CutPrefix(lines.Text(), name)
+		if !ok || !strings.HasPrefix(rest, "{") && !strings.HasPrefix(rest, " ") || !strings.Contains(rest, label) {
+			continue
+		}
+		var value float64
+		if _, err := fmt.Sscan(rest[strings.LastIndexByte(rest, ' '):], &value); err != nil {
+			return 0, fmt.Errorf("%s: %q: %w", name, rest, err)
+		}
+		sum, found = sum+value, true
+	}
+	if err := lines.Err(); err != nil {
+		return 0, err
+	}
+	if !found {
+		return 0, fmt.Errorf("%s has no %s", m.page, name)
+	}
+	return sum, nil
+}
+
+// cpuTime is what the threads of a process have run. A Go process does not end
+// its threads, so nothing is forgotten.
+func cpuTime(pid int) (time.Duration, error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil {
+		return 0, err
+	}
+	var sum time.Duration
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return 0, err
+		}
+		var ran time.Duration
+		if _, err := fmt.Sscan(string(text), &ran); err != nil {
+			return 0, fmt.Errorf("%s: %w", file, err)
+		}
+		sum += ran
+	}
+	return sum, nil
+}
+
+func (c costs) print(w io.Writer) {
+	fmt.Fprintf(w, "\n%-20s %12s %9s %10s %12s\n", "cost of one call", "allocations", "KiB", "CPU", "Vault's CPU")
+	for _, x := range c {
+		fmt.Fprintf(w, "%-9s%-11s %12.0f %9.1f %10s %12s\n", x.method, x.side, x.mallocs, x.bytes/1024,
+			x.cpu.Round(time.Microsecond), x.vaultCPU.Round(time.Microsecond))
+	}
+}

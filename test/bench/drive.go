@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// callTimeout is EncryptionConfiguration's default.
+const callTimeout = 3 * time.Second
+
+// call makes one request. Concurrent calls have different callers; n counts a
+// caller's calls.
+type call func(ctx context.Context, caller, n int) error
+
+// sample is what callers met in one turn.
+type sample struct {
+	p50, p99 time.Duration
+	rate     float64 // calls answered a second
+	failed   int
+	failure  error // the last one
+}
+
+// drive has callers make calls, one after the other each, for some time.
+func drive(ctx context.Context, callers int, within time.Duration, call call) (sample, error) {
+	took := make([][]time.Duration, callers)
+	failures := make([][]error, callers)
+	all, ctx := errgroup.WithContext(ctx)
+	began := time.Now()
+	for caller := range callers {
+		all.Go(func() error {
+			for n := 0; time.Since(began) < within; n++ {
+				start := time.Now()
+				if err := bounded(ctx, caller, n, call); err != nil {
+					failures[caller] = append(failures[caller], err)
+					continue
+				}
+				took[caller] = append(took[caller], time.Since(start))
+			}
+			return ctx.Err()
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return sample{}, err
+	}
+	elapsed := time.Since(began)
+	var flat []time.Duration
+	for _, t := range took {
+		flat = append(flat, t...)
+	}
+	s := sample{
+		p50:  quantile(flat, 0.5),
+		p99:  quantile(flat, 0.99),
+		rate: float64(len(flat)) / elapsed.Seconds(),
+	}
+	for _, f := range failures {
+		if len(f) > 0 {
+			s.failed, s.failure = s.failed+len(f), f[len(f)-1]
+		}
+	}
+	return s, nil
+}
+
+func bounded(ctx context.Context, caller, n int, call call) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return call(ctx, caller, n)
+}

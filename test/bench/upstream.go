@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// keyA and keyB are the transit keys that every Vault here has.
+const (
+	keyA = "a"
+	keyB = "b"
+)
+
+// upstream is a Vault with two transit keys, and a token for them.
+type upstream struct {
+	what  string // for the report
+	url   string
+	ca    []byte // PEM; nil without TLS
+	token string
+	pid   int
+
+	close func()
+}
+
+// startVault starts the real Vault if it has been built, else a fake, both on
+// TLS. The caller must close it.
+func startVault(ctx context.Context) (*upstream, error) {
+	binary, err := findVault()
+	if err != nil {
+		return nil, err
+	}
+	if binary == "" {
+		return startFake(ctx)
+	}
+	v, err := startReal(ctx, binary)
+	if err != nil {
+		return nil, fmt.Errorf("starting %s: %w", binary, err)
+	}
+	return v, nil
+}
+
+// findVault returns the path of the newest Vault there is; "" if there is none.
+func findVault() (string, error) {
+	if dir := os.Getenv("TROUSSEAU_E2E"); dir != "" {
+		return filepath.Join(dir, "vault"), nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	found, err := filepath.Glob(filepath.Join(cache, "trousseau", "tools-*", "vault"))
+	if err != nil {
+		return "", err
+	}
+	newest, built := "", time.Time{}
+	for _, path := range found {
+		if info, err := os.Stat(path); err == nil && info.ModTime().After(built) {
+			newest, built = path, info.ModTime()
+		}
+	}
+	return newest, nil
+}
+
+const rootToken = "root"
+
+// policy is what the README gives Trousseau.
+const policy = `
+path "transit/encrypt/*" { capabilities = ["update"] }
+path "transit/decrypt/*" { capabilities = ["update"] }
+path "transit/keys/*"    { capabilities = ["read"] }
+`
+
+// startReal starts a Vault in development mode: in memory, unsealed, on TLS with
+// a CA of its own.
+func startReal(ctx context.Context, binary string) (v *upstream, err error) {
+	dir, err := os.MkdirTemp("", "bench-vault")
+	if err != nil {
+		return nil, err
+	}
+	addr, err := freeAddr(ctx)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	defer log.Close()
+	cmd := command(ctx, binary, "server", "-dev", "-dev-tls", "-dev-tls-cert-dir="+dir, "-dev-no-store-token",
+		"-dev-root-token-id="+rootToken, "-dev-listen-address="+addr, "-log-level=error")
+	cmd.Env = []string{"HOME=" + dir}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	v = &upstream{url: "https://" + addr, pid: cmd.Process.Pid, close: func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = os.RemoveAll(dir)
+	}}
+	if err := v.setUp(ctx, filepath.Join(dir, "vault-ca.pem")); err != nil {
+		said, _ := os.ReadFile(log.Name())
+		v.close()
+		return nil, fmt.Errorf("%w; its log: %s", err, said)
+	}
+	return v, nil
+}
+
+// setUp makes of an empty Vault what the comparison needs.
+func (v *upstream) setUp(ctx context.Context, caFile string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var health struct {
+		Version string `json:"version"`
+	}
+	for {
+		var err error
+		if v.ca, err = os.ReadFile(caFile); err == nil {
+			err = v.ask(ctx, http.MethodGet, "sys/health", nil, &health)
+		}
+		if err == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	v.what = "Vault " + health.Version + ", in memory"
+	var token struct {
+		Auth struct {
+			ClientToken string `json:"client_token"`
+		} `json:"auth"`
+	}
+	if err := errors.Join(
+		v.ask(ctx, http.MethodPost, "sys/mounts/transit", map[string]string{"type": "transit"}, nil),
+		v.ask(ctx, http.MethodPost, "transit/keys/"+keyA, struct{}{}, nil),
+		v.ask(ctx, http.MethodPost, "transit/keys/"+keyB, struct{}{}, nil),
+		v.ask(ctx, http.MethodPut, "sys/policies/acl/trousseau", map[string]string{"policy": policy}, nil),
+		v.ask(ctx, http.MethodPost, "auth/token/create", map[string]any{"policies": []string{"trousseau"}, "period": "1h"}, &token),
+	); err != nil {
+		return err
+	}
+	v.token = token.Auth.ClientToken
+	return nil
+}
+
+// ask calls Vault's API as root.
+func (v *upstream) ask(ctx context.Context, method, path string, body, answer any) error {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, v.url+"/v1/"+path, bytes.NewReader(encoded))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("X-Vault-Token", rootToken)
+	transport, err := v.transport()
+	if err != nil {
+		return err
+	}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode/100 != 2 {
+		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
+	}
+	if answer == nil {
+		return nil
+	}
+	return json.Unmarshal(text, answer)
+}
+
+// freeAddr finds an address on the loopback interface where nobody listens.
+func freeAddr(ctx context.Context) (string, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
