@@ -228,15 +228,19 @@ func (k *KEK) discard(ctx context.Context, client *vault.Client) {
 	k.retiring.Go(func() { k.end(ctx, client) })
 }
 
-// farewell bounds the revocation of a token, which may be the last thing that
-// the process does.
+// farewell bounds the revocation of a token when it is the last thing that the
+// process does.
 const farewell = time.Second
 
 // end revokes a client's token, if it was made for that client alone, and closes
 // the client.
 func (k *KEK) end(ctx context.Context, client *vault.Client) {
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	within := k.opts.RequestTimeout
+	if ctx.Err() != nil {
+		within = min(within, farewell)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
 	if err := client.Revoke(ctx); err != nil {
 		k.log.Info("a token that is no longer used could not be revoked; it dies by itself", zap.Error(err))

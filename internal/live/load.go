@@ -141,7 +141,7 @@ type pause struct{ short, long *backoff.ExponentialBackOff }
 
 func newPause() pause {
 	return pause{
-		short: newBackoff(500*time.Millisecond, 8*time.Second),
+		short: newBackoff(500*time.Millisecond, 5*time.Second),
 		long:  newBackoff(3*time.Minute, 15*time.Minute),
 	}
 }

@@ -87,6 +87,10 @@ func (t *tender) renew(ctx context.Context, v *view) bool {
 	left := v.token.Left - time.Since(v.token.Asked)
 	token, err := v.gen.client.Renew(ctx)
 	switch {
+	// Vault answers 500 where a role has changed or the maximum is just over;
+	// another login is no worse than another attempt.
+	case vault.ClassOf(err).Transient() && v.gen.client.Mints():
+		return false
 	case vault.ClassOf(err).Transient():
 		t.failed("the Vault token could not be renewed", err)
 		return true

@@ -116,13 +116,13 @@ func (l *login) mustHaveReplaced() {
 	l.slowest = max(l.slowest, time.UnixMilli(int64(adopted*1000)).Sub(l.supplied))
 }
 
-// mustBeKeptAlive waits until short-lived tokens have been renewed and, at the end
-// of their life, replaced, twice each.
+// mustBeKeptAlive waits until two short-lived tokens have been renewed and, at the
+// end of their life, replaced.
 func (l *login) mustBeKeptAlive() {
 	l.t.Helper()
 	l.mustLogInAnew(2)
-	if renewals := l.asked("renew_self"); renewals < 4 {
-		l.t.Errorf("%s: %v renewals of two tokens that can be extended twice each", l.name, renewals)
+	if renewals := l.asked("renew_self"); renewals < 2 {
+		l.t.Errorf("%s: %v renewals of two tokens that can be extended twice each, want one of each at least", l.name, renewals)
 	}
 }
 
