@@ -5,6 +5,7 @@ package main
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -106,15 +107,29 @@ func (p *plan) step(which func(*fault) bool) step {
 	var among []*fault
 	for i := range faults {
 		f := &faults[i]
-		spared := f.touches == onProcess && (p.storms-1)/era%2 == 0
-		if which(f) && !spared {
-			among = append(among, f)
+		if which(f) {
+			among = append(among, slices.Repeat([]*fault{f}, p.chances(f))...)
 		}
 	}
 	drawn := among[p.random.IntN(len(among))]
 	ratio := float64(longestFault) / float64(shortestFault)
 	lasts := time.Duration(float64(shortestFault) * math.Pow(ratio, p.random.Float64())).Round(time.Millisecond)
 	return step{number: p.steps, fault: drawn, lasts: lasts + drawn.longer, seed: p.random.Uint64()}
+}
+
+// chances is how often a fault is in the lot. Those of the process are drawn in
+// half of the storms only, so they are there more often then; a long one takes
+// the time of several others.
+func (p *plan) chances(f *fault) int {
+	switch spared := (p.storms-1)/era%2 == 0; {
+	case f.touches == onProcess && spared:
+		return 0
+	case f.touches == onProcess:
+		return 8
+	case f.longer > 0:
+		return 1
+	}
+	return 2
 }
 
 func (p *plan) upTo(d time.Duration) time.Duration {
