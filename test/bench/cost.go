@@ -61,7 +61,7 @@ func (m *meter) costs(ctx context.Context, calls *calls) (costs, error) {
 		if err != nil {
 			return nil, err
 		}
-		n := sample.rate * within.Seconds()
+		n := float64(sample.calls)
 		all = append(all, cost{s.side, s.method, consumption{
 			mallocs:  (after.mallocs - zero.mallocs - (zero.mallocs - before.mallocs)) / n,
 			bytes:    (after.bytes - zero.bytes - (zero.bytes - before.bytes)) / n,

@@ -18,8 +18,9 @@ type call func(ctx context.Context, caller, n int) error
 
 // sample is what callers met in one turn.
 type sample struct {
+	calls    int // answered
 	p50, p99 time.Duration
-	rate     float64 // calls answered a second
+	rate     float64 // calls a second
 	failed   int
 	failure  error // the last one
 }
@@ -52,9 +53,10 @@ func drive(ctx context.Context, callers int, within time.Duration, call call) (s
 		flat = append(flat, t...)
 	}
 	s := sample{
-		p50:  quantile(flat, 0.5),
-		p99:  quantile(flat, 0.99),
-		rate: float64(len(flat)) / elapsed.Seconds(),
+		calls: len(flat),
+		p50:   quantile(flat, 0.5),
+		p99:   quantile(flat, 0.99),
+		rate:  float64(len(flat)) / elapsed.Seconds(),
 	}
 	for _, f := range failures {
 		if len(f) > 0 {
