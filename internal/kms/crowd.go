@@ -17,9 +17,9 @@ const (
 	maxKnown     = 64
 	maxStrangers = 512
 	// crowded is how many requests may be open before connections are held to a
-	// share each. What is here of one is at most 64 KiB, and about as much may
+	// share each. What is here of one is at most 40 KiB, and about as much may
 	// be on its way.
-	crowded       = 2 * maxStreams
+	crowded       = maxStreams + maxStreams/4
 	knownShare    = 16
 	strangerShare = 1
 )

@@ -22,8 +22,8 @@ import (
 const (
 	maxKnown     = 64
 	maxStrangers = 512
-	maxStreams   = 256
-	crowded      = 2 * maxStreams
+	maxStreams   = 1024
+	crowded      = maxStreams + maxStreams/4
 	knownShare   = 16
 )
 
@@ -166,9 +166,8 @@ func TestTooManyRequests(t *testing.T) {
 		}
 		return client
 	}
-	for range crowded / maxStreams {
-		fill(maxStreams)
-	}
+	fill(maxStreams)
+	fill(crowded - maxStreams)
 	modest := fill(knownShare)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

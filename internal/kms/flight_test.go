@@ -29,7 +29,7 @@ func TestDecryptIsShared(t *testing.T) {
 			<-release
 			return append([]byte("p-"), c...), nil
 		}
-		s := kms.New(kms.Options{KEK: k, RequestTimeout: time.Minute})
+		s := server(t, k)
 		type answer struct {
 			seed int
 			resp *kmsapi.DecryptResponse
@@ -69,7 +69,7 @@ func TestDecryptOutlivesTheCallerThatBeganIt(t *testing.T) {
 				return nil, ctx.Err()
 			}
 		}
-		s := kms.New(kms.Options{KEK: k, RequestTimeout: time.Minute})
+		s := server(t, k)
 		first, leave := context.WithCancel(context.Background())
 		left, stayed := make(chan error, 1), make(chan error, 1)
 		go func() { _, err := s.Decrypt(first, request(0)); left <- err }()
@@ -99,7 +99,7 @@ func TestDecryptFailureOfAnotherIsTriedAgain(t *testing.T) {
 			}
 			return c, nil
 		}
-		s := kms.New(kms.Options{KEK: k, RequestTimeout: time.Minute})
+		s := server(t, k)
 		began, joined := make(chan error, 1), make(chan error, 1)
 		go func() { _, err := s.Decrypt(context.Background(), request(0)); began <- err }()
 		synctest.Wait()
@@ -116,6 +116,13 @@ func TestDecryptFailureOfAnotherIsTriedAgain(t *testing.T) {
 			t.Errorf("%d calls, want 2", got)
 		}
 	})
+}
+
+// server is one whose methods are called without a connection.
+func server(t *testing.T, k kms.KEK) *kms.Server {
+	s := kms.New(kms.Options{KEK: k, RequestTimeout: time.Minute})
+	t.Cleanup(func() { s.Shutdown(context.Background()) })
+	return s
 }
 
 func request(seed int) *kmsapi.DecryptRequest {

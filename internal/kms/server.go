@@ -51,10 +51,14 @@ type Options struct {
 const (
 	// maxMessage bounds a request: 1 KiB each of ciphertext and key_id and
 	// 32 KiB of annotations fit, with room for the rest.
-	maxMessage = 64 << 10
+	maxMessage = 40 << 10
 	// maxStreams bounds the requests of one connection; kube-apiserver waits
-	// with what is beyond. At its start it may ask for a thousand seeds at once.
-	maxStreams = 256
+	// with what is beyond. At its start it may ask for a thousand seeds at once,
+	// and the more of them are here together, the more share a call of Vault.
+	maxStreams = 1024
+	// workers is how many goroutines are kept for requests. They keep the stacks
+	// that a request has grown: growing a new one took a tenth of its time.
+	workers = 32
 	// maxHeaders bounds the headers of a request; kube-apiserver's are a few
 	// hundred bytes.
 	maxHeaders = 8 << 10
@@ -109,6 +113,7 @@ func New(opts Options) *Server {
 		grpc.UnaryInterceptor(s.arrive),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.NumStreamWorkers(workers),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.StaticStreamWindowSize(window),
 		grpc.StaticConnWindowSize(window),
