@@ -4,18 +4,16 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/trousseau-io/trousseau/internal/ops"
-	"github.com/trousseau-io/trousseau/internal/unixsock"
 )
 
-// pagesRetry is how often a port that is taken is tried again: after a takeover
-// the predecessor holds it until it ends.
-const pagesRetry = 5 * time.Second
+// pagesRetry is how often a port that is taken is tried again: the predecessor
+// holds it until it knows of the takeover.
+const pagesRetry = time.Second
 
 // pages are the operator's: /livez, /readyz and /metrics. KMS serves without
 // them if need be.
@@ -55,16 +53,5 @@ func (p *pages) serve(ctx context.Context) {
 	}
 	if err := p.server.Serve(ctx); err != nil {
 		p.options.Logger.Error("/livez, /readyz and /metrics are no longer served; KMS is", zap.Error(err))
-	}
-}
-
-func stillOurs(l *unixsock.Listener) func() error {
-	return func() error {
-		select {
-		case <-l.Replaced():
-			return fmt.Errorf("another process has taken %s over", l.Addr())
-		default:
-			return nil
-		}
 	}
 }

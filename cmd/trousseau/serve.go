@@ -95,11 +95,13 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	pages := &pages{options: ops.Options{
 		Addr:     o.opsAddr,
 		Registry: registry,
-		Ready:    []ops.Check{{Name: "kek", Check: kek.Degraded}, {Name: "socket", Check: stillOurs(listener)}},
+		Ready:    []ops.Check{{Name: "kek", Check: kek.Degraded}},
 		Logger:   log.Named("ops"),
 	}}
-	pages.listen(background)
-	parts.Go(func() { pages.serve(background) })
+	shown, hide := context.WithCancel(background)
+	defer hide()
+	pages.listen(shown)
+	parts.Go(func() { pages.serve(shown) })
 
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -115,6 +117,9 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		return fmt.Errorf("serving %s: %w", o.socket, err)
 	case <-listener.Replaced():
 		log.Info("another process has taken the socket over; finishing what is under way, then waiting to be stopped")
+		// The port is the successor's now: what asks there, such as a kubelet
+		// that must see it ready before it stops this one, means that one.
+		hide()
 		drain()
 		// A supervisor would restart a process that ended by itself, and the
 		// two would take the socket from each other for ever.

@@ -39,7 +39,7 @@ func TestUpgradeInPlace(t *testing.T) {
 		slowest = max(slowest, time.Since(began))
 		next.AwaitReady()
 		if err := running.Ready(t.Context()); err == nil {
-			t.Error("the old process's /readyz says that the socket is still its own")
+			t.Error("the old process's /readyz answers as if it still served")
 		}
 		settle()
 		running.Stop()
