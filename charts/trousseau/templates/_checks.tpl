@@ -1,0 +1,48 @@
+{{- /* SPDX-License-Identifier: Apache-2.0 */ -}}
+{{- /* What the schema cannot say, or not in words. */ -}}
+{{- define "trousseau.checks" -}}
+{{- $v := .Values -}}
+{{- $static := eq $v.mode "staticPod" -}}
+{{- if and (ne $v.config.source "secret") (not $v.vault.address) -}}
+{{- fail "vault.address: required, the URL of Vault such as https://vault.example:8200; only config.source=secret goes without" -}}
+{{- end -}}
+{{- if and $v.requireTLS (ne $v.config.source "secret") -}}
+{{- range prepend $v.vault.addresses $v.vault.address -}}
+{{- if hasPrefix "http://" . -}}
+{{- fail (printf "vault.address: %s would send the token unencrypted; use https:// or, if that never leaves the node, requireTLS=false" .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.vault.requireAssociatedData (not $v.vault.associatedData) (ne $v.config.source "secret") -}}
+{{- fail "vault.requireAssociatedData: needs vault.associatedData" -}}
+{{- end -}}
+{{- if and (eq $v.config.source "secret") (not $v.config.secret.name) -}}
+{{- fail "config.secret.name: required with config.source=secret, the Secret that holds config.yaml" -}}
+{{- end -}}
+{{- if and $static (eq $v.config.source "secret") -}}
+{{- fail "config.source: secret cannot be used with mode=staticPod, a static pod may refer to no Secret; use agent or login" -}}
+{{- end -}}
+{{- $auth := $v.config.agent.autoAuth -}}
+{{- if and $static (eq $v.config.source "agent") (eq $auth.method "kubernetes") (not $auth.config.token_path) -}}
+{{- fail "config.agent.autoAuth: a static pod has no ServiceAccount; set config.token_path to a token below /etc/trousseau-credentials (and nodeCredentials), or use another method such as cert or approle" -}}
+{{- end -}}
+{{- if and $static (eq $v.config.source "login") (contains "/var/run/secrets/" (include "trousseau.login" .)) -}}
+{{- fail "config.login: a static pod has no ServiceAccount; name files below /etc/trousseau-credentials (and set nodeCredentials)" -}}
+{{- end -}}
+{{- $logins := ternary (include "trousseau.config.agent" .) (include "trousseau.login" .) (eq $v.config.source "agent") -}}
+{{- if and (ne $v.config.source "secret") (contains "/etc/trousseau-credentials" $logins) (not $v.nodeCredentials) -}}
+{{- fail "nodeCredentials: required, since a file below /etc/trousseau-credentials is named: the directory of the node that is mounted there" -}}
+{{- end -}}
+{{- if and $v.podMonitor.enabled (not $static) (has $v.ops.address (list "127.0.0.1" "localhost" "[::1]")) -}}
+{{- fail "ops.address: Prometheus cannot reach a loopback address; leave it empty, or set podMonitor.enabled=false" -}}
+{{- end -}}
+{{- if and (not $v.hostNetwork) (has $v.ops.address (list "127.0.0.1" "localhost" "[::1]")) -}}
+{{- fail "ops.address: without hostNetwork the kubelet cannot reach a loopback address; leave it empty" -}}
+{{- end -}}
+{{- range $v.extraArgs -}}
+{{- $flag := regexReplaceAll "^-+([^=]*).*$" . "${1}" -}}
+{{- if has $flag (list "listen-addr" "socket-mode" "socket-group" "socket-allow-uids" "takeover" "require-tls" "ops-addr" "log-level" "log-format" "config-file-path") -}}
+{{- fail (printf "extraArgs: --%s has a value of its own in this chart; set that instead" $flag) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,223 @@
+{{- /* SPDX-License-Identifier: Apache-2.0 */ -}}
+{{- /* the pod, the same for a DaemonSet and for the kubelet's directory */ -}}
+{{- define "trousseau.pod" -}}
+{{- $static := eq .Values.mode "staticPod" -}}
+{{- $source := .Values.config.source -}}
+{{- $token := include "trousseau.usesToken" . -}}
+{{- $listen := include "trousseau.opsAddress" . -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- if not $static }}
+serviceAccountName: {{ include "trousseau.serviceAccount" . }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- if and $static (eq . "system-node-critical") }}
+priority: 2000001000
+{{- end }}
+{{- end }}
+hostNetwork: {{ .Values.hostNetwork }}
+dnsPolicy: {{ .Values.dnsPolicy }}
+terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
+securityContext:
+  runAsUser: {{ int64 .Values.runAsUser }}
+  runAsGroup: {{ int64 .Values.runAsGroup }}
+  {{- if .Values.runAsUser }}
+  runAsNonRoot: true
+  fsGroup: {{ int64 .Values.runAsGroup }}
+  {{- end }}
+  seccompProfile:
+    type: RuntimeDefault
+{{- if eq $source "agent" }}
+initContainers:
+# A sidecar: it must keep running, or no new token ever arrives. Trousseau does
+# not wait for it.
+- name: vault-agent
+  image: {{ include "trousseau.image" (list .Values.config.agent.image "latest") }}
+  imagePullPolicy: {{ .Values.config.agent.image.pullPolicy }}
+  restartPolicy: Always
+  # Not the image's entry point, which wants to change owners and users.
+  command: ["vault"]
+  args: ["agent", "-config=/etc/vault-agent/agent.hcl"]
+  securityContext:
+    {{- include "trousseau.confined" . | nindent 4 }}
+  {{- with .Values.config.agent.resources }}
+  resources:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  volumeMounts:
+  - name: config
+    mountPath: /etc/trousseau
+  - name: agent-config
+    mountPath: /etc/vault-agent
+    readOnly: true
+  {{- with include "trousseau.mounts" (list . true) }}
+  {{- . | nindent 2 }}
+  {{- end }}
+{{- end }}
+containers:
+- name: trousseau
+  image: {{ include "trousseau.image" (list .Values.image .Chart.AppVersion) }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  args:
+  - --listen-addr=unix://{{ .Values.socket.directory }}/kms.sock
+  - --socket-mode={{ .Values.socket.mode }}
+  {{- if .Values.socket.group }}
+  - --socket-group={{ .Values.socket.group }}
+  {{- end }}
+  {{- with .Values.socket.allowUIDs }}
+  - --socket-allow-uids={{ range $i, $uid := . }}{{ if $i }},{{ end }}{{ int64 $uid }}{{ end }}
+  {{- end }}
+  {{- if .Values.takeover }}
+  - --takeover
+  {{- end }}
+  {{- if .Values.requireTLS }}
+  - --require-tls
+  {{- end }}
+  - --ops-addr={{ $listen }}:{{ .Values.ops.port }}
+  - --log-level={{ .Values.log.level }}
+  - --log-format={{ .Values.log.format }}
+  {{- range .Values.extraArgs }}
+  - {{ . | quote }}
+  {{- end }}
+  securityContext:
+    {{- include "trousseau.confined" . | nindent 4 }}
+  {{- with .Values.resources }}
+  resources:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  # Never Vault: a restart does not help against a Vault that is away.
+  livenessProbe:
+    httpGet:
+      {{- include "trousseau.probe" . | nindent 6 }}
+      path: /livez
+    periodSeconds: 10
+    timeoutSeconds: 5
+    failureThreshold: 6
+  readinessProbe:
+    httpGet:
+      {{- include "trousseau.probe" . | nindent 6 }}
+      path: /readyz
+    periodSeconds: 5
+    timeoutSeconds: 5
+    failureThreshold: 1
+  volumeMounts:
+  - name: config
+    mountPath: /etc/trousseau
+    readOnly: true
+  - name: socket
+    mountPath: {{ .Values.socket.directory }}
+  {{- with include "trousseau.mounts" (list . (ne $source "agent")) }}
+  {{- . | nindent 2 }}
+  {{- end }}
+volumes:
+- name: socket
+  hostPath:
+    path: {{ .Values.socket.directory }}
+    type: {{ ternary "Directory" "DirectoryOrCreate" (ne (int64 .Values.runAsUser) 0) }}
+{{- if eq $source "agent" }}
+# In memory, since config.yaml holds a token.
+- name: config
+  emptyDir:
+    medium: Memory
+    sizeLimit: 1Mi
+- name: agent-config
+  {{- include "trousseau.volume" (list . "agent" (list "agent.hcl" "config.yaml.ctmpl")) | nindent 2 }}
+{{- else if eq $source "login" }}
+- name: config
+  {{- include "trousseau.volume" (list . "config" (list "config.yaml")) | nindent 2 }}
+{{- else }}
+- name: config
+  secret:
+    secretName: {{ .Values.config.secret.name }}
+    defaultMode: 0440
+{{- end }}
+{{- if .Values.vault.caCert }}
+- name: vault-ca
+  {{- include "trousseau.volume" (list . "vault-ca" (list "vault-ca.pem")) | nindent 2 }}
+{{- end }}
+{{- if $token }}
+- name: token
+  projected:
+    sources:
+    - serviceAccountToken:
+        path: token
+        expirationSeconds: {{ int64 .Values.serviceAccount.token.expirationSeconds }}
+        {{- with .Values.serviceAccount.token.audience }}
+        audience: {{ . | quote }}
+        {{- end }}
+{{- end }}
+{{- with .Values.nodeCredentials }}
+- name: node-credentials
+  hostPath:
+    path: {{ . }}
+    type: Directory
+{{- end }}
+{{- end -}}
+
+{{- define "trousseau.confined" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: ["ALL"]
+{{- end -}}
+
+{{- /* (root, login): what a container needs that asks Vault and, if so, logs in */ -}}
+{{- define "trousseau.mounts" -}}
+{{- $root := index . 0 -}}
+{{- $mounts := list -}}
+{{- if $root.Values.vault.caCert -}}
+{{- $mounts = append $mounts (dict "name" "vault-ca" "mountPath" "/etc/vault-ca" "readOnly" true) -}}
+{{- end -}}
+{{- if and (index . 1) (include "trousseau.usesToken" $root) -}}
+{{- $mounts = append $mounts (dict "name" "token" "mountPath" "/var/run/secrets/trousseau" "readOnly" true) -}}
+{{- end -}}
+{{- if and (index . 1) $root.Values.nodeCredentials -}}
+{{- $mounts = append $mounts (dict "name" "node-credentials" "mountPath" "/etc/trousseau-credentials" "readOnly" true) -}}
+{{- end -}}
+{{- with $mounts -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* (root, name, files): a ConfigMap's files or, for a static pod, which may
+refer to no object, the same from its own annotations. */ -}}
+{{- define "trousseau.volume" -}}
+{{- $root := index . 0 -}}
+{{- if eq $root.Values.mode "staticPod" -}}
+downwardAPI:
+  items:
+  {{- range index . 2 }}
+  - path: {{ . }}
+    fieldRef:
+      fieldPath: metadata.annotations['trousseau.io/{{ . }}']
+  {{- end }}
+{{- else -}}
+configMap:
+  name: {{ include "trousseau.name" $root }}-{{ index . 1 }}
+{{- end -}}
+{{- end -}}
+
+{{- define "trousseau.probe" -}}
+{{- $listen := include "trousseau.opsAddress" . -}}
+{{- if .Values.hostNetwork -}}
+host: {{ $listen | default "127.0.0.1" | trimPrefix "[" | trimSuffix "]" | quote }}
+{{ end -}}
+port: {{ .Values.ops.port }}
+{{- end -}}
