@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package monitoring
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// promtool runs it and fails the test with what it says if it finds fault.
+func promtool(t *testing.T, args ...string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), fromEnv(t, "TROUSSEAU_PROMTOOL"), args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("promtool %q: %v\n%s", args, err, out)
+	}
+}
+
+// unitTest is the file that `promtool test rules` reads, as far as it is used.
+type unitTest struct {
+	RuleFiles []string       `json:"rule_files,omitempty"`
+	Every     string         `json:"evaluation_interval,omitempty"`
+	Tests     []unitTestCase `json:"tests"`
+}
+
+type unitTestCase struct {
+	Name     string        `json:"name"`
+	Interval string        `json:"interval"`
+	Series   []inputSeries `json:"input_series"`
+	Exprs    []exprTest    `json:"promql_expr_test"`
+}
+
+type inputSeries struct {
+	Series string `json:"series"`
+	Values string `json:"values"`
+}
+
+type exprTest struct {
+	Expr     string   `json:"expr"`
+	EvalTime string   `json:"eval_time"`
+	Samples  []sample `json:"exp_samples"`
+}
+
+type sample struct {
+	Labels string  `json:"labels"`
+	Value  float64 `json:"value"`
+}
+
+func readTests(t *testing.T) unitTest {
+	t.Helper()
+	var file unitTest
+	readYAML(t, testsFile, &file)
+	return file
+}
+
+// run has promtool evaluate it. JSON is YAML enough.
+func (u unitTest) run(t *testing.T) {
+	t.Helper()
+	text, err := json.Marshal(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "expressions.yaml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	promtool(t, "test", "rules", file)
+}
