@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command status asks a KMS v2 plugin for its Status, as kube-apiserver does,
+// until the answer is the one that is wanted:
+//
+//	status -want '^ok ' unix:///run/trousseau/kms.sock
+//
+// It prints the answer that was wanted and, with -since, when the first one came.
+// The exit code is 1 if the one that is wanted does not come in time.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	kmsapi "k8s.io/kms/apis/v2"
+)
+
+// pause is between two questions.
+const pause = 20 * time.Millisecond
+
+func main() {
+	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintf(os.Stderr, "status: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("status", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	want := flags.String("want", "", "`pattern` of the answer, which is the health and the key_id, or the code and the text of the error")
+	since := flags.Int64("since", 0, "`time` to measure from, in nanoseconds of Unix time")
+	within := flags.Duration("within", 10*time.Second, "how long to ask")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	pattern, err := regexp.Compile(*want)
+	if err != nil {
+		return err
+	}
+	if flags.NArg() != 1 {
+		return errors.New("name one socket, such as unix:///run/trousseau/kms.sock")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), *within)
+	defer cancel()
+	return ask(ctx, flags.Arg(0), pattern, *since, stdout)
+}
+
+func ask(ctx context.Context, socket string, want *regexp.Regexp, since int64, stdout io.Writer) error {
+	// It connects as soon as the socket is there, so that what is measured is not the pause before another attempt.
+	conn, err := grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1, MaxDelay: time.Millisecond},
+		}))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	client := kmsapi.NewKeyManagementServiceClient(conn)
+	for first := true; ; first = false {
+		answer := describe(client.Status(ctx, &kmsapi.StatusRequest{}))
+		if ctx.Err() != nil {
+			return fmt.Errorf("no answer like %q in time; the last one is %q", want, answer)
+		}
+		if first && since != 0 {
+			fmt.Fprintf(stdout, "the first answer came after %d ms\n", time.Since(time.Unix(0, since)).Milliseconds())
+		}
+		if want.MatchString(answer) {
+			fmt.Fprintln(stdout, answer)
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+func describe(answer *kmsapi.StatusResponse, err error) string {
+	if err != nil {
+		return fmt.Sprintf("%s: %s", status.Code(err), status.Convert(err).Message())
+	}
+	return fmt.Sprintf("%s %s", answer.GetHealthz(), answer.GetKeyId())
+}
