@@ -3,6 +3,7 @@
 SHELL   := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
+TOOL    := -trimpath -ldflags '-s -w'
 LINT    := go tool -modfile=test/tools/lint/go.mod golangci-lint
 FUZZTIME ?= 1m
 SOAKTIME ?= 10m
@@ -11,13 +12,19 @@ SEED     ?= 0
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check fmt format lint vuln fuzz demo e2e soak bench clean
+.PHONY: help build ctl docs test check fmt format lint vuln fuzz demo e2e chart-test image image-test systemd-test soak bench clean
 
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build the static binary bin/trousseau
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/trousseau ./cmd/trousseau
+
+ctl: ## build the operator's tool bin/trousseauctl
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/trousseauctl ./cmd/trousseauctl
+
+docs: ## write docs/cli.md from trousseauctl's commands
+	go test ./cmd/trousseauctl -run '^TestDocumented$$' -update
 
 test: ## run all tests with the race detector; no network beyond Go modules
 	CGO_ENABLED=1 go test -race -timeout 10m ./...
@@ -57,6 +64,23 @@ demo: build ## show the main job done; the first run downloads and compiles for 
 e2e: build ## run the scenarios on real Vault, etcd and kube-apiserver; the first run builds those for 25 min
 	@tools=$$(test/tools/build) && cd test && \
 	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau go test -count=1 -timeout 40m -v ./e2e
+
+chart-test: build ## execute the Helm chart, its manifests and its rules; builds the servers too
+	cd test/tools/helm && go build $(TOOL) -o $(CURDIR)/bin/tools/helm3 helm.sh/helm/v3/cmd/helm && \
+	go build $(TOOL) -o $(CURDIR)/bin/tools/helm4 helm.sh/helm/v4/cmd/helm
+	cd test/tools/prometheus && go build $(TOOL) -tags remove_all_sd -o $(CURDIR)/bin/tools/promtool github.com/prometheus/prometheus/cmd/promtool
+	@tools=$$(test/tools/build) && cd test && \
+	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau \
+	TROUSSEAU_HELM=$(CURDIR)/bin/tools TROUSSEAU_PROMTOOL=$(CURDIR)/bin/tools/promtool go test -count=1 -timeout 30m -v ./chart/...
+
+image: ## build the image for both platforms, plain and FIPS; needs buildah
+	test/image/build
+
+image-test: ## build the image twice, compare, and run it; needs buildah and podman
+	test/image/check
+
+systemd-test: ## judge the systemd units; needs systemd-analyze
+	test/systemd/check
 
 soak: build ## walk at random over faults for SOAKTIME (10m); SEED replays a walk
 	cd test && go build -o ../bin/soak ./soak

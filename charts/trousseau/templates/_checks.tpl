@@ -7,9 +7,11 @@
 {{- fail "vault.address: required, the URL of Vault such as https://vault.example:8200; only config.source=secret goes without" -}}
 {{- end -}}
 {{- if and $v.requireTLS (ne $v.config.source "secret") -}}
-{{- range prepend $v.vault.addresses $v.vault.address -}}
+{{- range $field, $urls := dict "vault.address" (list $v.vault.address) "vault.addresses" $v.vault.addresses -}}
+{{- range $urls -}}
 {{- if hasPrefix "http://" . -}}
-{{- fail (printf "vault.address: %s would send the token unencrypted; use https:// or, if that never leaves the node, requireTLS=false" .) -}}
+{{- fail (printf "%s: %s would send the token unencrypted; use https:// or, if that never leaves the node, requireTLS=false" $field .) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -21,6 +23,33 @@
 {{- end -}}
 {{- if and $static (eq $v.config.source "secret") -}}
 {{- fail "config.source: secret cannot be used with mode=staticPod, a static pod may refer to no Secret; use agent or login" -}}
+{{- end -}}
+{{- range $secret, $file := dict "token" "tokenFile" "secretID" "secretIDFile" -}}
+{{- if hasKey $v.config.login $secret -}}
+{{- fail (printf "config.login.%s: a secret does not belong in values; put it into a file and name that in config.login.%s" $secret $file) -}}
+{{- end -}}
+{{- end -}}
+{{- $credentials := list -}}
+{{- range list "tokenFile" "roleID" "kubernetes" "jwt" "apiProxy" -}}
+{{- if not (kindIs "invalid" (get $v.config.login .)) -}}
+{{- if hasKey $v.config.login . -}}
+{{- $credentials = append $credentials . -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if gt (len $credentials) 1 -}}
+{{- fail (printf "config.login: %s are ways to log in, of which there can be only one" (join " and " $credentials)) -}}
+{{- end -}}
+{{- if and $v.config.login.roleID (not $v.config.login.secretIDFile) -}}
+{{- fail "config.login: roleID needs secretIDFile, such as /etc/trousseau-credentials/secret-id (and nodeCredentials)" -}}
+{{- end -}}
+{{- if and $v.config.login.clientCert (not $v.config.login.clientKey) -}}
+{{- fail "config.login: clientCert needs clientKey, the file with its private key" -}}
+{{- end -}}
+{{- with $v.updateStrategy.rollingUpdate -}}
+{{- if and .maxSurge .maxUnavailable (ne (toString .maxSurge) "0") (ne (toString .maxUnavailable) "0") -}}
+{{- fail "updateStrategy.rollingUpdate: with maxSurge, maxUnavailable must be 0; a DaemonSet takes one of the two" -}}
+{{- end -}}
 {{- end -}}
 {{- $auth := $v.config.agent.autoAuth -}}
 {{- if and $static (eq $v.config.source "agent") (eq $auth.method "kubernetes") (not $auth.config.token_path) -}}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/test/chart/kubelet"
+	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+)
+
+// The default: a DaemonSet with a Vault Agent as a sidecar, installed by Helm.
+// kube-apiserver uses it under load while tokens and the key are rotated, and
+// while the release is upgraded, in both ways that a DaemonSet can be.
+func TestAgent(t *testing.T) {
+	s := newStage(t, "4 DaemonSet with a Vault Agent")
+	s.helmDo("install", agentValues)
+	pod := s.schedule("trousseau-first")
+	trousseau := s.attach(pod)
+	s.node.ConfigFile = filepath.Join(pod.Volume("config"), "config.yaml")
+	s.mustBeHealthy(pod, trousseau)
+
+	api := s.node.APIServer
+	api.Stop()
+	s.node.Trousseau = trousseau
+	s.node.Encrypt()
+	api.Start()
+	api.AwaitReady()
+	s.useUnderLoad(trousseau, func(load *testbed.Load) {
+		s.rotateTokens(trousseau, load)
+		s.rotateKey(trousseau, load)
+		pod = s.surge(pod, load)
+	})
+	pod = s.replace(pod)
+	s.mustEnd(pod)
+}
+
+// agentValues say more than what is needed, so that what they do is seen to work.
+const agentValues = `
+vault:
+  tlsServerName: localhost
+  transitPath: transit
+  keys: [trousseau-kms-vault]
+  associatedData: "cluster 1: \"quoted\" #"
+`
+
+// surge upgrades the release to one whose new pod comes before the old one goes,
+// and does what the DaemonSet's controller does then. Both pods have one port
+// for their probes.
+func (s *stage) surge(old *kubelet.Pod, load *testbed.Load) *kubelet.Pod {
+	s.t.Helper()
+	s.helmDo("upgrade", agentValues+`
+log: {level: debug}
+updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}
+`)
+	next := s.schedule("trousseau-surge")
+	trousseau := s.attach(next)
+	minReady := time.Duration(s.daemonSet().Spec.MinReadySeconds) * time.Second
+	took := s.Await(minReady+time.Minute, "the new pod to be available", next.Available(minReady))
+	load.AwaitMore(20)
+	s.mustEnd(old)
+	load.AwaitMore(20)
+	load.MustHaveNoFailures("upgrade with maxSurge 1")
+	s.Observe("upgraded with maxSurge 1: the new pod was available %s after its start, the old one ended then: %s", took.Round(time.Second), load.Tally().KMS)
+	s.mustBeHealthy(next, trousseau)
+	return next
+}
+
+// replace upgrades the release to the default strategy, where the old pod goes
+// before the new one comes. Meanwhile kube-apiserver does with the seed it has.
+func (s *stage) replace(old *kubelet.Pod) *kubelet.Pod {
+	s.t.Helper()
+	s.helmDo("upgrade", agentValues)
+	load := s.StartLoad(testbed.LoadOptions{APIServers: []*testbed.APIServer{s.node.APIServer}})
+	load.AwaitMore(20)
+	began := time.Now()
+	s.mustEnd(old)
+	next := s.schedule("trousseau-replaced")
+	trousseau := s.attach(next)
+	trousseau.AwaitReady()
+	away := time.Since(began)
+	load.AwaitMore(20)
+	tally := load.Stop()
+	s.Count(tally.Operations(), tally.Failures())
+	load.MustHaveNoFailures("upgrade with maxUnavailable 1")
+	s.Observe("upgraded with maxUnavailable 1: nobody served for %s; Secrets: %s", away.Round(time.Millisecond), tally.Secrets)
+	s.mustBeHealthy(next, trousseau)
+	return next
+}

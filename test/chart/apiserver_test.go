@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+)
+
+// startAPIServer starts an etcd and a kube-apiserver with the admission that a
+// cluster's has, and the CRDs of the Prometheus operator. There are no
+// controllers: what is stored stays as it is.
+func startAPIServer(t *testing.T, bed *testbed.Bed) *testbed.APIServer {
+	t.Helper()
+	api := bed.NewAPIServer("apiserver", bed.StartEtcd(), bed.NewCredentials(), "--enable-admission-plugins=NodeRestriction")
+	// The testbed's servers do without it.
+	api.Args = slices.DeleteFunc(api.Args, func(arg string) bool { return arg == "--disable-admission-plugins=ServiceAccount" })
+	api.Start()
+	api.AwaitReady()
+	installCRDs(t, api)
+	return api
+}
+
+// stored are all objects with a label, of any kind, as kind/name.
+func stored(api *testbed.APIServer, label string) []string {
+	kinds := strings.Fields(api.Kubectl("api-resources", "--verbs=list", "-o", "name"))
+	kinds = slices.DeleteFunc(kinds, func(kind string) bool { return kind == "componentstatuses" || strings.HasPrefix(kind, "events") })
+	names := strings.Fields(api.Kubectl("get", strings.Join(kinds, ","), "-A", "-l", label, "-o", "name"))
+	slices.Sort(names)
+	return names
+}
+
+// names are those of rendered objects, as kubectl writes them.
+func (o objects) names() []string {
+	var names []string
+	for _, object := range o {
+		kind := strings.ToLower(object.GetKind())
+		if group := object.GroupVersionKind().Group; group != "" {
+			kind += "." + group
+		}
+		names = append(names, kind+"/"+object.GetName())
+	}
+	slices.Sort(names)
+	return names
+}

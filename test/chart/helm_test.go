@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const (
+	// helmVariable names the directory that holds both of helmVersions.
+	helmVariable = "TROUSSEAU_HELM"
+	chartDir     = "../../charts/trousseau"
+	// kubeVersion is what Helm takes the cluster for when it only renders.
+	kubeVersion = "1.36.3"
+	// release and namespace are those of the documentation.
+	release   = "trousseau"
+	namespace = "kube-system"
+)
+
+// helmVersions are those that the chart is for.
+var helmVersions = []string{"helm3", "helm4"}
+
+// helm is the command of one version of Helm, without anything of the caller's.
+type helm struct {
+	t          *testing.T
+	path       string
+	kubeconfig string // "" for one that only renders
+}
+
+// newHelm skips the test unless the environment says where Helm is.
+func newHelm(t *testing.T, version, kubeconfig string) helm {
+	t.Helper()
+	dir := os.Getenv(helmVariable)
+	if dir == "" {
+		t.Skipf("%s is not set; run `make chart-test`", helmVariable)
+	}
+	return helm{t: t, path: filepath.Join(dir, version), kubeconfig: kubeconfig}
+}
+
+// eachHelm runs a test with each version.
+func eachHelm(t *testing.T, test func(*testing.T, helm)) {
+	for _, version := range helmVersions {
+		t.Run(version, func(t *testing.T) { test(t, newHelm(t, version, "")) })
+	}
+}
+
+// run returns what helm printed, and ends the test if helm failed.
+func (h helm) run(args ...string) string {
+	h.t.Helper()
+	out, err := h.try(args...)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return out
+}
+
+// try is run that returns how helm failed, with what it wrote to standard error.
+func (h helm) try(args ...string) (string, error) {
+	h.t.Helper()
+	home := h.t.TempDir()
+	cmd := exec.CommandContext(h.t.Context(), h.path, args...)
+	cmd.Env = []string{"HOME=" + home, "PATH=/usr/bin:/bin", "KUBECONFIG=" + h.kubeconfig}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("%s %s: %w: %s", filepath.Base(h.path), strings.Join(args, " "), err, stderr.String())
+	}
+	return stdout.String(), nil
+}
+
+// template renders the chart for a namespace, with further arguments.
+func (h helm) template(namespace string, args ...string) string {
+	h.t.Helper()
+	out, err := h.tryTemplate(namespace, args...)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return out
+}
+
+func (h helm) tryTemplate(namespace string, args ...string) (string, error) {
+	h.t.Helper()
+	return h.try(append([]string{"template", release, chartDir, "--namespace=" + namespace, "--kube-version=" + kubeVersion}, args...)...)
+}
+
+// installable is a copy of the chart for a kube-apiserver that was built from its
+// module and so does not know its own version.
+func installable(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(chartDir)); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "Chart.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const line = "\nkubeVersion: "
+	if strings.Count(string(text), line) != 1 {
+		t.Fatalf("Chart.yaml does not say its kubeVersion")
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), line, "\n# kubeVersion: ", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// write makes a file of values, and returns the argument that names it.
+func write(t *testing.T, values string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	if err := os.WriteFile(file, []byte(values), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "--values=" + file
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubelet
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+)
+
+// Container is one of a pod's, as a process of the bed: its log is the bed's.
+type Container struct {
+	*testbed.Server
+
+	spec corev1.Container
+
+	mu      sync.Mutex
+	started error     // why it has not, else nil
+	ready   error     // why it is not, else nil
+	since   time.Time // when it became ready
+	dead    error     // what a kubelet would have restarted it for
+}
+
+// launch starts a container's process.
+func (p *Pod) launch(container string, b box) *testbed.Server {
+	text, err := json.Marshal(b)
+	if err != nil {
+		panic(err) // strings and numbers can be encoded
+	}
+	file := p.kubelet.Bed.Write(p.path(container, "box.json"), string(text))
+	s := p.kubelet.Bed.NewServer(p.Name+"-"+container, self, superviseCommand, file)
+	s.Start()
+	return s
+}
+
+// box is what a container's specification means on this machine.
+func (p *Pod) box(spec corev1.Container) (box, error) {
+	image, err := p.kubelet.image(spec.Image)
+	if err != nil {
+		return box{}, err
+	}
+	b := box{Root: p.path(spec.Name, "root"), Args: spec.Command, Env: []string{
+		// What runtimes add where an image has none, the home of a user whom
+		// it does not know (runc's init_linux.go), and kubelet's own.
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "HOSTNAME=" + p.Spec.NodeName,
+	}}
+	if len(b.Args) == 0 {
+		b.Args = image.Entrypoint
+	}
+	if len(b.Args) == 0 {
+		return box{}, errors.New("neither the container nor its image names a command")
+	}
+	b.Args = append(b.Args[:len(b.Args):len(b.Args)], spec.Args...)
+	for _, e := range spec.Env {
+		b.Env = append(b.Env, e.Name+"="+e.Value)
+	}
+	if b.UID, b.GID, err = p.user(spec); err != nil {
+		return box{}, err
+	}
+	b.Mounts = []mount{
+		{Source: image.Binary, Target: image.Path, ReadOnly: true},
+		// In the host's network these are copies of the node's.
+		{Source: p.copy("/etc/hosts"), Target: "/etc/hosts", ReadOnly: true},
+		{Source: p.copy("/etc/resolv.conf"), Target: "/etc/resolv.conf", ReadOnly: true},
+	}
+	for _, m := range spec.VolumeMounts {
+		dir, ok := p.volumes[m.Name]
+		if !ok {
+			return box{}, fmt.Errorf("there is no volume %s", m.Name)
+		}
+		b.Mounts = append(b.Mounts, mount{Source: dir, Target: m.MountPath, ReadOnly: m.ReadOnly})
+	}
+	return b, os.MkdirAll(b.Root, 0o700)
+}
+
+// user is whom a container runs as.
+func (p *Pod) user(spec corev1.Container) (uid, gid uint32, err error) {
+	pod, own := p.Spec.SecurityContext, spec.SecurityContext
+	if pod == nil || pod.RunAsUser == nil || own.RunAsUser != nil {
+		return 0, 0, errors.New("the pod itself must say runAsUser, and its containers nothing else")
+	}
+	if pod.RunAsNonRoot != nil && *pod.RunAsNonRoot && *pod.RunAsUser == 0 {
+		return 0, 0, errors.New("runAsNonRoot, and the user is root")
+	}
+	if pod.RunAsGroup != nil {
+		gid = uint32(*pod.RunAsGroup)
+	}
+	return uint32(*pod.RunAsUser), gid, nil
+}
+
+// copy copies a file of the node, empty if it has none.
+func (p *Pod) copy(path string) string {
+	content, _ := os.ReadFile(path)
+	return p.kubelet.Bed.Write(p.path(filepath.Base(path)), string(content))
+}
+
+// Status are the lines of /proc/PID/status of the container's own process, by
+// name: what the kernel lets it do, and the memory that it has.
+func (c *Container) Status() (map[string]string, error) {
+	text, err := c.status()
+	if err != nil {
+		return nil, err
+	}
+	lines := make(map[string]string)
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(line, ":")
+		lines[name] = strings.TrimSpace(value)
+	}
+	return lines, nil
+}
+
+// status finds the process that the supervisor has started.
+func (c *Container) status() (string, error) {
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", c.PID()))
+	if err != nil {
+		return "", err
+	}
+	for _, list := range lists {
+		children, err := os.ReadFile(list)
+		if err != nil {
+			return "", err
+		}
+		if child, err := strconv.Atoi(string(bytes.TrimSpace(children))); err == nil {
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", child))
+			return string(text), err
+		}
+	}
+	return "", fmt.Errorf("%s has no process", c.Name)
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubelet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Pod is one that runs, or has run. Its methods are for the test's goroutine, but
+// for Ready and what Available returns.
+type Pod struct {
+	*corev1.Pod
+
+	kubelet    *Kubelet
+	dir        string            // of all that is the pod's on the node
+	volumes    map[string]string // name→directory
+	sidecars   []*Container
+	containers []*Container
+	stop       context.CancelFunc // ends the probes
+}
+
+func (p *Pod) run(ctx context.Context) error {
+	p.volumes = make(map[string]string)
+	if err := p.Sync(ctx); err != nil {
+		return err
+	}
+	probes, stop := context.WithCancel(ctx)
+	p.stop = stop
+	for _, spec := range p.Spec.InitContainers {
+		c, err := p.start(probes, spec)
+		if err != nil {
+			return err
+		}
+		p.sidecars = append(p.sidecars, c)
+	}
+	for _, spec := range p.Spec.Containers {
+		c, err := p.start(probes, spec)
+		if err != nil {
+			return err
+		}
+		p.containers = append(p.containers, c)
+	}
+	return nil
+}
+
+// start starts a container. A sidecar counts as started once its startup probe
+// has succeeded; what comes after it waits for that (KEP-753).
+func (p *Pod) start(probes context.Context, spec corev1.Container) (*Container, error) {
+	box, err := p.box(spec)
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %w", spec.Name, err)
+	}
+	c := &Container{Server: p.launch(spec.Name, box), spec: spec}
+	c.watch(probes)
+	if spec.RestartPolicy != nil && spec.StartupProbe != nil {
+		p.kubelet.Bed.Await(time.Minute, c.Name+"'s startup probe", c.hasStarted)
+	}
+	return c, nil
+}
+
+// Container is one of the pod's, or a sidecar.
+func (p *Pod) Container(name string) *Container {
+	for _, c := range p.everyone() {
+		if c.spec.Name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+func (p *Pod) everyone() []*Container { return slices.Concat(p.sidecars, p.containers) }
+
+// Volume is the directory on the node of the volume of that name.
+func (p *Pod) Volume(name string) string { return p.volumes[name] }
+
+// Ready is met when the pod's condition Ready would be true; see
+// [testbed.Bed.Await].
+func (p *Pod) Ready(context.Context) error {
+	_, err := p.readySince()
+	return err
+}
+
+// Available is met when the pod has been ready for as long as the controller
+// that owns it demands (minReadySeconds).
+func (p *Pod) Available(minReady time.Duration) func(context.Context) error {
+	return func(context.Context) error {
+		since, err := p.readySince()
+		if err == nil && time.Since(since) < minReady {
+			err = fmt.Errorf("pod %s has been ready for %s, want %s", p.Name, time.Since(since).Round(time.Second), minReady)
+		}
+		return err
+	}
+}
+
+func (p *Pod) readySince() (time.Time, error) {
+	var last time.Time
+	var errs []error
+	for _, c := range p.everyone() {
+		since, err := c.readySince()
+		if since.After(last) {
+			last = since
+		}
+		errs = append(errs, err)
+	}
+	return last, errors.Join(errs...)
+}
+
+// Trouble is what a kubelet would have restarted containers for so far: an end
+// that nobody asked for, or a liveness probe.
+func (p *Pod) Trouble() error {
+	var errs []error
+	for _, c := range p.everyone() {
+		errs = append(errs, c.trouble())
+	}
+	return errors.Join(errs...)
+}
+
+// Terminate ends the pod: SIGTERM to the containers and, when they are gone, to
+// the sidecars, last one first (KEP-753). A kubelet kills what is left after the
+// grace period: that is an error here, as is a container that ends with another
+// exit code than 0. It returns how long the end has taken.
+func (p *Pod) Terminate(ctx context.Context) (time.Duration, error) {
+	p.stop()
+	began := time.Now()
+	inOrder := slices.Clone(p.sidecars)
+	slices.Reverse(inOrder)
+	inOrder = slices.Concat(p.containers, inOrder)
+	var errs []error
+	for _, c := range inOrder {
+		c.Stop()
+		if code := c.ExitCode(); code != 0 {
+			errs = append(errs, fmt.Errorf("%s has ended with exit code %d", c.Name, code))
+		}
+	}
+	took := time.Since(began)
+	grace := 30 * time.Second // the API's default
+	if s := p.Spec.TerminationGracePeriodSeconds; s != nil {
+		grace = time.Duration(*s) * time.Second
+	}
+	if took > grace {
+		errs = append(errs, fmt.Errorf("pod %s took %s to end, its grace period is %s", p.Name, took, grace))
+	}
+	if !p.static() {
+		now := int64(0)
+		errs = append(errs, p.kubelet.API.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &now}))
+	}
+	return took, errors.Join(errs...)
+}
+
+// static reports whether the pod comes from a manifest.
+func (p *Pod) static() bool { return p.Annotations["kubernetes.io/config.source"] == "file" }
+
+func (p *Pod) path(elements ...string) string {
+	return filepath.Join(append([]string{p.dir}, elements...)...)
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubelet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// errNotYet is what a probe without an answer yet has said.
+var errNotYet = errors.New("no probe has answered yet")
+
+// watch begins the container's probes: the startup probe until it succeeds once,
+// then the two others side by side (pkg/kubelet/prober).
+func (c *Container) watch(ctx context.Context) {
+	c.started, c.ready = errNotYet, errNotYet
+	go func() {
+		startup, until := context.WithCancel(ctx)
+		c.probe(startup, c.spec.StartupProbe, func(err error) {
+			c.set(func() { c.started = err })
+			if err == nil {
+				until()
+			}
+		}, c.die("startup"))
+		if ctx.Err() != nil {
+			until()
+			return
+		}
+		until()
+		go c.probe(ctx, c.spec.LivenessProbe, func(error) {}, c.die("liveness"))
+		c.probe(ctx, c.spec.ReadinessProbe, c.becomeReady, func(err error) { c.set(func() { c.ready = err }) })
+	}()
+}
+
+func (c *Container) set(change func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change()
+}
+
+func (c *Container) becomeReady(err error) {
+	c.set(func() {
+		switch {
+		case err != nil && c.ready != nil:
+			c.ready = err // what it says now
+		case err == nil && c.ready != nil:
+			c.ready, c.since = nil, time.Now()
+		}
+	})
+}
+
+// die is what happens when a probe has failed as often as it may.
+func (c *Container) die(probe string) func(error) {
+	return func(err error) {
+		c.set(func() { c.dead = fmt.Errorf("%s: its %s probe has failed too often: %w", c.Name, probe, err) })
+	}
+}
+
+func (c *Container) hasStarted(context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.started
+}
+
+func (c *Container) readySince() (time.Time, error) {
+	running := c.Running()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !running:
+		return time.Time{}, fmt.Errorf("%s has ended with exit code %d", c.Name, c.ExitCode())
+	case c.ready != nil:
+		return time.Time{}, fmt.Errorf("%s is not ready: %w", c.Name, c.ready)
+	}
+	return c.since, nil
+}
+
+func (c *Container) trouble() error {
+	running := c.Running()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !running {
+		return fmt.Errorf("%s has ended with exit code %d", c.Name, c.ExitCode())
+	}
+	return c.dead
+}
+
+// probe asks at its pace until ctx is done. Every answer goes to answered, and
+// one that makes failureThreshold failures in a row to failed as well. Without a
+// probe, the answer is good.
+func (c *Container) probe(ctx context.Context, probe *corev1.Probe, answered, failed func(error)) {
+	if probe == nil {
+		answered(nil)
+		return
+	}
+	timer := time.NewTimer(time.Duration(probe.InitialDelaySeconds) * time.Second)
+	defer timer.Stop()
+	failures := int32(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		timer.Reset(time.Duration(or(probe.PeriodSeconds, 10)) * time.Second)
+		err := ask(ctx, probe)
+		if ctx.Err() != nil {
+			return
+		}
+		answered(err)
+		if err == nil {
+			failures = 0
+			continue
+		}
+		if failures++; failures >= or(probe.FailureThreshold, 3) {
+			failed(err)
+		}
+	}
+}
+
+// or is the API's default for what is not set.
+func or(value, other int32) int32 {
+	if value == 0 {
+		return other
+	}
+	return value
+}
+
+// client keeps no connection, as kubelet does not.
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
+// ask makes one probe (pkg/probe/http).
+func ask(ctx context.Context, probe *corev1.Probe) error {
+	get := probe.HTTPGet
+	if get == nil || get.Scheme != "" && get.Scheme != corev1.URISchemeHTTP {
+		return errors.New("no probe is supported but httpGet with http")
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(or(probe.TimeoutSeconds, 1))*time.Second)
+	defer cancel()
+	host := get.Host
+	if host == "" {
+		host = "127.0.0.1" // the pod's address, which is the node's
+	}
+	page := url.URL{Scheme: "http", Host: net.JoinHostPort(host, get.Port.String()), Path: "/" + strings.TrimPrefix(get.Path, "/")}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, page.String(), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode < 200 || resp.StatusCode >= 400 {
+		return fmt.Errorf("%s answers %s", page.String(), resp.Status)
+	}
+	return nil
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"strings"
+	"testing"
+)
+
+// Somebody installs with values that cannot work. Helm says so before anything is
+// made, and the message names the field and what is wrong with it.
+func TestRejections(t *testing.T) {
+	const address = "vault: {address: https://vault.example:8200}\n"
+	const static = address + "mode: staticPod\n"
+	const login = address + "config: {source: login, login: "
+	for _, tc := range []struct {
+		name, values string
+		want         []string
+	}{
+		{"nothing", "", []string{"vault.address", "required"}},
+		{"unknown field", "vault: {address: https://vault.example:8200, adress: x}", []string{"/vault", "'adress'", "not allowed"}},
+		{"unknown section", address + "vualt: {}", []string{"'vualt'", "not allowed"}},
+		{"unknown mode", address + "mode: deployment", []string{"/mode", "'daemonSet', 'staticPod'"}},
+		{"unknown source", address + "config: {source: vault}", []string{"/config/source", "'agent', 'login', 'secret'"}},
+		{"version as a number", address + "image: {tag: 1.0}", []string{"/image/tag", "want string"}},
+		{"mode as a number", address + "socket: {mode: 600}", []string{"/socket/mode", "want string"}},
+		{"port as a string", address + `ops: {port: "8095"}`, []string{"/ops/port", "want integer"}},
+		{"digest without sha256", address + "image: {digest: 0123abcd}", []string{"/image/digest", "sha256:"}},
+		{"address without scheme", "vault: {address: vault.example:8200}", []string{"/vault/address", "https?://"}},
+		{"address with path", "vault: {address: https://vault.example/v1}", []string{"/vault/address", "https?://"}},
+		{"address in the clear", "vault: {address: http://vault.example:8200}", []string{"vault.address", "http://vault.example:8200", "unencrypted", "requireTLS=false"}},
+		{"further address in the clear", "vault: {address: https://vault.example, addresses: [http://vault2.example:8200]}",
+			[]string{"vault.addresses", "http://vault2.example:8200", "unencrypted", "requireTLS=false"}},
+		{"CA as a file name", "vault: {address: https://vault.example, caCert: /etc/ssl/ca.pem}", []string{"/vault/caCert", "BEGIN CERTIFICATE"}},
+		{"bound to nothing", "vault: {address: https://vault.example, requireAssociatedData: true}", []string{"vault.requireAssociatedData", "needs vault.associatedData"}},
+		{"same key twice", "vault: {address: https://vault.example, keys: [a, a]}", []string{"/vault/keys", "equal"}},
+		{"interval without unit", address + `config: {agent: {renderInterval: "30"}}`, []string{"/config/agent/renderInterval"}},
+		{"Secret without name", "config: {source: secret}", []string{"config.secret.name", "required"}},
+		{"token in values", login + "{token: hvs.secret}}", []string{"config.login.token", "tokenFile"}},
+		{"secret ID in values", login + "{roleID: x, secretID: y}}", []string{"config.login.secretID", "secretIDFile"}},
+		{"two credentials", login + "{tokenFile: /etc/trousseau-credentials/token, kubernetes: {}}}\nnodeCredentials: /etc/kubernetes/trousseau",
+			[]string{"config.login", "tokenFile", "kubernetes", "only one"}},
+		{"AppRole without secret ID", login + "{roleID: x}}", []string{"config.login", "secretIDFile"}},
+		{"certificate without key", login + "{clientCert: /etc/trousseau-credentials/tls.crt}}\nnodeCredentials: /etc/kubernetes/trousseau",
+			[]string{"config.login", "clientKey"}},
+		{"credential without directory", login + "{roleID: x, secretIDFile: /etc/trousseau-credentials/secret-id}}", []string{"nodeCredentials", "required"}},
+		{"relative directory of credentials", address + "nodeCredentials: credentials", []string{"/nodeCredentials"}},
+		{"relative socket directory", address + "socket: {directory: run/trousseau}", []string{"/socket/directory"}},
+		{"socket path too long", address + "socket: {directory: /run/" + strings.Repeat("x", 100) + "}", []string{"/socket/directory", "maxLength"}},
+		{"page that Prometheus cannot reach", address + "podMonitor: {enabled: true}\nops: {address: 127.0.0.1}", []string{"ops.address", "loopback"}},
+		{"page that the kubelet cannot reach", address + "hostNetwork: false\nops: {address: 127.0.0.1}", []string{"ops.address", "loopback"}},
+		{"flag that is a value", address + "extraArgs: [--listen-addr=/tmp/kms.sock]", []string{"extraArgs", "--listen-addr", "set that instead"}},
+		{"word that is no flag", address + "extraArgs: [debug]", []string{"/extraArgs/0"}},
+		{"two pods more and one less", address + "updateStrategy: {rollingUpdate: {maxSurge: 1}}", []string{"updateStrategy.rollingUpdate", "maxUnavailable"}},
+		{"no time to finish", address + "terminationGracePeriodSeconds: 2", []string{"/terminationGracePeriodSeconds", "minimum"}},
+		{"static pod with Secret", "mode: staticPod\nconfig: {source: secret, secret: {name: x}}", []string{"config.source", "static pod", "no Secret"}},
+		{"agent of a static pod with ServiceAccount", static, []string{"config.agent.autoAuth", "ServiceAccount", "token_path"}},
+		{"login of a static pod with ServiceAccount", static + "config: {source: login}", []string{"config.login", "ServiceAccount", "nodeCredentials"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			eachHelm(t, func(t *testing.T, h helm) {
+				_, err := h.tryTemplate(namespace, write(t, tc.values))
+				if err == nil {
+					t.Fatalf("accepted:\n%s\nwant an error that says %q", tc.values, tc.want)
+				}
+				for _, want := range tc.want {
+					if !strings.Contains(err.Error(), want) {
+						t.Errorf("got error %q, want it to say %q", message(err), want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// message is what Helm says, without the command line.
+func message(err error) string {
+	_, text, _ := strings.Cut(err.Error(), "exit status 1: ")
+	return text
+}

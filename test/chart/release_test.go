@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+)
+
+// Somebody installs a release, upgrades it to other values and to those of before
+// with a single change, rolls it back and uninstalls it: with each Helm, and with
+// Helm 4 after Helm 3. At every step the cluster has what is rendered from the
+// values, nothing from those before, and nothing at the end.
+func TestRelease(t *testing.T) {
+	bed := testbed.New(t, &report, "3 helm install to uninstall")
+	newHelm(t, "helm4", "")
+	api, chart := startAPIServer(t, bed), installable(t)
+	for _, tc := range []struct{ first, then string }{
+		{"helm3", "helm3"},
+		{"helm4", "helm4"},
+		{"helm3", "helm4"},
+	} {
+		t.Run(tc.first+" then "+tc.then, func(t *testing.T) {
+			first, then := newHelm(t, tc.first, api.Kubeconfig()), newHelm(t, tc.then, api.Kubeconfig())
+			const everything, login = "--values=testdata/values/agent-everything.yaml", "--values=testdata/values/login.yaml"
+			into := []string{release, chart, "--namespace=" + namespace}
+
+			notes := first.run(append([]string{"install", everything}, into...)...)
+			mustBeStored(t, api, "installed", parse(t, then.template(namespace, everything)))
+			mustSayNext(t, notes)
+
+			then.run(append([]string{"upgrade", login}, into...)...)
+			mustBeStored(t, api, "upgraded", parse(t, then.template(namespace, login)))
+			if got := logLevel(api); got != "--log-level=info" {
+				t.Errorf("upgraded: the DaemonSet has %s, want --log-level=info", got)
+			}
+
+			then.run(append([]string{"upgrade", "--reset-then-reuse-values", "--set=log.level=debug"}, into...)...)
+			mustBeStored(t, api, "upgraded to one change", parse(t, then.template(namespace, login)))
+			if got := logLevel(api); got != "--log-level=debug" {
+				t.Errorf("upgraded to one change: the DaemonSet has %s, want --log-level=debug", got)
+			}
+
+			then.run("rollback", release, "1", "--namespace="+namespace)
+			mustBeStored(t, api, "rolled back", parse(t, then.template(namespace, everything)))
+
+			then.run("uninstall", release, "--namespace="+namespace)
+			if left := append(stored(api, ours), stored(api, "owner=helm")...); len(left) > 0 {
+				t.Errorf("uninstalled: %v are left", left)
+			}
+		})
+	}
+	if t.Failed() {
+		return
+	}
+	bed.Observe("installed, upgraded twice, rolled back and uninstalled with %v and from Helm 3 to Helm 4: nothing is left behind", helmVersions)
+}
+
+// ours is the label of all that the chart makes. Helm's own records of a release
+// have another one.
+const ours = "app.kubernetes.io/instance=" + release
+
+// mustBeStored compares the API server's objects with the rendered ones.
+func mustBeStored(t *testing.T, api *testbed.APIServer, when string, rendered objects) {
+	t.Helper()
+	if got, want := stored(api, ours), rendered.names(); !slices.Equal(got, want) {
+		t.Errorf("%s: the cluster has\n%v\nwant\n%v", when, got, want)
+	}
+}
+
+// logLevel is the flag that the stored DaemonSet gives to trousseau.
+func logLevel(api *testbed.APIServer) string {
+	for arg := range strings.FieldsSeq(api.Kubectl("get", "daemonset", release, "--namespace="+namespace,
+		"-o", `jsonpath={range .spec.template.spec.containers[0].args[*]}{@}{"\n"}{end}`)) {
+		if strings.HasPrefix(arg, "--log-level=") {
+			return arg
+		}
+	}
+	return "no --log-level"
+}
+
+// mustSayNext looks at what Helm prints at the end.
+func mustSayNext(t *testing.T, notes string) {
+	t.Helper()
+	for _, want := range []string{
+		"kubectl -n kube-system rollout status daemonset/trousseau",
+		"unix:///var/lib/trousseau/run/kms.sock",
+		"kubectl get --raw /readyz/kms-providers",
+	} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("the notes do not say %s:\n%s", want, notes)
+		}
+	}
+}

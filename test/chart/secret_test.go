@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+)
+
+// A DaemonSet whose config.yaml is in a Secret, as another user than root. The operator replaces the token
+// there under load, and revokes the old one when the new one has arrived.
+func TestSecret(t *testing.T) {
+	s := newStage(t, "6 DaemonSet with config.yaml from a Secret")
+	first, second := s.Vault.NewToken(), s.Vault.NewToken()
+	s.KeepSecret(first.ID, second.ID)
+	s.keep(first)
+	s.helmDo("install", "config: {source: secret, secret: {name: trousseau-config}}\nrunAsUser: 65532\nrunAsGroup: 65532\n")
+	pod := s.schedule("trousseau-secret")
+	trousseau := s.attach(pod)
+	s.mustBeHealthy(pod, trousseau)
+
+	load := s.StartLoad(testbed.LoadOptions{Plugins: []*testbed.Trousseau{trousseau}})
+	load.AwaitMore(20)
+	s.keep(second)
+	if err := pod.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	took := s.Await(30*time.Second, "the new token to be in use", trousseau.Uses(second))
+	s.Vault.Revoke(first)
+	load.AwaitMore(20)
+	load.MustHaveNoFailures("another token")
+	s.rotateKey(trousseau, load)
+	tally := load.Stop()
+	s.Count(tally.Operations(), tally.Failures())
+	s.Observe("another token, in use %s after the kubelet has written it; Encrypt and Decrypt: %s", took.Round(time.Millisecond), tally.KMS)
+	s.mustEnd(pod)
+}
+
+// keep makes or replaces the Secret.
+func (s *stage) keep(token testbed.Token) {
+	s.t.Helper()
+	s.node.APIServer.KubectlWithInput(fmt.Sprintf(configSecret, namespace, testbed.Key, s.Proxy.Addr, token.ID), "apply", "-f", "-")
+}
+
+const configSecret = `apiVersion: v1
+kind: Secret
+metadata:
+  name: trousseau-config
+  namespace: %s
+stringData:
+  config.yaml: |
+    provider: vault
+    vault:
+      keynames: [%s]
+      address: https://%s
+      token: %s
+      vaultCACert: /etc/vault-ca/vault-ca.pem
+`

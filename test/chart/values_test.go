@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
+)
+
+// A set is a file of values that somebody could have; all are in testdata/values.
+type set struct {
+	name string
+	file string
+}
+
+// flag is what helm is told.
+func (s set) flag() string { return "--values=" + s.file }
+
+// static reports whether the set renders a static pod.
+func (s set) static() bool { return strings.HasPrefix(s.name, "static-") }
+
+func sets(t *testing.T) []set {
+	t.Helper()
+	files, err := filepath.Glob("testdata/values/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("finding sets of values: %v, %v", files, err)
+	}
+	var all []set
+	for _, file := range files {
+		all = append(all, set{name: strings.TrimSuffix(filepath.Base(file), ".yaml"), file: file})
+	}
+	return all
+}
+
+// objects are what Helm has rendered.
+type objects []unstructured.Unstructured
+
+func parse(t *testing.T, rendered string) objects {
+	t.Helper()
+	var all objects
+	for document := range strings.SplitSeq(rendered, "\n---") {
+		object := make(map[string]any)
+		if err := yaml.UnmarshalStrict([]byte(strings.TrimPrefix(document, "---")), &object); err != nil {
+			t.Fatalf("%v in:\n%s", err, document)
+		}
+		if len(object) > 0 {
+			all = append(all, unstructured.Unstructured{Object: object})
+		}
+	}
+	return all
+}
+
+// find returns the object of a kind and name, nil if there is none.
+func (o objects) find(kind, name string) *unstructured.Unstructured {
+	for i := range o {
+		if o[i].GetKind() == kind && o[i].GetName() == name {
+			return &o[i]
+		}
+	}
+	return nil
+}
+
+// pod is the static pod, or one made from the DaemonSet's template.
+func (o objects) pod(t *testing.T) *corev1.Pod {
+	t.Helper()
+	pod := new(corev1.Pod)
+	object, path := o.find("Pod", release), []string(nil)
+	if object == nil {
+		object, path = o.find("DaemonSet", release), []string{"spec", "template"}
+	}
+	if object == nil {
+		t.Fatalf("rendered neither a Pod nor a DaemonSet of the name %s", release)
+	}
+	content := object.Object
+	if path != nil {
+		content, _, _ = unstructured.NestedMap(content, path...)
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(content, pod, true); err != nil {
+		t.Fatalf("%s %s: %v", object.GetKind(), object.GetName(), err)
+	}
+	return pod
+}
+
+// data is a ConfigMap's.
+func (o objects) data(name string) map[string]string {
+	object := o.find("ConfigMap", name)
+	if object == nil {
+		return nil
+	}
+	data, _, _ := unstructured.NestedStringMap(object.Object, "data")
+	return data
+}
+
+// binary is the path of the trousseau binary.
+func binary(t *testing.T) string {
+	t.Helper()
+	path := os.Getenv("TROUSSEAU_BINARY")
+	if path == "" {
+		path = "bin/trousseau"
+	}
+	if !filepath.IsAbs(path) {
+		path = filepath.Join("../..", path)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("%v; run `make build`", err)
+	}
+	return path
+}
