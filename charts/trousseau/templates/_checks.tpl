@@ -62,6 +62,12 @@
 {{- if and (ne $v.config.source "secret") (contains "/etc/trousseau-credentials" $logins) (not $v.nodeCredentials) -}}
 {{- fail "nodeCredentials: required, since a file below /etc/trousseau-credentials is named: the directory of the node that is mounted there" -}}
 {{- end -}}
+{{- if and (not $static) (not $v.serviceAccount.create) (not $v.serviceAccount.name) (include "trousseau.usesToken" .) -}}
+{{- fail "serviceAccount.name: required with serviceAccount.create=false; the namespace's default account is shared with others" -}}
+{{- end -}}
+{{- if and (eq $v.config.source "agent") (contains "{{" (include "trousseau.config.fields" . | cat (join " " $v.vault.keys))) -}}
+{{- fail "vault: the agent would take {{ for the beginning of a template; write the fields without it" -}}
+{{- end -}}
 {{- if and $v.podMonitor.enabled (not $static) (has $v.ops.address (list "127.0.0.1" "localhost" "[::1]")) -}}
 {{- fail "ops.address: Prometheus cannot reach a loopback address; leave it empty, or set podMonitor.enabled=false" -}}
 {{- end -}}
