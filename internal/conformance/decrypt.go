@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+func decryptChecks() []Check {
+	const group = "decrypt"
+	return []Check{
+		{
+			Name: roundTrips, Group: group, Level: Must,
+			Rule:   "Decrypt gives the seed back for what Encrypt answered, under another uid.",
+			Source: sourceEnvelope + "TransformFromStorage",
+			needs:  []string{encryptAnswers}, run: checkRoundTrip,
+		},
+		{
+			Name: "decrypt-any-bytes", Group: group, Level: Must,
+			Rule:   "A seed is bytes and no text: whatever they are, they come back.",
+			Source: sourceEnvelope + "GenerateTransformer",
+			needs:  []string{roundTrips}, run: checkAnyBytes,
+		},
+		{
+			Name: "decrypt-any-size", Group: group, Level: Must,
+			Rule:   "A plaintext of another size is refused or comes back unchanged.",
+			Source: sourceAPI + "EncryptRequest; kube-apiserver's own are always 32 bytes",
+			needs:  []string{roundTrips}, run: checkAnySize,
+		},
+		{
+			Name: "decrypt-again", Group: group, Level: Must,
+			Rule:   "Decrypt gives the same each time, on each connection.",
+			Source: sourceEnvelope + "TransformFromStorage: each kube-apiserver, at each start, asks anew",
+			needs:  []string{roundTrips}, run: checkAgain,
+		},
+		{
+			Name: "decrypt-latency", Group: group, Level: Should,
+			Rule:   "Decrypt usually takes less than 10ms.",
+			Source: sourceDocs + "Decryption",
+			needs:  []string{roundTrips}, run: checkDecryptLatency,
+		},
+	}
+}
+
+func checkRoundTrip(ctx context.Context, s *subject) outcome {
+	const times = 4
+	for range times {
+		if err := s.main.roundTrip(ctx); err != nil {
+			return broken("What this plugin encrypts cannot be read back: do not use it.", "%v", err)
+		}
+	}
+	return pass("%d seeds", times)
+}
+
+func checkAnyBytes(ctx context.Context, s *subject) outcome {
+	random := s.newSeed()
+	plaintexts := []struct {
+		what  string
+		bytes []byte
+	}{
+		{"32 NUL bytes", make([]byte, 32)},
+		{"32 times 0xff", bytes.Repeat([]byte{0xff}, 32)},
+		{"a seed with NUL bytes inside", append(append(bytes.Clone(random[:10]), make([]byte, 8)...), random[:14]...)},
+		{"a seed that ends in line breaks", append(bytes.Clone(random[:28]), "\r\n\r\n"...)},
+		{"a seed that begins with blanks", append([]byte("    "), random[:28]...)},
+		{"a seed that reads as base64", []byte("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")},
+		{"a seed that reads as JSON", []byte(`{"plaintext":"AAAAAAAAAAAAAAA="}`)},
+	}
+	for _, p := range plaintexts {
+		w, err := s.main.encrypt(ctx, p.bytes)
+		if err != nil {
+			return broken("Treat seeds as bytes.", "%s: Encrypt: %s", p.what, said(err))
+		}
+		if err := s.main.gives(ctx, w, p.bytes); err != nil {
+			return broken("Treat seeds as bytes: trim, decode and convert nothing.", "%s: %v", p.what, err)
+		}
+	}
+	return pass("%d unusual seeds", len(plaintexts))
+}
+
+func checkAnySize(ctx context.Context, s *subject) outcome {
+	sizes := []int{1, 15, 16, 17, 31, 33, 48, 64, 100, 256}
+	var refused []string
+	for _, size := range sizes {
+		plaintext := s.newPlaintext(size)
+		w, err := s.main.encrypt(ctx, plaintext)
+		if err != nil {
+			refused = append(refused, fmt.Sprint(size))
+			continue
+		}
+		if err := s.main.gives(ctx, w, plaintext); err != nil {
+			return broken("Keep the plaintext's size, or refuse what is not 32 bytes.", "%d bytes: %v", size, err)
+		}
+	}
+	if len(refused) > 0 {
+		return pass("refuses %s bytes", strings.Join(refused, ", "))
+	}
+	return pass("%d to %d bytes", sizes[0], sizes[len(sizes)-1])
+}
+
+func checkAgain(ctx context.Context, s *subject) outcome {
+	const advice = "Let a ciphertext depend on nothing but the key: neither on the connection or the process that made it, nor on how often it was used."
+	plaintext, w, err := s.main.sample(ctx)
+	if err != nil {
+		return broken("", "%v", err)
+	}
+	for range 3 {
+		if err := s.main.gives(ctx, w, plaintext); err != nil {
+			return broken(advice, "again on the same connection: %v", err)
+		}
+	}
+	return s.onNewConnection(func(c *caller) outcome {
+		if err := c.gives(ctx, w, plaintext); err != nil {
+			return broken(advice, "on a new connection: %v", err)
+		}
+		return pass("4 times, on 2 connections")
+	})
+}
+
+func checkDecryptLatency(ctx context.Context, s *subject) outcome {
+	const usual = 10 * time.Millisecond
+	var took []time.Duration
+	for range 9 {
+		plaintext, w, err := s.main.sample(ctx)
+		if err != nil {
+			return broken("", "%v", err)
+		}
+		start := time.Now()
+		if err := s.main.gives(ctx, w, plaintext); err != nil {
+			return broken("", "%v", err)
+		}
+		took = append(took, time.Since(start))
+	}
+	if m := median(took); m > usual {
+		return broken("Look at the way to the remote KMS: a starting kube-apiserver may need thousands of Decrypts before it is ready.", "%s in the median", rounded(m))
+	}
+	return pass("%s in the median", rounded(median(took)))
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/protobuf/proto"
+	kmsapi "k8s.io/kms/apis/v2"
+)
+
+// codec is protobuf's, but for how it takes what it does not understand.
+type codec struct{ strict, lenient bool }
+
+func (codec) Name() string { return "proto" }
+
+func (codec) Marshal(v any) ([]byte, error) { return proto.Marshal(v.(proto.Message)) }
+
+func (c codec) Unmarshal(data []byte, v any) error {
+	message := v.(proto.Message)
+	err := proto.Unmarshal(data, message)
+	switch {
+	case c.lenient:
+		return nil
+	case c.strict && len(message.ProtoReflect().GetUnknown()) > 0:
+		return errors.New("unknown field")
+	}
+	return err
+}
+
+// leak is what requests that are lost leave behind: a lock, a slot, a
+// connection. The next request hangs because of it; by then the leak is mended.
+type leak struct {
+	work time.Duration
+	lost func(request) bool
+
+	mu   sync.Mutex
+	held map[*request]bool
+}
+
+// request is one that is under way, or lost.
+type request struct {
+	ctx context.Context
+	// left is how much time it had at the beginning, until deadline.
+	left     time.Duration
+	deadline time.Time
+}
+
+// late tells the requests that have little time from the beginning.
+func late(r request) bool { return r.left < timeout/4 && time.Since(r.deadline) < timeout/2 }
+
+// gone tells the requests that end before their time.
+func gone(r request) bool { return r.ctx.Err() != nil && time.Until(r.deadline) > timeout/4 }
+
+func newLeak(work time.Duration, lost func(request) bool) *leak {
+	return &leak{work: work, lost: lost, held: make(map[*request]bool)}
+}
+
+// pass is around a request.
+func (l *leak) pass(ctx context.Context) error {
+	deadline, _ := ctx.Deadline()
+	r := &request{ctx, time.Until(deadline), deadline}
+	l.mu.Lock()
+	hangs := false
+	for other := range l.held {
+		hangs = hangs || l.lost(*other)
+	}
+	l.held[r] = true
+	l.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	<-time.After(l.work)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.lost(*r) {
+		delete(l.held, r)
+	}
+	return nil
+}
+
+// shareDecrypts gives a Decrypt that is made while another one of its connection
+// is under way what is left of that one's answer, if both are a pair.
+func (p *plugin) shareDecrypts(pair func(a, b *kmsapi.DecryptRequest) bool) {
+	type leader struct {
+		ctx    context.Context
+		req    *kmsapi.DecryptRequest
+		conn   any
+		joined chan struct{}
+	}
+	p.options = append(p.options, grpc.StatsHandler(connections{}))
+	var mu sync.Mutex
+	var first *leader
+	decrypt := p.decrypt
+	p.decrypt = func(ctx context.Context, req *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
+		conn := ctx.Value(connKey{})
+		mu.Lock()
+		if first != nil && first.conn == conn && first.ctx.Err() == nil {
+			other := first
+			first = nil
+			mu.Unlock()
+			close(other.joined)
+			resp, err := decrypt(ctx, req)
+			if err == nil && pair(req, other.req) {
+				clear(resp.Plaintext)
+			}
+			return resp, err
+		}
+		me := &leader{ctx, req, conn, make(chan struct{})}
+		first = me
+		mu.Unlock()
+		select {
+		case <-me.joined:
+		case <-time.After(2 * time.Millisecond):
+			mu.Lock()
+			if first == me {
+				first = nil
+			}
+			mu.Unlock()
+		}
+		return decrypt(ctx, req)
+	}
+}
+
+type connKey struct{}
+
+// connections tells the requests of one connection from those of another.
+type connections struct{}
+
+func (connections) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
+	return context.WithValue(ctx, connKey{}, new(byte))
+}
+func (connections) HandleConn(context.Context, stats.ConnStats)                     {}
+func (connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+func (connections) HandleRPC(context.Context, stats.RPCStats)                       {}
+
+// bindToConnection decrypts only what was encrypted on the same connection.
+func (p *plugin) bindToConnection() {
+	p.options = append(p.options, grpc.StatsHandler(connections{}))
+	var made sync.Map
+	encrypt := p.encrypt
+	p.encrypt = func(ctx context.Context, req *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
+		resp, err := encrypt(ctx, req)
+		made.Store(string(resp.GetCiphertext()), ctx.Value(connKey{}))
+		return resp, err
+	}
+	p.beforeDecrypt(func(ctx context.Context, req *kmsapi.DecryptRequest) error {
+		if where, ok := made.Load(string(req.GetCiphertext())); ok && where != ctx.Value(connKey{}) {
+			return invalid("made elsewhere")
+		}
+		return nil
+	})
+}
+
+// atMost closes the connections that are too many.
+func atMost(n int) func(net.Listener) net.Listener {
+	return func(l net.Listener) net.Listener { return &limited{Listener: l, slots: make(chan struct{}, n)} }
+}
+
+type limited struct {
+	net.Listener
+	slots chan struct{}
+}
+
+func (l *limited) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case l.slots <- struct{}{}:
+			return &counted{Conn: conn, leave: sync.OnceFunc(func() { <-l.slots })}, nil
+		default:
+			conn.Close()
+		}
+	}
+}
+
+type counted struct {
+	net.Conn
+	leave func()
+}
+
+func (c *counted) Close() error {
+	c.leave()
+	return c.Conn.Close()
+}
+
+// oneAfterTheOther waits until something has been said on a connection before it
+// accepts the next one.
+func oneAfterTheOther(l net.Listener) net.Listener { return waiting{l} }
+
+type waiting struct{ net.Listener }
+
+func (w waiting) Accept() (net.Conn, error) {
+	for {
+		conn, err := w.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		r := bufio.NewReader(conn)
+		if _, err := r.Peek(1); err == nil {
+			return buffered{conn, r}, nil
+		}
+		conn.Close()
+	}
+}
+
+type buffered struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (b buffered) Read(p []byte) (int, error) { return b.r.Read(p) }

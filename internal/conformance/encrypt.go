@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/trousseau-io/trousseau/internal/seed"
+)
+
+func encryptChecks() []Check {
+	const group = "encrypt"
+	return []Check{
+		{
+			Name: encryptAnswers, Group: group, Level: Must,
+			Rule:   "Encrypt of a 32-byte seed is answered within the timeout.",
+			Source: sourceEnvelope + "GenerateTransformer",
+			run:    checkEncryptAnswers,
+		},
+		{
+			Name: "encrypt-key-id", Group: group, Level: Must,
+			Rule:   "Encrypt answers with the key_id that Status announces.",
+			Source: sourceProbe + "rotateDEKOnKeyIDChange; " + sourceKEP + "key_id and rotation",
+			needs:  []string{statusAnswers, encryptAnswers}, run: checkKeyIDAgrees,
+		},
+		{
+			Name: "encrypt-ciphertext-size", Group: group, Level: Must,
+			Rule:   "Ciphertext has 1 to 1024 bytes.",
+			Source: sourceEnvelope + "validateEncryptedDEKSource",
+			needs:  []string{encryptAnswers}, run: checkCiphertextSize,
+		},
+		{
+			Name: "encrypt-annotation-keys", Group: group, Level: Must,
+			Rule:   "The key of each annotation is a fully qualified domain name.",
+			Source: sourceEnvelope + "validateAnnotations",
+			needs:  []string{encryptAnswers}, run: checkAnnotationKeys,
+		},
+		{
+			Name: "encrypt-annotation-size", Group: group, Level: Must,
+			Rule:   "The annotations, keys and values, have at most 32768 bytes.",
+			Source: sourceEnvelope + "validateAnnotations",
+			needs:  []string{encryptAnswers}, run: checkAnnotationSize,
+		},
+		{
+			Name: "encrypt-hides-seed", Group: group, Level: Must,
+			Rule:   "Neither ciphertext nor key_id nor annotations show the seed: etcd stores them as they are.",
+			Source: sourceAPI + "EncryptResponse",
+			needs:  []string{encryptAnswers}, run: checkSeedHidden,
+		},
+		{
+			Name: "encrypt-distinct", Group: group, Level: Must,
+			Rule:   "Seeds that differ, be it in one bit, are encrypted to answers that differ.",
+			Source: sourceDocs + "Encryption; " + sourceEnvelope + "generateCacheKey",
+			needs:  []string{encryptAnswers}, run: checkDistinct,
+		},
+		{
+			Name: "encrypt-varies", Group: group, Level: Should,
+			Rule:   "The same seed twice gives two ciphertexts, so that etcd does not show what is equal.",
+			Source: "no rule of Kubernetes; what is usual for encryption",
+			needs:  []string{encryptAnswers}, run: checkVaries,
+		},
+		{
+			Name: "encrypt-latency", Group: group, Level: Should,
+			Rule:   "Encrypt usually takes less than 100ms.",
+			Source: sourceDocs + "Encryption",
+			needs:  []string{encryptAnswers}, run: checkEncryptLatency,
+		},
+		{
+			Name: "encrypt-empty", Group: group, Level: Should,
+			Rule:   "Encrypt of nothing is an error.",
+			Source: "no rule of Kubernetes; kube-apiserver never asks for it, so it is a mistake",
+			needs:  []string{encryptAnswers}, run: checkEncryptEmpty,
+		},
+		{
+			Name: "encrypt-oversized", Group: group, Level: Should,
+			Rule:   "Encrypt of 64 KiB is an error, since what it gives could not be stored.",
+			Source: sourceEnvelope + "validateEncryptedDEKSource",
+			needs:  []string{encryptAnswers}, run: checkEncryptOversized,
+		},
+	}
+}
+
+func checkEncryptAnswers(ctx context.Context, s *subject) outcome {
+	start := time.Now()
+	if _, err := s.main.encrypt(ctx, s.newSeed()); err != nil {
+		return broken("Read the plugin's own log. kube-apiserver could not start with it, nor follow a rotation.", "%s", said(err))
+	}
+	return pass("after %s", rounded(time.Since(start)))
+}
+
+func checkKeyIDAgrees(ctx context.Context, s *subject) outcome {
+	before, err := s.main.status(ctx)
+	if err != nil {
+		return broken("", "Status: %s", said(err))
+	}
+	_, w, err := s.main.sample(ctx)
+	if err != nil {
+		return broken("", "%v", err)
+	}
+	// The key may be rotated in between.
+	after, err := s.main.status(ctx)
+	if err != nil {
+		return broken("", "Status: %s", said(err))
+	}
+	if w.KeyID != before.GetKeyId() && w.KeyID != after.GetKeyId() {
+		return broken("Encrypt with the key that Status names: kube-apiserver throws the answer away and finds the plugin unhealthy.",
+			"Status has %q, Encrypt %q", shortened(after.GetKeyId()), shortened(w.KeyID))
+	}
+	return pass("the same")
+}
+
+// sealed encrypts some seeds.
+func sealed(ctx context.Context, s *subject) ([]seed.Wrapped, error) {
+	const some = 4
+	all := make([]seed.Wrapped, some)
+	for i := range all {
+		var err error
+		if _, all[i], err = s.main.sample(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+func checkCiphertextSize(ctx context.Context, s *subject) outcome {
+	all, err := sealed(ctx, s)
+	if err != nil {
+		return broken("", "%v", err)
+	}
+	var sizes []int
+	for _, w := range all {
+		size := len(w.Ciphertext)
+		if size == 0 || size > maxCiphertext {
+			return broken("Store elsewhere, or in annotations, what does not fit.", "%d bytes", size)
+		}
+		sizes = append(sizes, size)
+	}
+	return pass("%d bytes", slices.Max(sizes))
+}
+
+func checkAnnotationKeys(ctx context.Context, s *subject) outcome {
+	all, err := sealed(ctx, s)
+	if err != nil {
+		return broken("", "%v", err)
+	}
+	for _, w := range all {
+		for key := range w.Annotations {
+			if !isFQDN(key) {
+				return broken("Name annotations like name.example.com: lower case, at least two labels, no slash and no underscore.", "%q", shortened(key))
+			}
+		}
+	}
+	if names := slices.Sorted(maps.Keys(all[0].Annotations)); len(names) > 0 {
+		return pass("%s", shortened(strings.Join(names, ", ")))
+	}
+	return pass("there are none")
+}
+
+func checkAnnotationSize(ctx context.Context, s *subject) outcome {
+	all, err := sealed(ctx, s)
+	if err != nil {
+		return broken("", "%v", err)
+	}
+	for _, w := range all {
+		if size := annotationsSize(w); size > maxAnnotations {
+			return broken("Keep annotations small: they are stored with each object.", "%d bytes", size)
+		}
+	}
+	return pass("%d bytes", annotationsSize(all[0]))
+}
+
+func checkSeedHidden(ctx context.Context, s *subject) outcome {
+	plaintext, w, err := s.main.sample(ctx)
+	if err != nil {
+		return broken("", "%v", err)
+	}
+	parts := map[string]string{"ciphertext": string(w.Ciphertext), "key_id": w.KeyID}
+	for key, value := range w.Annotations {
+		parts["annotation "+shortened(key)] = key + " " + string(value)
+	}
+	traces := tracesOf(plaintext)
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		if form, found := formIn(parts[name], traces); found {
+			return broken("Do not use this plugin: whoever reads etcd reads everything.", "the %s holds it %s", name, form)
+		}
+	}
+	return pass("nothing of it shows")
+}
+
+func checkDistinct(ctx context.Context, s *subject) outcome {
+	const changes = 8
+	first := s.newSeed()
+	seen := make(map[string]bool)
+	for i := range changes + 1 {
+		plaintext := bytes.Clone(first)
+		if i > 0 {
+			plaintext[len(plaintext)-i] ^= 1
+		}
+		w, err := s.main.encrypt(ctx, plaintext)
+		if err != nil {
+			return broken("", "Encrypt: %s", said(err))
+		}
+		if seen[w.Identity()] {
+			return broken("Encrypt all of the seed, with authenticated encryption such as AES-GCM: kube-apiserver would take one seed for the other.", "two seeds that differ in a bit or two got the same answer")
+		}
+		seen[w.Identity()] = true
+	}
+	return pass("%d seeds, %d answers", len(seen), len(seen))
+}
+
+func checkVaries(ctx context.Context, s *subject) outcome {
+	plaintext := s.newSeed()
+	first, err := s.main.encrypt(ctx, plaintext)
+	if err != nil {
+		return broken("", "Encrypt: %s", said(err))
+	}
+	second, err := s.main.encrypt(ctx, plaintext)
+	if err != nil {
+		return broken("", "Encrypt: %s", said(err))
+	}
+	if bytes.Equal(first.Ciphertext, second.Ciphertext) {
+		return broken("Use a random nonce for each Encrypt.", "the same ciphertext twice")
+	}
+	return pass("two ciphertexts")
+}
+
+func checkEncryptLatency(ctx context.Context, s *subject) outcome {
+	const usual = 100 * time.Millisecond
+	var took []time.Duration
+	for range 9 {
+		start := time.Now()
+		if _, _, err := s.main.sample(ctx); err != nil {
+			return broken("", "%v", err)
+		}
+		took = append(took, time.Since(start))
+	}
+	if m := median(took); m > usual {
+		return broken("Look at the way to the remote KMS.", "%s in the median", rounded(m))
+	}
+	return pass("%s in the median", rounded(median(took)))
+}
+
+func median(d []time.Duration) time.Duration {
+	return slices.Sorted(slices.Values(d))[len(d)/2]
+}
+
+func checkEncryptEmpty(ctx context.Context, s *subject) outcome {
+	if _, err := s.main.encrypt(ctx, nil); err != nil {
+		return pass("refused with %s", status.Code(err))
+	}
+	return broken("Refuse it with InvalidArgument.", "it is encrypted")
+}
+
+func checkEncryptOversized(ctx context.Context, s *subject) outcome {
+	const size = 64 << 10
+	w, err := s.main.encrypt(ctx, bytes.Repeat(s.newSeed(), size/32))
+	if err != nil {
+		return pass("refused with %s", status.Code(err))
+	}
+	return broken("Refuse it with InvalidArgument: the plugin works for something that is none of kube-apiserver's.", "it is encrypted to %d bytes", len(w.Ciphertext))
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+
+	"k8s.io/kms/pkg/util"
+)
+
+// Endpoint is where a plugin listens, as EncryptionConfiguration names it.
+type Endpoint struct {
+	text    string
+	address string // for net.Dial; one that begins with @ is abstract
+}
+
+// ParseEndpoint reads an endpoint as kube-apiserver does: unix:///a/path, or
+// unix:///@name for an abstract socket.
+func ParseEndpoint(text string) (Endpoint, error) {
+	address, err := util.ParseEndpoint(text)
+	if err != nil || (!strings.HasPrefix(address, "/") && !strings.HasPrefix(address, "@")) {
+		return Endpoint{}, fmt.Errorf("endpoint %q: want unix:// and an absolute path, as in EncryptionConfiguration, such as unix:///run/trousseau/kms.sock", text)
+	}
+	return Endpoint{text, address}, nil
+}
+
+// String returns the text that was parsed.
+func (e Endpoint) String() string { return e.text }
+
+func (e Endpoint) abstract() bool { return strings.HasPrefix(e.address, "@") }
+
+func (e Endpoint) dial(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "unix", e.address)
+}
+
+// reachable tries to connect. Its error says what to do.
+func (e Endpoint) reachable(ctx context.Context) error {
+	conn, err := e.dial(ctx)
+	if err == nil {
+		return conn.Close()
+	}
+	advice := "start the plugin"
+	switch {
+	case errors.Is(err, syscall.ENOENT):
+		advice = "start the plugin, or give the endpoint that EncryptionConfiguration names"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		advice = "the socket is there but nobody listens: the plugin that made it has ended, start it again"
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		advice = "run this as the user that kube-apiserver runs as"
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		err = errno
+	}
+	return fmt.Errorf("connecting to %s: %w: %s", e, err, advice)
+}

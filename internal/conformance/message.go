@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"net/url"
+	"slices"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	kmsapi "k8s.io/kms/apis/v2"
+
+	"github.com/trousseau-io/trousseau/internal/seed"
+)
+
+func messageChecks() []Check {
+	const group = "message"
+	return []Check{
+		{
+			Name: "message-unknown-field", Group: group, Level: Must,
+			Rule:   "A field that the plugin does not know is passed over: a newer kube-apiserver may send one.",
+			Source: "protobuf.dev/programming-guides/proto3, Unknown Fields",
+			needs:  []string{roundTrips}, run: checkUnknownField,
+		},
+		{
+			Name: "message-unknown-method", Group: group, Level: Should,
+			Rule:   "A method or service that does not exist is Unimplemented.",
+			Source: "grpc.io/docs/guides/status-codes",
+			needs:  []string{roundTrips}, run: checkUnknownMethod,
+		},
+		{
+			Name: "message-garbage", Group: group, Level: Must,
+			Rule:   "A message that is no protobuf is an error, and harms no other one.",
+			Source: "grpc.io/docs/guides/status-codes",
+			needs:  []string{roundTrips}, run: checkGarbage,
+		},
+		{
+			Name: "message-huge", Group: group, Level: Must,
+			Rule:   "A message of 5 MiB is an error, and harms no other one.",
+			Source: "gRPC's limit is 4 MiB; kube-apiserver's messages have 34 KiB at most",
+			needs:  []string{roundTrips}, run: checkHuge,
+		},
+		{
+			Name: "message-authority", Group: group, Level: Should,
+			Rule:   "The socket's path as :authority is accepted: kube-apiserver sends it up to 1.31.",
+			Source: "kubernetes/kubernetes#126930",
+			needs:  []string{roundTrips}, run: checkAuthority,
+		},
+	}
+}
+
+// field is a field of a message as bytes on the wire.
+func field(number protowire.Number, value []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), value)
+}
+
+// The fields of EncryptRequest and DecryptRequest.
+const (
+	fieldPlaintext  = 1
+	fieldCiphertext = 1
+	fieldUID        = 2
+	fieldKeyID      = 3
+	fieldUnknown    = 99
+)
+
+func checkUnknownField(ctx context.Context, s *subject) outcome {
+	const advice = "Do not decode strictly."
+	plaintext, unknown := s.newSeed(), field(fieldUnknown, []byte("of a later version"))
+	reply, err := s.main.invoke(ctx, kmsapi.KeyManagementService_Encrypt_FullMethodName,
+		slices.Concat(unknown, field(fieldPlaintext, plaintext), field(fieldUID, []byte(newUID()))))
+	if err != nil {
+		return broken(advice, "Encrypt: %s", said(err))
+	}
+	var resp kmsapi.EncryptResponse
+	if err := proto.Unmarshal(reply, &resp); err != nil {
+		return broken(advice, "Encrypt: the answer is no EncryptResponse")
+	}
+	w := seed.Wrapped{KeyID: resp.GetKeyId(), Ciphertext: resp.GetCiphertext(), Annotations: resp.GetAnnotations()}
+	request, err := proto.Marshal(decryptRequest(w))
+	if err != nil {
+		return broken("", "Decrypt: %v", err)
+	}
+	reply, err = s.main.invoke(ctx, kmsapi.KeyManagementService_Decrypt_FullMethodName, append(request, unknown...))
+	if err != nil {
+		return broken(advice, "Decrypt: %s", said(err))
+	}
+	var back kmsapi.DecryptResponse
+	if err := proto.Unmarshal(reply, &back); err != nil || !bytes.Equal(back.GetPlaintext(), plaintext) {
+		return broken(advice, "%v", errOtherBytes)
+	}
+	return pass("Encrypt and Decrypt")
+}
+
+func checkUnknownMethod(ctx context.Context, s *subject) outcome {
+	methods := []string{"/v2.KeyManagementService/Conformance", "/v3.KeyManagementService/Status"}
+	for _, method := range methods {
+		_, err := s.main.invoke(ctx, method, nil)
+		if code := status.Code(err); code != codes.Unimplemented {
+			return broken("Let the gRPC library answer what it has no handler for.", "%s: %s", method, code)
+		}
+	}
+	return pass("%d methods", len(methods))
+}
+
+func checkGarbage(ctx context.Context, s *subject) outcome {
+	_, w, err := s.main.sample(ctx)
+	if err != nil {
+		return broken("", "%v", err)
+	}
+	// A text that says it is longer than what follows, and a tag of field 0.
+	cut, tag := []byte{fieldUID<<3 | byte(protowire.BytesType), 100, 'x'}, []byte{7, 7, 7}
+	whole := slices.Concat(field(fieldCiphertext, w.Ciphertext), field(fieldKeyID, []byte(w.KeyID)))
+	for _, m := range []struct {
+		what, method string
+		message      []byte
+	}{
+		{"an EncryptRequest that is cut", kmsapi.KeyManagementService_Encrypt_FullMethodName, append(field(fieldPlaintext, s.newSeed()), cut...)},
+		{"an EncryptRequest with garbage behind it", kmsapi.KeyManagementService_Encrypt_FullMethodName, append(field(fieldPlaintext, s.newSeed()), tag...)},
+		{"a DecryptRequest that is cut", kmsapi.KeyManagementService_Decrypt_FullMethodName, append(slices.Clone(whole), cut...)},
+		{"a DecryptRequest with garbage behind it", kmsapi.KeyManagementService_Decrypt_FullMethodName, append(slices.Clone(whole), tag...)},
+		{"random bytes", kmsapi.KeyManagementService_Decrypt_FullMethodName, append(slices.Clone(tag), s.newSeed()...)},
+	} {
+		if _, err := s.main.invoke(ctx, m.method, m.message); err == nil {
+			return broken("Refuse what cannot be decoded; do not go on with the part that could.", "%s is answered", m.what)
+		}
+	}
+	return unharmed(ctx, s.main)
+}
+
+func checkHuge(ctx context.Context, s *subject) outcome {
+	const size = 5 << 20
+	_, err := s.main.invoke(ctx, kmsapi.KeyManagementService_Encrypt_FullMethodName, field(fieldPlaintext, bytes.Repeat(s.newSeed(), size/32)))
+	if err == nil {
+		return broken("Keep gRPC's limit for messages, or set a lower one.", "it is encrypted")
+	}
+	return unharmed(ctx, s.main)
+}
+
+// unharmed is the outcome after requests that were refused as they should be.
+func unharmed(ctx context.Context, c *caller) outcome {
+	if err := c.roundTrip(ctx); err != nil {
+		return broken("A bad request has to harm nobody else: read the plugin's own log.", "afterwards a good one fails: %v", err)
+	}
+	return pass("refused, and a good request after it is answered")
+}
+
+func checkAuthority(ctx context.Context, s *subject) outcome {
+	// grpc-go made it of the target, and so did kube-apiserver.
+	return s.onNewConnection(func(c *caller) outcome {
+		if err := c.roundTrip(ctx); err != nil {
+			return broken("Accept any :authority, or require kube-apiserver 1.32.", "%v", err)
+		}
+		return pass("accepted")
+	}, grpc.WithAuthority(url.PathEscape(s.endpoint.address)))
+}

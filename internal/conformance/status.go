@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance
+
+import (
+	"context"
+	"time"
+)
+
+func statusChecks() []Check {
+	const group = "status"
+	return []Check{
+		{
+			Name: statusAnswers, Group: group, Level: Must,
+			Rule:   "Status is answered within the timeout.",
+			Source: sourceProbe + "kmsv2PluginProbe.check",
+			run:    checkStatusAnswers,
+		},
+		{
+			Name: "status-version", Group: group, Level: Must,
+			Rule:   "Status.version is v2 or v2beta1.",
+			Source: sourceProbe + "isKMSv2ProviderHealthyAndMaybeRotateDEK",
+			needs:  []string{statusAnswers}, run: checkVersion,
+		},
+		{
+			Name: "status-version-stable", Group: group, Level: Must,
+			Rule:   "Status.version never changes.",
+			Source: sourceProbe + "isKMSv2ProviderHealthyAndMaybeRotateDEK",
+			needs:  []string{statusAnswers}, run: checkVersionStable,
+		},
+		{
+			Name: "status-healthz", Group: group, Level: Must,
+			Rule:   "Status.healthz is ok, in these two letters.",
+			Source: sourceKEP + "Status API; " + sourceProbe + "isKMSv2ProviderHealthyAndMaybeRotateDEK",
+			needs:  []string{statusAnswers}, run: checkHealthz,
+		},
+		{
+			Name: "status-key-id", Group: group, Level: Must,
+			Rule:   "Status.key_id has 1 to 1024 bytes.",
+			Source: sourceEnvelope + "ValidateKeyID",
+			needs:  []string{statusAnswers}, run: checkKeyID,
+		},
+		{
+			Name: "status-key-id-stable", Group: group, Level: Must,
+			Rule:   "Status.key_id stays the same, on each connection, as long as the key is not rotated.",
+			Source: sourceKEP + "key_id and rotation; " + sourceProbe + "rotateDEKOnKeyIDChange",
+			needs:  []string{statusAnswers}, run: checkKeyIDStable,
+		},
+	}
+}
+
+func checkStatusAnswers(ctx context.Context, s *subject) outcome {
+	start := time.Now()
+	if _, err := s.main.status(ctx); err != nil {
+		return broken("Read the plugin's own log: kube-apiserver would find it unhealthy, and end its writes within 3 minutes.", "%s", said(err))
+	}
+	return pass("after %s", rounded(time.Since(start)))
+}
+
+func checkVersion(ctx context.Context, s *subject) outcome {
+	st, err := s.main.status(ctx)
+	switch {
+	case err != nil:
+		return broken("", "%s", said(err))
+	case st.GetVersion() != "v2" && st.GetVersion() != "v2beta1":
+		return broken("Answer Status with version v2.", "%q", shortened(st.GetVersion()))
+	}
+	return pass("%s", st.GetVersion())
+}
+
+func checkHealthz(ctx context.Context, s *subject) outcome {
+	st, err := s.main.status(ctx)
+	switch {
+	case err != nil:
+		return broken("", "%s", said(err))
+	case st.GetHealthz() != "ok":
+		return broken("Answer a healthy Status with healthz ok; if this is the reason why the plugin is unhealthy, see to that.", "%q", shortened(st.GetHealthz()))
+	}
+	return pass("ok")
+}
+
+func checkKeyID(ctx context.Context, s *subject) outcome {
+	st, err := s.main.status(ctx)
+	size := len(st.GetKeyId())
+	switch {
+	case err != nil:
+		return broken("", "%s", said(err))
+	case size == 0:
+		return broken("Answer Status with the public name of the key, or with an error as long as there is none.", "it is empty")
+	case size > maxKeyID:
+		return broken("Use a hash of the key's name as key_id.", "it has %d bytes", size)
+	}
+	return pass("%s", shortened(st.GetKeyId()))
+}
+
+// observed calls Status on one connection and then on new ones, and returns one
+// of its fields from each.
+func observed(ctx context.Context, s *subject, field func(*caller) (string, error)) ([]string, error) {
+	const onOne, onNew = 8, 4
+	var all []string
+	see := func(c *caller) error {
+		value, err := field(c)
+		all = append(all, value)
+		return err
+	}
+	for range onOne {
+		if err := see(s.main); err != nil {
+			return nil, err
+		}
+	}
+	for range onNew {
+		c, err := s.connect()
+		if err != nil {
+			return nil, err
+		}
+		err = see(c)
+		c.close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+func checkVersionStable(ctx context.Context, s *subject) outcome {
+	all, err := observed(ctx, s, func(c *caller) (string, error) {
+		st, err := c.status(ctx)
+		return st.GetVersion(), err
+	})
+	if err != nil {
+		return broken("", "%s", said(err))
+	}
+	if at := change(all); at > 0 {
+		return broken("Answer with the same version for as long as the plugin runs: kube-apiserver keeps to the first that it has seen.", "%q, then %q", shortened(all[at-1]), shortened(all[at]))
+	}
+	return pass("the same %d times", len(all))
+}
+
+func checkKeyIDStable(ctx context.Context, s *subject) outcome {
+	all, err := observed(ctx, s, func(c *caller) (string, error) {
+		st, err := c.status(ctx)
+		return st.GetKeyId(), err
+	})
+	if err != nil {
+		return broken("", "%s", said(err))
+	}
+	if at := change(all); at > 0 {
+		return broken("If the key was rotated just now, run this again. If not: each change makes kube-apiserver encrypt a new seed and all data stale; announce a new key_id once, and never an old one again.",
+			"%q, then %q", shortened(all[at-1]), shortened(all[at]))
+	}
+	return pass("the same %d times", len(all))
+}
+
+// change returns the first place where a value is not the one before; 0 if there
+// is none.
+func change(values []string) int {
+	for i := 1; i < len(values); i++ {
+		if values[i] != values[i-1] {
+			return i
+		}
+	}
+	return 0
+}
+
+// rounded is a duration in two or three digits.
+func rounded(d time.Duration) time.Duration {
+	switch {
+	case d > time.Second:
+		return d.Round(10 * time.Millisecond)
+	case d > time.Millisecond:
+		return d.Round(100 * time.Microsecond)
+	}
+	return d.Round(10 * time.Microsecond)
+}

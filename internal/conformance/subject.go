@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance
+
+import (
+	"context"
+	"crypto/rand"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	kmsapi "k8s.io/kms/apis/v2"
+)
+
+// subject is the plugin that is asked.
+type subject struct {
+	endpoint Endpoint
+	timeout  time.Duration
+	ledger   ledger
+	// main is the connection that most checks use, as kube-apiserver has one for
+	// all its calls.
+	main *caller
+}
+
+func newSubject(ctx context.Context, o Options) (*subject, error) {
+	if err := o.Endpoint.reachable(ctx); err != nil {
+		return nil, err
+	}
+	s := &subject{endpoint: o.Endpoint, timeout: o.Timeout}
+	main, err := s.connect()
+	if err != nil {
+		return nil, err
+	}
+	s.main = main
+	return s, nil
+}
+
+func (s *subject) close() { s.main.close() }
+
+// connect returns a caller with a connection of its own, made as kube-apiserver
+// makes it (NewGRPCService in kmsv2/grpc_service.go). The connection comes about
+// with the first call. More options override.
+func (s *subject) connect(more ...grpc.DialOption) (*caller, error) {
+	conn, err := grpc.NewClient("passthrough:///kms", append([]grpc.DialOption{
+		grpc.WithAuthority("localhost"),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.endpoint.dial(ctx) }),
+		grpc.WithChainUnaryInterceptor(s.ledger.intercept),
+	}, more...)...)
+	if err != nil {
+		return nil, err
+	}
+	return &caller{kms: kmsapi.NewKeyManagementServiceClient(conn), conn: conn, subject: s}, nil
+}
+
+// onNewConnection runs a check on a connection of its own.
+func (s *subject) onNewConnection(check func(*caller) outcome, more ...grpc.DialOption) outcome {
+	c, err := s.connect(more...)
+	if err != nil {
+		return broken("", "cannot connect: %v", err)
+	}
+	defer c.close()
+	return check(c)
+}
+
+// newSeed is a plaintext as kube-apiserver's: 32 random bytes.
+func (s *subject) newSeed() []byte { return s.newPlaintext(32) }
+
+// newPlaintext is random, and will be looked for in errors.
+func (s *subject) newPlaintext(size int) []byte {
+	plaintext := make([]byte, size)
+	rand.Read(plaintext)
+	s.ledger.sent(plaintext)
+	return plaintext
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// trace is a text that gives a secret away.
+type trace struct{ form, text string }
+
+// tracesOf returns the forms in which either half of a secret may show in a
+// text: who has half of it has no more than a guess to make.
+func tracesOf(secret []byte) []trace {
+	var all []trace
+	add := func(form string, texts ...string) {
+		for _, text := range texts {
+			all = append(all, trace{form, text})
+		}
+	}
+	half := len(secret) / 2
+	for _, part := range [][]byte{secret[:half], secret[half:]} {
+		quoted := strconv.Quote(string(part))
+		hexed := hex.EncodeToString(part)
+		add("as it is", string(part))
+		add("quoted", quoted[1:len(quoted)-1])
+		add("in hexadecimal", hexed, strings.ToUpper(hexed))
+		add("as a list of numbers", strings.Trim(fmt.Sprint(part), "[]"))
+		add("in base64", base64Of(part, base64.RawStdEncoding)...)
+		add("in base64", base64Of(part, base64.RawURLEncoding)...)
+	}
+	return all
+}
+
+// formIn returns the form in which a secret with these traces shows in text, if
+// it does.
+func formIn(text string, traces []trace) (form string, found bool) {
+	for _, t := range traces {
+		if strings.Contains(text, t.text) {
+			return t.form, true
+		}
+	}
+	return "", false
+}
+
+// base64Of returns what of the base64 of a longer text is the same wherever part
+// stands in it: one text for each place in a group of three bytes.
+func base64Of(part []byte, encoding *base64.Encoding) []string {
+	var texts []string
+	for before := range 3 {
+		text := encoding.EncodeToString(append(make([]byte, before), part...))
+		first := (before*8 + 5) / 6 // character that owes nothing to what stands before
+		end := (before + len(part)) * 8 / 6
+		texts = append(texts, text[first:end])
+	}
+	return texts
+}
