@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package encryptionconfig
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+
+	yamlnode "go.yaml.in/yaml/v3"
+)
+
+// apply makes a change in the text, reads the outcome, and compares it with the
+// same change made in the tree: nothing else may be another one.
+func (d *document) apply(c change, o Options) (*document, error) {
+	at := path{"resources"}
+	if c.kind != extend {
+		at = at.index(c.entry).field("providers")
+	}
+	seq, line := node(d.root, at)
+	s := splice{text: d.text, seq: seq}
+	var text []byte
+	ok := false
+	switch c.kind {
+	case extend:
+		text, ok = s.insert(len(seq.Content), entryLines(o), entryFlow(o))
+	case insert:
+		text, ok = s.insert(c.to, providerLines(o), providerFlow(o))
+	case move:
+		text, ok = s.first(c.from)
+	}
+	if ok {
+		after, err := parse(text)
+		if err == nil && reflect.DeepEqual(after.tree, d.expected(c, o)) {
+			return after, nil
+		}
+	}
+	return nil, refuse("line %d: %s is written in a way that is not edited: write each item on lines of its own, after a -, and run this again", line, at)
+}
+
+// expected is the tree with the change made. It shares what does not change.
+func (d *document) expected(c change, o Options) any {
+	top := clone(d.tree.(map[string]any))
+	entries := slices.Clone(top["resources"].([]any))
+	top["resources"] = entries
+	if c.kind == extend {
+		top["resources"] = append(entries, tree(entryFlow(o)))
+		return top
+	}
+	e := clone(entries[c.entry].(map[string]any))
+	entries[c.entry] = e
+	providers := slices.Clone(e["providers"].([]any))
+	switch c.kind {
+	case insert:
+		providers = slices.Insert(providers, c.to, tree(providerFlow(o)))
+	case move:
+		ours := providers[c.from]
+		providers = slices.Insert(slices.Delete(providers, c.from, c.from+1), 0, ours)
+	}
+	e["providers"] = providers
+	return top
+}
+
+func clone(m map[string]any) map[string]any {
+	c := make(map[string]any, len(m))
+	for k, v := range m {
+		c[k] = v
+	}
+	return c
+}
+
+func tree(flow string) any {
+	v, err := asAPIServer([]byte(flow))
+	if err != nil {
+		panic(err) // made here, of checked options
+	}
+	return v
+}
+
+// providerLines is our provider in block style, providerFlow in flow style, which
+// is JSON at the same time.
+func providerLines(o Options) []string {
+	return []string{
+		"- kms:",
+		"    apiVersion: v2",
+		"    name: " + scalar(o.Name),
+		"    endpoint: " + scalar(o.Endpoint),
+		"    timeout: " + o.timeout(),
+	}
+}
+
+func providerFlow(o Options) string {
+	return `{"kms": {"apiVersion": "v2", "name": "` + o.Name + `", "endpoint": "` + o.Endpoint + `", "timeout": "` + o.timeout() + `"}}`
+}
+
+// entryLines is an entry for what is in plaintext so far.
+func entryLines(o Options) []string {
+	text := []string{"- resources:"}
+	for _, r := range o.Resources {
+		text = append(text, "  - "+scalar(r))
+	}
+	text = append(text, "  providers:")
+	ours, identity := indented("  ", providerLines(o)), "  - identity: {}"
+	if o.Phase == Read {
+		return append(append(text, identity), ours...)
+	}
+	return append(append(text, ours...), identity)
+}
+
+func entryFlow(o Options) string {
+	providers := providerFlow(o) + `, {"identity": {}}`
+	if o.Phase == Read {
+		providers = `{"identity": {}}, ` + providerFlow(o)
+	}
+	return `{"resources": ["` + strings.Join(o.Resources, `", "`) + `"], "providers": [` + providers + `]}`
+}
+
+func (o Options) timeout() string {
+	if o.Timeout == 0 {
+		return DefaultTimeout.String()
+	}
+	return o.Timeout.String()
+}
+
+// scalar quotes a text if YAML would take it for something else.
+func scalar(s string) string {
+	text, err := yamlnode.Marshal(s)
+	if err != nil {
+		panic(err) // a string has a form in YAML
+	}
+	return strings.TrimSuffix(string(text), "\n")
+}
+
+func indented(by string, text []string) []string {
+	all := make([]string, len(text))
+	for i, l := range text {
+		all[i] = by + l
+	}
+	return all
+}
+
+func lines(text []string, end string) string {
+	return strings.Join(text, end) + end
+}
