@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package drill
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	kmsapi "k8s.io/kms/apis/v2"
+	"k8s.io/kms/pkg/util"
+
+	"github.com/trousseau-io/trousseau/internal/seed"
+)
+
+// Plugin unwraps seeds through a KMS v2 plugin, whichever it is, as
+// kube-apiserver would. It must be closed.
+type Plugin struct {
+	conn *grpc.ClientConn
+	kms  kmsapi.KeyManagementServiceClient
+}
+
+// DialPlugin connects to a plugin, whose endpoint is given as in
+// EncryptionConfiguration, such as unix:///run/trousseau/kms.sock, and asks for
+// its Status.
+func DialPlugin(ctx context.Context, endpoint string) (*Plugin, error) {
+	if err := CheckEndpoint(endpoint); err != nil {
+		return nil, err
+	}
+	// As kube-apiserver does: some servers refuse a path as the authority.
+	conn, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", endpoint, err)
+	}
+	p := &Plugin{conn, kmsapi.NewKeyManagementServiceClient(conn)}
+	if _, err := p.kms.Status(ctx, &kmsapi.StatusRequest{}); err != nil {
+		p.Close()
+		return nil, fmt.Errorf("asking the plugin at %s for its Status: %s: check that it runs, and that this user may connect to the socket", endpoint, said(err))
+	}
+	return p, nil
+}
+
+// CheckEndpoint reports what is wrong with an endpoint's spelling.
+func CheckEndpoint(endpoint string) error {
+	address, err := util.ParseEndpoint(endpoint)
+	if err != nil || !strings.HasPrefix(address, "/") {
+		return fmt.Errorf("endpoint %q: want unix:// and an absolute path, as in EncryptionConfiguration, such as unix:///run/trousseau/kms.sock", endpoint)
+	}
+	return nil
+}
+
+// Close ends the connection.
+func (p *Plugin) Close() { _ = p.conn.Close() }
+
+// Unwrap has the plugin decrypt a seed.
+func (p *Plugin) Unwrap(ctx context.Context, w seed.Wrapped) ([]byte, error) {
+	answer, err := p.kms.Decrypt(ctx, &kmsapi.DecryptRequest{
+		Uid:         rand.Text(),
+		Ciphertext:  w.Ciphertext,
+		KeyId:       w.KeyID,
+		Annotations: w.Annotations,
+	})
+	if err == nil {
+		return answer.GetPlaintext(), nil
+	}
+	failure := &Failure{Verdict: Lost, Reason: "the plugin refuses: " + said(err)}
+	switch status.Code(err) {
+	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Aborted, codes.Canceled:
+		failure.Verdict, failure.Passing = Unknown, true
+	case codes.PermissionDenied, codes.Unauthenticated, codes.Unimplemented, codes.Unknown, codes.Internal:
+		failure.Verdict = Unknown
+	}
+	return nil, failure
+}
+
+// said is what a plugin answered, fit to be printed.
+func said(err error) string {
+	s := status.Convert(err)
+	text := s.Message()
+	if len(text) > 200 {
+		text = strings.ToValidUTF8(text[:200], "") + "..."
+	}
+	if quoted := strconv.Quote(text); quoted != `"`+text+`"` {
+		text = quoted
+	}
+	return s.Code().String() + ": " + text
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stored
+
+import "errors"
+
+// What the providers whose keys are in a file on the API server's disk make, and
+// what they cannot have made (k8s.io/apiserver/pkg/storage/value/encrypt/aes and
+// secretbox, TransformFromStorage).
+
+var errShort = errors.New("the stored data is shorter than anything that is encrypted")
+
+// checkCBC: an initialization vector, then whole blocks, at least one since
+// PKCS #7 pads what is whole already.
+func checkCBC(_ *Value, data []byte) error {
+	switch {
+	case len(data) < 16+16:
+		return errShort
+	case len(data)%16 != 0:
+		return errors.New("the stored data is not a multiple of the block size")
+	}
+	return nil
+}
+
+// checkGCM: a nonce, then what AES-GCM made, with a tag.
+func checkGCM(_ *Value, data []byte) error {
+	if len(data) < 12+16 {
+		return errShort
+	}
+	return nil
+}
+
+// checkSecretbox: a nonce, then a box.
+func checkSecretbox(_ *Value, data []byte) error {
+	if len(data) < 24+16 {
+		return errShort
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Read reads as [Reader] says, in pages, in the order of the keys, and all at the
+// revision of the first page. Should that be compacted before the end, which
+// kube-apiserver has done to what is five minutes old, it goes on at the newest
+// one from the key it has come to, and says so in Resumptions: each key is still
+// read once, but what was written in between is read as it was, or as it is now.
+func (l *Live) Read(ctx context.Context, prefixes []string, each func(Object) error) (Reading, error) {
+	if err := checkPrefixes(prefixes); err != nil {
+		return Reading{}, err
+	}
+	p := &pages{live: l, size: l.opts.PageSize, each: each}
+	for _, prefix := range prefixes {
+		if err := p.count(ctx, prefix); err != nil {
+			return Reading{}, err
+		}
+	}
+	for _, prefix := range prefixes {
+		if err := p.read(ctx, prefix); err != nil {
+			return Reading{}, err
+		}
+	}
+	l.opts.Progress.tell(StepReading, p.done, p.done)
+	return p.reading, nil
+}
+
+// patience is how often a revision may be lost without a page having been read.
+const patience = 3
+
+// pages is one reading.
+type pages struct {
+	live        *Live
+	size        int // of a page, in objects
+	each        func(Object) error
+	revision    int64 // 0 is the newest
+	done, total int64
+	reading     Reading
+}
+
+// count asks how much there is, and settles the revision.
+func (p *pages) count(ctx context.Context, prefix string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	answer, err := p.get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil {
+		return p.failed(ctx, err)
+	}
+	p.total += answer.Count
+	if p.revision == 0 {
+		p.revision = answer.Header.Revision
+		p.reading.Revision = p.revision
+	}
+	return nil
+}
+
+func (p *pages) read(ctx context.Context, prefix string) error {
+	end := clientv3.GetPrefixRangeEnd(prefix)
+	for from := prefix; ; {
+		answer, err := p.get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(int64(p.size)), clientv3.WithRev(p.revision))
+		switch {
+		case errors.Is(err, rpctypes.ErrCompacted):
+			if err := p.resume(ctx, from); err != nil {
+				return err
+			}
+			continue
+		case tooLarge(err) && p.size > 1:
+			p.size /= 2
+			continue
+		case err != nil:
+			return p.failed(ctx, err)
+		}
+		for _, kv := range answer.Kvs {
+			if err := p.each(Object{Key: kv.Key, Value: kv.Value, Revision: kv.ModRevision}); err != nil {
+				return err
+			}
+		}
+		p.done += int64(len(answer.Kvs))
+		p.live.opts.Progress.tell(StepReading, p.done, max(p.done, p.total))
+		if !answer.More || len(answer.Kvs) == 0 {
+			return nil
+		}
+		// The least key that is greater than the last one.
+		from = string(answer.Kvs[len(answer.Kvs)-1].Key) + "\x00"
+	}
+}
+
+// resume takes the newest revision, to go on at key from.
+func (p *pages) resume(ctx context.Context, from string) error {
+	if n := len(p.reading.Resumptions); n >= patience && p.reading.Resumptions[n-patience].Key == from {
+		return fmt.Errorf("reading etcd: %d times in a row a revision was compacted before a page of it could be read: audit a snapshot instead", patience)
+	}
+	answer, err := p.get(ctx, from, clientv3.WithCountOnly())
+	if err != nil {
+		return p.failed(ctx, err)
+	}
+	p.revision = answer.Header.Revision
+	p.reading.Resumptions = append(p.reading.Resumptions, Resumption{Revision: p.revision, Key: from})
+	return nil
+}
+
+func (p *pages) failed(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	return unreachable(p.live.opts.Endpoints, err)
+}
+
+func (p *pages) get(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.live.opts.Timeout)
+	defer cancel()
+	return p.live.client.Get(ctx, key, options...)
+}
+
+// tooLarge reports whether an answer was larger than PageBytes: gRPC refuses it
+// before it is read.
+func tooLarge(err error) bool {
+	return err != nil && !errors.Is(err, rpctypes.ErrTooManyRequests) && status.Code(err) == codes.ResourceExhausted
+}

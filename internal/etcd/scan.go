@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcd
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"runtime/debug"
+
+	"go.etcd.io/bbolt"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// scan is one reading of a snapshot.
+type scan struct {
+	snapshot *Snapshot
+	size     int64 // of the file
+	prefixes []string
+	each     func(Object) error
+	calling  bool // the caller's code is being run
+	met      *seen
+	kv       mvccpb.KeyValue
+	reading  Reading
+}
+
+// guarded runs read, and turns what a damaged database does to bbolt, a panic or
+// a fault in the mapped file, into an error. Where the checksum is right, neither
+// happens.
+func (r *scan) guarded(read func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r.calling {
+			return
+		}
+		if cause := recover(); cause != nil {
+			err = r.damaged(errShape.Error())
+		}
+	}()
+	return read()
+}
+
+func (r *scan) damaged(how string) error {
+	return fmt.Errorf("%s is damaged: %s: use another snapshot", r.snapshot.File, how)
+}
+
+// run reads the key bucket from its end.
+func (r *scan) run(ctx context.Context, tx *bbolt.Tx) error {
+	if r.size < tx.Size() {
+		return r.damaged(fmt.Sprintf("it has %d bytes of %d, the end is missing", r.size, tx.Size()))
+	}
+	bucket, err := r.keys(tx)
+	if err != nil {
+		return err
+	}
+	cursor := bucket.Cursor()
+	last, _ := cursor.First()
+	oldest, _, _ := parseRevision(last)
+	newest := int64(0)
+	last = nil
+	r.met = newSeen()
+	mapped := mapping{start: tx.DB().Info().Data, size: r.size}
+	n := 0
+	for key, value := cursor.Last(); key != nil; key, value = cursor.Prev() {
+		revision, tombstone, ok := parseRevision(key)
+		if !ok || last != nil && bytes.Compare(key, last) >= 0 {
+			return r.damaged("its revisions are not in order")
+		}
+		last = append(last[:0], key...)
+		newest = max(newest, revision)
+		if n++; n%every == 0 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			r.snapshot.Progress.tell(StepReading, newest-revision, newest-oldest+1)
+		}
+		if err := r.take(revision, tombstone, value); err != nil {
+			return err
+		}
+		mapped.read(len(value))
+	}
+	r.reading.Revision = newest
+	r.snapshot.Progress.tell(StepReading, newest-oldest+1, newest-oldest+1)
+	return nil
+}
+
+// keys returns the bucket of revisions.
+func (r *scan) keys(tx *bbolt.Tx) (*bbolt.Bucket, error) {
+	check := func(*bbolt.Bucket) error { return nil }
+	if r.reading.Checksum == ChecksumMissing {
+		file, err := os.Open(r.snapshot.File)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		s := shape{file: file, size: r.size, pageSize: int64(tx.DB().Info().PageSize), seen: make(map[uint64]struct{})}
+		check = func(b *bbolt.Bucket) error {
+			if b.Root() == 0 { // a small one is kept in its parent's page
+				return nil
+			}
+			return s.check(uint64(b.Root()))
+		}
+	}
+	if err := check(tx.Cursor().Bucket()); err != nil {
+		return nil, r.damaged(err.Error())
+	}
+	bucket := tx.Bucket([]byte("key"))
+	if bucket == nil {
+		return nil, fmt.Errorf("%s is a bbolt database but not etcd's: it has no bucket named key", r.snapshot.File)
+	}
+	if err := check(bucket); err != nil {
+		return nil, r.damaged(err.Error())
+	}
+	return bucket, nil
+}
+
+// take counts one revision, or hands it out.
+func (r *scan) take(revision int64, tombstone bool, value []byte) error {
+	kv := &r.kv
+	if int64(len(value)) > r.size {
+		return r.damaged(errShape.Error())
+	}
+	if err := proto.Unmarshal(value, kv); err != nil || len(kv.Key) == 0 {
+		return r.damaged(fmt.Sprintf("what revision %d holds is not etcd's", revision))
+	}
+	switch {
+	case !hasAnyPrefix(kv.Key, r.prefixes):
+	case r.met.add(kv.Key):
+		if tombstone {
+			return nil
+		}
+		r.calling = true
+		err := r.each(Object{Key: kv.Key, Value: kv.Value, Revision: revision})
+		r.calling = false
+		return err
+	case !tombstone && r.snapshot.Older != nil:
+		r.calling = true
+		r.snapshot.Older(Object{Key: kv.Key, Value: kv.Value, Revision: revision})
+		r.calling = false
+	}
+	return nil
+}

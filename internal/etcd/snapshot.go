@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
+)
+
+// Snapshot reads a file that `etcdctl snapshot save` wrote, or a copy of a
+// member's database (member/snap/db). It opens the file for reading only. It is
+// not safe for concurrent use.
+//
+// The file holds revisions in the order in which they were written, not keys in
+// theirs: one key may be anywhere, and more than once. So it is read from the
+// end: the first revision of a key that is met is its newest, and a value or a
+// deletion; those met later are older. What has to be remembered is which keys
+// have been met, at 20 to 40 bytes each, and nothing has to be read twice. Memory
+// depends neither on the size of values nor on the number of revisions.
+type Snapshot struct {
+	// File is the name of the file.
+	File string
+	// Older, if not nil, is called for each value that was overwritten or deleted
+	// and is still in the file, as it is until etcd is compacted: kube-apiserver
+	// has that done every five minutes.
+	Older func(Object)
+	// Progress is told how far the reading is; nil tells nobody.
+	Progress Progress
+}
+
+// Read reads the file as [Reader] says, newest revision first. A file whose
+// checksum is wrong is refused before anything of it is used.
+func (s *Snapshot) Read(ctx context.Context, prefixes []string, each func(Object) error) (Reading, error) {
+	if err := checkPrefixes(prefixes); err != nil {
+		return Reading{}, err
+	}
+	size, checksum, err := s.check(ctx)
+	if err != nil {
+		return Reading{}, err
+	}
+	db, err := s.open()
+	if err != nil {
+		return Reading{}, err
+	}
+	defer db.Close()
+	r := &scan{snapshot: s, size: size, prefixes: prefixes, each: each}
+	r.reading.Checksum = checksum
+	err = r.guarded(func() error {
+		return db.View(func(tx *bbolt.Tx) error { return r.run(ctx, tx) })
+	})
+	return r.reading, err
+}
+
+// check returns the file's size and checks its checksum.
+func (s *Snapshot) check(ctx context.Context) (int64, Checksum, error) {
+	file, err := os.Open(s.File)
+	if err != nil {
+		return 0, "", err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return 0, "", err
+	case !info.Mode().IsRegular():
+		return 0, "", fmt.Errorf("%s is no regular file: copy the snapshot to a disk first", s.File)
+	case info.Size() == 0:
+		return 0, "", fmt.Errorf("%s is empty: use another snapshot", s.File)
+	}
+	checksum, err := checkSum(ctx, file, info.Size(), s.Progress)
+	return info.Size(), checksum, err
+}
+
+func (s *Snapshot) open() (*bbolt.DB, error) {
+	// A member that runs holds a lock on its database.
+	db, err := bbolt.Open(s.File, 0, &bbolt.Options{ReadOnly: true, Timeout: time.Second, NoStatistics: true})
+	switch {
+	case errors.Is(err, bbolterrors.ErrTimeout):
+		return nil, fmt.Errorf("%s is in use by a running etcd: give its --endpoints, or save a snapshot with etcdctl snapshot save", s.File)
+	case err != nil:
+		return nil, fmt.Errorf("%s is not an etcd snapshot, or its beginning is damaged (%w): give a file as etcdctl snapshot save wrote it, uncompressed", s.File, err)
+	}
+	return db, nil
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package audit holds `trousseauctl audit` to what kube-apiserver and etcd really
+// store: their own code, and the servers themselves.
+package audit
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+)
+
+// report takes a row of every scenario.
+var report testbed.Report
+
+// binaries is a directory that outlives the single test.
+var binaries string
+
+func TestMain(m *testing.M) {
+	var err error
+	if binaries, err = os.MkdirTemp("", "trousseauctl"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	report.Print(os.Stdout)
+	_ = os.RemoveAll(binaries)
+	os.Exit(code)
+}
+
+// trousseauctl builds the command once.
+var trousseauctl = sync.OnceValues(func() (string, error) {
+	build := exec.Command("go", "build", "-o", binaries+"/", "./cmd/trousseauctl")
+	build.Dir = filepath.Join("..", "..")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building trousseauctl: %w\n%s", err, out)
+	}
+	return filepath.Join(binaries, "trousseauctl"), nil
+})
+
+// found is what of an audit's report these tests look at.
+type found struct {
+	Objects int
+	Source  struct {
+		Revision    int64
+		SHA256      string
+		Resumptions []struct{ FromKey string }
+	}
+	Resources []struct {
+		Name                           string
+		Objects, InTheClear, Malformed int
+		Groups                         []struct {
+			Form, Name, KeyID string
+			Objects, Seeds    int
+		}
+	}
+	KeyIDs []struct {
+		KeyID          string
+		Version        int
+		Objects, Seeds int
+	}
+	TransitKeys []struct{ MinDecryptionVersionMayBecome int }
+	Drill       *struct{ Seeds, Readable, Lost, LostObjects, Unknown int }
+	Findings    []struct {
+		Kind      string
+		Objects   int
+		FirstKeys []string
+	}
+}
+
+// audit runs the command, and returns its report and exit code.
+func audit(t *testing.T, args ...string) (f found, code int) {
+	t.Helper()
+	stdout, stderr, code := run(t, append(args, "-o", "json")...)
+	if code != 0 && code != 3 {
+		t.Fatalf("trousseauctl audit %v: exit code %d: %s", args, code, stderr)
+	}
+	if err := json.Unmarshal([]byte(stdout), &f); err != nil {
+		t.Fatal(err)
+	}
+	return f, code
+}
+
+func run(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	path, err := trousseauctl()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), path, append([]string{"audit"}, args...)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// byKeyID counts what is under each key_id.
+func (f found) byKeyID() map[string]int {
+	counts := make(map[string]int)
+	for _, k := range f.KeyIDs {
+		counts[k.KeyID] = k.Objects
+	}
+	return counts
+}
