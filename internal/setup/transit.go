@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package setup
+
+import (
+	"context"
+	"fmt"
+)
+
+// keyType is the one that Vault makes unless told otherwise.
+const keyType = "aes256-gcm96"
+
+// transit plans the engine and its keys.
+func (p *planner) transit(ctx context.Context) error {
+	at := p.options.TransitMount
+	mounts, err := p.mounts(ctx, "sys/mounts")
+	if err != nil {
+		return err
+	}
+	m, mounted := mounts[at+"/"]
+	switch {
+	case !mounted:
+		p.write(Create, "transit engine at "+at+"/", nil, "vault secrets enable -path="+quote(at)+" transit",
+			"sys/mounts/"+at, map[string]any{"type": "transit"})
+	case m.kind != "transit":
+		return fmt.Errorf("the engine at %s/ is of type %s: name another path with --transit-mount", at, m.kind)
+	default:
+		p.keep("transit engine at " + at + "/")
+	}
+	for _, key := range p.options.Keys {
+		if err := p.key(ctx, at, key, mounted); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *planner) key(ctx context.Context, at, key string, mounted bool) error {
+	path := at + "/keys/" + key
+	var found map[string]any
+	if mounted {
+		var err error
+		if found, err = p.vault.Read(ctx, path); err != nil {
+			return err
+		}
+	}
+	if found == nil {
+		p.write(Create, "key "+path, []string{keyType + ", not exportable, cannot be deleted"},
+			"vault write "+quote(path)+" type="+keyType, path, map[string]any{"type": keyType})
+		return nil
+	}
+	if harm := unfit(found); harm != "" {
+		return fmt.Errorf("key %s %s: name another key with --key; if this one is in use already, see \"keynames\" in the README for how to change keys", path, harm)
+	}
+	if yes(found["deletion_allowed"]) {
+		p.write(Change, "key "+path, []string{"can be deleted: no more"},
+			"vault write "+quote(path+"/config")+" deletion_allowed=false", path+"/config", map[string]any{"deletion_allowed": false})
+		return nil
+	}
+	p.keep("key "+path, fmt.Sprintf("%s, version %s", keyType, text(found["latest_version"])))
+	return nil
+}
+
+// unfit says why a key must not be what Secrets depend on. None of it can be
+// undone, so another key is the only way.
+func unfit(key map[string]any) string {
+	switch {
+	case text(key["type"]) != keyType:
+		return fmt.Sprintf("is of type %s, not %s", text(key["type"]), keyType)
+	case yes(key["derived"]):
+		return "is derived, and would need a context with every request"
+	case yes(key["exportable"]):
+		return "is exportable, so it may have left Vault"
+	case yes(key["allow_plaintext_backup"]):
+		return "allows backups in plaintext, so it may have left Vault"
+	case yes(key["soft_deleted"]):
+		return "is deleted, though it can be restored"
+	}
+	return ""
+}
+
+// policies plans the policies.
+func (p *planner) policies(ctx context.Context) error {
+	if err := p.policy(ctx, p.options.Policy, p.options.policy()); err != nil {
+		return err
+	}
+	if p.options.Login {
+		return nil
+	}
+	return p.policy(ctx, p.options.AgentPolicy, p.options.agentPolicy())
+}
+
+func (p *planner) policy(ctx context.Context, name, want string) error {
+	path := "sys/policies/acl/" + name
+	found, err := p.vault.Read(ctx, path)
+	if err != nil {
+		return err
+	}
+	command := "vault policy write " + quote(name) + " - <<'EOF'\n" + want + "EOF"
+	body := map[string]any{"policy": want}
+	switch was := text(found["policy"]); {
+	case found == nil:
+		p.write(Create, "policy "+name, difference("", want), command, path, body)
+	case !samePolicy(was, want):
+		p.write(Change, "policy "+name, difference(was, want), command, path, body)
+	default:
+		p.keep("policy " + name)
+	}
+	return nil
+}
