@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/trousseau-io/trousseau/internal/config"
+)
+
+// configuration looks at config.yaml and at the files that it names.
+func (e *examination) configuration(ctx context.Context) {
+	contents := map[string][]byte{}
+	open := func(name string) ([]byte, error) {
+		content, err := config.ReadFile(name)
+		if err == nil {
+			contents[name] = content
+		}
+		return content, err
+	}
+	e.check(ctx, "config", e.Config, func(context.Context) outcome {
+		text, err := open(e.Config)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fail("Give its path with --config, or see whether Vault Agent runs and may write there.", "there is no such file")
+		case errors.Is(err, fs.ErrPermission):
+			return fail("Run this as the user that trousseau runs as.", "it may not be read")
+		case err != nil:
+			return fail("See what is at this path.", "reading it: %s", reason(err))
+		}
+		if e.config, err = config.Parse(text, open); err != nil {
+			return fail("Correct each of these, in the template that Vault Agent renders it from.", "%v", err)
+		}
+		return ok("%s, with credential %q", plural(len(e.config.Vault.KeyNames), "key"), e.config.Vault.Credential.Method)
+	})
+	names := []string{e.Config}
+	for _, name := range config.References(contents[e.Config]) {
+		if _, read := contents[name]; read {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		e.check(ctx, "file-mode", name, func(context.Context) outcome {
+			return mode(name, e.secretIn(contents[name]))
+		}, ground("config", e.Config))
+	}
+}
+
+// secretIn reports whether a file gives away what trousseau logs in with.
+func (e *examination) secretIn(content []byte) bool {
+	if e.config == nil {
+		return false
+	}
+	c := e.config.Vault.Credential
+	for _, s := range []config.Secret{c.Token, c.SecretID, c.JWT} {
+		if !s.IsZero() && bytes.Contains(content, []byte(s.Reveal())) {
+			return true
+		}
+	}
+	return bytes.Contains(content, []byte("PRIVATE KEY-----"))
+}
+
+const (
+	groupReads  fs.FileMode = 0o040
+	groupWrites fs.FileMode = 0o020
+	otherReads  fs.FileMode = 0o004
+	otherWrites fs.FileMode = 0o002
+)
+
+// mode judges who may read a file, and who may write it: that is as good as
+// choosing which Vault is asked.
+func mode(name string, secret bool) outcome {
+	info, err := os.Stat(name)
+	if err != nil {
+		return fail("See what is at this path.", "%s", reason(err))
+	}
+	const private = "Make it 0600: chmod 0600, and perms = \"0600\" in the agent's template."
+	seen, bits := owner(info), info.Mode().Perm()
+	if dir, err := os.Stat(filepath.Dir(name)); err == nil && dir.Mode()&otherWrites != 0 && dir.Mode()&fs.ModeSticky == 0 {
+		return fail("Take that away: chmod o-w on the directory.", "everybody can replace it: its directory is %#o", dir.Mode().Perm())
+	}
+	switch {
+	case bits&otherWrites != 0:
+		return fail(private, "everybody can write it: %s", seen)
+	case secret && bits&otherReads != 0:
+		return fail(private, "everybody can read the secret in it: %s", seen)
+	case bits&groupWrites != 0:
+		return warn(private, "its group can write it: %s", seen)
+	case secret && bits&groupReads != 0:
+		return warn(private, "its group can read the secret in it: %s", seen)
+	}
+	if uid := ownerOf(info); uid != 0 && uid != os.Geteuid() {
+		return warn("See that this is the user that trousseau runs as.", "it belongs neither to root nor to who runs this: %s", seen)
+	}
+	return ok("%s", seen)
+}
+
+func owner(info fs.FileInfo) string {
+	stat, found := info.Sys().(*syscall.Stat_t)
+	if !found {
+		return octal(info.Mode())
+	}
+	return octal(info.Mode()) + " of user " + number(stat.Uid) + ", group " + number(stat.Gid)
+}
+
+func ownerOf(info fs.FileInfo) int {
+	if stat, found := info.Sys().(*syscall.Stat_t); found {
+		return int(stat.Uid)
+	}
+	return 0
+}
