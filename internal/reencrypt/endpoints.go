@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reencrypt
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+)
+
+// apiServers are the URLs of all API servers. Each writes its own address to the
+// EndpointSlices of the Service kubernetes, unless it is told not to.
+func apiServers(ctx context.Context, o Options, c *cluster) ([]string, error) {
+	published := c.published(ctx)
+	if len(o.APIServers) > 0 {
+		if len(o.APIServers) < len(published) {
+			return nil, fmt.Errorf("the cluster has %d API servers, %s: give each of them as --api-server",
+				len(published), strings.Join(published, ", "))
+		}
+		return o.APIServers, nil
+	}
+	if len(published) > 1 {
+		return published, nil
+	}
+	return []string{c.config.Host}, nil
+}
+
+// published is empty if nobody says, or may not be asked.
+func (c *cluster) published(ctx context.Context) (urls []string) {
+	ctx, cancel := context.WithTimeout(ctx, answering)
+	defer cancel()
+	text, err := c.pages.Get().
+		AbsPath("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices").
+		Param("labelSelector", "kubernetes.io/service-name=kubernetes").
+		SetHeader("Accept", "application/json").
+		Do(ctx).Raw()
+	var slices struct {
+		Items []struct {
+			Endpoints []struct{ Addresses []string }
+			Ports     []struct {
+				Name string
+				Port int
+			}
+		}
+	}
+	if err != nil || json.Unmarshal(text, &slices) != nil {
+		return nil
+	}
+	for _, slice := range slices.Items {
+		for _, port := range slice.Ports {
+			for _, endpoint := range slice.Endpoints {
+				for _, address := range endpoint.Addresses {
+					urls = append(urls, "https://"+net.JoinHostPort(address, strconv.Itoa(port.Port)))
+				}
+			}
+		}
+	}
+	return urls
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reencrypt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/fleet"
+)
+
+// gate is closed as long as an API server may still write under another key_id
+// than the plugins'.
+type gate struct {
+	servers []*server
+	plugins []fleet.Node
+	// written says whether an API server has written under the key_id; as of the
+	// last look.
+	written bool
+}
+
+func newGate(ctx context.Context, o Options, c *cluster) (*gate, error) {
+	urls, err := apiServers(ctx, o, c)
+	if err != nil {
+		return nil, err
+	}
+	g := &gate{plugins: o.Plugins}
+	for _, url := range urls {
+		s, err := newServer(c.config, url)
+		if err != nil {
+			return nil, fmt.Errorf("--api-server %s: %w", url, err)
+		}
+		g.servers = append(g.servers, s)
+	}
+	return g, nil
+}
+
+func (g *gate) names() (names []string) {
+	for _, s := range g.servers {
+		names = append(names, s.url)
+	}
+	return names
+}
+
+// look returns the hash of the key_id that all plugins and all API servers have,
+// or why there is none.
+func (g *gate) look(ctx context.Context) (hash string, err error) {
+	if hash, err = g.agreed(ctx); err != nil {
+		return "", err
+	}
+	g.written = false
+	known := make(map[string]*server)
+	for _, s := range g.servers {
+		v, err := s.view(ctx)
+		if err != nil {
+			return "", err
+		}
+		if !v.knows(hash) {
+			return "", fmt.Errorf("the API server %s does not have the plugins' key_id yet, the one with the hash %.19s…: it asks its plugin once a minute, so run this again, or with --wait 2m", s.url, hash)
+		}
+		if other := known[v.id]; other != nil && v.id != "" {
+			return "", fmt.Errorf("%s and %s are one and the same API server: give the address of each as --api-server, and none of a load balancer", other.url, s.url)
+		}
+		known[v.id] = s
+		g.written = g.written || v.wrote[hash]
+	}
+	return hash, nil
+}
+
+// agreed is the key_id that the plugins say they encrypt under.
+func (g *gate) agreed(ctx context.Context) (string, error) {
+	r := fleet.Survey(ctx, fleet.Options{Nodes: g.plugins})
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	if r.OK && len(r.KeyIDs) == 1 {
+		return r.KeyIDs[0].Hash, nil
+	}
+	problems := r.Problems
+	for _, a := range r.Nodes {
+		if a.Health() != "healthy" {
+			problems = append(problems, a.Node+" is "+a.Line())
+		}
+	}
+	if len(problems) == 0 {
+		problems = []string{"the plugins have no key yet"}
+	}
+	return "", fmt.Errorf("the plugins are not healthy with one key_id: %s", strings.Join(problems, "; "))
+}
+
+// between is the time between two looks.
+const between = 2 * time.Second
+
+// await looks until the gate is open, at least once.
+func (g *gate) await(ctx context.Context, within time.Duration) (string, error) {
+	deadline := time.Now().Add(within)
+	again := time.NewTicker(between)
+	defer again.Stop()
+	for {
+		hash, err := g.look(ctx)
+		switch {
+		case err == nil:
+			return hash, nil
+		case ctx.Err() != nil:
+			return "", errors.New("stopped")
+		case time.Now().After(deadline):
+			return "", err
+		}
+		select {
+		case <-ctx.Done():
+		case <-again.C:
+		}
+	}
+}
+
+// hold waits for API servers and plugins that are down for a while, and returns an
+// error if the key_id is another by now.
+func (g *gate) hold(ctx context.Context, hash string, patience time.Duration) error {
+	now, err := g.await(ctx, patience)
+	if err != nil {
+		return err
+	}
+	if now != hash {
+		return errors.New("the key was rotated once more meanwhile, so that all of it is to be rewritten again")
+	}
+	return nil
+}
