@@ -63,7 +63,7 @@ demo: build ## show the main job done; the first run downloads and compiles for 
 
 e2e: build ## run the scenarios on real Vault, etcd and kube-apiserver; the first run builds those for 25 min
 	@tools=$$(test/tools/build) && cd test && \
-	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau go test -count=1 -timeout 40m -v ./e2e
+	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau go test -count=1 -p 1 -timeout 40m -v ./audit ./ctl ./e2e
 
 chart-test: build ## execute the Helm chart, its manifests and its rules; builds the servers too
 	cd test/tools/helm && go build $(TOOL) -o $(CURDIR)/bin/tools/helm3 helm.sh/helm/v3/cmd/helm && \
@@ -71,7 +71,7 @@ chart-test: build ## execute the Helm chart, its manifests and its rules; builds
 	cd test/tools/prometheus && go build $(TOOL) -tags remove_all_sd -o $(CURDIR)/bin/tools/promtool github.com/prometheus/prometheus/cmd/promtool
 	@tools=$$(test/tools/build) && cd test && \
 	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau \
-	TROUSSEAU_HELM=$(CURDIR)/bin/tools TROUSSEAU_PROMTOOL=$(CURDIR)/bin/tools/promtool go test -count=1 -timeout 30m -v ./chart/...
+	TROUSSEAU_HELM=$(CURDIR)/bin/tools TROUSSEAU_PROMTOOL=$(CURDIR)/bin/tools/promtool go test -count=1 -p 1 -timeout 30m -v ./chart/...
 
 image: ## build the image for both platforms, plain and FIPS; needs buildah
 	test/image/build

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/audit"
+	"github.com/trousseau-io/trousseau/internal/audit/drill"
+	"github.com/trousseau-io/trousseau/internal/config"
+	"github.com/trousseau-io/trousseau/internal/etcd"
+)
+
+// auditReader is where audit reads from.
+type auditReader struct {
+	etcd.Reader
+	source audit.Source
+	close  func()
+}
+
+func (f *auditFlags) reader(ctx context.Context, a *audit.Audit, progress *progress) (auditReader, error) {
+	if f.snapshot != "" {
+		return auditReader{
+			Reader: &etcd.Snapshot{File: f.snapshot, Older: a.AddOlder, Progress: progress.tell},
+			source: audit.Source{Kind: "snapshot", Names: []string{f.snapshot}},
+			close:  func() {},
+		}, nil
+	}
+	options := etcd.Options{Endpoints: f.endpoints, User: f.user, Progress: progress.tell}
+	var err error
+	if options.TLS, err = etcd.TLS(f.caCert, f.cert, f.key); err != nil {
+		return auditReader{}, err
+	}
+	if f.passwordFile != "" {
+		if options.Password, err = readPassword(f.passwordFile); err != nil {
+			return auditReader{}, err
+		}
+	}
+	live, err := etcd.Dial(ctx, options)
+	if err != nil {
+		return auditReader{}, err
+	}
+	return auditReader{Reader: live, source: audit.Source{Kind: "etcd", Names: f.endpoints}, close: live.Close}, nil
+}
+
+// auditUnwrapper is who unwraps seeds; nobody without --verify.
+type auditUnwrapper struct {
+	drill.Unwrapper
+	close func()
+}
+
+// connecting bounds the time until Vault or the plugin has answered.
+const connecting = 10 * time.Second
+
+func (f *auditFlags) unwrapper(ctx context.Context) (auditUnwrapper, error) {
+	bounded, cancel := context.WithTimeout(ctx, connecting)
+	defer cancel()
+	switch {
+	case f.plugin != "":
+		plugin, err := drill.DialPlugin(bounded, f.plugin)
+		if err != nil {
+			return auditUnwrapper{}, err
+		}
+		return auditUnwrapper{plugin, plugin.Close}, nil
+	case f.vaultConfig != "":
+		cfg, err := readConfig(f.vaultConfig)
+		if err != nil {
+			return auditUnwrapper{}, err
+		}
+		vault, err := drill.DialVault(bounded, cfg)
+		if err != nil {
+			return auditUnwrapper{}, err
+		}
+		return auditUnwrapper{vault, func() {
+			// The token is given back even if the audit was interrupted.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connecting)
+			defer cancel()
+			vault.Close(ctx)
+		}}, nil
+	}
+	return auditUnwrapper{close: func() {}}, nil
+}
+
+// readConfig reads a config.yaml of Trousseau's.
+func readConfig(name string) (*config.Config, error) {
+	text, err := config.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := config.Parse(text, config.ReadFile)
+	var mistakes *config.Error
+	if errors.As(err, &mistakes) {
+		return nil, fmt.Errorf("%s is not usable: %w", name, err)
+	}
+	return cfg, err
+}

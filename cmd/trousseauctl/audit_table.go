@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/trousseau-io/trousseau/internal/audit"
+	"github.com/trousseau-io/trousseau/internal/audit/stored"
+)
+
+// printAudit writes a report for people: first how each resource is stored, what
+// they want to know at the end.
+func printAudit(w io.Writer, r audit.Report) error {
+	var b strings.Builder
+	printSource(&b, r)
+	printResources(&b, r)
+	printStoredKeyIDs(&b, r)
+	printDrill(&b, r)
+	for _, a := range r.Answers {
+		fmt.Fprintf(&b, "\n%s\n", a.Question)
+		for _, text := range a.Text {
+			paragraph(&b, "  ", text)
+		}
+	}
+	if len(r.Notes) > 0 {
+		b.WriteString("\nMind\n")
+		for _, text := range r.Notes {
+			paragraph(&b, "  ", text)
+		}
+	}
+	if len(r.Findings) == 0 {
+		b.WriteString("\nAll is as it should be.\n")
+	} else {
+		b.WriteString("\nNot as it should be\n")
+		for _, f := range r.Findings {
+			paragraph(&b, "  ", f.Text)
+			printKeys(&b, f.FirstKeys, f.Objects)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func printSource(b *strings.Builder, r audit.Report) {
+	what := "etcd at "
+	if r.Source.Kind == "snapshot" {
+		what = "snapshot "
+	}
+	text := fmt.Sprintf("%s%s, revision %d", what, strings.Join(r.Source.Names, ", "), r.Source.Revision)
+	if r.Source.Checksum != "" {
+		text += fmt.Sprintf(", sha256 %s", r.Source.Checksum)
+	}
+	paragraph(b, "", text+fmt.Sprintf(": %s under %s", plural(r.Objects, "object"), r.Source.Prefix))
+}
+
+func printResources(b *strings.Builder, r audit.Report) {
+	for _, res := range r.Resources {
+		if !res.Encrypted || res.Objects == 0 {
+			continue
+		}
+		fmt.Fprintf(b, "\n%s: %s\n", res.Name, plural(res.Objects, "object"))
+		for _, g := range res.Groups {
+			fmt.Fprintf(b, "%9d  %s\n", g.Objects, describe(g))
+		}
+	}
+	heading := "\nnot encrypted\n"
+	for _, res := range r.Resources {
+		if res.Encrypted || res.Objects == 0 {
+			continue
+		}
+		b.WriteString(heading)
+		heading = ""
+		var forms []string
+		for _, g := range res.Groups {
+			forms = append(forms, g.Form)
+		}
+		fmt.Fprintf(b, "%9d  %s (%s)\n", res.Objects, res.Name, strings.Join(forms, ", "))
+	}
+}
+
+func describe(g audit.Group) string {
+	switch form := stored.Form(g.Form); {
+	case form.Clear():
+		return "IN THE CLEAR (" + g.Form + ")"
+	case form == stored.Malformed:
+		return "MALFORMED: " + g.Problem
+	case form == stored.KMSv2:
+		return fmt.Sprintf("kms v2 %s, %s under %s", g.Name, plural(g.Seeds, "seed"), g.KeyID)
+	}
+	return g.Form + " " + g.Name
+}
+
+func printStoredKeyIDs(b *strings.Builder, r audit.Report) {
+	if len(r.KeyIDs) == 0 {
+		return
+	}
+	b.WriteString("\nkey_ids\n")
+	for _, k := range r.KeyIDs {
+		made := ""
+		if k.Created != nil {
+			made = ", made " + k.Created.Format("2006-01-02")
+		}
+		fmt.Fprintf(b, "  %s\n      %s\n      %s by provider %s, %s%s\n", k.KeyID, k.Hash,
+			plural(k.Objects, "object"), k.Provider, plural(k.Seeds, "seed"), made)
+	}
+}
+
+func printDrill(b *strings.Builder, r audit.Report) {
+	if d := r.Drill; d != nil {
+		fmt.Fprintf(b, "\n%s unwrapped: %d readable, %d lost (%s), %d not known (%s)\n",
+			plural(d.Seeds, "seed"), d.Readable, d.Lost, plural(d.LostObjects, "object"), d.Unknown, plural(d.UnknownObjects, "object"))
+	}
+}
+
+func printKeys(b *strings.Builder, keys []string, objects int) {
+	for _, key := range keys {
+		fmt.Fprintf(b, "      %s\n", key)
+	}
+	if more := objects - len(keys); more > 0 && len(keys) > 0 {
+		fmt.Fprintf(b, "      and %d more\n", more)
+	}
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trousseau-io/trousseau/internal/conformance"
+)
+
+func newConformance() *cobra.Command {
+	var endpoint, run, skip string
+	var list bool
+	options := conformance.Options{}
+	cmd := &cobra.Command{
+		Use:   "conformance --endpoint unix:///path",
+		Short: "Check a KMS v2 plugin, whichever it is, against what kube-apiserver relies on",
+		Long: `Calls a KMS v2 plugin as kube-apiserver would, and checks what it answers. It
+works for every plugin and knows nothing of what is behind one. Run it where
+kube-apiserver runs, as a user who may connect to the socket.
+
+It costs several hundred Encrypts and Decrypts, of plaintexts that are made up,
+and changes nothing.
+
+Each check has a level: kube-apiserver or the data depends on a must; a should
+makes a plugin safer or easier to live with. What a check rests on, a symbol in
+Kubernetes' source or a section of KEP-3299, is in --list and beside what fails.
+
+Exit code 3 if a must fails or cannot be judged; a should only warns.`,
+		Example: `  trousseauctl conformance --endpoint unix:///run/trousseau/kms.sock
+  trousseauctl conformance --endpoint unix:///run/trousseau/kms.sock --run '^status-' -o json
+  trousseauctl conformance --list`,
+		Args: noArguments,
+	}
+	cmd.Flags().StringVar(&endpoint, "endpoint", "", "where the plugin listens, as in EncryptionConfiguration")
+	cmd.Flags().DurationVar(&options.Timeout, "timeout", 3*time.Second, "how long one call may take, as in EncryptionConfiguration")
+	cmd.Flags().StringVar(&run, "run", "", "make only the checks whose names match this `regexp`")
+	cmd.Flags().StringVar(&skip, "skip", "", "leave out the checks whose names match this `regexp`")
+	cmd.Flags().BoolVar(&list, "list", false, "list the checks and what they rest on; asks no plugin")
+	out := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := selection(&options, run, skip); err != nil {
+			return err
+		}
+		if list {
+			checks := selected(options)
+			return out.print(cmd.OutOrStdout(), checks, func(w io.Writer) error { return printChecks(w, checks) })
+		}
+		if endpoint == "" {
+			return usageError{errors.New("--endpoint is missing: give what EncryptionConfiguration names, such as --endpoint unix:///run/trousseau/kms.sock")}
+		}
+		if options.Timeout <= 0 {
+			return usageError{fmt.Errorf("--timeout: %s is not a positive duration such as 3s", options.Timeout)}
+		}
+		var err error
+		if options.Endpoint, err = conformance.ParseEndpoint(endpoint); err != nil {
+			return usageError{err}
+		}
+		report, err := conformance.Run(cmd.Context(), options)
+		if err != nil {
+			return err
+		}
+		if err := out.print(cmd.OutOrStdout(), report, func(w io.Writer) error { return printReport(w, report) }); err != nil {
+			return err
+		}
+		if !report.Conformant {
+			return errFinding
+		}
+		return nil
+	}
+	return cmd
+}
+
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q", args[0])}
+	}
+	return nil
+}
+
+// selection puts --run and --skip into options. One that leaves no check is a
+// mistake.
+func selection(options *conformance.Options, run, skip string) error {
+	for _, f := range []struct {
+		name, text string
+		pattern    **regexp.Regexp
+	}{{"--run", run, &options.Run}, {"--skip", skip, &options.Skip}} {
+		if f.text == "" {
+			continue
+		}
+		pattern, err := regexp.Compile(f.text)
+		if err != nil {
+			return usageError{fmt.Errorf("%s: %w", f.name, err)}
+		}
+		*f.pattern = pattern
+	}
+	if len(selected(*options)) == 0 {
+		return usageError{errors.New("--run and --skip leave no check: their names are in trousseauctl conformance --list")}
+	}
+	return nil
+}
+
+func selected(options conformance.Options) []conformance.Check {
+	var checks []conformance.Check
+	for _, c := range conformance.Checks() {
+		if options.Selects(c.Name) {
+			checks = append(checks, c)
+		}
+	}
+	return checks
+}
+
+// width is the longest line that is printed, where words allow it.
+const width = 80
+
+func printChecks(w io.Writer, checks []conformance.Check) error {
+	var text strings.Builder
+	group := ""
+	for _, c := range checks {
+		if c.Group != group {
+			group = c.Group
+			fmt.Fprintf(&text, "%s\n", group)
+		}
+		fmt.Fprintf(&text, "  %-27s  %s\n", c.Name, c.Level)
+		paragraph(&text, "      ", c.Rule)
+		paragraph(&text, "      ", "From: "+c.Source)
+	}
+	fmt.Fprintf(&text, "\n%s\n", plural(len(checks), "check"))
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+func printReport(w io.Writer, r conformance.Report) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s, each call within %s\n", r.Endpoint, r.Timeout)
+	group := ""
+	for _, f := range r.Findings {
+		if f.Group != group {
+			group = f.Group
+			fmt.Fprintf(&text, "\n%s\n", group)
+		}
+		if f.Result == conformance.Pass {
+			fmt.Fprintf(&text, "  pass  %-27s  %s\n", f.Name, f.Detail)
+			continue
+		}
+		fmt.Fprintf(&text, "  %s  %s\n", strings.ToUpper(string(f.Result)), f.Name)
+		paragraph(&text, "        ", strings.ToUpper(string(f.Level[:1]))+string(f.Level[1:])+": "+f.Rule)
+		paragraph(&text, "        ", "Seen: "+f.Detail)
+		if f.Advice != "" {
+			paragraph(&text, "        ", "Do: "+f.Advice)
+		}
+		paragraph(&text, "        ", "From: "+f.Source)
+	}
+	fmt.Fprintf(&text, "\n%s: %d passed, %d failed, %s, %d skipped\n",
+		plural(len(r.Findings), "check"), r.Passed, r.Failed, plural(r.Warned, "warning"), r.Skipped)
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// paragraph writes text in lines of at most width, each after indent. A word that
+// is longer has a line of its own.
+func paragraph(b *strings.Builder, indent, text string) {
+	line := indent
+	for word := range strings.FieldsSeq(text) {
+		if line != indent && len(line)+len(word) > width {
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
+			line = indent
+		}
+		line += word + " "
+	}
+	b.WriteString(strings.TrimRight(line, " ") + "\n")
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command trousseauctl is the operator's tool for Trousseau: it prepares Vault,
+// rotates tokens, says what is wrong, and what is really in etcd.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	// A second signal ends the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// The exit codes. They are documented and stay as they are.
+const (
+	exitFailure = 1 // it could not be done; the reason is on stderr
+	exitUsage   = 2 // a mistake on the command line
+	exitFinding = 3 // it was done, and something is not as it should be
+)
+
+// errFinding ends a command that did its work and found something that is not as
+// it should be. What that is has been printed.
+var errFinding = errors.New("not as it should be")
+
+// usageError is a mistake on the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// run is the program but for the process around it, and returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	command, err := root.ExecuteContextC(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errFinding):
+		return exitFinding
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "%s: %v\nRun '%s --help' for usage.\n", command.CommandPath(), err, command.CommandPath())
+		return exitUsage
+	}
+	fmt.Fprintf(stderr, "%s: %v\n", command.CommandPath(), err)
+	return exitFailure
+}
+
+// newRoot lists the commands.
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "trousseauctl",
+		Short: "The operator's tool for Trousseau, a Kubernetes KMS v2 plugin for Vault",
+		Long: `trousseauctl prepares Vault for Trousseau, rotates its token, says what is wrong,
+and what is really in etcd.
+
+Exit codes: 0 all is well; 1 it could not be done; 2 a mistake on the command
+line; 3 it was done, and something is not as it should be.`,
+		Version:       version,
+		SilenceErrors: true, // run prints them
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(
+		newAudit(),
+		newConformance(),
+		newDoctor(),
+		newEncryptionConfig(),
+		newPolicy(),
+		newReencrypt(),
+		newRotateToken(),
+		newSetup(),
+		newStatus(),
+	)
+	return root
+}

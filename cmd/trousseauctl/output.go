@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+)
+
+// output is how a command that reads prints its result.
+type output string
+
+var outputs = []string{"table", "json", "yaml"}
+
+// outputFlag adds --output to a command.
+func outputFlag(cmd *cobra.Command) *output {
+	o := output("table")
+	cmd.Flags().VarP(&o, "output", "o", "table, json or yaml")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp))
+	return &o
+}
+
+func (o *output) String() string { return string(*o) }
+
+func (o *output) Type() string { return "format" }
+
+func (o *output) Set(s string) error {
+	if !slices.Contains(outputs, s) {
+		return fmt.Errorf("want %s", strings.Join(outputs, ", "))
+	}
+	*o = output(s)
+	return nil
+}
+
+// print writes v, whose json tags name its fields in JSON and YAML; table writes
+// it for people.
+func (o *output) print(w io.Writer, v any, table func(io.Writer) error) error {
+	switch *o {
+	case "json":
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(v)
+	case "yaml":
+		text, err := yaml.Marshal(v)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(text)
+		return err
+	}
+	return table(w)
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/trousseau-io/trousseau/internal/audit"
+	"github.com/trousseau-io/trousseau/internal/audit/stored"
+	"github.com/trousseau-io/trousseau/internal/etcd"
+	"github.com/trousseau-io/trousseau/internal/keyid"
+	"github.com/trousseau-io/trousseau/internal/reencrypt"
+)
+
+// reencrypted is what was done, and how it is in etcd then.
+type reencrypted struct {
+	// OK says that everything is under the current key_id, as far as is known.
+	OK bool `json:"ok"`
+	reencrypt.Report
+	Audit *audit.Report `json:"audit,omitempty"`
+	// Elsewhere counts the objects that the audit found under another key_id, or
+	// under none.
+	Elsewhere int `json:"underOther,omitempty"`
+}
+
+func (f *reencryptFlags) run(ctx context.Context, options reencrypt.Options, progress *progress) (r reencrypted, err error) {
+	if r.Report, err = reencrypt.Run(ctx, options); err != nil {
+		return r, err
+	}
+	r.OK = r.Failed() == 0
+	if !f.audits() {
+		return r, nil
+	}
+	f.audit.resources = slices.Clone(options.Resources)
+	report, err := f.audit.run(ctx, progress)
+	if err != nil {
+		return r, fmt.Errorf("what is stale was rewritten, but then etcd could not be audited: %w", err)
+	}
+	r.Audit = &report
+	for _, res := range report.Resources {
+		for _, g := range res.Groups {
+			if g.KeyIDHash != r.KeyIDHash {
+				r.Elsewhere += g.Objects
+			}
+		}
+	}
+	r.OK = r.OK && r.Elsewhere == 0 && len(report.Findings) == 0
+	return r, nil
+}
+
+// stale finds in etcd what is not under a key_id. It is a reencrypt.Stale.
+func (f *reencryptFlags) stale(ctx context.Context, resource, hash string, each func(path string, revision int64) error) error {
+	reader, err := f.audit.reader(ctx, nil, &progress{})
+	if err != nil {
+		return err
+	}
+	defer reader.close()
+	prefixes := stored.Prefixes("/"+strings.Trim(f.audit.prefix, "/")+"/", resource)
+	_, err = reader.Read(ctx, prefixes, func(o etcd.Object) error {
+		if v := stored.Parse(o.Value); v.Object != nil && keyid.Hash(v.Object.KeyID) == hash {
+			return nil
+		}
+		for _, prefix := range prefixes {
+			if path, found := strings.CutPrefix(string(o.Key), prefix); found {
+				return each(path, o.Revision)
+			}
+		}
+		return nil
+	})
+	return err
+}

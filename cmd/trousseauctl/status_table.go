@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/trousseau-io/trousseau/internal/fleet"
+)
+
+// nodeWidth is how wide a node's name may be to be on the node's own line. The
+// other columns take what is left of 100.
+const nodeWidth = 24
+
+// printStatus writes a report for people.
+func printStatus(w io.Writer, r fleet.Report, paint func(health, text string) string) error {
+	wide := len("NODE")
+	for _, a := range r.Nodes {
+		if n := utf8.RuneCountInString(a.Node); n <= nodeWidth {
+			wide = max(wide, n)
+		}
+	}
+	var b strings.Builder
+	row := func(health string, cells ...string) {
+		rest := fmt.Sprintf("%-*s  %-12s  %-9s  %-4s  %-9s  %-9s  %s", len("unreachable")-len(cells[1]), "", cells[2], cells[3], cells[4], cells[5], cells[6], cells[7])
+		fmt.Fprintf(&b, "%-*s  %s%s\n", wide, cells[0], paint(health, cells[1]), strings.TrimRight(rest, " "))
+	}
+	row("", "NODE", "HEALTH", "KEY_ID", "VERSION", "GEN", "RELOAD", "TOKEN", "PROOF")
+	for _, a := range r.Nodes {
+		name := a.Node
+		if utf8.RuneCountInString(name) > nodeWidth {
+			b.WriteString(name + "\n")
+			name = ""
+		}
+		row(a.Health(), append([]string{name, a.Health()}, cells(a, r.Time)...)...)
+		for _, d := range details(a, r.Time) {
+			paragraph(&b, "  ", d)
+		}
+	}
+	b.WriteString("\n")
+	printKeyIDs(&b, r)
+	printBuilds(&b, r)
+	if p := r.Plugin; p != nil && p.Error == "" {
+		fmt.Fprintf(&b, "socket  %s\n        %s, key_id %s\n", p.Endpoint, p.Healthz, p.KeyID)
+	}
+	for _, problem := range r.Problems {
+		b.WriteString("\n")
+		paragraph(&b, "", problem)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// cells are those behind the health.
+func cells(a fleet.Answer, now time.Time) []string {
+	if a.State == nil {
+		return make([]string, 6)
+	}
+	s := a.State
+	keyID, version := "-", "-"
+	if s.Key.Hash != "" {
+		digest := strings.TrimPrefix(s.Key.Hash, "sha256:")
+		keyID, version = digest[:min(12, len(digest))], fmt.Sprintf("v%d", s.Key.Version)
+		if !s.Key.Created.IsZero() {
+			version += ", " + span(now.Sub(s.Key.Created))
+		}
+	}
+	reload := "failed"
+	if s.Reload.InUse {
+		reload = "ok"
+	}
+	if s.Reload.Adopted.IsZero() {
+		reload = "none yet"
+	} else if s.Reload.InUse {
+		reload += ", " + span(now.Sub(s.Reload.Adopted))
+	}
+	token, proof := "-", "-"
+	if left := s.Token.Expires.Sub(now); !s.Token.Expires.IsZero() {
+		token = "dead"
+		if left > 0 {
+			token = span(left)
+			if s.Token.KeptBy == fleet.Trousseau {
+				token += ", kept"
+			} else {
+				token += ", dies"
+			}
+		}
+	}
+	if !s.Proven.IsZero() {
+		proof = span(now.Sub(s.Proven)) + " ago"
+	}
+	return []string{keyID, version, fmt.Sprint(s.Generation), reload, token, proof}
+}
+
+// tokenSoon is from when on the end of a token that nobody keeps alive is worth
+// a line, as in the alert TrousseauTokenExpires.
+const tokenSoon = 7 * 24 * time.Hour
+
+// details are the lines below a node.
+func details(a fleet.Answer, now time.Time) []string {
+	if a.State == nil {
+		return []string{a.Unreachable}
+	}
+	all := slices.Clone(a.State.Reasons)
+	if r := a.State.Reload; r.Class != "" {
+		line := fmt.Sprintf("reload: %s: the configuration as it is now is not in use", r.Class)
+		if !r.Adopted.IsZero() {
+			line += fmt.Sprintf(", that of %s ago is", span(now.Sub(r.Adopted)))
+		}
+		all = append(all, line+"; see trousseau's log")
+	}
+	if t := a.State.Token; t.KeptBy == fleet.Nobody && t.Expires.Sub(now) < tokenSoon {
+		all = append(all, fmt.Sprintf("token: it dies at %s, and nobody keeps it alive: write a new one", t.Expires.Format(time.RFC3339)))
+	}
+	return all
+}
+
+func printKeyIDs(b *strings.Builder, r fleet.Report) {
+	for _, k := range r.KeyIDs {
+		line := fmt.Sprintf("%s version %d", k.Name, k.Version)
+		if !k.Created.IsZero() {
+			line += ", made " + k.Created.Format(time.RFC3339)
+		}
+		hanging(b, "key_id  ", k.Hash+" "+line+on(k.Nodes, len(r.Nodes)))
+	}
+}
+
+func printBuilds(b *strings.Builder, r fleet.Report) {
+	var builds []fleet.Build
+	nodes := map[fleet.Build][]string{}
+	for _, a := range r.Nodes {
+		if a.State == nil {
+			continue
+		}
+		if nodes[a.State.Build] == nil {
+			builds = append(builds, a.State.Build)
+		}
+		nodes[a.State.Build] = append(nodes[a.State.Build], a.Node)
+	}
+	for _, build := range builds {
+		hanging(b, "build   ", fmt.Sprintf("trousseau %s (revision %.12s, %s)%s", build.Version, build.Revision, build.Go, on(nodes[build], len(r.Nodes))))
+	}
+}
+
+// hanging writes a paragraph whose first line begins with first, and the others
+// with as many blanks.
+func hanging(b *strings.Builder, first, text string) {
+	var p strings.Builder
+	paragraph(&p, strings.Repeat(" ", len(first)), text)
+	b.WriteString(first + p.String()[len(first):])
+}
+
+// on names the nodes, unless they are all or the only one.
+func on(nodes []string, all int) string {
+	switch {
+	case all == 1:
+		return ""
+	case len(nodes) == all && all == 2:
+		return ", on both nodes"
+	case len(nodes) == all:
+		return fmt.Sprintf(", on all %d nodes", all)
+	}
+	return ", on " + strings.Join(nodes, ", ")
+}
+
+// span is a duration in its largest unit: 12d, 35h, 4m, 9s.
+func span(d time.Duration) string {
+	switch {
+	case d < 0: // clocks differ
+		return "0s"
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+func plainly(_, text string) string { return text }
+
+// colored is for terminals: green for what is well and red for what is not,
+// unless NO_COLOR is set (no-color.org).
+func colored(health, text string) string {
+	color := "31"
+	switch {
+	case health == "" || os.Getenv("NO_COLOR") != "":
+		return text
+	case health == "healthy":
+		color = "32"
+	}
+	return "\x1b[" + color + "m" + text + "\x1b[0m"
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/trousseau-io/trousseau/internal/audit/stored/storedtest"
+	"github.com/trousseau-io/trousseau/internal/etcd/etcdtest"
+	"github.com/trousseau-io/trousseau/internal/keyid"
+	"github.com/trousseau-io/trousseau/internal/seed"
+	"github.com/trousseau-io/trousseau/internal/vault"
+	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+)
+
+// etcd-snapshot STEPS FILE makes a snapshot of an etcd in which the steps of a file
+// have happened, one in each line:
+//
+//	seed                  Vault wraps another seed, under the key's newest version
+//	put KEY FORM [N]      objects KEY-1 to KEY-N, or just KEY: kms, clear, json,
+//	                      aescbc, secretbox, kms-v1, malformed or another plugin's
+//	delete KEY
+//	rotate                the transit key
+//	minimum N             the transit key's min_decryption_version
+//	no-checksum           the file is a member's database and no snapshot
+func cmdEtcdSnapshot(ts *testscript.TestScript, neg bool, args []string) {
+	f, err := etcdtest.Create(ts.MkAbs(args[1]))
+	ts.Check(err)
+	h := &history{ts: ts, file: f, vault: storyOf(ts).vault, end: f.Snapshot}
+	h.key = h.vault.Transit().Key(keyName)
+	lines := bufio.NewScanner(strings.NewReader(ts.ReadFile(args[0])))
+	for lines.Scan() {
+		if step := strings.Fields(lines.Text()); len(step) > 0 {
+			h.step(step)
+		}
+	}
+	ts.Check(h.end())
+}
+
+// history is what happens in an etcd.
+type history struct {
+	ts    *testscript.TestScript
+	file  *etcdtest.File
+	vault *vaulttest.Server
+	key   *vaulttest.Key
+	seed  seed.Wrapped
+	end   func() error
+}
+
+func (h *history) step(step []string) {
+	switch step[0] {
+	case "seed":
+		h.seed = h.wrap()
+	case "put":
+		if len(step) == 3 {
+			h.file.Put("/registry/"+step[1], h.value(step[2]))
+			return
+		}
+		n, err := strconv.Atoi(step[3])
+		h.ts.Check(err)
+		for i := range n {
+			h.file.Put(fmt.Sprintf("/registry/%s-%d", step[1], i+1), h.value(step[2]))
+		}
+	case "delete":
+		h.file.Delete("/registry/" + step[1])
+	case "rotate":
+		h.key.Rotate()
+	case "minimum":
+		n, err := strconv.Atoi(step[1])
+		h.ts.Check(err)
+		h.key.SetMinDecryptionVersion(n)
+	case "no-checksum":
+		h.end = h.file.Close
+	default:
+		h.ts.Fatalf("etcd-snapshot: unknown step %s", step[0])
+	}
+}
+
+func (h *history) value(form string) []byte {
+	switch form {
+	case "kms":
+		return storedtest.KMSv2("trousseau", h.seed)
+	case "clear":
+		return storedtest.Protobuf()
+	case "json":
+		return storedtest.JSON()
+	case "aescbc":
+		return storedtest.AESCBC("key1")
+	case "secretbox":
+		return storedtest.Secretbox("key1")
+	case "kms-v1":
+		return storedtest.KMSv1("old")
+	case "malformed":
+		return []byte("k8s:enc:kms:v2:trousseau:" + storedtest.Secret)
+	case "another":
+		return storedtest.KMSv2("aws", seed.Wrapped{KeyID: "arn:aws:kms", Ciphertext: []byte("AQIDBA==")})
+	}
+	h.ts.Fatalf("etcd-snapshot: unknown form %s", form)
+	return nil
+}
+
+// wrap has Vault wrap a new seed, and names it as Trousseau does.
+func (h *history) wrap() seed.Wrapped {
+	client, err := vault.Dial(vault.Config{Addresses: []string{h.vault.URL()}, Mount: "transit", Credential: vault.Given(h.ts.Getenv("TOKEN"))})
+	h.ts.Check(err)
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	plaintext := make([]byte, 32)
+	rand.Read(plaintext)
+	ciphertext, version, err := client.Encrypt(ctx, keyName, 0, plaintext, nil)
+	h.ts.Check(err)
+	id := keyid.ID{Engine: client.Engine(), Key: keyName, Version: version, Created: h.key.Created(version).Unix()}
+	return seed.Wrapped{KeyID: id.String(), Ciphertext: ciphertext}
+}

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/trousseau-io/trousseau/internal/fleet"
+	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// golden compares a text with a file of testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := "testdata/status/" + name + ".txt"
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
+	}
+}
+
+// now is when the reports of these tests were made.
+var now = time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
+
+// state is a node that is all right.
+func state() *fleet.State {
+	return &fleet.State{
+		Healthy: true, Generation: 4,
+		Key: fleet.Key{
+			Hash: "sha256:1f0c9a4e73b2d5f8a6c4e2b0918273645546372819a0bfcedb0817263544fe0d",
+			Name: "trousseau-kms-vault", Version: 3, Created: now.Add(-12 * 24 * time.Hour),
+		},
+		Reload: fleet.Reload{InUse: true, Adopted: now.Add(-90 * time.Minute)},
+		Token:  fleet.Token{Expires: now.Add(31 * 24 * time.Hour), KeptBy: fleet.Trousseau},
+		Proven: now.Add(-4 * time.Second),
+		Build:  fleet.Build{Version: "v1.2.0", Revision: "0123456789abcdef0123", Go: "go1.26.8"},
+	}
+}
+
+// TestStatusTable has the whole text of some reports.
+func TestStatusTable(t *testing.T) {
+	one := fleet.Report{Time: now, Nodes: []fleet.Answer{{Node: "127.0.0.1:8095", State: state()}}}
+	one.KeyIDs = []fleet.KeyID{{Key: state().Key, Nodes: []string{"127.0.0.1:8095"}}}
+	one.Plugin = &fleet.Plugin{Endpoint: "unix:///run/trousseau/kms.sock", Healthz: "ok", KeyID: "transit/trousseau-kms-vault/v3@1762000000"}
+
+	degraded := state()
+	degraded.Healthy = false
+	degraded.Reasons = []string{"kek: vault at https://vault.example:8200 is sealed or has no active node: unseal it, or see whether this address is the one of the active node"}
+	degraded.Reload = fleet.Reload{Class: "refused_associated_data", Adopted: now.Add(-50 * time.Hour)}
+	degraded.Token = fleet.Token{Expires: now.Add(26 * time.Hour), KeptBy: fleet.Nobody}
+	degraded.Proven = now.Add(-10 * time.Minute)
+	young := state()
+	young.Key.Hash = "sha256:ffffffffffffd5f8a6c4e2b0918273645546372819a0bfcedb0817263544fe0d"
+	young.Key.Version, young.Key.Created = 10000, time.Time{}
+	young.Token = fleet.Token{}
+	young.Build.Version = "v1.3.0-rc.1-14-g81aee6e-dirty"
+	empty := &fleet.State{Reasons: []string{"kek: no configuration has been read yet"}, Build: state().Build}
+	names := []string{"10.100.100.101:8095", "10.100.100.102:8095", "[2001:db8:ffff:ffff::1]:8", "control-plane-3.a-long-name.example.com:8095", "10.0.0.5"}
+	many := fleet.Report{Time: now, Nodes: []fleet.Answer{
+		{Node: names[0], State: state()},
+		{Node: names[1], State: degraded},
+		{Node: names[2], State: young},
+		{Node: names[3], State: empty},
+		{Node: names[4], Unreachable: "connection refused: is trousseau running there, and is this its --ops-addr? By default that is on 127.0.0.1 alone"},
+	}}
+	many.KeyIDs = []fleet.KeyID{{Key: state().Key, Nodes: names[:2]}, {Key: young.Key, Nodes: names[2:3]}}
+	many.Problems = []string{"The nodes disagree on key_id: and so on."}
+
+	for name, r := range map[string]fleet.Report{"one": one, "many": many} {
+		var b bytes.Buffer
+		if err := printStatus(&b, r, plainly); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, b.String())
+		for line := range strings.Lines(b.String()) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 100 {
+				t.Errorf("%s: %d columns: %s", name, n, line)
+			}
+		}
+		var colors bytes.Buffer
+		t.Setenv("NO_COLOR", "")
+		if err := printStatus(&colors, r, colored); err != nil {
+			t.Fatal(err)
+		}
+		if plain := regexp.MustCompile(`\x1b\[\d+m`).ReplaceAllString(colors.String(), ""); plain != b.String() || plain == colors.String() {
+			t.Errorf("%s in color is another text: %q", name, colors.String())
+		}
+	}
+}
+
+func TestSpan(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Hour: "0s", 0: "0s", 59 * time.Second: "59s", time.Minute: "1m", 59*time.Minute + 59*time.Second: "59m",
+		time.Hour: "1h", 47 * time.Hour: "47h", 48 * time.Hour: "2d", 400 * 24 * time.Hour: "400d",
+	} {
+		if got := span(d); got != want {
+			t.Errorf("%s: got %s, want %s", d, got, want)
+		}
+	}
+}
+
+// TestStatusIsStopped: a survey that is cut short is no finding.
+func TestStatusIsStopped(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	nodes, err := fleet.ParseNodes([]string{"127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := output("table")
+	if err := status(ctx, io.Discard, fleet.Options{Nodes: nodes}, &table); err == nil || errors.Is(err, errFinding) {
+		t.Errorf("got %v", err)
+	}
+	if err := watchStatus(ctx, io.Discard, fleet.Options{Nodes: nodes}, time.Hour); err != nil {
+		t.Errorf("--watch: got %v", err)
+	}
+}
+
+// TestWatchOnATerminal draws over what it has drawn, and ends with its context.
+func TestWatchOnATerminal(t *testing.T) {
+	screen, terminal := openTerminal(t)
+	nodes, err := fleet.ParseNodes([]string{"127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- watchStatus(ctx, terminal, fleet.Options{Nodes: nodes}, time.Millisecond)
+	}()
+	var drawn strings.Builder
+	for buf := make([]byte, 4096); strings.Count(drawn.String(), "\x1b[HNODE ") < 3; {
+		if err := screen.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := screen.Read(buf)
+		if err != nil {
+			t.Fatalf("%v after %q", err, drawn.String())
+		}
+		drawn.Write(buf[:n])
+	}
+	cancel()
+	go func() { _, _ = io.Copy(io.Discard, screen) }() // a full terminal blocks
+	if err := <-ended; err != nil {
+		t.Errorf("ended with %v", err)
+	}
+	first, _, _ := strings.Cut(drawn.String()[1:], "\x1b[HNODE ")
+	for _, want := range []string{"PROOF\x1b[K\r\n", "unreachable", " UTC, ends with ctrl-c\x1b[K\r\n\x1b[J"} {
+		if !strings.Contains(first, want) {
+			t.Errorf("no %q in %q", want, first)
+		}
+	}
+}
+
+// openTerminal opens a pseudoterminal (pty(7)).
+func openTerminal(t *testing.T) (screen, terminal *os.File) {
+	t.Helper()
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Skipf("no pseudoterminals here: %v", err)
+	}
+	screen = os.NewFile(uintptr(fd), "/dev/ptmx")
+	t.Cleanup(func() { screen.Close() })
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudoterminals here: %v", err)
+	}
+	t.Cleanup(func() { terminal.Close() })
+	return screen, terminal
+}
+
+// vault seal | unseal | rotate
+func cmdVault(ts *testscript.TestScript, neg bool, args []string) {
+	v := storyOf(ts).vault
+	switch args[0] {
+	case "seal":
+		v.Seal()
+	case "unseal":
+		v.Unseal()
+	case "rotate":
+		v.Transit().Key(keyName).Rotate()
+	default:
+		ts.Fatalf("vault: unknown verb %s", args[0])
+	}
+}
+
+// other TEMPLATE FILE starts another Vault, and writes FILE with its address and
+// a token. OTHER_OPS is a free port for the pages of the plugin that uses it.
+func cmdOther(ts *testscript.TestScript, neg bool, args []string) {
+	v, err := vaulttest.New(vaulttest.Options{})
+	ts.Check(err)
+	ts.Defer(v.Close)
+	v.CreateKey(keyName)
+	ops, err := freeAddr()
+	ts.Check(err)
+	ts.Setenv("OTHER_OPS", ops)
+	ts.Setenv("OTHER_VAULT", v.URL())
+	ts.Setenv("OTHER_TOKEN", v.KMSToken(keyName))
+	cmdRender(ts, neg, args)
+}
+
+// answering ADDR waits until the node there is healthy.
+func cmdAnswering(ts *testscript.TestScript, neg bool, args []string) {
+	n, err := fleet.ParseNode(args[0])
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	last := ""
+	for ctx.Err() == nil {
+		s, err := n.Fetch(ctx)
+		if err == nil && s.Healthy {
+			return
+		}
+		last = fmt.Sprint(err, s.Reasons)
+		time.Sleep(10 * time.Millisecond)
+	}
+	ts.Fatalf("answering %s: still %s", args[0], last)
+}
+
+// shows FILE PATTERN waits until a line of FILE matches.
+func cmdShows(ts *testscript.TestScript, neg bool, args []string) {
+	want := regexp.MustCompile("(?m)" + args[1])
+	text := ""
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		content, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			ts.Check(err)
+		}
+		text = string(content)
+		if want.MatchString(text) {
+			return
+		}
+	}
+	ts.Fatalf("shows %s: not in %s", args[1], text)
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	kmsapi "k8s.io/kms/apis/v2"
+
+	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+)
+
+// patience bounds every wait of a story.
+const patience = 15 * time.Second
+
+// keyName is the transit key that each story's Vault has.
+const keyName = "trousseau-kms-vault"
+
+// TestMain lets scripts execute the test binary as trousseauctl itself.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"trousseauctl": main})
+}
+
+// TestScripts runs the stories of testdata/script: whole processes, real sockets
+// and files, and a fake Vault.
+func TestScripts(t *testing.T) {
+	dir := t.TempDir()
+	daemon := sync.OnceValues(func() (string, error) { return dir, buildDaemon(dir) })
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		Setup:               func(env *testscript.Env) error { return setUpStory(env, daemon) },
+		Cmds:                storyCommands(),
+		RequireExplicitExec: true,
+	})
+}
+
+// buildDaemon builds trousseau into dir. It is another program, and so no test
+// binary of ours can play it.
+func buildDaemon(dir string) error {
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "trousseau"), "../trousseau")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("building trousseau: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// story is what a script acts upon.
+type story struct {
+	vault  *vaulttest.Server
+	socket string
+	daemon func() (dir string, err error)
+}
+
+type storyKey struct{}
+
+func storyOf(ts *testscript.TestScript) *story { return ts.Value(storyKey{}).(*story) }
+
+// setUpStory gives each script a Vault with a transit key, a token for a plugin,
+// a socket path and a free port for the plugin's own pages.
+func setUpStory(env *testscript.Env, daemon func() (string, error)) error {
+	v, err := vaulttest.New(vaulttest.Options{})
+	if err != nil {
+		return err
+	}
+	env.Defer(v.Close)
+	v.CreateKey(keyName)
+	// The work directory's name may be too long for a socket.
+	sockets, err := os.MkdirTemp("", "kms")
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { os.RemoveAll(sockets) })
+	ops, err := freeAddr()
+	if err != nil {
+		return err
+	}
+	s := &story{vault: v, socket: filepath.Join(sockets, "kms.sock"), daemon: daemon}
+	env.Values[storyKey{}] = s
+	env.Setenv("VAULT", v.URL())
+	env.Setenv("TOKEN", v.KMSToken(keyName))
+	env.Setenv("SOCKETS", sockets)
+	env.Setenv("SOCKET", s.socket)
+	env.Setenv("OPS", ops)
+	return nil
+}
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// storyCommands are the verbs that scripts have beside testscript's own.
+func storyCommands() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
+	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
+		"daemon":        cmdDaemon,
+		"etcd-snapshot": cmdEtcdSnapshot,
+		"render":        cmdRender,
+		"healthy":       cmdHealthy,
+		"silent":        cmdSilent,
+		"vault":         cmdVault,
+		"other":         cmdOther,
+		"answering":     cmdAnswering,
+		"shows":         cmdShows,
+	}
+}
+
+// daemon makes exec find trousseau.
+func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	dir, err := storyOf(ts).daemon()
+	ts.Check(err)
+	ts.Setenv("PATH", dir+string(filepath.ListSeparator)+ts.Getenv("PATH"))
+}
+
+// render TEMPLATE FILE writes FILE with the variables of the environment.
+func cmdRender(ts *testscript.TestScript, neg bool, args []string) {
+	text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
+}
+
+// [!] healthy waits until the plugin says that it is, or that it is not.
+func cmdHealthy(ts *testscript.TestScript, neg bool, args []string) {
+	conn, err := grpc.NewClient("unix://"+storyOf(ts).socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	ts.Check(err)
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for ctx.Err() == nil {
+		_, err = kmsapi.NewKeyManagementServiceClient(conn).Status(ctx, &kmsapi.StatusRequest{}, grpc.WaitForReady(true))
+		if ctx.Err() == nil && (err != nil) == neg {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	ts.Fatalf("healthy: still %v", err)
+}
+
+// silent FILE... fails if a token or plaintext shows in a file, stdout or stderr.
+func cmdSilent(ts *testscript.TestScript, neg bool, args []string) {
+	for _, name := range args {
+		if secret, found := storyOf(ts).vault.Leak(ts.ReadFile(name)); found {
+			ts.Fatalf("%s holds a token or a plaintext (%.4s…)", name, strings.ToValidUTF8(secret, "?"))
+		}
+	}
+}

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ctl
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+)
+
+// An operator rotates the key, and rewrites all Secrets while users change theirs:
+// too early at first, then until it is killed, and then to the end.
+func TestReencrypt(t *testing.T) {
+	bed := testbed.New(t, &report, "5 reencrypt")
+	c := testbed.SetUp(bed, testbed.Options{TrousseauFlags: []string{"--probe-interval=1s"}})
+	api, trousseau := c.Nodes[0].APIServer, c.Nodes[0].Trousseau
+	const n, writers, rate = 2000, 20, "200/s"
+	createSecrets(t, api, "old-", n)
+	createSecrets(t, api, "busy-", writers)
+	one := secret(t, api, "old-7")
+	v1 := trousseau.KeyID()
+
+	state := filepath.Join(bed.Dir, "reencrypt.json")
+	args := []string{"reencrypt", "-o", "json", "--state", state, "--rate", rate,
+		"--kubeconfig", bed.Write("admin.conf", api.Kubectl("config", "view", "--raw", "--flatten")),
+		"--ops", opsAddr(t, trousseau)}
+
+	// What the API server has just asked its plugin for, it does not ask for again
+	// within 20 seconds.
+	api.AwaitPage("/readyz/kms-providers")
+	c.Vault.CLI("write", "-f", "transit/keys/"+testbed.Key+"/rotate")
+	bed.Await(15*time.Second, "trousseau to have the new version", func(context.Context) error {
+		if trousseau.KeyID() == v1 {
+			return errors.New("still " + v1)
+		}
+		return nil
+	})
+	early := start(t, args...)
+	if code := early.wait(); code != 1 || !strings.Contains(early.stderr.String(), "refusing to start") ||
+		!strings.Contains(early.stderr.String(), "does not have the plugins' key_id yet") {
+		t.Fatalf("before the API server knows the key_id: exit code %d, %s, want it refused", code, early.stderr)
+	}
+	if got := c.Etcd.KeyIDs(); !maps.Equal(got, map[string]int{v1: n + writers}) {
+		t.Fatalf("after it was refused, Secrets by key_id: %v, want %d under %s", got, n+writers, v1)
+	}
+
+	users := startUsers(t, api, "busy-", writers)
+	args = append(args, "--wait", "2m")
+	killed := start(t, args...)
+	bed.Await(3*time.Minute, "a third to be rewritten", func(context.Context) error {
+		if done := doneOf(state); done < n/3 {
+			return fmt.Errorf("%d are", done)
+		}
+		return nil
+	})
+	if err := killed.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if code := killed.wait(); code != -1 {
+		t.Fatalf("it ended with exit code %d before it could be killed: %s", code, killed.stderr)
+	}
+	before, done := c.Etcd.KeyIDs(), doneOf(state)
+	if before[v1] == 0 || before[v1] > n-done+writers {
+		t.Errorf("after the kill, Secrets by key_id: %v, and %d said to be done", before, done)
+	}
+
+	began := time.Now()
+	resumed := start(t, args...)
+	code := resumed.wait()
+	took := time.Since(began)
+	last := users.stop(t)
+	if code != 0 {
+		t.Fatalf("going on: exit code %d, want 0: %s\n%s", code, resumed.stderr, resumed.stdout)
+	}
+	r := resumed.report(t)
+	if secrets := r.Resources[0]; !r.OK || !r.Resumed || secrets.Objects != n+writers || secrets.Current > 200+writers {
+		t.Errorf("going on: %+v, want %d objects, of which those done before the kill are not read again", r, n+writers)
+	}
+	if got := c.Etcd.KeyIDs(); len(got) != 1 || got[trousseau.KeyID()] != n+writers {
+		t.Errorf("in the end, Secrets by key_id: %v, want %d under %s", got, n+writers, trousseau.KeyID())
+	}
+	if _, err := os.Stat(state); !os.IsNotExist(err) {
+		t.Errorf("the state file is still there: %v", err)
+	}
+	writes := 0
+	for name, want := range last {
+		if got := string(secret(t, api, name).Data["value"]); got != want {
+			t.Errorf("%s is %q, its user wrote %q", name, got, want)
+		}
+		writes += users.counts[name]
+	}
+	now := secret(t, api, "old-7")
+	now.ResourceVersion = one.ResourceVersion
+	if !reflect.DeepEqual(now, one) {
+		t.Errorf("a Secret is %+v, and was %+v", now.ObjectMeta, one.ObjectMeta)
+	}
+	bed.Count(n+writers+writes, 0)
+	bed.Observe("%d Secrets; killed after %d, the rest in %s at %s at most, with %d writes of %d users meanwhile, none lost",
+		n+writers, done, took.Round(100*time.Millisecond), rate, writes, writers)
+
+	again := start(t, append(args, "--rate", "1000/s")...)
+	if code := again.wait(); code != 0 {
+		t.Fatalf("once more: exit code %d: %s", code, again.stderr)
+	}
+	if secrets := again.report(t).Resources[0]; secrets.Rewritten != 0 || secrets.Current != n+writers {
+		t.Errorf("once more: %+v, want nothing rewritten", secrets)
+	}
+}
+
+// With a way to etcd, only what is stale is patched, and in the end there is an
+// audit.
+func TestReencryptWithEtcd(t *testing.T) {
+	bed := testbed.New(t, &report, "5 reencrypt with etcd")
+	c := testbed.SetUp(bed, testbed.Options{TrousseauFlags: []string{"--probe-interval=1s"}})
+	api, trousseau := c.Nodes[0].APIServer, c.Nodes[0].Trousseau
+	const n = 1000
+	createSecrets(t, api, "old-", n)
+	v1 := trousseau.KeyID()
+	c.Vault.CLI("write", "-f", "transit/keys/"+testbed.Key+"/rotate")
+	args := []string{"reencrypt", "-o", "json", "--rate", "100/s", "--wait", "2m", "--endpoints", c.Etcd.URL,
+		"--kubeconfig", bed.Write("admin.conf", api.Kubectl("config", "view", "--raw", "--flatten")),
+		"--ops", opsAddr(t, trousseau)}
+	bed.Await(15*time.Second, "trousseau to have the new version", func(context.Context) error {
+		if trousseau.KeyID() == v1 {
+			return errors.New("still " + v1)
+		}
+		return nil
+	})
+	killed := start(t, args...)
+	bed.Await(3*time.Minute, "a third to be rewritten", func(context.Context) error {
+		if left := c.Etcd.KeyIDs()[v1]; left > n*2/3 {
+			return fmt.Errorf("%d are not", left)
+		}
+		return nil
+	})
+	if err := killed.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if code := killed.wait(); code != -1 {
+		t.Fatalf("it ended with exit code %d before it could be killed: %s", code, killed.stderr)
+	}
+	left := c.Etcd.KeyIDs()[v1]
+	for _, run := range []struct {
+		what    string
+		patched int
+	}{{"going on", left}, {"once more", 0}} {
+		c := start(t, args...)
+		if code := c.wait(); code != 0 {
+			t.Fatalf("%s: exit code %d: %s\n%s", run.what, code, c.stderr, c.stdout)
+		}
+		r := c.report(t)
+		if got := r.Resources[0]; got.Rewritten != run.patched || got.Objects != run.patched {
+			t.Errorf("%s: %+v, want just the %d patched that are left", run.what, got, run.patched)
+		}
+		if !r.OK || r.Audit == nil || r.Audit.Objects != n || r.UnderOther != 0 {
+			t.Errorf("%s: %+v, want an audit of %d Secrets, all under the new key_id", run.what, r, n)
+		}
+	}
+	if got := c.Etcd.KeyIDs(); !maps.Equal(got, map[string]int{trousseau.KeyID(): n}) {
+		t.Errorf("in the end, Secrets by key_id: %v, want %d under %s", got, n, trousseau.KeyID())
+	}
+	bed.Observe("%d Secrets; killed with %d left, and just those were patched then", n, left)
+}
+
+// command is a running trousseauctl.
+type command struct {
+	cmd            *exec.Cmd
+	stdout, stderr *bytes.Buffer
+}
+
+func start(t *testing.T, args ...string) *command {
+	t.Helper()
+	path, err := trousseauctl()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &command{exec.CommandContext(t.Context(), path, args...), new(bytes.Buffer), new(bytes.Buffer)}
+	c.cmd.Stdout, c.cmd.Stderr = c.stdout, c.stderr
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// wait returns the exit code, which is -1 after a kill.
+func (c *command) wait() int {
+	_ = c.cmd.Wait()
+	return c.cmd.ProcessState.ExitCode()
+}
+
+type reencrypted struct {
+	OK, Resumed bool
+	Resources   []struct{ Objects, Rewritten, Current, Gone int }
+	UnderOther  int
+	Audit       *struct{ Objects int }
+}
+
+func (c *command) report(t *testing.T) (r reencrypted) {
+	t.Helper()
+	if err := json.Unmarshal(c.stdout.Bytes(), &r); err != nil || len(r.Resources) != 1 {
+		t.Fatalf("%v in %s", err, c.stdout)
+	}
+	return r
+}
+
+// doneOf is how many objects a state file says are done.
+func doneOf(file string) int {
+	var state struct {
+		Resources map[string]struct{ Objects int }
+	}
+	text, err := os.ReadFile(file)
+	if err != nil || json.Unmarshal(text, &state) != nil {
+		return 0
+	}
+	return state.Resources["secrets"].Objects
+}
+
+func opsAddr(t *testing.T, p *testbed.Trousseau) string {
+	t.Helper()
+	for _, arg := range p.Args {
+		if addr, found := strings.CutPrefix(arg, "--ops-addr="); found {
+			return addr
+		}
+	}
+	t.Fatal("trousseau has no --ops-addr")
+	return ""
+}
+
+func secret(t *testing.T, api *testbed.APIServer, name string) *corev1.Secret {
+	t.Helper()
+	s, err := api.Client.CoreV1().Secrets(metav1.NamespaceDefault).Get(t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func createSecrets(t *testing.T, api *testbed.APIServer, prefix string, n int) {
+	t.Helper()
+	group, ctx := errgroup.WithContext(t.Context())
+	group.SetLimit(16)
+	for i := range n {
+		group.Go(func() error {
+			s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint(prefix, i)}, Data: map[string][]byte{"value": []byte("0")}}
+			_, err := api.Client.CoreV1().Secrets(metav1.NamespaceDefault).Create(ctx, s, metav1.CreateOptions{})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// users each write to a Secret of their own, all the time.
+type users struct {
+	cancel context.CancelFunc
+	group  errgroup.Group
+	lock   sync.Mutex
+	last   map[string]string // what each wrote, by the Secret's name
+	counts map[string]int
+}
+
+func startUsers(t *testing.T, api *testbed.APIServer, prefix string, n int) *users {
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	u := &users{cancel: cancel, last: make(map[string]string), counts: make(map[string]int)}
+	for i := range n {
+		name := fmt.Sprint(prefix, i)
+		u.group.Go(func() error {
+			value := "0"
+			for count := 1; ctx.Err() == nil; count++ {
+				next := fmt.Sprint(count)
+				if err := update(t.Context(), api, name, value, next); err != nil {
+					return err
+				}
+				value = next
+				u.lock.Lock()
+				u.last[name], u.counts[name] = value, count
+				u.lock.Unlock()
+				select { // leaves the processors to others
+				case <-ctx.Done():
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
+			return nil
+		})
+	}
+	return u
+}
+
+// update is what a controller does: read, change, write, and again if somebody
+// else has written meanwhile. What it reads must be what it wrote last.
+func update(ctx context.Context, api *testbed.APIServer, name, from, to string) error {
+	secrets := api.Client.CoreV1().Secrets(metav1.NamespaceDefault)
+	for {
+		s, err := secrets.Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if got := string(s.Data["value"]); got != from {
+			return fmt.Errorf("%s is %q, and %q was written last", name, got, from)
+		}
+		s.Data["value"] = []byte(to)
+		if _, err = secrets.Update(ctx, s, metav1.UpdateOptions{}); !apierrors.IsConflict(err) {
+			return err
+		}
+	}
+}
+
+// stop returns what each user wrote last.
+func (u *users) stop(t *testing.T) map[string]string {
+	t.Helper()
+	u.cancel()
+	if err := u.group.Wait(); err != nil {
+		t.Error(err)
+	}
+	return u.last
+}
