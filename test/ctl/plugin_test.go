@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ctl
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+)
+
+// An operator installs Trousseau with trousseauctl's EncryptionConfiguration, has
+// the plugin judged while kube-apiserver uses it, and looks at the nodes before
+// and after one of them is stopped.
+func TestPlugin(t *testing.T) {
+	bed := testbed.New(t, &report, "7 trousseauctl encryption-config, conformance and status")
+	c := testbed.NewCluster(bed, testbed.Options{ControlPlanes: 2})
+	first, second := c.Nodes[0], c.Nodes[1]
+	for _, n := range c.Nodes {
+		n.APIServer.Start()
+	}
+	c.SetUpVault()
+	for _, n := range c.Nodes {
+		n.APIServer.AwaitReady()
+		n.SetUpAgent()
+		n.Agent.Start()
+		n.Trousseau.Start()
+		n.Trousseau.AwaitReady()
+	}
+
+	file := filepath.Join(first.Dir, "written.yaml")
+	bed.Write(file, run(t, 0, "encryption-config", "--endpoint", "unix://"+first.Trousseau.Socket))
+	first.APIServer.Stop()
+	first.APIServer.Args = append(first.APIServer.Args, "--encryption-provider-config="+file)
+	first.APIServer.Start()
+	first.APIServer.AwaitReady()
+	first.APIServer.Kubectl("create", "secret", "generic", "written", "--from-literal=a=b")
+	object, err := testbed.Decode(c.Etcd.Stored("default", "written"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := object.GetKeyID(), first.Trousseau.KeyID(); got != want {
+		t.Errorf("the Secret is under %q in etcd, want %q", got, want)
+	}
+	bed.Observe("kube-apiserver encrypts with the EncryptionConfiguration that was written")
+
+	var judged struct {
+		Conformant             bool
+		Passed, Failed, Warned int
+	}
+	decode(t, run(t, 0, "conformance", "--endpoint", "unix://"+first.Trousseau.Socket, "-o", "json"), &judged)
+	if !judged.Conformant || judged.Failed > 0 || judged.Passed < 40 {
+		t.Errorf("conformance: %+v", judged)
+	}
+	bed.Observe("conformance with a real Vault: %d checks passed, %d warned", judged.Passed, judged.Warned)
+
+	nodes := []string{"status", opsAddr(t, first.Trousseau), opsAddr(t, second.Trousseau)}
+	run(t, 0, append(nodes, "--socket", "unix://"+first.Trousseau.Socket)...)
+	second.Trousseau.Stop()
+	run(t, 3, nodes...)
+	bed.Observe("status: exit code 0 for two nodes, 3 when one is stopped")
+}
+
+// run is trousseauctl with arguments, and the exit code that it must end with.
+func run(t *testing.T, want int, args ...string) string {
+	t.Helper()
+	program, err := trousseauctl()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	if got := cmd.ProcessState.ExitCode(); got != want {
+		t.Fatalf("trousseauctl %v: %v, want exit code %d\n%s%s", args, err, want, &out, &errs)
+	}
+	return out.String()
+}
+
+func decode(t *testing.T, text string, v any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), v); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+}
