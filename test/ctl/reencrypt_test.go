@@ -32,7 +32,7 @@ func TestReencrypt(t *testing.T) {
 	bed := testbed.New(t, &report, "5 reencrypt")
 	c := testbed.SetUp(bed, testbed.Options{TrousseauFlags: []string{"--probe-interval=1s"}})
 	api, trousseau := c.Nodes[0].APIServer, c.Nodes[0].Trousseau
-	const n, writers, rate = 2000, 20, "200/s"
+	const n, writers, rate = 10_000, 20, "1000/s"
 	createSecrets(t, api, "old-", n)
 	createSecrets(t, api, "busy-", writers)
 	one := secret(t, api, "old-7")
