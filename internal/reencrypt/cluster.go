@@ -81,6 +81,8 @@ const pageSize = 200
 func (c *cluster) page(ctx context.Context, k kind, position string) (*metav1.PartialObjectMetadataList, error) {
 	var list *metav1.PartialObjectMetadataList
 	err := c.persist(ctx, func(ctx context.Context) (err error) {
+		ctx, cancel := context.WithTimeout(ctx, c.patience)
+		defer cancel()
 		list, err = c.metadata.Resource(k.gvr).List(ctx, metav1.ListOptions{Limit: pageSize, Continue: position})
 		var status apierrors.APIStatus
 		if position != "" && apierrors.IsResourceExpired(err) && errors.As(err, &status) {

@@ -25,19 +25,21 @@ func (e outOfReach) Unwrap() error { return e.error }
 
 // persist calls until there is an answer that does not change any more. An error
 // is either that of ctx, or an outOfReach, or says something about the request.
+// Call bounds itself.
 func (c *cluster) persist(ctx context.Context, call func(context.Context) error) error {
-	began := time.Now()
+	var silent time.Time // since when there is no answer
 	for try := 1; ; try++ {
-		attempt, cancel := context.WithTimeout(ctx, c.patience)
-		err := call(attempt)
-		cancel()
+		err := call(ctx)
 		switch {
 		case err == nil || ctx.Err() != nil:
 			return err
 		case apierrors.IsUnauthorized(err):
 			return outOfReach{fmt.Errorf("the API server no longer accepts the kubeconfig's credentials: %w", err)}
 		case unanswered(err):
-			if time.Since(began) > c.patience {
+			if silent.IsZero() {
+				silent = time.Now()
+			}
+			if time.Since(silent) > c.patience {
 				return outOfReach{fmt.Errorf("the API server has not answered for %s: %w", c.patience, err)}
 			}
 		case apierrors.IsConflict(err) || apierrors.IsInternalError(err):

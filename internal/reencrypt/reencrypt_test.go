@@ -241,6 +241,17 @@ func TestRate(t *testing.T) {
 	}
 }
 
+// Patches that wait for their turn longer than an API server may be silent are no
+// sign that it is.
+func TestSlowRate(t *testing.T) {
+	s := newAPIServer(t, 10)
+	o := options(t, s)
+	o.Rate, o.Patience = 5, time.Second
+	if _, got := run(t, o); got.Objects != 10 {
+		t.Errorf("got %+v, want 10 patched", got)
+	}
+}
+
 func TestConcurrency(t *testing.T) {
 	s := newAPIServer(t, 100)
 	s.hold = make(chan struct{})
