@@ -183,13 +183,20 @@ func defects() []defect {
 				return nil
 			})
 		}},
-		{name: "any version of the key", fails: []string{"refusal-key-id-altered"}, put: func(p *plugin) {
-			p.beforeDecrypt(func(_ context.Context, req *kmsapi.DecryptRequest) error {
-				if name, version, _ := strings.Cut(req.GetKeyId(), "-"); name == "kek" && len(version) == 1 {
-					req.KeyId = keyID
+		{name: "each version has a pad of its own", fails: []string{"refusal-key-id-altered"}, put: func(p *plugin) {
+			decrypt := p.decrypt
+			p.decrypt = func(ctx context.Context, req *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
+				name, version, _ := strings.Cut(req.GetKeyId(), "-")
+				if name != "kek" || len(version) != 1 || req.GetKeyId() == keyID {
+					return decrypt(ctx, req)
 				}
-				return nil
-			})
+				req.KeyId = keyID
+				resp, err := decrypt(ctx, req)
+				for i := range resp.GetPlaintext() {
+					resp.Plaintext[i] ^= version[0]
+				}
+				return resp, err
+			}
 		}},
 		{name: "no key_id is the current one", fails: []string{"refusal-key-id-empty"}, put: func(p *plugin) {
 			p.beforeDecrypt(func(_ context.Context, req *kmsapi.DecryptRequest) error {

@@ -27,9 +27,7 @@ func TestTrousseau(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			v := vaulttest.Start(t)
 			v.CreateKey("kek")
-			// It reads mount, key and version in a key_id, and not when Vault says that
-			// the version was made.
-			check(t, run(t, serveTrousseau(t, v, extra), ""), []string{"refusal-key-id-altered"}, false)
+			check(t, run(t, serveTrousseau(t, v, extra), ""), nil, false)
 		})
 	}
 }

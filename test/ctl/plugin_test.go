@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os/exec"
+	"strings"
 	"path/filepath"
 	"testing"
 
@@ -48,14 +49,21 @@ func TestPlugin(t *testing.T) {
 	bed.Observe("kube-apiserver encrypts with the EncryptionConfiguration that was written")
 
 	var judged struct {
-		Conformant             bool
-		Passed, Failed, Warned int
+		Conformant bool
+		Passed     int
+		Checks     []struct{ Name, Result, Detail string }
 	}
 	decode(t, run(t, 0, "conformance", "--endpoint", "unix://"+first.Trousseau.Socket, "-o", "json"), &judged)
-	if !judged.Conformant || judged.Failed > 0 || judged.Passed < 40 {
+	for _, c := range judged.Checks {
+		// How long a call takes is a matter of what else the machine does.
+		if c.Result != "pass" && !(c.Result == "warn" && strings.HasSuffix(c.Name, "-latency")) {
+			t.Errorf("conformance: %s: %s: %s", c.Name, c.Result, c.Detail)
+		}
+	}
+	if !judged.Conformant || len(judged.Checks) < 40 {
 		t.Errorf("conformance: %+v", judged)
 	}
-	bed.Observe("conformance with a real Vault: %d checks passed, %d warned", judged.Passed, judged.Warned)
+	bed.Observe("conformance with a real Vault: %d of %d checks passed", judged.Passed, len(judged.Checks))
 
 	nodes := []string{"status", opsAddr(t, first.Trousseau), opsAddr(t, second.Trousseau)}
 	run(t, 0, append(nodes, "--socket", "unix://"+first.Trousseau.Socket)...)
