@@ -6,8 +6,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"os/exec"
-	"strings"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/trousseau-io/trousseau/test/e2e/testbed"
