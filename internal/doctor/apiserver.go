@@ -3,42 +3,33 @@
 package doctor
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
-	"net/http"
+	"fmt"
 	"syscall"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
-	"k8s.io/client-go/rest"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/clientcmd"
-)
 
-// server is kube-apiserver, asked with the credentials of a kubeconfig.
-type server struct {
-	base   string
-	client *http.Client
-}
+	"github.com/trousseau-io/trousseau/internal/apiserver"
+)
 
 // apiServer asks kube-apiserver what it makes of the plugin.
 func (e *examination) apiServer(ctx context.Context) {
 	if e.Kubeconfig == "" {
 		return
 	}
-	var s server
+	var s *apiserver.Server
 	e.check(ctx, "kubeconfig", e.Kubeconfig, func(context.Context) outcome {
 		var err error
 		if s, err = dial(e.Kubeconfig); err != nil {
 			return fail("Give the path of one that works with kubectl.", "%s", reason(err))
 		}
-		return ok("for %s", s.base)
+		return ok("for %s", s.URL())
 	})
-	e.check(ctx, "apiserver", "", func(ctx context.Context) outcome { return s.livez(ctx) }, ground("kubeconfig", e.Kubeconfig))
-	e.check(ctx, "apiserver-kms", "", func(ctx context.Context) outcome { return s.providers(ctx) }, "apiserver")
+	e.check(ctx, "apiserver", "", func(ctx context.Context) outcome { return livez(ctx, s) }, ground("kubeconfig", e.Kubeconfig))
+	e.check(ctx, "apiserver-kms", "", func(ctx context.Context) outcome { return providers(ctx, s) }, "apiserver")
 	grounds := []string{"apiserver-kms"}
 	if e.Socket != "" {
 		grounds = append(grounds, ground("plugin-status", e.plainSocket()))
@@ -47,77 +38,63 @@ func (e *examination) apiServer(ctx context.Context) {
 }
 
 // dial reads a kubeconfig.
-func dial(file string) (server, error) {
+func dial(file string) (*apiserver.Server, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", file)
 	if err != nil {
 		// What a parser says may quote the file, which holds a secret.
 		var errno syscall.Errno
 		if errors.As(err, &errno) {
-			return server{}, errno
+			return nil, errno
 		}
-		return server{}, errors.New("it is no kubeconfig with a current context")
+		return nil, errors.New("it is no kubeconfig with a current context")
 	}
-	base, _, err := rest.DefaultServerUrlFor(config)
+	s, err := apiserver.New(config, config.Host)
 	if err != nil {
-		return server{}, errors.New("its server is no address")
+		return nil, errors.New("its server is no address, or its certificates cannot be used")
 	}
-	client, err := rest.HTTPClientFor(config)
-	if err != nil {
-		return server{}, errors.New("its certificates cannot be used")
-	}
-	return server{base.String(), client}, nil
+	return s, nil
 }
 
-// maxPage bounds what is read of a page, in bytes. A large cluster's /metrics has
-// tens of MiB.
-const maxPage = 128 << 20
-
-func (s server) get(ctx context.Context, page string) (status int, body []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+page, nil)
-	if err != nil {
-		return 0, nil, err
+// answer is the status of an answer that is an error; "" if there was none.
+func answer(err error) string {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return fmt.Sprint(status.Status().Code)
 	}
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer resp.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxPage))
-	return resp.StatusCode, body, err
+	return ""
 }
 
-func (s server) livez(ctx context.Context) outcome {
-	status, _, err := s.get(ctx, "/livez")
+const seeLog = "See kube-apiserver's log."
+
+func livez(ctx context.Context, s *apiserver.Server) outcome {
+	err := s.Livez(ctx)
 	switch {
-	case err != nil:
-		return fail("See whether kube-apiserver runs: without Trousseau it does not become ready where Secrets are encrypted.", "%s: %s", s.base, reason(err))
-	case status == http.StatusUnauthorized:
+	case err == nil:
+		return ok("it lives")
+	case apierrors.IsUnauthorized(err):
 		return fail("Give a kubeconfig whose credentials are still valid.", "kube-apiserver does not know who asks (401)")
-	case status == http.StatusForbidden:
+	case apierrors.IsForbidden(err):
 		return ok("it answers; /livez may not be read")
-	case status != http.StatusOK:
-		return fail("See kube-apiserver's log.", "/livez: %d %s", status, http.StatusText(status))
+	case answer(err) != "":
+		return fail(seeLog, "/livez: %s", answer(err))
 	}
-	return ok("it lives")
+	return fail("See whether kube-apiserver runs: without Trousseau it does not become ready where Secrets are encrypted.", "%s: %s", s.URL(), reason(err))
 }
 
-func (s server) providers(ctx context.Context) outcome {
-	status, _, err := s.get(ctx, "/readyz/kms-providers")
+func providers(ctx context.Context, s *apiserver.Server) outcome {
+	err := s.KMSProviders(ctx)
 	switch {
-	case err != nil:
-		return fail("See kube-apiserver's log.", "/readyz/kms-providers: %s", reason(err))
-	case status == http.StatusForbidden:
+	case err == nil:
+		return ok("kube-apiserver can use its KMS plugins")
+	case apierrors.IsForbidden(err):
 		return warn("Let who asks get the nonResourceURLs /readyz/* and /metrics, or use an administrator's kubeconfig.", "/readyz/kms-providers may not be read (403)")
-	case status == http.StatusNotFound:
+	case apierrors.IsNotFound(err):
 		return fail("Start kube-apiserver with --encryption-provider-config, or again if the file has changed and it does not reload it.", "kube-apiserver has no KMS plugin (404)")
-	case status != http.StatusOK:
-		return fail("See its log, which names the plugin and what it answered.", "kube-apiserver cannot use one of its KMS plugins (%d)", status)
+	case answer(err) != "":
+		return fail("See its log, which names the plugin and what it answered.", "kube-apiserver cannot use one of its KMS plugins (%s)", answer(err))
 	}
-	return ok("kube-apiserver can use its KMS plugins")
+	return fail(seeLog, "/readyz/kms-providers: %s", reason(err))
 }
-
-// The metric is that of k8s.io/apiserver's pkg/storage/value/encrypt/envelope/metrics.
-const lastKeyID = "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds"
 
 // statusInterval is how often kube-apiserver asks a plugin for its key_id
 // (kmsv2PluginHealthzPositiveInterval in
@@ -126,30 +103,28 @@ const statusInterval = 90 * time.Second
 
 // announced compares the key_id that kube-apiserver was told last with what the
 // plugin says now.
-func (e *examination) announced(ctx context.Context, s server) outcome {
+func (e *examination) announced(ctx context.Context, s *apiserver.Server) outcome {
 	if e.plugin == nil {
 		return skip("there is no --socket to compare with")
 	}
-	status, page, err := s.get(ctx, "/metrics")
+	ids, err := s.KeyIDs(ctx)
 	switch {
-	case err != nil:
-		return fail("See kube-apiserver's log.", "/metrics: %s", reason(err))
-	case status == http.StatusForbidden:
+	case err == nil:
+	case apierrors.IsForbidden(err):
 		return warn("Let who asks get the nonResourceURL /metrics, or use an administrator's kubeconfig.", "/metrics may not be read (403)")
-	case status != http.StatusOK:
-		return fail("See kube-apiserver's log.", "/metrics: %d %s", status, http.StatusText(status))
-	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(bytes.NewReader(page))
-	if err != nil {
+	case errors.Is(err, apiserver.ErrNotMetrics):
 		return fail("See what listens there.", "/metrics: not in Prometheus' text format")
+	case answer(err) != "":
+		return fail(seeLog, "/metrics: %s", answer(err))
+	default:
+		return fail(seeLog, "/metrics: %s", reason(err))
 	}
-	hash, at := e.last(families[lastKeyID])
-	age := time.Since(at)
+	told := e.told(ids)
+	age := time.Since(told.At)
 	switch {
-	case hash == "":
+	case told.Hash == "":
 		return fail("See that EncryptionConfiguration has the plugin, and that kube-apiserver has loaded it.", "kube-apiserver has not asked this plugin yet")
-	case hash == e.plugin.Hash:
+	case told.Hash == e.plugin.Hash:
 		return ok("kube-apiserver was told the same key_id, %s ago", span(age))
 	case age < statusInterval:
 		return warn("Run this again in a minute and a half, when kube-apiserver has asked again.", "kube-apiserver was told another key_id, %s ago", span(age))
@@ -157,35 +132,19 @@ func (e *examination) announced(ctx context.Context, s server) outcome {
 	return fail("See whether it asks this plugin at all, and kube-apiserver's log.", "kube-apiserver was told another key_id, and has not asked for %s", span(age))
 }
 
-// last returns the key_id's hash that the plugin announced last. Where it is not
-// known which provider is the plugin, one that announces the same is.
-func (e *examination) last(family *dto.MetricFamily) (hash string, at time.Time) {
-	type said struct {
-		hash string
-		at   time.Time
-	}
-	all := map[string]said{} // by provider
-	for _, m := range family.GetMetric() {
-		labels := map[string]string{}
-		for _, l := range m.GetLabel() {
-			labels[l.GetName()] = l.GetValue()
-		}
-		provider := labels["provider_name"]
-		if t := time.UnixMilli(int64(m.GetGauge().GetValue() * 1000)); t.After(all[provider].at) {
-			all[provider] = said{labels["key_id_hash"], t}
-		}
-	}
+// told is what the plugin announced last. Where it is not known which provider is
+// the plugin, one that announces the same is.
+func (e *examination) told(ids apiserver.KeyIDs) (last apiserver.Told) {
 	if e.provider != "" {
-		s := all[e.provider]
-		return s.hash, s.at
+		return ids.Told[e.provider]
 	}
-	for _, s := range all {
-		if s.hash == e.plugin.Hash {
-			return s.hash, s.at
+	for _, t := range ids.Told {
+		if t.Hash == e.plugin.Hash {
+			return t
 		}
-		if s.at.After(at) {
-			hash, at = s.hash, s.at
+		if t.At.After(last.At) {
+			last = t
 		}
 	}
-	return hash, at
+	return last
 }

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/time/rate"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+
+	"github.com/trousseau-io/trousseau/internal/apiserver"
 )
 
 // cluster is what is asked of the API server that objects are rewritten through.
@@ -31,7 +31,7 @@ func connect(o Options) (*cluster, error) {
 	config := clientConfig(o.Config)
 	c := &cluster{config: config, limiter: rate.NewLimiter(o.Rate, 1), patience: o.Patience}
 	var err error
-	if c.pages, err = pages(config, config.Host); err != nil {
+	if c.pages, err = apiserver.Pages(config, config.Host); err != nil {
 		return nil, err
 	}
 	c.metadata, err = metadata.NewForConfig(config)
@@ -46,17 +46,6 @@ func clientConfig(given *rest.Config) *rest.Config {
 	config.WarningHandlerWithContext = rest.NoWarnings{}
 	config.UserAgent = "trousseauctl"
 	return config
-}
-
-// pages is a client for what is no object of a known type, at the server with
-// this URL.
-func pages(config *rest.Config, url string) (rest.Interface, error) {
-	scheme := runtime.NewScheme()
-	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"}) // for errors
-	config = rest.CopyConfig(config)
-	config.Host = url
-	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	return rest.UnversionedRESTClientFor(config)
 }
 
 // identity tells this cluster from others.

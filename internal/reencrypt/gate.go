@@ -9,13 +9,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/apiserver"
 	"github.com/trousseau-io/trousseau/internal/fleet"
 )
 
 // gate is closed as long as an API server may still write under another key_id
 // than the plugins'.
 type gate struct {
-	servers []*server
+	servers []*apiserver.Server
 	plugins []fleet.Node
 	// written says whether an API server has written under the key_id; as of the
 	// last look.
@@ -29,7 +30,7 @@ func newGate(ctx context.Context, o Options, c *cluster) (*gate, error) {
 	}
 	g := &gate{plugins: o.Plugins}
 	for _, url := range urls {
-		s, err := newServer(c.config, url)
+		s, err := apiserver.New(c.config, url)
 		if err != nil {
 			return nil, fmt.Errorf("--api-server %s: %w", url, err)
 		}
@@ -40,7 +41,7 @@ func newGate(ctx context.Context, o Options, c *cluster) (*gate, error) {
 
 func (g *gate) names() (names []string) {
 	for _, s := range g.servers {
-		names = append(names, s.url)
+		names = append(names, s.URL())
 	}
 	return names
 }
@@ -52,20 +53,20 @@ func (g *gate) look(ctx context.Context) (hash string, err error) {
 		return "", err
 	}
 	g.written = false
-	known := make(map[string]*server)
+	known := make(map[string]*apiserver.Server)
 	for _, s := range g.servers {
-		v, err := s.view(ctx)
+		ids, err := view(ctx, s)
 		if err != nil {
 			return "", err
 		}
-		if !v.knows(hash) {
-			return "", fmt.Errorf("the API server %s does not have the plugins' key_id yet, the one with the hash %.19s…: it asks its plugin once a minute, so run this again, or with --wait 2m", s.url, hash)
+		if !knows(ids, hash) {
+			return "", fmt.Errorf("the API server %s does not have the plugins' key_id yet, the one with the hash %.19s…: it asks its plugin once a minute, so run this again, or with --wait 2m", s.URL(), hash)
 		}
-		if other := known[v.id]; other != nil && v.id != "" {
-			return "", fmt.Errorf("%s and %s are one and the same API server: give the address of each as --api-server, and none of a load balancer", other.url, s.url)
+		if other := known[ids.Server]; other != nil && ids.Server != "" {
+			return "", fmt.Errorf("%s and %s are one and the same API server: give the address of each as --api-server, and none of a load balancer", other.URL(), s.URL())
 		}
-		known[v.id] = s
-		g.written = g.written || v.wrote[hash]
+		known[ids.Server] = s
+		g.written = g.written || ids.Written[hash]
 	}
 	return hash, nil
 }
