@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/config"
+	"github.com/trousseau-io/trousseau/internal/upstream"
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
@@ -129,15 +130,12 @@ func versions(k keyView, latest keyVersion, path string) outcome {
 // roundTrip does with the key what the daemon does, the same way.
 func (e *examination) roundTrip(ctx context.Context, name string) outcome {
 	v := e.config.Vault
-	credential := vault.Given(e.vault.token.Reveal())
-	if v.Credential.Method == config.Proxied {
-		credential = vault.Proxied()
+	dial := upstream.Config(&v)
+	dial.Addresses = []string{e.vault.address}
+	if v.Credential.Method != config.Proxied {
+		dial.Credential = vault.Given(e.vault.token.Reveal())
 	}
-	client, err := vault.Dial(vault.Config{
-		Addresses: []string{e.vault.address}, Namespace: v.Namespace, Mount: v.TransitPath,
-		Credential: credential, AuthNamespace: v.Credential.Namespace,
-		CACert: v.CACert, ServerName: v.TLSServerName, ClientCert: v.ClientCert, ClientKey: []byte(v.ClientKey.Reveal()),
-	})
+	client, err := vault.Dial(dial)
 	if err != nil {
 		return fail("See the configuration.", "%v", err)
 	}

@@ -4,11 +4,11 @@ package live
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/config"
+	"github.com/trousseau-io/trousseau/internal/upstream"
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
@@ -18,19 +18,9 @@ func (k *KEK) prepare(ctx context.Context, cfg *config.Config, digest string) (*
 	if address := cfg.Vault.InTheClear(); address != "" && k.opts.RequireTLS {
 		return nil, vault.Token{}, refusef(classConfig, "vault's address %s is not https, and --require-tls is set: the token would travel in the clear", address)
 	}
-	client, err := vault.Dial(vault.Config{
-		Addresses:     append([]string{cfg.Vault.Address}, cfg.Vault.Addresses...),
-		Namespace:     cfg.Vault.Namespace,
-		Mount:         cfg.Vault.TransitPath,
-		Credential:    credential(cfg.Vault.Credential),
-		AuthNamespace: cfg.Vault.Credential.Namespace,
-		CACert:        cfg.Vault.CACert,
-		ServerName:    cfg.Vault.TLSServerName,
-		ClientCert:    cfg.Vault.ClientCert,
-		ClientKey:     []byte(cfg.Vault.ClientKey.Reveal()),
-		Metrics:       k.vault,
-		Transport:     k.opts.Transport,
-	})
+	dial := upstream.Config(&cfg.Vault)
+	dial.Metrics, dial.Transport = k.vault, k.opts.Transport
+	client, err := vault.Dial(dial)
 	if err != nil {
 		return nil, vault.Token{}, &loadError{class: classConfig, err: err}
 	}
@@ -109,7 +99,7 @@ func continuity(ctx context.Context, active, candidate *Generation) error {
 	if !slices.Contains(candidate.keys, key) {
 		return refusef(classRefusedKey, "the new configuration does not list the key %s, under which data is encrypted: keep it in keynames, after the new first key", key)
 	}
-	if err := active.binding.continues(candidate.binding); err != nil {
+	if err := rebinding(active.binding, candidate.binding); err != nil {
 		return &loadError{class: classRefusedBinding, err: err}
 	}
 	if candidate.ID.Key == key && candidate.ID.Version < active.ID.Version {
@@ -122,21 +112,4 @@ func continuity(ctx context.Context, active, candidate *Generation) error {
 		return refusef(classRefusedVault, "the new configuration's Vault cannot decrypt what the one in use encrypts; is it another Vault, or was the key made anew? %w", err)
 	}
 	return err
-}
-
-// credential is what the configuration means to package vault.
-func credential(c config.Credential) vault.Credential {
-	switch c.Method {
-	case config.TokenGiven:
-		return vault.Given(c.Token.Reveal())
-	case config.AppRole:
-		return vault.AppRole(c.Path, c.RoleID, c.SecretID.Reveal())
-	case config.Kubernetes, config.JWT:
-		return vault.JWT(c.Path, c.Role, c.JWT.Reveal())
-	case config.Certificate:
-		return vault.Certificate(c.Path)
-	case config.Proxied:
-		return vault.Proxied()
-	}
-	panic(fmt.Sprintf("live: no such credential: %s", c.Method))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/keyid"
 	"github.com/trousseau-io/trousseau/internal/seed"
+	"github.com/trousseau-io/trousseau/internal/upstream"
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
@@ -34,23 +35,19 @@ type Generation struct {
 	client *vault.Client
 	// keys are the names that may decrypt; the first one encrypts.
 	keys    []string
-	binding binding
+	binding upstream.Binding
 	canary  canary
 }
 
 // newGeneration proves the newest version of cfg's first key and returns the
 // generation for it.
 func newGeneration(ctx context.Context, client *vault.Client, cfg *config.Config) (*Generation, error) {
-	keys := cfg.Vault.KeyNames
-	var b binding
-	if data := cfg.Vault.AssociatedData; data != "" {
-		b = binding{data: []byte(data), required: cfg.Vault.RequireAssociatedData}
-	}
+	keys, binding := cfg.Vault.KeyNames, upstream.BindingOf(&cfg.Vault)
 	version, created, err := latest(ctx, client, keys[0])
 	if err != nil {
 		return nil, err
 	}
-	c, version, err := newCanary(ctx, client, keys[0], version, b.data)
+	c, version, err := newCanary(ctx, client, keys[0], version, binding.Data)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +56,7 @@ func newGeneration(ctx context.Context, client *vault.Client, cfg *config.Config
 		config:  cfg,
 		client:  client,
 		keys:    keys,
-		binding: b,
+		binding: binding,
 		canary:  c,
 	}
 	gen.KeyID = gen.ID.String()
@@ -90,11 +87,11 @@ func (g *Generation) fields() []zap.Field {
 // encrypt wraps plaintext under the generation's pinned key version, so that
 // the key_id returned with it is the one that Status announced.
 func (g *Generation) encrypt(ctx context.Context, plaintext []byte) (seed.Wrapped, error) {
-	ciphertext, _, err := g.client.Encrypt(ctx, g.ID.Key, g.ID.Version, plaintext, g.binding.data)
+	ciphertext, _, err := g.client.Encrypt(ctx, g.ID.Key, g.ID.Version, plaintext, g.binding.Data)
 	if err != nil {
 		return seed.Wrapped{}, err
 	}
-	return seed.Wrapped{KeyID: g.KeyID, Ciphertext: ciphertext, Annotations: g.binding.annotations()}, nil
+	return seed.Wrapped{KeyID: g.KeyID, Ciphertext: ciphertext, Annotations: g.binding.Annotations()}, nil
 }
 
 // decrypt unwraps what an earlier or the current key version wrapped. What Vault
@@ -114,7 +111,7 @@ func (g *Generation) decrypt(ctx context.Context, w seed.Wrapped) ([]byte, error
 	if version != id.Version {
 		return nil, vault.Errorf(vault.Invalid, "decrypting: the ciphertext was made by key version %d, its key_id names version %d", version, id.Version)
 	}
-	data, err := g.binding.of(w.Annotations)
+	data, err := g.binding.Of(w.Annotations)
 	if err != nil {
 		return nil, err
 	}

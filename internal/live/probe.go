@@ -156,7 +156,7 @@ func (g *Generation) prove(ctx context.Context) (next *Generation, err error) {
 	}
 	// The node that answered lags behind, or a new version is not usable yet:
 	// what counts is whether ours still encrypts.
-	_, _, err = newCanary(ctx, g.client, g.ID.Key, g.ID.Version, g.binding.data)
+	_, _, err = newCanary(ctx, g.client, g.ID.Key, g.ID.Version, g.binding.Data)
 	return nil, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/keyid"
 	"github.com/trousseau-io/trousseau/internal/seed"
+	"github.com/trousseau-io/trousseau/internal/upstream"
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
@@ -23,17 +24,7 @@ type Vault struct {
 
 // DialVault logs in to the Vault that cfg names.
 func DialVault(ctx context.Context, cfg *config.Config) (*Vault, error) {
-	client, err := vault.Dial(vault.Config{
-		Addresses:     append([]string{cfg.Vault.Address}, cfg.Vault.Addresses...),
-		Namespace:     cfg.Vault.Namespace,
-		Mount:         cfg.Vault.TransitPath,
-		Credential:    credential(cfg.Vault.Credential),
-		AuthNamespace: cfg.Vault.Credential.Namespace,
-		CACert:        cfg.Vault.CACert,
-		ServerName:    cfg.Vault.TLSServerName,
-		ClientCert:    cfg.Vault.ClientCert,
-		ClientKey:     []byte(cfg.Vault.ClientKey.Reveal()),
-	})
+	client, err := vault.Dial(upstream.Config(&cfg.Vault))
 	if err != nil {
 		return nil, err
 	}
@@ -91,9 +82,9 @@ func (v *Vault) Unwrap(ctx context.Context, w seed.Wrapped) ([]byte, error) {
 	if version != id.Version {
 		return nil, &Failure{Verdict: Lost, Reason: fmt.Sprintf("the seed was wrapped by key version %d, its key_id names version %d", version, id.Version)}
 	}
-	data, err := associatedData(&v.config.Vault, w.Annotations)
+	data, err := upstream.BindingOf(&v.config.Vault).Of(w.Annotations)
 	if err != nil {
-		return nil, err
+		return nil, failureOf(err)
 	}
 	plaintext, err := v.client.Decrypt(ctx, id.Key, w.Ciphertext, data)
 	if err != nil {

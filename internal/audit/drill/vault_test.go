@@ -104,8 +104,8 @@ func TestVaultRefuses(t *testing.T) {
 		"another engine":         {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.KeyID = "eu/transit/kms/v1" }, nil, drill.Unknown, "does not name the key kms of eu/transit"},
 		"bound": {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) {
 			w.Annotations = map[string][]byte{"associated-data.trousseau.io": nil}
-		}, nil, drill.Lost, "the configuration has no associatedData"},
-		"not bound": {func(*vaulttest.Server, *vaulttest.Key, *seed.Wrapped) {}, []string{"associatedData: x", "requireAssociatedData: true"}, drill.Lost, "it is not bound to associated data"},
+		}, nil, drill.Lost, "associatedData is not set"},
+		"not bound": {func(*vaulttest.Server, *vaulttest.Key, *seed.Wrapped) {}, []string{"associatedData: x", "requireAssociatedData: true"}, drill.Lost, "this is not bound to associated data"},
 		"sealed":    {func(v *vaulttest.Server, _ *vaulttest.Key, _ *seed.Wrapped) { v.Seal() }, nil, drill.Unknown, "sealed"},
 		"denied": {func(v *vaulttest.Server, _ *vaulttest.Key, _ *seed.Wrapped) {
 			v.Inject(vaulttest.Fault{Match: vaulttest.Ops(vaulttest.OpDecrypt), Status: http.StatusForbidden})
