@@ -4,14 +4,13 @@ package doctor
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/config"
+	"github.com/trousseau-io/trousseau/internal/vaultview"
 )
 
 // account looks at the token: how trousseau comes by it, how long it lives, and
@@ -25,18 +24,18 @@ func (e *examination) account(ctx context.Context) {
 		case config.Proxied:
 			return ok("none: the proxy at the address adds its token")
 		}
-		if err := e.vault.login(ctx, c); err != nil {
+		if err := e.vault.Login(ctx, c); err != nil {
 			return fail("See the role and what it is bound to, and whether the "+credentialName(c.Method)+" is still valid.", "auth/%s/login: %s", c.Path, reason(err))
 		}
 		return ok("by auth/%s/login", c.Path)
 	}, "vault")
 
-	var t tokenView
+	var t vaultview.Token
 	e.check(ctx, "token", "", func(ctx context.Context) (o outcome) {
 		t, o = e.token(ctx)
 		return o
 	}, "login")
-	e.check(ctx, "token-life", "", func(context.Context) outcome { return life(t, e.vault.minted, c.Method) }, "token")
+	e.check(ctx, "token-life", "", func(context.Context) outcome { return life(t, e.vault.Minted(), c.Method) }, "token")
 	e.check(ctx, "token-policies", "", func(context.Context) outcome {
 		all := slices.Sorted(slices.Values(append(slices.Clone(t.Policies), t.Identity...)))
 		if slices.Contains(all, "root") {
@@ -57,11 +56,10 @@ func credentialName(m config.Method) string {
 	return "JWT"
 }
 
-func (e *examination) token(ctx context.Context) (tokenView, outcome) {
-	t, err := e.vault.lookupSelf(ctx)
-	var status statusError
+func (e *examination) token(ctx context.Context) (vaultview.Token, outcome) {
+	t, err := e.vault.LookUpSelf(ctx)
 	switch {
-	case errors.As(err, &status) && status == http.StatusForbidden:
+	case vaultview.Denied(err):
 		return t, fail("Write a new one, or see that its policies let it read auth/token/lookup-self: default does.", "Vault does not know the token, or it may not look itself up (403)")
 	case err != nil:
 		return t, fail("See whether the namespace is right, and Vault's log.", "auth/token/lookup-self: %s", reason(err))
@@ -72,7 +70,7 @@ func (e *examination) token(ctx context.Context) (tokenView, outcome) {
 }
 
 // life judges who keeps a token alive.
-func life(t tokenView, minted bool, method config.Method) outcome {
+func life(t vaultview.Token, minted bool, method config.Method) outcome {
 	if t.Expires == nil {
 		return ok("it never dies")
 	}
@@ -152,10 +150,10 @@ func (e *examination) policy(ctx context.Context) {
 		}
 		slices.Sort(paths)
 		var err error
-		granted, err = e.vault.capabilities(ctx, e.config.Vault.Namespace, slices.Compact(paths))
+		granted, err = e.vault.Capabilities(ctx, e.config.Vault.Namespace, slices.Compact(paths))
 		if err == nil && len(own) > 0 {
 			var more map[string][]string
-			more, err = e.vault.capabilities(ctx, e.config.Vault.Credential.Namespace, own)
+			more, err = e.vault.Capabilities(ctx, e.config.Vault.Credential.Namespace, own)
 			for path, capabilities := range more {
 				granted[path] = capabilities
 			}
@@ -219,10 +217,10 @@ func (e *examination) usual(path, capability string) bool {
 // giveBack ends the life of a token that was made for this examination. The time
 // of that may be over, and the token is to go nevertheless.
 func (e *examination) giveBack() {
-	if e.vault == nil || !e.vault.minted {
+	if e.vault == nil || !e.vault.Minted() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), step)
 	defer cancel()
-	e.vault.revoke(ctx)
+	e.vault.Revoke(ctx)
 }

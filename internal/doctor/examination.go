@@ -14,6 +14,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/fleet"
+	"github.com/trousseau-io/trousseau/internal/vaultview"
 )
 
 // examination is what is known so far.
@@ -25,7 +26,7 @@ type examination struct {
 	cause map[string]string
 
 	config   *config.Config
-	vault    *vaultView            // of the first address that is usable
+	vault    *vaultview.View       // of the first address that is usable
 	latest   map[string]keyVersion // by key
 	plugin   *fleet.Plugin         // nil unless it has answered
 	provider string                // of EncryptionConfiguration, at our socket

@@ -5,6 +5,8 @@ package doctor
 import (
 	"context"
 	"time"
+
+	"github.com/trousseau-io/trousseau/internal/vaultview"
 )
 
 // maxSkew is how far clocks may be apart before somebody should know. Logins by
@@ -13,16 +15,16 @@ const maxSkew = 30 * time.Second
 
 // health asks the Vault at an address how it is.
 func (e *examination) health(ctx context.Context, address string) {
-	var h healthView
+	var h vaultview.Health
 	e.check(ctx, "vault-health", address, func(ctx context.Context) outcome {
-		v, err := view(&e.config.Vault, address)
+		v, err := vaultview.New(&e.config.Vault, address)
 		if err != nil {
 			return fail("See vaultCACert, clientCert and clientKey.", "%s", reason(err))
 		}
-		if h, err = v.health(ctx); err != nil {
+		if h, err = v.Health(ctx); err != nil {
 			return fail("See what listens at this address, and whether it asks for a client certificate.", "sys/health: %s", reason(err))
 		}
-		seen := h.product() + " " + h.Version
+		seen := h.Product() + " " + h.Version
 		switch {
 		case !*h.Initialized:
 			return fail("Initialize it: vault operator init.", "%s is not initialized", seen)
@@ -38,10 +40,10 @@ func (e *examination) health(ctx context.Context, address string) {
 		return ok("%s, unsealed, active", seen)
 	}, ground("vault-tls", address))
 	e.check(ctx, "vault-clock", address, func(context.Context) outcome {
-		if h.date.IsZero() {
+		if h.Date.IsZero() {
 			return skip("the answer has no date")
 		}
-		skew := time.Since(h.date.Add(h.took / 2)).Round(time.Second)
+		skew := time.Since(h.Date.Add(h.Took / 2)).Round(time.Second)
 		if skew.Abs() > maxSkew {
 			return warn("Let both hosts set their clocks by NTP.", "this host's clock differs from Vault's by %s", skew)
 		}

@@ -7,8 +7,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/upstream"
 	"github.com/trousseau-io/trousseau/internal/vault"
+	"github.com/trousseau-io/trousseau/internal/vaultview"
 )
 
 // keyVersion is the newest version of a key.
@@ -32,7 +31,7 @@ func (e *examination) keys(ctx context.Context) {
 	v := e.config.Vault
 	e.latest = map[string]keyVersion{}
 	for _, name := range v.KeyNames {
-		var k keyView
+		var k vaultview.Key
 		read := false
 		e.check(ctx, "key", name, func(ctx context.Context) (o outcome) {
 			k, o = e.key(ctx, name)
@@ -58,14 +57,13 @@ func (e *examination) keys(ctx context.Context) {
 		ground("policy-needs", v.TransitPath+"/encrypt/"+active), ground("policy-needs", v.TransitPath+"/decrypt/"+active))
 }
 
-func (e *examination) key(ctx context.Context, name string) (keyView, outcome) {
-	k, err := e.vault.key(ctx, name)
+func (e *examination) key(ctx context.Context, name string) (vaultview.Key, outcome) {
+	k, err := e.vault.Key(ctx, name)
 	path := e.config.Vault.TransitPath + "/keys/" + name
-	var status statusError
-	switch errors.As(err, &status); {
-	case status == http.StatusForbidden:
+	switch {
+	case vaultview.Denied(err):
 		return k, warn("Let its policy read "+path+", so that this can look at it.", "it may not be read (403)")
-	case status == http.StatusNotFound:
+	case vaultview.Absent(err):
 		return k, fail("See keynames, transitPath and namespace; make it with vault write -f "+path+", unless there is data that one of this name has encrypted.", "there is none at %s (404)", path)
 	case err != nil:
 		return k, fail("See Vault's log.", "%s: %s", path, reason(err))
@@ -77,14 +75,14 @@ func (e *examination) key(ctx context.Context, name string) (keyView, outcome) {
 	return k, ok("of type %s, version %d", k.Type, k.Latest)
 }
 
-func newest(k keyView) keyVersion {
+func newest(k vaultview.Key) keyVersion {
 	v := keyVersion{number: k.Latest}
 	_ = json.Unmarshal(k.Versions[strconv.Itoa(k.Latest)], &v.created) // 0 if it is none
 	return v
 }
 
 // settings are those by which a key could get away.
-func settings(k keyView, path string) outcome {
+func settings(k vaultview.Key, path string) outcome {
 	var seen, fix []string
 	if k.Exportable {
 		seen = append(seen, "exportable: whoever may read export/ has it")
@@ -105,7 +103,7 @@ func settings(k keyView, path string) outcome {
 	return ok("not exportable, no plaintext backup, deletion not allowed")
 }
 
-func versions(k keyView, latest keyVersion, path string) outcome {
+func versions(k vaultview.Key, latest keyVersion, path string) outcome {
 	if k.MinEncryption > k.Latest {
 		return fail("Lift that: vault write "+path+"/config min_encryption_version=0", "min_encryption_version is %d, and the newest is %d", k.MinEncryption, k.Latest)
 	}
@@ -131,9 +129,9 @@ func versions(k keyView, latest keyVersion, path string) outcome {
 func (e *examination) roundTrip(ctx context.Context, name string) outcome {
 	v := e.config.Vault
 	dial := upstream.Config(&v)
-	dial.Addresses = []string{e.vault.address}
+	dial.Addresses = []string{e.vault.Address()}
 	if v.Credential.Method != config.Proxied {
-		dial.Credential = vault.Given(e.vault.token.Reveal())
+		dial.Credential = vault.Given(e.vault.Bearer().Reveal())
 	}
 	client, err := vault.Dial(dial)
 	if err != nil {

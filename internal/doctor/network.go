@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/config"
+	"github.com/trousseau-io/trousseau/internal/vaultview"
 )
 
 // network goes the way to each address of Vault, and keeps the first one that is
@@ -86,7 +87,7 @@ func (e *examination) handshake(ctx context.Context, u *url.URL) outcome {
 		}
 		return ok("http, within this host")
 	}
-	t, err := clientTLS(&e.config.Vault, u.Hostname())
+	t, err := vaultview.ClientTLS(&e.config.Vault, u.Hostname())
 	if err != nil {
 		return fail("See vaultCACert, clientCert and clientKey.", "%s", reason(err))
 	}
@@ -131,24 +132,4 @@ func refusedHandshake(err error, name string) outcome {
 		return fail("Write http:// if that is meant, or the port on which Vault speaks TLS.", "what listens there does not speak TLS")
 	}
 	return fail("See vaultCACert, tlsServerName, clientCert and clientKey, and Vault's log.", "%s", reason(err))
-}
-
-// clientTLS is how the daemon connects.
-func clientTLS(v *config.Vault, host string) (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
-	if v.TLSServerName != "" {
-		t.ServerName = v.TLSServerName
-	}
-	if v.CACert != nil {
-		t.RootCAs = x509.NewCertPool()
-		t.RootCAs.AppendCertsFromPEM(v.CACert)
-	}
-	if v.ClientCert != nil {
-		pair, err := tls.X509KeyPair(v.ClientCert, []byte(v.ClientKey.Reveal()))
-		if err != nil {
-			return nil, err
-		}
-		t.Certificates = []tls.Certificate{pair}
-	}
-	return t, nil
 }
