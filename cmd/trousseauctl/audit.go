@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -74,7 +73,7 @@ if it is secrets, or if at least one of its objects is encrypted. Exit code 3 if
 		if err := page.write(report); err != nil {
 			return err
 		}
-		if err := out.print(cmd.OutOrStdout(), report, func(w io.Writer) error { return printAudit(w, report) }); err != nil {
+		if err := out.print(cmd.OutOrStdout(), report, func(w io.Writer) error { return printAudit(w, report, painterFor(w)) }); err != nil {
 			return err
 		}
 		if len(report.Findings) > 0 {
@@ -87,11 +86,8 @@ if it is secrets, or if at least one of its objects is encrypted. Exit code 3 if
 
 // auditFlags are the flags of audit.
 type auditFlags struct {
-	endpoints           []string
-	caCert, cert, key   string
-	user, passwordFile  string
+	etcd                etcdFlags
 	snapshot            string
-	prefix              string
 	resources           []string
 	verify              bool
 	vaultConfig, plugin string
@@ -100,14 +96,8 @@ type auditFlags struct {
 
 func (f *auditFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.endpoints, "endpoints", nil, "read etcd at these `URLs`, as in kube-apiserver's --etcd-servers")
-	flags.StringVar(&f.caCert, "cacert", "", "the CA of etcd's certificate, a `file` in PEM (--etcd-cafile)")
-	flags.StringVar(&f.cert, "cert", "", "the certificate to show to etcd, a `file` in PEM (--etcd-certfile)")
-	flags.StringVar(&f.key, "key", "", "its private key, a `file` in PEM (--etcd-keyfile)")
-	flags.StringVar(&f.user, "user", "", "the `name` of a user of etcd's, if it wants one")
-	flags.StringVar(&f.passwordFile, "password-file", "", "the `file` that holds the user's password")
+	f.etcd.register(cmd, "read etcd at these `URLs`, as in kube-apiserver's --etcd-servers")
 	flags.StringVar(&f.snapshot, "snapshot", "", "read this `file` that etcdctl snapshot save wrote, offline")
-	flags.StringVar(&f.prefix, "prefix", "/registry", "kube-apiserver's --etcd-prefix")
 	flags.StringSliceVar(&f.resources, "resource", nil, "look only at these, named as in EncryptionConfiguration")
 	flags.BoolVar(&f.verify, "verify", false, "unwrap every distinct seed once")
 	flags.StringVar(&f.vaultConfig, "vault-config", "", "verify through Vault, with this `file`: a config.yaml of Trousseau's")
@@ -117,32 +107,19 @@ func (f *auditFlags) register(cmd *cobra.Command) {
 
 // check reports a mistake on the command line.
 func (f *auditFlags) check() error {
-	live := len(f.endpoints) > 0
 	switch {
-	case live == (f.snapshot != ""):
+	case f.etcd.given() == (f.snapshot != ""):
 		return errors.New("say what to read: either --endpoints, such as https://127.0.0.1:2379, or --snapshot and a file")
-	case !live && (f.caCert != "" || f.cert != "" || f.key != "" || f.user != "" || f.passwordFile != ""):
-		return errors.New("--cacert, --cert, --key, --user and --password-file go with --endpoints")
-	case (f.cert == "") != (f.key == ""):
-		return errors.New("--cert needs --key, and --key needs --cert")
-	case (f.user == "") != (f.passwordFile == ""):
-		return errors.New("--user needs --password-file, and --password-file needs --user")
 	case f.verify && (f.vaultConfig == "") == (f.plugin == ""):
 		return errors.New("--verify needs one of --vault-config and --plugin, to know who unwraps the seeds")
 	case !f.verify && (f.vaultConfig != "" || f.plugin != ""):
 		return errors.New("--vault-config and --plugin go with --verify")
-	case !strings.HasPrefix(f.prefix, "/") || strings.Trim(f.prefix, "/") == "":
-		return fmt.Errorf("--prefix: %q does not begin with a slash and a name, as /registry does", f.prefix)
 	}
-	for _, e := range f.endpoints {
-		if !strings.HasPrefix(e, "https://") && !strings.HasPrefix(e, "http://") {
-			return fmt.Errorf("--endpoints: %q is no URL such as https://127.0.0.1:2379", e)
-		}
+	if err := f.etcd.check(); err != nil {
+		return err
 	}
-	for _, r := range f.resources {
-		if r == "" || strings.ContainsAny(r, "/* ") {
-			return fmt.Errorf("--resource: %q is no resource such as secrets or widgets.example.com", r)
-		}
+	if err := checkResources("--resource", f.resources); err != nil {
+		return err
 	}
 	if f.plugin != "" {
 		if err := drill.CheckEndpoint(f.plugin); err != nil {
@@ -156,7 +133,7 @@ func (f *auditFlags) check() error {
 func (f *auditFlags) run(ctx context.Context, progress *progress) (audit.Report, error) {
 	slices.Sort(f.resources)
 	a := audit.New(audit.Options{
-		Prefix: "/" + strings.Trim(f.prefix, "/") + "/",
+		Prefix: f.etcd.root(),
 		Asked:  slices.Compact(f.resources),
 		Drill:  f.verify,
 	})
@@ -198,13 +175,4 @@ func (f *auditFlags) run(ctx context.Context, progress *progress) (audit.Report,
 		source.Resumptions = append(source.Resumptions, audit.Resumption{Revision: r.Revision, Key: r.Key})
 	}
 	return a.Report(source), nil
-}
-
-// readPassword reads a file of one line.
-func readPassword(name string) (string, error) {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return "", err
-	}
-	return strings.TrimRight(string(text), "\r\n"), nil
 }

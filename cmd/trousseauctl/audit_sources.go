@@ -29,21 +29,11 @@ func (f *auditFlags) reader(ctx context.Context, a *audit.Audit, progress *progr
 			close:  func() {},
 		}, nil
 	}
-	options := etcd.Options{Endpoints: f.endpoints, User: f.user, Progress: progress.tell}
-	var err error
-	if options.TLS, err = etcd.TLS(f.caCert, f.cert, f.key); err != nil {
-		return auditReader{}, err
-	}
-	if f.passwordFile != "" {
-		if options.Password, err = readPassword(f.passwordFile); err != nil {
-			return auditReader{}, err
-		}
-	}
-	live, err := etcd.Dial(ctx, options)
+	live, err := f.etcd.dial(ctx, progress.tell)
 	if err != nil {
 		return auditReader{}, err
 	}
-	return auditReader{Reader: live, source: audit.Source{Kind: "etcd", Names: f.endpoints}, close: live.Close}, nil
+	return auditReader{Reader: live, source: audit.Source{Kind: "etcd", Names: f.etcd.endpoints}, close: live.Close}, nil
 }
 
 // auditUnwrapper is who unwraps seeds; nobody without --verify.

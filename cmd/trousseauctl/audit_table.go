@@ -13,10 +13,10 @@ import (
 
 // printAudit writes a report for people: first how each resource is stored, what
 // they want to know at the end.
-func printAudit(w io.Writer, r audit.Report) error {
+func printAudit(w io.Writer, r audit.Report, paint painter) error {
 	var b strings.Builder
 	printSource(&b, r)
-	printResources(&b, r)
+	printResources(&b, r, paint)
 	printStoredKeyIDs(&b, r)
 	printDrill(&b, r)
 	for _, a := range r.Answers {
@@ -32,9 +32,9 @@ func printAudit(w io.Writer, r audit.Report) error {
 		}
 	}
 	if len(r.Findings) == 0 {
-		b.WriteString("\nAll is as it should be.\n")
+		b.WriteString("\n" + paint(good, "All is as it should be.") + "\n")
 	} else {
-		b.WriteString("\nNot as it should be\n")
+		b.WriteString("\n" + paint(bad, "Not as it should be") + "\n")
 		for _, f := range r.Findings {
 			paragraph(&b, "  ", f.Text)
 			printKeys(&b, f.FirstKeys, f.Objects)
@@ -56,14 +56,14 @@ func printSource(b *strings.Builder, r audit.Report) {
 	paragraph(b, "", text+fmt.Sprintf(": %s under %s", plural(r.Objects, "object"), r.Source.Prefix))
 }
 
-func printResources(b *strings.Builder, r audit.Report) {
+func printResources(b *strings.Builder, r audit.Report, paint painter) {
 	for _, res := range r.Resources {
 		if !res.Encrypted || res.Objects == 0 {
 			continue
 		}
 		fmt.Fprintf(b, "\n%s: %s\n", res.Name, plural(res.Objects, "object"))
 		for _, g := range res.Groups {
-			fmt.Fprintf(b, "%9d  %s\n", g.Objects, describe(g))
+			fmt.Fprintf(b, "%9d  %s\n", g.Objects, describe(g, paint))
 		}
 	}
 	heading := "\nnot encrypted\n"
@@ -81,12 +81,12 @@ func printResources(b *strings.Builder, r audit.Report) {
 	}
 }
 
-func describe(g audit.Group) string {
+func describe(g audit.Group, paint painter) string {
 	switch form := stored.Form(g.Form); {
 	case form.Clear():
-		return "IN THE CLEAR (" + g.Form + ")"
+		return paint(bad, "IN THE CLEAR") + " (" + g.Form + ")"
 	case form == stored.Malformed:
-		return "MALFORMED: " + g.Problem
+		return paint(bad, "MALFORMED") + ": " + g.Problem
 	case form == stored.KMSv2:
 		return fmt.Sprintf("kms v2 %s, %s under %s", g.Name, plural(g.Seeds, "seed"), g.KeyID)
 	}

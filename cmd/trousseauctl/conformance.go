@@ -67,7 +67,7 @@ Exit code 3 if a must fails or cannot be judged; a should only warns.`,
 		if err != nil {
 			return err
 		}
-		if err := out.print(cmd.OutOrStdout(), report, func(w io.Writer) error { return printReport(w, report) }); err != nil {
+		if err := out.print(cmd.OutOrStdout(), report, func(w io.Writer) error { return printReport(w, report, painterFor(w)) }); err != nil {
 			return err
 		}
 		if !report.Conformant {
@@ -76,13 +76,6 @@ Exit code 3 if a must fails or cannot be judged; a should only warns.`,
 		return nil
 	}
 	return cmd
-}
-
-func noArguments(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usageError{fmt.Errorf("unexpected argument %q", args[0])}
-	}
-	return nil
 }
 
 // selection puts --run and --skip into options. One that leaves no check is a
@@ -117,9 +110,6 @@ func selected(options conformance.Options) []conformance.Check {
 	return checks
 }
 
-// width is the longest line that is printed, where words allow it.
-const width = 80
-
 func printChecks(w io.Writer, checks []conformance.Check) error {
 	var text strings.Builder
 	group := ""
@@ -137,7 +127,9 @@ func printChecks(w io.Writer, checks []conformance.Check) error {
 	return err
 }
 
-func printReport(w io.Writer, r conformance.Report) error {
+var conformanceMoods = map[conformance.Result]mood{conformance.Fail: bad, conformance.Warn: doubtful}
+
+func printReport(w io.Writer, r conformance.Report, paint painter) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s, each call within %s\n", r.Endpoint, r.Timeout)
 	group := ""
@@ -147,11 +139,11 @@ func printReport(w io.Writer, r conformance.Report) error {
 			fmt.Fprintf(&text, "\n%s\n", group)
 		}
 		if f.Result == conformance.Pass {
-			fmt.Fprintf(&text, "  pass  %-27s  %s\n", f.Name, f.Detail)
+			fmt.Fprintf(&text, "  %s  %-27s  %s\n", paint(good, "pass"), f.Name, f.Detail)
 			continue
 		}
-		fmt.Fprintf(&text, "  %s  %s\n", strings.ToUpper(string(f.Result)), f.Name)
-		paragraph(&text, "        ", strings.ToUpper(string(f.Level[:1]))+string(f.Level[1:])+": "+f.Rule)
+		fmt.Fprintf(&text, "  %s  %s\n", paint(conformanceMoods[f.Result], strings.ToUpper(string(f.Result))), f.Name)
+		paragraph(&text, "        ", sentence(string(f.Level))+": "+f.Rule)
 		paragraph(&text, "        ", "Seen: "+f.Detail)
 		if f.Advice != "" {
 			paragraph(&text, "        ", "Do: "+f.Advice)
@@ -162,25 +154,4 @@ func printReport(w io.Writer, r conformance.Report) error {
 		plural(len(r.Findings), "check"), r.Passed, r.Failed, plural(r.Warned, "warning"), r.Skipped)
 	_, err := io.WriteString(w, text.String())
 	return err
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-// paragraph writes text in lines of at most width, each after indent. A word that
-// is longer has a line of its own.
-func paragraph(b *strings.Builder, indent, text string) {
-	line := indent
-	for word := range strings.FieldsSeq(text) {
-		if line != indent && len(line)+len(word) > width {
-			b.WriteString(strings.TrimRight(line, " ") + "\n")
-			line = indent
-		}
-		line += word + " "
-	}
-	b.WriteString(strings.TrimRight(line, " ") + "\n")
 }

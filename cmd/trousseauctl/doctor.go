@@ -59,7 +59,7 @@ Exit code 3 if a check fails. A warning is for what works, and is a risk.`,
 		if cmd.Context().Err() != nil {
 			return errors.New("stopped before everything was looked at")
 		}
-		if err := out.print(cmd.OutOrStdout(), r, func(w io.Writer) error { return printExamination(w, r) }); err != nil {
+		if err := out.print(cmd.OutOrStdout(), r, func(w io.Writer) error { return printExamination(w, r, painterFor(w)) }); err != nil {
 			return err
 		}
 		if !r.Healthy {
@@ -88,18 +88,20 @@ func examine(options *doctor.Options, pages []string) (err error) {
 	return nil
 }
 
-func printExamination(w io.Writer, r doctor.Report) error {
+var doctorMoods = map[doctor.Result]mood{doctor.OK: good, doctor.Warn: doubtful, doctor.Fail: bad}
+
+func printExamination(w io.Writer, r doctor.Report, paint painter) error {
 	var text strings.Builder
 	for _, f := range r.Findings {
 		what := f.Check
 		if f.Subject != "" {
 			what += " " + f.Subject
 		}
-		if f.Result == doctor.OK || f.Result == doctor.Skip {
-			fmt.Fprintf(&text, "%-4s  %s\n", f.Result, what)
-		} else {
-			fmt.Fprintf(&text, "%-4s  %s\n", strings.ToUpper(string(f.Result)), what)
+		result := string(f.Result)
+		if f.Result == doctor.Warn || f.Result == doctor.Fail {
+			result = strings.ToUpper(result)
 		}
+		fmt.Fprintf(&text, "%s  %s\n", paint(doctorMoods[f.Result], fmt.Sprintf("%-4s", result)), what)
 		paragraph(&text, "        ", f.Seen)
 		if f.Fix != "" {
 			paragraph(&text, "        ", "Do: "+f.Fix)

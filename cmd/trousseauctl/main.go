@@ -94,3 +94,10 @@ line; 3 it was done, and something is not as it should be.`,
 	)
 	return root
 }
+
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q", args[0])}
+	}
+	return nil
+}

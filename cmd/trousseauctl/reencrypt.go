@@ -69,7 +69,7 @@ not under the current key_id, or anything else that it finds.`,
 		if err != nil {
 			return err
 		}
-		if err := out.print(cmd.OutOrStdout(), result, func(w io.Writer) error { return printReencrypted(w, result) }); err != nil {
+		if err := out.print(cmd.OutOrStdout(), result, func(w io.Writer) error { return printReencrypted(w, result, painterFor(w)) }); err != nil {
 			return err
 		}
 		if !result.OK {
@@ -90,7 +90,7 @@ type reencryptFlags struct {
 	apiServers  []string
 	ops         []string
 	wait        time.Duration
-	audit       auditFlags
+	etcd        etcdFlags
 }
 
 func (f *reencryptFlags) register(cmd *cobra.Command) {
@@ -103,19 +103,7 @@ func (f *reencryptFlags) register(cmd *cobra.Command) {
 	flags.StringSliceVar(&f.apiServers, "api-server", nil, "the `URL` of every API server, no load balancer's")
 	flags.StringSliceVar(&f.ops, "ops", []string{fleet.DefaultAddr}, "the operator's pages of every plugin, each an `ADDR` as in status")
 	flags.DurationVar(&f.wait, "wait", 0, "how long the API servers may still take to learn of the key_id")
-	flags.StringSliceVar(&f.audit.endpoints, "endpoints", nil, "find in etcd at these `URLs` what is to be rewritten, and audit it at the end")
-	flags.StringVar(&f.audit.caCert, "cacert", "", "the CA of etcd's certificate, a `file` in PEM")
-	flags.StringVar(&f.audit.cert, "cert", "", "the certificate to show to etcd, a `file` in PEM")
-	flags.StringVar(&f.audit.key, "key", "", "its private key, a `file` in PEM")
-	flags.StringVar(&f.audit.user, "user", "", "the `name` of a user of etcd's, if it wants one")
-	flags.StringVar(&f.audit.passwordFile, "password-file", "", "the `file` that holds the user's password")
-	flags.StringVar(&f.audit.prefix, "prefix", "/registry", "kube-apiserver's --etcd-prefix")
-}
-
-// audits says whether etcd is to be audited.
-func (f *reencryptFlags) audits() bool {
-	a := f.audit
-	return len(a.endpoints) > 0 || a.caCert != "" || a.cert != "" || a.key != "" || a.user != "" || a.passwordFile != ""
+	f.etcd.register(cmd, "find in etcd at these `URLs` what is to be rewritten, and audit it at the end")
 }
 
 // check reports a mistake on the command line.
@@ -135,10 +123,8 @@ func (f *reencryptFlags) check() (limit rate.Limit, plugins []fleet.Node, err er
 	if limit, err = reencrypt.ParseRate(f.rate); err != nil {
 		return 0, nil, fmt.Errorf("--rate: %w", err)
 	}
-	for _, r := range f.resources {
-		if r == "" || strings.ContainsAny(r, "/* ") {
-			return 0, nil, fmt.Errorf("--resources: %q is no resource such as secrets or widgets.example.com", r)
-		}
+	if err := checkResources("--resources", f.resources); err != nil {
+		return 0, nil, err
 	}
 	for _, u := range f.apiServers {
 		if !strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "http://") {
@@ -148,13 +134,7 @@ func (f *reencryptFlags) check() (limit rate.Limit, plugins []fleet.Node, err er
 	if plugins, err = fleet.ParseNodes(f.ops); err != nil {
 		return 0, nil, fmt.Errorf("--ops: %w", err)
 	}
-	if f.audits() {
-		if len(f.audit.endpoints) == 0 {
-			return 0, nil, errors.New("--cacert, --cert, --key, --user and --password-file go with --endpoints")
-		}
-		err = f.audit.check()
-	}
-	return limit, plugins, err
+	return limit, plugins, f.etcd.check()
 }
 
 func (f *reencryptFlags) options() (reencrypt.Options, error) {
@@ -177,7 +157,7 @@ func (f *reencryptFlags) options() (reencrypt.Options, error) {
 		Config: config, APIServers: f.apiServers, Plugins: plugins, Resources: resources,
 		Rate: limit, Concurrency: f.concurrency, State: f.state, Wait: f.wait,
 	}
-	if f.audits() {
+	if f.etcd.given() {
 		options.Stale = f.stale
 	}
 	return options, nil

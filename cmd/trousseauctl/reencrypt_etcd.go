@@ -31,11 +31,11 @@ func (f *reencryptFlags) run(ctx context.Context, options reencrypt.Options, pro
 		return r, err
 	}
 	r.OK = r.Failed() == 0
-	if !f.audits() {
+	if !f.etcd.given() {
 		return r, nil
 	}
-	f.audit.resources = slices.Clone(options.Resources)
-	report, err := f.audit.run(ctx, progress)
+	a := auditFlags{etcd: f.etcd, resources: slices.Clone(options.Resources)}
+	report, err := a.run(ctx, progress)
 	if err != nil {
 		return r, fmt.Errorf("what is stale was rewritten, but then etcd could not be audited: %w", err)
 	}
@@ -53,12 +53,12 @@ func (f *reencryptFlags) run(ctx context.Context, options reencrypt.Options, pro
 
 // stale finds in etcd what is not under a key_id. It is a reencrypt.Stale.
 func (f *reencryptFlags) stale(ctx context.Context, resource, hash string, each func(path string, revision int64) error) error {
-	reader, err := f.audit.reader(ctx, nil, &progress{})
+	reader, err := f.etcd.dial(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer reader.close()
-	prefixes := stored.Prefixes("/"+strings.Trim(f.audit.prefix, "/")+"/", resource)
+	defer reader.Close()
+	prefixes := stored.Prefixes(f.etcd.root(), resource)
 	_, err = reader.Read(ctx, prefixes, func(o etcd.Object) error {
 		if v := stored.Parse(o.Value); v.Object != nil && keyid.Hash(v.Object.KeyID) == hash {
 			return nil

@@ -9,7 +9,7 @@ import (
 )
 
 // printReencrypted writes for people what was done.
-func printReencrypted(w io.Writer, r reencrypted) error {
+func printReencrypted(w io.Writer, r reencrypted, paint painter) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "key_id %s, on %s\n", r.KeyIDHash, strings.Join(r.APIServers, ", "))
 	if r.Resumed {
@@ -31,7 +31,7 @@ func printReencrypted(w io.Writer, r reencrypted) error {
 		if _, err := io.WriteString(w, b.String()); err != nil {
 			return err
 		}
-		return printAudit(w, *r.Audit)
+		return printAudit(w, *r.Audit, paint)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -186,6 +186,3 @@ func addresses(nodes []fleet.Node) string {
 	}
 	return strings.Join(all, " ")
 }
-
-// sentence makes a sentence's beginning of an error's.
-func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

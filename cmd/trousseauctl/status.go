@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/trousseau-io/trousseau/internal/fleet"
 )
@@ -118,11 +117,7 @@ func status(ctx context.Context, w io.Writer, options fleet.Options, out *output
 	if ctx.Err() != nil {
 		return errors.New("stopped before all nodes had answered")
 	}
-	paint := plainly
-	if _, ok := terminal(w); ok {
-		paint = colored
-	}
-	if err := out.print(w, r, func(w io.Writer) error { return printStatus(w, r, paint) }); err != nil {
+	if err := out.print(w, r, func(w io.Writer) error { return printStatus(w, r, painterFor(w)) }); err != nil {
 		return err
 	}
 	if !r.OK {
@@ -136,7 +131,8 @@ func watchStatus(ctx context.Context, w io.Writer, options fleet.Options, interv
 	show := &changes{w: w}
 	draw := show.print
 	if _, ok := terminal(w); ok {
-		draw = func(r fleet.Report) error { return redraw(w, r) }
+		paint := painterFor(w)
+		draw = func(r fleet.Report) error { return redraw(w, r, paint) }
 	}
 	again := time.NewTicker(interval)
 	defer again.Stop()
@@ -157,9 +153,9 @@ func watchStatus(ctx context.Context, w io.Writer, options fleet.Options, interv
 }
 
 // redraw writes a report over the one before, without a blank screen between.
-func redraw(w io.Writer, r fleet.Report) error {
+func redraw(w io.Writer, r fleet.Report, paint painter) error {
 	var text strings.Builder
-	if err := printStatus(&text, r, colored); err != nil {
+	if err := printStatus(&text, r, paint); err != nil {
 		return err
 	}
 	const home, eraseLine, eraseBelow = "\x1b[H", "\x1b[K", "\x1b[J"
@@ -195,9 +191,4 @@ func (c *changes) print(r fleet.Report) error {
 		}
 	}
 	return nil
-}
-
-func terminal(w io.Writer) (*os.File, bool) {
-	f, ok := w.(*os.File)
-	return f, ok && term.IsTerminal(int(f.Fd()))
 }

@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +18,7 @@ import (
 const nodeWidth = 24
 
 // printStatus writes a report for people.
-func printStatus(w io.Writer, r fleet.Report, paint func(health, text string) string) error {
+func printStatus(w io.Writer, r fleet.Report, paint painter) error {
 	wide := len("NODE")
 	for _, a := range r.Nodes {
 		if n := utf8.RuneCountInString(a.Node); n <= nodeWidth {
@@ -27,18 +26,18 @@ func printStatus(w io.Writer, r fleet.Report, paint func(health, text string) st
 		}
 	}
 	var b strings.Builder
-	row := func(health string, cells ...string) {
+	row := func(health mood, cells ...string) {
 		rest := fmt.Sprintf("%-*s  %-12s  %-9s  %-4s  %-9s  %-9s  %s", len("unreachable")-len(cells[1]), "", cells[2], cells[3], cells[4], cells[5], cells[6], cells[7])
 		fmt.Fprintf(&b, "%-*s  %s%s\n", wide, cells[0], paint(health, cells[1]), strings.TrimRight(rest, " "))
 	}
-	row("", "NODE", "HEALTH", "KEY_ID", "VERSION", "GEN", "RELOAD", "TOKEN", "PROOF")
+	row(neutral, "NODE", "HEALTH", "KEY_ID", "VERSION", "GEN", "RELOAD", "TOKEN", "PROOF")
 	for _, a := range r.Nodes {
 		name := a.Node
 		if utf8.RuneCountInString(name) > nodeWidth {
 			b.WriteString(name + "\n")
 			name = ""
 		}
-		row(a.Health(), append([]string{name, a.Health()}, cells(a, r.Time)...)...)
+		row(moodOf(a), append([]string{name, a.Health()}, cells(a, r.Time)...)...)
 		for _, d := range details(a, r.Time) {
 			paragraph(&b, "  ", d)
 		}
@@ -55,6 +54,13 @@ func printStatus(w io.Writer, r fleet.Report, paint func(health, text string) st
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func moodOf(a fleet.Answer) mood {
+	if a.Health() == "healthy" {
+		return good
+	}
+	return bad
 }
 
 // cells are those behind the health.
@@ -148,14 +154,6 @@ func printBuilds(b *strings.Builder, r fleet.Report) {
 	}
 }
 
-// hanging writes a paragraph whose first line begins with first, and the others
-// with as many blanks.
-func hanging(b *strings.Builder, first, text string) {
-	var p strings.Builder
-	paragraph(&p, strings.Repeat(" ", len(first)), text)
-	b.WriteString(first + p.String()[len(first):])
-}
-
 // on names the nodes, unless they are all or the only one.
 func on(nodes []string, all int) string {
 	switch {
@@ -182,19 +180,4 @@ func span(d time.Duration) string {
 		return fmt.Sprintf("%dh", int(d.Hours()))
 	}
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
-}
-
-func plainly(_, text string) string { return text }
-
-// colored is for terminals: green for what is well and red for what is not,
-// unless NO_COLOR is set (no-color.org).
-func colored(health, text string) string {
-	color := "31"
-	switch {
-	case health == "" || os.Getenv("NO_COLOR") != "":
-		return text
-	case health == "healthy":
-		color = "32"
-	}
-	return "\x1b[" + color + "m" + text + "\x1b[0m"
 }

@@ -102,7 +102,6 @@ func TestStatusTable(t *testing.T) {
 			}
 		}
 		var colors bytes.Buffer
-		t.Setenv("NO_COLOR", "")
 		if err := printStatus(&colors, r, colored); err != nil {
 			t.Fatal(err)
 		}

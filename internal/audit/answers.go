@@ -38,7 +38,7 @@ func inTheClear(r *Report) Answer {
 	}
 	if len(left) > 0 {
 		a.Text = append(a.Text, "Yes: "+strings.Join(left, ", ")+".",
-			"What was written before encryption was set up stays as it is until it is written again: re-encrypt it, then audit again. If it is new, a kube-apiserver writes without the EncryptionConfiguration, or identity stands first in it.")
+			"What was written before encryption was set up stays as it is until it is written again: have that done with trousseauctl reencrypt, then audit again. If it is new, a kube-apiserver writes without the EncryptionConfiguration, or identity stands first in it.")
 	}
 	if len(encrypted) > 0 {
 		text := fmt.Sprintf("all %s of %s are encrypted", objects(total), list(encrypted))
@@ -90,7 +90,7 @@ func localKeys(r *Report) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s encrypted with a key that stands in the EncryptionConfiguration itself (%s): keep that key in it until they have been re-encrypted.", verb(n), list(names))
+	return fmt.Sprintf("%s encrypted with a key that stands in the EncryptionConfiguration itself (%s): keep that key in it until they have been re-encrypted (trousseauctl reencrypt).", verb(n), list(names))
 }
 
 func verb(n int) string {

@@ -66,10 +66,12 @@ func (r Result) Explain() Explanation {
 
 // rewrite has the API server write everything anew.
 func rewrite(resources []string) Step {
+	const command = "trousseauctl reencrypt --kubeconfig /etc/kubernetes/admin.conf --resources "
+	const text = "Encrypt what is in etcd already, with --ops and the pages of every node's plugin"
 	if slices.ContainsFunc(resources, func(r string) bool { return parseResource(r).resource == "*" }) {
-		return Step{"Encrypt what is in etcd already, each RESOURCE that " + list(resources) + " stands for:", "kubectl get RESOURCE -A -o json | kubectl replace -f -"}
+		return Step{text + ", each RESOURCE that " + list(resources) + " stands for:", command + "RESOURCE,..."}
 	}
-	return Step{"Encrypt what is in etcd already:", "kubectl get " + strings.Join(resources, ",") + " -A -o json | kubectl replace -f -"}
+	return Step{text + ":", command + strings.Join(resources, ",")}
 }
 
 func others(providers []Provider) []string {

@@ -41,8 +41,8 @@ read by kms v2 "trousseau", aescbc "key1", identity (plaintext)
 2 Give this file to every API server. With --encryption-provider-config-automatic-reload=true each loads it within about a minute; without, restart them one after another.
 3 Go on when each of them says ok:
   kubectl get --raw /readyz/kms-providers
-4 Encrypt what is in etcd already:
-  kubectl get secrets -A -o json | kubectl replace -f -
+4 Encrypt what is in etcd already, with --ops and the pages of every node's plugin:
+  trousseauctl reencrypt --kubeconfig /etc/kubernetes/admin.conf --resources secrets
 5 Remove aescbc "key1" and identity (plaintext) from resources[0] when trousseauctl audit finds nothing under it, and you would restore no backup that has. Not before: what is under it could not be read.
 `},
 	} {
@@ -81,8 +81,8 @@ func TestNotes(t *testing.T) {
 		t.Errorf("got %q\nwant %q", e.Notes, want)
 	}
 	want4 := encryptionconfig.Step{
-		Text:    "Encrypt what is in etcd already, each RESOURCE that *.* stands for:",
-		Command: "kubectl get RESOURCE -A -o json | kubectl replace -f -",
+		Text:    "Encrypt what is in etcd already, with --ops and the pages of every node's plugin, each RESOURCE that *.* stands for:",
+		Command: "trousseauctl reencrypt --kubeconfig /etc/kubernetes/admin.conf --resources RESOURCE,...",
 	}
 	if e.Next[3] != want4 {
 		t.Errorf("step 4: got %q, want %q", e.Next[3], want4)

@@ -4,11 +4,9 @@ package main
 
 import (
 	"io"
-	"os"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 )
 
 // progress shows how far long work is, in a bar for each step, on a terminal and
@@ -20,7 +18,7 @@ type progress struct {
 }
 
 func newProgress(w io.Writer) *progress {
-	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+	if _, ok := terminal(w); ok {
 		return &progress{w: w}
 	}
 	return &progress{}

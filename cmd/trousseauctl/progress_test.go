@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"testing"
+)
+
+// TestProgress: long work has a bar on a terminal, with how long it may still
+// take, which is gone at the end.
+func TestProgress(t *testing.T) {
+	screen, terminal := openTerminal(t)
+	shown := make(chan string, 1)
+	go func() {
+		text, _ := io.ReadAll(screen) // ends with an error, when nobody writes any more
+		shown <- string(text)
+	}()
+	p := newProgress(terminal)
+	p.tell("rewriting secrets", 10, 100)
+	p.tell("rewriting configmaps", 3, 4)
+	p.end()
+	if err := terminal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text := <-shown
+	for _, want := range []string{"rewriting secrets  10%", "rewriting configmaps  75%", "s]"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in %q", want, text)
+		}
+	}
+	if last := text[strings.LastIndex(text, "\r"):]; strings.TrimSpace(last) != "" {
+		t.Errorf("%q is left", last)
+	}
+}
+
+func TestProgressElsewhere(t *testing.T) {
+	var b bytes.Buffer
+	p := newProgress(&b)
+	p.tell("rewriting secrets", 10, 100)
+	p.end()
+	if b.Len() > 0 {
+		t.Errorf("%q is written where there is no terminal", &b)
+	}
+}
