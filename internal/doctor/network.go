@@ -7,10 +7,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/config"
@@ -100,13 +103,32 @@ func (e *examination) handshake(ctx context.Context, u *url.URL) outcome {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return refusedHandshake(err, t.ServerName)
 	}
-	state := conn.ConnectionState()
-	leaf := state.PeerCertificates[0]
-	left := time.Until(leaf.NotAfter)
-	if left < soon(leaf) {
-		return warn("Renew Vault's certificate.", "the certificate ends in %s, on %s", span(left), leaf.NotAfter.UTC().Format(time.DateOnly))
+	return chain(conn.ConnectionState(), t.ServerName)
+}
+
+// chain judges the certificates, of which each has to be valid as long as the
+// first.
+func chain(state tls.ConnectionState, name string) outcome {
+	certificates := state.PeerCertificates
+	if len(state.VerifiedChains) > 0 {
+		certificates = state.VerifiedChains[0]
 	}
-	return ok("%s, for %s, issued by %q, ends in %s", tls.VersionName(state.Version), t.ServerName, leaf.Issuer.CommonName, span(left))
+	names := []string{name}
+	for i, c := range certificates {
+		if left := time.Until(c.NotAfter); left < soon(c) {
+			what := "the certificate"
+			fix := "Renew Vault's certificate."
+			if i > 0 {
+				what = fmt.Sprintf("the certificate of its issuer %q", c.Subject.CommonName)
+				fix = "Renew that CA, and what it has issued, and put it into the file of vault.vaultCACert beside the old one first."
+			}
+			return warn(fix, "%s ends in %s, on %s", what, span(left), c.NotAfter.UTC().Format(time.DateOnly))
+		}
+		if i > 0 {
+			names = append(names, strconv.Quote(c.Subject.CommonName))
+		}
+	}
+	return ok("%s, %s, ends in %s", tls.VersionName(state.Version), strings.Join(names, " issued by "), span(time.Until(certificates[0].NotAfter)))
 }
 
 func refusedHandshake(err error, name string) outcome {

@@ -82,7 +82,7 @@ func (s *scene) serve(pair tls.Certificate) {
 	s.t.Cleanup(s.front.Close)
 	s.address = s.front.URL
 	ca := filepath.Join(s.dir, "ca.crt")
-	s.write(ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})), 0o644)
+	s.write(ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[len(pair.Certificate)-1]})), 0o644)
 	s.caCert = "  vaultCACert: " + ca + "\n"
 }
 
@@ -172,4 +172,25 @@ func certificate(t *testing.T, life time.Duration, name string) tls.Certificate 
 		t.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// issued is one for 127.0.0.1 that a CA has issued, and lives longer than that.
+func issued(t *testing.T, ca tls.Certificate) tls.Certificate {
+	t.Helper()
+	issuer, err := x509.ParseCertificate(ca.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "vault"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: issuer.NotBefore, NotAfter: issuer.NotAfter.Add(90 * 24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+	}, issuer, &key.PublicKey, ca.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der, ca.Certificate[0]}, PrivateKey: key}
 }

@@ -63,6 +63,8 @@ var vaultSituations = []situation{
 		"fail vault-tls VAULT: the certificate is valid from …"}},
 	{"certificate nearly over", func(s *scene) { s.serve(certificate(s.t, 49*time.Hour, "127.0.0.1")) }, []string{
 		"warn vault-tls VAULT: the certificate ends in 2 days, …"}},
+	{"certificate of the CA nearly over", func(s *scene) { s.serve(issued(s.t, certificate(s.t, 49*time.Hour, "ca.example"))) }, []string{
+		`warn vault-tls VAULT: the certificate of its issuer "test CA" ends in 2 days, …`}},
 	{"no TLS", func(s *scene) {
 		s.address = "https://" + s.vault.Addr()
 		s.substitute = []string{s.vault.Addr(), "PLAIN"}
