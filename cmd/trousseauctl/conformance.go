@@ -44,6 +44,13 @@ Exit code 3 if a must fails or cannot be judged; a should only warns.`,
 	cmd.Flags().StringVar(&run, "run", "", "make only the checks whose names match this `regexp`")
 	cmd.Flags().StringVar(&skip, "skip", "", "leave out the checks whose names match this `regexp`")
 	cmd.Flags().BoolVar(&list, "list", false, "list the checks and what they rest on; asks no plugin")
+	names := make([]cobra.Completion, 0, len(conformance.Checks()))
+	for _, c := range conformance.Checks() {
+		names = append(names, cobra.CompletionWithDesc(c.Name, c.Rule))
+	}
+	for _, flag := range []string{"run", "skip"} {
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))
+	}
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := selection(&options, run, skip); err != nil {

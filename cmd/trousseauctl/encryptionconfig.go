@@ -52,6 +52,12 @@ because encryption is being given up. It removes nothing, ever.`,
 			}
 			return nil
 		},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return nil, cobra.ShellCompDirectiveDefault
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&options.Resources, "resources", []string{"secrets"}, "what to encrypt: resources, or resource.group; *. for the core group, *.* for everything")

@@ -81,7 +81,7 @@ line; 3 it was done, and something is not as it should be.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(
+	for _, cmd := range []*cobra.Command{
 		newAudit(),
 		newConformance(),
 		newDoctor(),
@@ -91,7 +91,10 @@ line; 3 it was done, and something is not as it should be.`,
 		newRotateToken(),
 		newSetup(),
 		newStatus(),
-	)
+	} {
+		complete(cmd)
+		root.AddCommand(cmd)
+	}
 	return root
 }
 
