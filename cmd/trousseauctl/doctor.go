@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,16 +93,22 @@ var doctorMoods = map[doctor.Result]mood{doctor.OK: good, doctor.Warn: doubtful,
 
 func printExamination(w io.Writer, r doctor.Report, paint painter) error {
 	var text strings.Builder
-	for _, f := range r.Findings {
-		what := f.Check
-		if f.Subject != "" {
-			what += " " + f.Subject
+	for i := 0; i < len(r.Findings); i++ {
+		f := r.Findings[i]
+		what := []string{named(f)}
+		// What depends on one thing is skipped for one reason.
+		for f.Result == doctor.Skip && i+1 < len(r.Findings) && r.Findings[i+1].Result == doctor.Skip && r.Findings[i+1].Seen == f.Seen {
+			i++
+			what = append(what, r.Findings[i].Check)
 		}
 		result := string(f.Result)
 		if f.Result == doctor.Warn || f.Result == doctor.Fail {
 			result = strings.ToUpper(result)
 		}
-		fmt.Fprintf(&text, "%s  %s\n", paint(doctorMoods[f.Result], fmt.Sprintf("%-4s", result)), what)
+		// Colors take no room.
+		var line strings.Builder
+		hanging(&line, fmt.Sprintf("%-4s  ", result), strings.Join(slices.Compact(what), ", "))
+		text.WriteString(strings.Replace(line.String(), result, paint(doctorMoods[f.Result], result), 1))
 		paragraph(&text, "        ", f.Seen)
 		if f.Fix != "" {
 			paragraph(&text, "        ", "Do: "+f.Fix)
@@ -109,6 +116,12 @@ func printExamination(w io.Writer, r doctor.Report, paint painter) error {
 	}
 	fmt.Fprintf(&text, "\n%s: %d ok, %d failed, %s, %d skipped\n",
 		plural(len(r.Findings), "check"), r.OK, r.Failed, plural(r.Warned, "warning"), r.Skipped)
+	if first := slices.IndexFunc(r.Findings, func(f doctor.Finding) bool { return f.Result == doctor.Fail }); first >= 0 {
+		paragraph(&text, "", "Begin with "+named(r.Findings[first])+": what comes later may depend on it.")
+	}
 	_, err := io.WriteString(w, text.String())
 	return err
 }
+
+// named is a check and what it looked at.
+func named(f doctor.Finding) string { return strings.TrimSuffix(f.Check+" "+f.Subject, " ") }
