@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/status"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/trousseau-io/trousseau/internal/seed"
 )
@@ -152,7 +153,7 @@ func checkAnnotationKeys(ctx context.Context, s *subject) outcome {
 	}
 	for _, w := range all {
 		for key := range w.Annotations {
-			if !isFQDN(key) {
+			if len(validation.IsFullyQualifiedDomainName(nil, key)) > 0 {
 				return broken("Name annotations like name.example.com: lower case, at least two labels, no slash and no underscore.", "%q", shortened(key))
 			}
 		}

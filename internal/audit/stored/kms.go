@@ -6,10 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"regexp"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
+	"k8s.io/apimachinery/pkg/util/validation"
 	kmstypes "k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2/v2"
 )
 
@@ -67,7 +66,7 @@ func validate(o *kmstypes.EncryptedObject) error {
 	}
 	size := 0
 	for name, value := range o.Annotations {
-		if !qualified(name) {
+		if len(validation.IsFullyQualifiedDomainName(nil, name)) > 0 {
 			return errors.New("the name of an annotation is no fully qualified domain name")
 		}
 		size += len(name) + len(value)
@@ -76,19 +75,4 @@ func validate(o *kmstypes.EncryptedObject) error {
 		return fmt.Errorf("its annotations have more than the %d bytes that are allowed", maxAnnotations)
 	}
 	return nil
-}
-
-var label = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-
-// qualified reports what IsFullyQualifiedDomainName of apimachinery's
-// pkg/util/validation does: two labels of RFC 1123 or more.
-func qualified(name string) bool {
-	name = strings.TrimSuffix(name, ".")
-	labels := strings.Split(name, ".")
-	for _, l := range labels {
-		if !label.MatchString(l) {
-			return false
-		}
-	}
-	return len(labels) >= 2 && len(name) <= 253
 }
