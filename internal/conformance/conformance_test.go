@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode"
 
 	kmsapi "k8s.io/kms/apis/v2"
 
@@ -268,6 +269,18 @@ func TestParseEndpoint(t *testing.T) {
 		}
 		if !ok && err != nil && !strings.Contains(err.Error(), "unix:///run/trousseau/kms.sock") {
 			t.Errorf("%q: got %v, want an example", text, err)
+		}
+	}
+}
+
+// TestDetailsArePrintable: a plugin's texts cannot draw on a terminal.
+func TestDetailsArePrintable(t *testing.T) {
+	p := newPlugin()
+	p.rename("kek-\x1b[2J1\n")
+	p.onStatus(func(r *kmsapi.StatusResponse) { r.Healthz = "\x1b[31mill" })
+	for _, f := range run(t, p.serve(t), "^status-").Findings {
+		if strings.ContainsFunc(f.Detail, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%s: %q", f.Name, f.Detail)
 		}
 	}
 }

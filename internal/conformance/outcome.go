@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"google.golang.org/grpc/status"
 )
@@ -42,11 +43,11 @@ func said(err error) string {
 	return fmt.Sprintf("%s: %s", st.Code(), shortened(st.Message()))
 }
 
-// shortened is a text of the plugin's, of a length that fits a line or two and
-// without line breaks.
+// shortened is a text of the plugin's, of a length that fits a line or two, and
+// without anything that would move a terminal's cursor.
 func shortened(text string) string {
 	const longest = 160
-	text = strings.Join(strings.Fields(text), " ")
+	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
 	if runes := []rune(text); len(runes) > longest {
 		return string(runes[:longest]) + "…"
 	}
