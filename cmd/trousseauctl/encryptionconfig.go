@@ -42,7 +42,7 @@ It refuses what kube-apiserver would not load, and what would lock data out: a
 second name for the same plugin, a name that is taken, a resource of its own
 beside a wildcard that encrypts it so far, and to write while identity is first
 because encryption is being given up. It removes nothing, ever.`,
-		Example: `  trousseauctl encryption-config > encryption-config.yaml
+		Example: `  trousseauctl encryption-config > new.yaml
   trousseauctl encryption-config encryption-config.yaml --phase read | diff encryption-config.yaml -
   trousseauctl encryption-config encryption-config.yaml --phase read --in-place
   trousseauctl encryption-config encryption-config.yaml --in-place`,

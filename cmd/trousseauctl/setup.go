@@ -31,7 +31,8 @@ the role has Trousseau's policy.
 What is there already, it keeps or changes; a second run does nothing. A KV secret
 that is there stays as it is. It refuses what would do harm: a key that is of
 another type, exportable or derived; a secret that names another key; an auth
-method that is another cluster's.
+method that is another cluster's; a role that is the agent's, with --login, or
+Trousseau's own, without.
 
 It needs an administrator's token, never Trousseau's: VAULT_ADDR, VAULT_TOKEN,
 VAULT_CACERT and VAULT_NAMESPACE are as for the vault command. --dry-run writes

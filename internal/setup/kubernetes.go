@@ -115,6 +115,19 @@ func (f field) as(found any) string {
 	return fmt.Sprintf("%ds", seconds)
 }
 
+// takesFrom refuses to turn a role for one way of logging in into one for the
+// other: whoever logs in with it now would be locked out at the next login.
+func (o Options) takesFrom(path string, policies []string) error {
+	who, policy, what := "Trousseau itself", o.Policy, "use the key"
+	if o.Login {
+		who, policy, what = "the Vault Agent", o.AgentPolicy, "read the secret"
+	}
+	if !slices.Contains(policies, policy) {
+		return nil
+	}
+	return fmt.Errorf("role %s is the one of %s, by its policy %s, which could not %s any more: give another --role, or delete this one when nobody logs in with it", path, who, policy, what)
+}
+
 // role plans whom the auth method lets in.
 func (p *planner) role(ctx context.Context, mounted bool) error {
 	o := p.options
@@ -125,6 +138,9 @@ func (p *planner) role(ctx context.Context, mounted bool) error {
 		if found, err = p.vault.Read(ctx, path); err != nil {
 			return err
 		}
+	}
+	if err := o.takesFrom(path, texts(found["token_policies"])); err != nil {
+		return err
 	}
 	var all, changes []string
 	command, body := "vault write "+quote(path), map[string]any{}

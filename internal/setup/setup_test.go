@@ -93,8 +93,8 @@ func TestPlan(t *testing.T) {
 			"create key transit/keys/old | aes256-gcm96, not exportable, cannot be deleted",
 			`change policy trousseau | + path "transit/decrypt/old" { | + path "transit/keys/old" {`,
 		}},
-		{name: "login", change: func(o *setup.Options) { o.Login = true }, want: []string{
-			"change role auth/kubernetes/role/trousseau | token_policies: trousseau, was trousseau-agent | token_period: 24h, was 0s",
+		{name: "login", change: func(o *setup.Options) { o.Login, o.Role = true, "login" }, want: []string{
+			"create role auth/kubernetes/role/login | bound_service_account_names=trousseau | bound_service_account_namespaces=kube-system | token_policies=trousseau | token_period=24h",
 		}},
 		{name: "other names", change: func(o *setup.Options) {
 			o.WithoutKubernetes, o.KubernetesHost = true, ""
@@ -154,12 +154,24 @@ func TestRefusals(t *testing.T) {
 			"auth/kubernetes/config is for the cluster at https://other:6443: who logs in there would be locked out; name another path with --auth-mount, or give --kubernetes-host=https://other:6443 if it is the same cluster"},
 		{"auth/kubernetes/config", map[string]any{"token_reviewer_jwt_set": true, "disable_local_ca_jwt": false},
 			"auth/kubernetes/config needs a change (disable_local_ca_jwt: true, was false), which would lose its token_reviewer_jwt or pem_keys: make it with `vault write auth/kubernetes/config`, giving these again, or name another path with --auth-mount"},
+		{"auth/kubernetes/role/trousseau", map[string]any{"token_policies": []any{"trousseau"}},
+			"role auth/kubernetes/role/trousseau is the one of Trousseau itself, by its policy trousseau, which could not use the key any more: give another --role, or delete this one when nobody logs in with it"},
 	} {
 		v := complete(t)
 		maps.Copy(v[c.path], c.is)
 		if _, err := setup.Make(t.Context(), v, options()); err == nil || err.Error() != c.want {
 			t.Errorf("%s %v: got %v\nwant %s", c.path, c.is, err, c.want)
 		}
+	}
+}
+
+// TestLoginKeepsTheAgents: to set up the other way takes nobody's role.
+func TestLoginKeepsTheAgents(t *testing.T) {
+	o := options()
+	o.Login = true
+	const want = "role auth/kubernetes/role/trousseau is the one of the Vault Agent, by its policy trousseau-agent, which could not read the secret any more: give another --role"
+	if _, err := setup.Make(t.Context(), complete(t), o); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got %v\nwant %s…", err, want)
 	}
 }
 
