@@ -42,13 +42,21 @@ const apiServerWithin = 2 * time.Minute
 // caller to start, and to await.
 func (b *Bed) NewAPIServer(name string, etcd *Etcd, c *Credentials, flags ...string) *APIServer {
 	b.t.Helper()
-	addr := b.freeAddr()
-	_, port, _ := strings.Cut(addr, ":")
+	return b.newAPIServer(b.freeAddr(), name, etcd, c, flags...)
+}
+
+// newAPIServer is NewAPIServer with host:port to listen at.
+func (b *Bed) newAPIServer(addr, name string, etcd *Etcd, c *Credentials, flags ...string) *APIServer {
+	b.t.Helper()
+	host, port, _ := strings.Cut(addr, ":")
 	cert, key := b.issue(name)
+	if etcd.CertFile != "" {
+		flags = append([]string{"--etcd-cafile=" + b.ca.File, "--etcd-certfile=" + etcd.CertFile, "--etcd-keyfile=" + etcd.KeyFile}, flags...)
+	}
 	s := &APIServer{bed: b, URL: "https://" + addr}
 	s.Server = b.newServer(name, b.tool("kube-apiserver"), append([]string{
 		"--etcd-servers=" + etcd.URL,
-		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + port,
+		"--bind-address=" + host, "--advertise-address=" + host, "--secure-port=" + port,
 		"--tls-cert-file=" + cert, "--tls-private-key-file=" + key, "--cert-dir=" + filepath.Join(b.Dir, name+".certs"),
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + c.signingKey, "--service-account-signing-key-file=" + c.signingKey,

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"net/http"
@@ -51,9 +52,31 @@ func (b *Bed) issue(name string) (certFile, keyFile string) {
 	template := certificate(name)
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	template.DNSNames = []string{"localhost"}
-	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
+	template.IPAddresses = b.loopback()
 	cert, key := b.sign(template)
 	return b.Write(name+".pem", cert), b.Write(name+".key", key)
+}
+
+// loopback are the addresses of the loopback interface.
+func (b *Bed) loopback() (ips []net.IP) {
+	b.t.Helper()
+	interfaces, err := net.Interfaces()
+	for _, i := range interfaces {
+		if i.Flags&net.FlagLoopback == 0 {
+			continue
+		}
+		addrs, errAddrs := i.Addrs()
+		err = errors.Join(err, errAddrs)
+		for _, addr := range addrs {
+			if of, ok := addr.(*net.IPNet); ok {
+				ips = append(ips, of.IP)
+			}
+		}
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return ips
 }
 
 // IssueClient makes a certificate of that common name for a client and its key,

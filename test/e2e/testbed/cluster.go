@@ -21,6 +21,13 @@ type Options struct {
 	VaultNodes    int // 0 means 1
 	ControlPlanes int // 0 means 1
 
+	// Hosts are the control planes' addresses, on the loopback interface: there,
+	// an API server listens at port 6443, and Trousseau's pages at 8095. None
+	// means 127.0.0.1 and free ports.
+	Hosts []string
+	// Etcd is instead of one without TLS.
+	Etcd *Etcd
+
 	// RenderInterval is the agents' static_secret_render_interval instead of
 	// the README's 30s; "" means 2s.
 	RenderInterval string
@@ -105,18 +112,25 @@ func NewCluster(b *Bed, o Options) *Cluster {
 	if o.RenderInterval == "" {
 		o.RenderInterval = "2s"
 	}
-	c := &Cluster{Bed: b, options: o, Etcd: b.StartEtcd(), Vault: b.StartVault(VaultOptions{Nodes: o.VaultNodes})}
+	if o.Etcd == nil {
+		o.Etcd = b.StartEtcd()
+	}
+	c := &Cluster{Bed: b, options: o, Etcd: o.Etcd, Vault: b.StartVault(VaultOptions{Nodes: o.VaultNodes})}
 	c.Proxy = b.StartProxy(c.Vault.Addresses()...)
 	shared := b.NewCredentials()
-	for i := range max(1, o.ControlPlanes) {
+	for i := range max(1, o.ControlPlanes, len(o.Hosts)) {
+		api, ops := b.freeAddr(), b.freeAddr()
+		if len(o.Hosts) > 0 {
+			api, ops = o.Hosts[i]+":6443", o.Hosts[i]+":8095"
+		}
 		name := fmt.Sprintf("node%d", i+1)
 		dir := filepath.Join(b.Dir, name)
 		if err := os.MkdirAll(filepath.Join(dir, "run"), 0o700); err != nil {
 			b.t.Fatal(err)
 		}
 		n := &Node{cluster: c, name: name, Dir: dir, ConfigFile: filepath.Join(dir, "config.yaml")}
-		n.APIServer = b.NewAPIServer("apiserver-"+name, c.Etcd, shared, o.APIServerFlags...)
-		n.Trousseau = n.NewTrousseau("trousseau-" + name)
+		n.APIServer = b.newAPIServer(api, "apiserver-"+name, c.Etcd, shared, o.APIServerFlags...)
+		n.Trousseau = b.newTrousseau(ops, "trousseau-"+name, n.ConfigFile, n.socket(), o.TrousseauFlags...)
 		c.Nodes = append(c.Nodes, n)
 	}
 	b.t.Cleanup(func() {
@@ -133,9 +147,10 @@ func NewCluster(b *Bed, o Options) *Cluster {
 // for instance, for the caller to start.
 func (n *Node) NewTrousseau(name string, flags ...string) *Trousseau {
 	n.cluster.t.Helper()
-	return n.cluster.Bed.NewTrousseau(name, n.ConfigFile, filepath.Join(n.Dir, "run", "kms.sock"),
-		append(flags, n.cluster.options.TrousseauFlags...)...)
+	return n.cluster.Bed.NewTrousseau(name, n.ConfigFile, n.socket(), append(flags, n.cluster.options.TrousseauFlags...)...)
 }
+
+func (n *Node) socket() string { return filepath.Join(n.Dir, "run", "kms.sock") }
 
 // Encrypt gives the node's API server the README's EncryptionConfiguration,
 // from its next start on.

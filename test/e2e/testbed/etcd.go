@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -15,6 +16,8 @@ type Etcd struct {
 	*Server
 	// URL is where clients connect.
 	URL string
+	// CertFile and KeyFile are what a client shows; "" if it needs nothing.
+	CertFile, KeyFile string
 
 	bed *Bed
 }
@@ -23,16 +26,38 @@ type Etcd struct {
 // data to the disk: that survives the end of processes, if not of the machine.
 func (b *Bed) StartEtcd() *Etcd {
 	b.t.Helper()
-	client, peer := "http://"+b.freeAddr(), "http://"+b.freeAddr()
-	e := &Etcd{bed: b, URL: client}
-	e.Server = b.newServer("etcd", b.tool("etcd"),
-		"--name=etcd", "--data-dir="+filepath.Join(b.Dir, "etcd.data"), "--unsafe-no-fsync",
-		"--listen-client-urls="+client, "--advertise-client-urls="+client,
-		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=etcd="+peer,
-	)
+	e := &Etcd{bed: b, URL: "http://" + b.freeAddr()}
+	e.startAt(e.URL)
+	return e
+}
+
+// StartSecureEtcd is StartEtcd with TLS, at addresses of the loopback interface,
+// host:port. Clients need a certificate of the bed's CA.
+func (b *Bed) StartSecureEtcd(addrs ...string) *Etcd {
+	b.t.Helper()
+	serverCert, serverKey := b.issue("etcd")
+	cert, key := b.IssueClient("root")
+	e := &Etcd{
+		bed: b, URL: "https://" + addrs[0],
+		CertFile: b.Write("etcd-client.pem", cert), KeyFile: b.Write("etcd-client.key", key),
+	}
+	e.startAt("https://"+strings.Join(addrs, ",https://"),
+		"--cert-file="+serverCert, "--key-file="+serverKey, "--client-cert-auth", "--trusted-ca-file="+b.ca.File,
+		"--client-cert-file="+e.CertFile, "--client-key-file="+e.KeyFile) // etcd's gateway is a client too
+	return e
+}
+
+func (e *Etcd) startAt(urls string, flags ...string) {
+	b := e.bed
+	b.t.Helper()
+	peer := "http://" + b.freeAddr()
+	e.Server = b.newServer("etcd", b.tool("etcd"), append([]string{
+		"--name=etcd", "--data-dir=" + filepath.Join(b.Dir, "etcd.data"), "--unsafe-no-fsync",
+		"--listen-client-urls=" + urls, "--advertise-client-urls=" + urls,
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=etcd=" + peer,
+	}, flags...)...)
 	e.Start()
 	e.AwaitHealthy()
-	return e
 }
 
 // AwaitHealthy waits until etcd answers.
@@ -64,8 +89,20 @@ func (e *Etcd) List(prefix string) map[string][]byte {
 	return values
 }
 
+// Save writes a snapshot to a file.
+func (e *Etcd) Save(file string) {
+	e.bed.t.Helper()
+	if _, err := e.ctl(e.bed.t.Context(), "snapshot", "save", file); err != nil {
+		e.bed.t.Fatal(err)
+	}
+}
+
 func (e *Etcd) ctl(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, e.bed.tool("etcdctl"), append([]string{"--endpoints=" + e.URL}, args...)...)
+	options := []string{"--endpoints=" + e.URL}
+	if e.CertFile != "" {
+		options = append(options, "--cacert="+e.bed.ca.File, "--cert="+e.CertFile, "--key="+e.KeyFile)
+	}
+	cmd := exec.CommandContext(ctx, e.bed.tool("etcdctl"), append(options, args...)...)
 	cmd.Env = e.bed.environment()
 	return e.bed.command(cmd)
 }

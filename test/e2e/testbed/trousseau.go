@@ -41,7 +41,11 @@ const kmsTimeout = 3 * time.Second
 // Two may have one socket, for takeovers.
 func (b *Bed) NewTrousseau(name, configFile, socket string, flags ...string) *Trousseau {
 	b.t.Helper()
-	ops := b.freeAddr()
+	return b.newTrousseau(b.freeAddr(), name, configFile, socket, flags...)
+}
+
+// newTrousseau is NewTrousseau with host:port of the operator's pages.
+func (b *Bed) newTrousseau(ops, name, configFile, socket string, flags ...string) *Trousseau {
 	return &Trousseau{
 		Server: b.newServer(name, b.Binary, append([]string{
 			"--config-file-path=" + configFile,

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ctl
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+)
+
+// A user tries every example that trousseauctl's help has, as it stands there.
+func TestExamples(t *testing.T) {
+	if os.Getenv("TROUSSEAU_E2E") == "" {
+		t.Skip("TROUSSEAU_E2E is not set; run `make e2e`")
+	}
+	program := os.Getenv(programVariable)
+	if program == "" {
+		again(t)
+		return
+	}
+	bed := testbed.New(t, &report, "8 trousseauctl's examples")
+	settle(t, siteAddrs, siteDirs)
+	s := newSite(t, bed)
+	// The first reencrypt has something to do, once the API servers have noticed.
+	s.rotate()
+	s.admin.env = append(s.admin.env, "PATH="+filepath.Dir(program)+":"+filepath.Dir(bed.Tool("vault"))+":/usr/local/bin:/usr/bin:/bin")
+	for _, example := range examples(t, program) {
+		s.mustWork(example)
+	}
+}
+
+// difference is how an example is not as most are, which end with exit code 0 and
+// have said something on stdout.
+type difference struct {
+	part      string // of the example
+	code      int    // the exit code
+	says      string // part of stdout
+	writes    string // a file, instead of stdout; what that means is on stderr
+	interrupt bool   // it goes on until Ctrl-C
+	before    func(*site)
+	after     func(*site)
+}
+
+var differences = []difference{
+	{part: " | diff ", code: 1, says: "\n> "}, // diff's, which has found that something was added
+	{part: " > new.yaml", writes: "new.yaml"},
+	{part: " --in-place", writes: "encryption-config.yaml"},
+	{part: " --watch", interrupt: true},
+	{part: " setup --login ", before: (*site).forgetAgents},
+	{part: " --api-server ", before: (*site).rotate},
+	{part: "trousseauctl reencrypt ", before: (*site).awaitAPIServers, after: (*site).mustBeRewritten},
+}
+
+// mustWork has a shell execute an example.
+func (s *site) mustWork(text string) {
+	s.t.Helper()
+	s.layOut()
+	var d difference
+	for _, row := range differences {
+		if !strings.Contains(text, row.part) {
+			continue
+		}
+		if row.before != nil {
+			row.before(s)
+		}
+		if row.after != nil {
+			defer row.after(s)
+		}
+		d.code, d.says = cmp.Or(d.code, row.code), cmp.Or(d.says, row.says)
+		d.writes, d.interrupt = cmp.Or(d.writes, row.writes), d.interrupt || row.interrupt
+	}
+	began := time.Now()
+	stdout, stderr, code := s.shell(text, d.interrupt)
+	s.Observe("%4.1f s  %s", time.Since(began).Seconds(), strings.Join(strings.Fields(strings.ReplaceAll(text, "\\\n", "")), " "))
+	switch {
+	case code != d.code:
+		s.t.Errorf("exit code %d, want %d: %s\n%s%s", code, d.code, text, stdout, stderr)
+	case d.writes != "" && (s.read(d.writes) == s.files()[d.writes] || stderr == ""):
+		s.t.Errorf("%s is as before, or nothing is said about it: %s\n%s", d.writes, text, stderr)
+	case d.writes == "" && stdout == "" || !strings.Contains(stdout, d.says):
+		s.t.Errorf("stdout is not what it should be: %s\n%s%s", text, stdout, stderr)
+	case strings.Contains(stdout+stderr, "hvs."):
+		s.t.Errorf("a token shows: %s", text)
+	}
+}
+
+// shell executes what a user types.
+func (s *site) shell(text string, interrupt bool) (stdout, stderr string, code int) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-e", "-o", "pipefail", "-c", text)
+	cmd.Dir, cmd.Env = s.dir, s.admin.env
+	// As a terminal has it, Ctrl-C is for all processes of a line.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	var files [2]*os.File
+	for i, name := range []string{"stdout", "stderr"} {
+		var err error
+		if files[i], err = os.Create(filepath.Join(s.Dir, name)); err != nil {
+			s.t.Fatal(err)
+		}
+		defer files[i].Close()
+	}
+	cmd.Stdout, cmd.Stderr = files[0], files[1]
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // the exit code says it
+		close(ended)
+	}()
+	if interrupt {
+		s.Await(time.Minute, "an output of "+text, func(context.Context) error {
+			select {
+			case <-ended:
+				return nil
+			default:
+			}
+			if info, err := files[0].Stat(); err != nil || info.Size() == 0 {
+				return errors.New("there is none")
+			}
+			return nil
+		})
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) // it may have ended
+	}
+	<-ended
+	return s.read(files[0].Name()), s.read(files[1].Name()), cmd.ProcessState.ExitCode()
+}
+
+// examples are those of all commands, in the order of the help.
+func examples(t *testing.T, program string, command ...string) (all []string) {
+	t.Helper()
+	help, err := exec.CommandContext(t.Context(), program, append(command, "--help")...).Output()
+	if err != nil {
+		t.Fatalf("the help of %v: %v", command, err)
+	}
+	text := ""
+	for _, line := range section(string(help), "Examples:") {
+		text += line
+		// A comment goes with what follows, as does a line that is continued.
+		if code := strings.TrimSpace(line); code != "" && code[0] != '#' && !strings.HasSuffix(code, "\\") {
+			all = append(all, strings.TrimSpace(text))
+			text = ""
+		}
+	}
+	own := []string{"completion", "help"} // cobra's, which have none
+	if len(command) == 1 && len(all) == 0 && !slices.Contains(own, command[0]) {
+		t.Errorf("trousseauctl %s has no example", command[0])
+	}
+	for _, line := range section(string(help), "Available Commands:") {
+		if name := strings.Fields(line); len(name) > 0 {
+			all = append(all, examples(t, program, append(slices.Clone(command), name[0])...)...)
+		}
+	}
+	return all
+}
+
+// section returns the lines below a heading, up to the next one.
+func section(help, heading string) (lines []string) {
+	_, below, _ := strings.Cut("\n"+help, "\n"+heading+"\n")
+	for line := range strings.Lines(below) {
+		if !strings.HasPrefix(line, " ") && line != "\n" {
+			break
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
