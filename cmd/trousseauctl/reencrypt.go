@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/time/rate"
-	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/trousseau-io/trousseau/internal/apiserver"
 	"github.com/trousseau-io/trousseau/internal/fleet"
 	"github.com/trousseau-io/trousseau/internal/reencrypt"
 )
@@ -34,9 +34,9 @@ every API server has it, by its metrics: an API server that does not would leave
 objects as they are, without a word. API servers are found by the Service
 kubernetes, or given as --api-server. All this is looked at again on the way.
 
-With --state it goes on where it was ended, be it by a kill. Without, it begins
-anew, and what is done already is not written again. Delete the file after you
-have restored etcd.
+With --state it goes on where it was ended, be it by a kill, some ten seconds
+before that. Without, it begins anew. What is done already is in neither case
+written again. Delete the file after you have restored etcd.
 
 With --endpoints it reads in etcd what is to be rewritten, instead of sending a
 patch for every object, and ends by auditing it, as trousseauctl audit does.
@@ -64,6 +64,10 @@ not under the current key_id, or anything else that it finds.`,
 		}
 		progress := newProgress(cmd.ErrOrStderr())
 		options.Progress = func(resource string, done, total int64) { progress.tell("rewriting "+resource, done, total) }
+		options.Waiting = func(reason string) {
+			progress.end()
+			fmt.Fprintln(cmd.ErrOrStderr(), "waiting: "+reason)
+		}
 		result, err := f.run(cmd.Context(), options, progress)
 		progress.end()
 		if err != nil {
@@ -142,10 +146,9 @@ func (f *reencryptFlags) options() (reencrypt.Options, error) {
 	if err != nil {
 		return reencrypt.Options{}, usageError{err}
 	}
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
-		&clientcmd.ClientConfigLoadingRules{ExplicitPath: f.kubeconfig}, nil).ClientConfig()
+	config, err := apiserver.ReadKubeconfig(f.kubeconfig)
 	if err != nil {
-		return reencrypt.Options{}, fmt.Errorf("reading --kubeconfig: %w", err)
+		return reencrypt.Options{}, fmt.Errorf("reading --kubeconfig %s: %w", f.kubeconfig, err)
 	}
 	var resources []string
 	for _, r := range f.resources {

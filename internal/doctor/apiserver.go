@@ -6,11 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/trousseau-io/trousseau/internal/apiserver"
 )
@@ -39,14 +37,9 @@ func (e *examination) apiServer(ctx context.Context) {
 
 // dial reads a kubeconfig.
 func dial(file string) (*apiserver.Server, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", file)
+	config, err := apiserver.ReadKubeconfig(file)
 	if err != nil {
-		// What a parser says may quote the file, which holds a secret.
-		var errno syscall.Errno
-		if errors.As(err, &errno) {
-			return nil, errno
-		}
-		return nil, errors.New("it is no kubeconfig with a current context")
+		return nil, err
 	}
 	s, err := apiserver.New(config, config.Host)
 	if err != nil {

@@ -25,11 +25,12 @@ type cluster struct {
 	config   *rest.Config
 	limiter  *rate.Limiter
 	patience time.Duration
+	pageSize int
 }
 
 func connect(o Options) (*cluster, error) {
 	config := clientConfig(o.Config)
-	c := &cluster{config: config, limiter: rate.NewLimiter(o.Rate, 1), patience: o.Patience}
+	c := &cluster{config: config, limiter: rate.NewLimiter(o.Rate, 1), patience: o.Patience, pageSize: pageSize(o.Rate)}
 	var err error
 	if c.pages, err = apiserver.Pages(config, config.Host); err != nil {
 		return nil, err
@@ -59,8 +60,10 @@ func (c *cluster) identity(ctx context.Context) (string, error) {
 }
 
 // pageSize is how many objects are listed at once, and at most patched again
-// after a kill.
-const pageSize = 200
+// after a kill: those of ten seconds, and not more than 200.
+func pageSize(limit rate.Limit) int {
+	return int(max(1, min(200, 10*limit)))
+}
 
 // page lists objects from a continue position on; an empty one is the beginning.
 //
@@ -72,11 +75,11 @@ func (c *cluster) page(ctx context.Context, k kind, position string) (*metav1.Pa
 	err := c.persist(ctx, func(ctx context.Context) (err error) {
 		ctx, cancel := context.WithTimeout(ctx, c.patience)
 		defer cancel()
-		list, err = c.metadata.Resource(k.gvr).List(ctx, metav1.ListOptions{Limit: pageSize, Continue: position})
+		list, err = c.metadata.Resource(k.gvr).List(ctx, metav1.ListOptions{Limit: int64(c.pageSize), Continue: position})
 		var status apierrors.APIStatus
 		if position != "" && apierrors.IsResourceExpired(err) && errors.As(err, &status) {
 			position = status.Status().Continue // empty begins anew
-			list, err = c.metadata.Resource(k.gvr).List(ctx, metav1.ListOptions{Limit: pageSize, Continue: position})
+			list, err = c.metadata.Resource(k.gvr).List(ctx, metav1.ListOptions{Limit: int64(c.pageSize), Continue: position})
 		}
 		return err
 	})

@@ -18,6 +18,7 @@ import (
 type gate struct {
 	servers []*apiserver.Server
 	plugins []fleet.Node
+	waiting func(reason string)
 	// written says whether an API server has written under the key_id; as of the
 	// last look.
 	written bool
@@ -28,7 +29,7 @@ func newGate(ctx context.Context, o Options, c *cluster) (*gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gate{plugins: o.Plugins}
+	g := &gate{plugins: o.Plugins, waiting: o.Waiting}
 	for _, url := range urls {
 		s, err := apiserver.New(c.config, url)
 		if err != nil {
@@ -63,7 +64,7 @@ func (g *gate) look(ctx context.Context) (hash string, err error) {
 			return "", fmt.Errorf("the API server %s does not have the plugins' key_id yet, the one with the hash %.19s…: it asks its plugin once a minute, so run this again, or with --wait 2m", s.URL(), hash)
 		}
 		if other := known[ids.Server]; other != nil && ids.Server != "" {
-			return "", fmt.Errorf("%s and %s are one and the same API server: give the address of each as --api-server, and none of a load balancer", other.URL(), s.URL())
+			return "", lasting{fmt.Errorf("%s and %s are one and the same API server, or two on hosts of the same name: give the address of each as --api-server, and none of a load balancer, and each host a name of its own", other.URL(), s.URL())}
 		}
 		known[ids.Server] = s
 		g.written = g.written || ids.Written[hash]
@@ -92,23 +93,32 @@ func (g *gate) agreed(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("the plugins are not healthy with one key_id: %s", strings.Join(problems, "; "))
 }
 
+// lasting is a reason that waiting does not remove.
+type lasting struct{ error }
+
 // between is the time between two looks.
 const between = 2 * time.Second
 
-// await looks until the gate is open, at least once.
+// await looks until the gate is open, at least once, as long as that may help.
 func (g *gate) await(ctx context.Context, within time.Duration) (string, error) {
 	deadline := time.Now().Add(within)
 	again := time.NewTicker(between)
 	defer again.Stop()
+	told := ""
 	for {
 		hash, err := g.look(ctx)
+		var final lasting
 		switch {
 		case err == nil:
 			return hash, nil
 		case ctx.Err() != nil:
 			return "", errors.New("stopped")
-		case time.Now().After(deadline):
+		case errors.As(err, &final), time.Now().After(deadline):
 			return "", err
+		}
+		if why := err.Error(); g.waiting != nil && why != told {
+			g.waiting(why)
+			told = why
 		}
 		select {
 		case <-ctx.Done():

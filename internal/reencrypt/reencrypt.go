@@ -59,6 +59,9 @@ type Options struct {
 	Wait time.Duration
 	// Patience is how long an API server may be out of reach; 0 means 2 minutes.
 	Patience time.Duration
+	// Waiting is told why nothing is done, when that begins and when the reason
+	// changes; nil tells nobody.
+	Waiting func(reason string)
 	// Progress is told how many objects of a resource are done, and how many
 	// there are; nil tells nobody. It is called by one goroutine.
 	Progress func(resource string, done, total int64)

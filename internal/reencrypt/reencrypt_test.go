@@ -5,9 +5,9 @@ package reencrypt_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +18,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/trousseau-io/trousseau/internal/apiserver/apiservertest"
 	"github.com/trousseau-io/trousseau/internal/fleet"
 	"github.com/trousseau-io/trousseau/internal/reencrypt"
 )
@@ -67,24 +68,24 @@ func TestRewritesWhatIsStale(t *testing.T) {
 // A position is forgotten when etcd is compacted.
 func TestCompactedMeanwhile(t *testing.T) {
 	s := newAPIServer(t, 1000)
-	s.compacted = true
+	s.Compact()
 	if _, got := run(t, options(t, s)); got.Objects != 1000 || s.stale() != 0 {
 		t.Errorf("got %+v with %d stale, want 1000 and none", got, s.stale())
 	}
 	want := []string{"", "s00200", "inconsistent:s00200", "s00400", "inconsistent:s00400"}
-	if !slices.Equal(s.lists[:5], want) {
-		t.Errorf("positions %v, want %v", s.lists[:5], want)
+	if got := s.positions(0)[:5]; !slices.Equal(got, want) {
+		t.Errorf("positions %v, want %v", got, want)
 	}
 }
 
 func TestDeletedMeanwhile(t *testing.T) {
 	s := newAPIServer(t, 10)
-	s.onPatch = func(name string) (int, metav1.StatusReason) {
+	s.answer(func(name string) (int, metav1.StatusReason) {
 		if name == "s00003" {
 			return http.StatusNotFound, metav1.StatusReasonNotFound
 		}
 		return 0, ""
-	}
+	})
 	if r, got := run(t, options(t, s)); got.Gone != 1 || got.Objects != 10 || r.Failed() != 0 {
 		t.Errorf("got %+v, want one gone", got)
 	}
@@ -104,7 +105,7 @@ func TestTriesAgain(t *testing.T) {
 	} {
 		t.Run(string(answer.reason), func(t *testing.T) {
 			s := newAPIServer(t, 20)
-			s.onPatch = failing(2, answer.code, answer.reason)
+			s.answer(failing(2, answer.code, answer.reason))
 			if _, got := run(t, options(t, s)); got.Rewritten != 10 || got.Current != 10 || s.stale() != 0 || s.patched() != 60 {
 				t.Errorf("got %+v after %d patches, want all rewritten after 60", got, s.patched())
 			}
@@ -129,19 +130,19 @@ func failing(times, code int, reason metav1.StatusReason) func(string) (int, met
 // What cannot be rewritten is listed, and tried by the next run, alone.
 func TestFailures(t *testing.T) {
 	s := newAPIServer(t, 300)
-	s.onPatch = func(name string) (int, metav1.StatusReason) {
+	s.answer(func(name string) (int, metav1.StatusReason) {
 		if name == "s00003" || name == "s00299" {
 			return http.StatusForbidden, metav1.StatusReasonForbidden
 		}
 		return 0, ""
-	}
+	})
 	o := options(t, s)
 	o.State = filepath.Join(t.TempDir(), "state.json")
 	r, got := run(t, o)
 	if r.Failed() != 2 || got.Objects != 300 || got.Failures[0].Name != "s00003" || !strings.Contains(got.Failures[0].Reason, "refused by the test") {
 		t.Fatalf("got %+v, want two failures with their reason", got)
 	}
-	s.onPatch = nil
+	s.OnPatch(nil)
 	before := s.patched()
 	r, got = run(t, o)
 	if !r.Resumed || r.Failed() != 0 || got.Objects != 300 || got.Rewritten+got.Current != 300 || s.patched() != before+2 || s.stale() != 0 {
@@ -155,7 +156,7 @@ func TestFailures(t *testing.T) {
 // Where everything fails there is one reason, and no use in going on.
 func TestEverythingFails(t *testing.T) {
 	s := newAPIServer(t, 1000)
-	s.onPatch = func(string) (int, metav1.StatusReason) { return http.StatusForbidden, metav1.StatusReasonForbidden }
+	s.answer(func(string) (int, metav1.StatusReason) { return http.StatusForbidden, metav1.StatusReasonForbidden })
 	refused(t, options(t, s), "could not be rewritten, the last of them, default/s00")
 	if s.patched() != 200 {
 		t.Errorf("%d patches, want it to end after a page", s.patched())
@@ -164,9 +165,9 @@ func TestEverythingFails(t *testing.T) {
 
 func TestCredentialsExpire(t *testing.T) {
 	s := newAPIServer(t, 10)
-	s.onPatch = func(string) (int, metav1.StatusReason) {
+	s.answer(func(string) (int, metav1.StatusReason) {
 		return http.StatusUnauthorized, metav1.StatusReasonUnauthorized
-	}
+	})
 	refused(t, options(t, s), "no longer accepts the kubeconfig's credentials")
 }
 
@@ -176,29 +177,28 @@ func TestGoesOn(t *testing.T) {
 	o := options(t, s)
 	o.State = filepath.Join(t.TempDir(), "state.json")
 	ctx, cancel := context.WithCancel(t.Context())
-	s.onPatch = func(name string) (int, metav1.StatusReason) {
+	s.answer(func(name string) (int, metav1.StatusReason) {
 		if name == "s00450" {
 			cancel()
 		}
 		return 0, ""
-	}
+	})
 	if _, err := reencrypt.Run(ctx, o); err == nil || !strings.Contains(err.Error(), "after 400 objects of secrets: stopped: run it again with the same --state") {
 		t.Fatalf("got error %v", err)
 	}
-	s.mu.Lock()
-	s.onPatch, s.lists, s.patches = nil, nil, nil
-	s.compacted = true // the position has been forgotten meanwhile
-	s.mu.Unlock()
+	s.OnPatch(nil)
+	s.Compact() // the position has been forgotten meanwhile
+	before, patched := len(s.Requests()), s.patched()
 	r, got := run(t, o)
 	if !r.Resumed || got.Objects != 1000 || s.stale() != 0 {
 		t.Errorf("got %+v, want 1000 objects, and none stale", got)
 	}
-	if s.lists[0] != "s00400" {
-		t.Errorf("it went on from %q, want s00400", s.lists[0])
+	if first := s.positions(before)[0]; first != "s00400" {
+		t.Errorf("it went on from %q, want s00400", first)
 	}
-	for _, p := range s.patches {
-		if p.name < "s00400" {
-			t.Errorf("%s was patched again", p.name)
+	for _, p := range s.patches()[patched:] {
+		if name := secretOf(p); name < "s00400" {
+			t.Errorf("%s was patched again", name)
 		}
 	}
 }
@@ -224,7 +224,7 @@ func TestStateOfSomethingElse(t *testing.T) {
 		t.Error("something was patched")
 	}
 	// Before the key was rotated once more.
-	write("one", older)
+	write(apiservertest.ClusterUID, older)
 	if r, got := run(t, o); r.Resumed || got.Objects != 400 || s.patched() != 400 {
 		t.Errorf("got %+v after %d patches, want it to begin anew", got, s.patched())
 	}
@@ -236,7 +236,7 @@ func TestRate(t *testing.T) {
 	o.Rate = 100
 	began := time.Now()
 	run(t, o)
-	if took, least := s.patches[29].at.Sub(began), 290*time.Millisecond; took < least {
+	if took, least := s.patches()[29].At.Sub(began), 290*time.Millisecond; took < least {
 		t.Errorf("30 patches at 100/s took %s, want %s at least", took, least)
 	}
 }
@@ -254,7 +254,14 @@ func TestSlowRate(t *testing.T) {
 
 func TestConcurrency(t *testing.T) {
 	s := newAPIServer(t, 100)
-	s.hold = make(chan struct{})
+	hold := make(chan struct{})
+	s.OnPatch(func(ctx context.Context, _ string) *metav1.Status {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+		}
+		return nil
+	})
 	o := options(t, s)
 	o.Concurrency = 5
 	ended := make(chan error, 1)
@@ -264,53 +271,63 @@ func TestConcurrency(t *testing.T) {
 			t.Fatalf("%d under way at once, want 5", s.patched())
 		}
 	}
-	close(s.hold)
+	close(hold)
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
-	if s.busiest != 5 {
-		t.Errorf("%d were under way at once, want 5", s.busiest)
+	if got := s.Busiest(); got != 5 {
+		t.Errorf("%d were under way at once, want 5", got)
 	}
 }
 
 func TestRefusesToStart(t *testing.T) {
 	tests := map[string]struct {
-		arrange func(s *apiServer, o *reencrypt.Options)
+		arrange func(s apiServer, o *reencrypt.Options)
 		want    string
 	}{
-		"an API server has the older key_id": {func(s *apiServer, _ *reencrypt.Options) { s.keyID = older },
+		"an API server has the older key_id": {func(s apiServer, _ *reencrypt.Options) { s.Learn(older) },
 			"does not have the plugins' key_id yet, the one with the hash sha256:222222222222…"},
-		"another API server has": {func(s *apiServer, o *reencrypt.Options) {
+		"another API server has": {func(s apiServer, o *reencrypt.Options) {
 			other := newAPIServer(t, 0)
-			other.id, other.keyID = "b", older
-			o.APIServers = []string{s.URL, other.URL}
+			other.Learn(older)
+			o.APIServers = []string{s.URL(), other.URL()}
 		}, "does not have the plugins' key_id yet"},
-		"a plugin has the older key_id": {func(_ *apiServer, o *reencrypt.Options) {
+		"a plugin has the older key_id": {func(_ apiServer, o *reencrypt.Options) {
 			o.Plugins = append(o.Plugins, plugin(t, older))
 		}, "The nodes disagree on key_id"},
-		"a plugin does not answer": {func(_ *apiServer, o *reencrypt.Options) {
+		"a plugin does not answer": {func(_ apiServer, o *reencrypt.Options) {
 			gone, err := fleet.ParseNode("127.0.0.1:1")
 			if err != nil {
 				t.Fatal(err)
 			}
 			o.Plugins = append(o.Plugins, gone)
 		}, "127.0.0.1:1 is unreachable: connection refused"},
-		"an API server's plugin is not healthy": {func(s *apiServer, _ *reencrypt.Options) { s.ready = false },
-			"is not ready, see its page /readyz/kms-providers"},
-		"an API server is named twice": {func(s *apiServer, o *reencrypt.Options) {
-			o.APIServers = []string{s.URL, strings.Replace(s.URL, "127.0.0.1", "localhost", 1)}
+		"an API server's plugin is not healthy": {func(s apiServer, _ *reencrypt.Options) {
+			s.Answer("/readyz/kms-providers", http.StatusInternalServerError)
+		}, "is not ready, see its page /readyz/kms-providers"},
+		"whom the API server does not know": {func(s apiServer, o *reencrypt.Options) {
+			s.Answer("/readyz/kms-providers", http.StatusUnauthorized)
+			o.Wait = time.Hour // would not help
+		}, "does not accept the kubeconfig's credentials (401)"},
+		"who may not see its pages": {func(s apiServer, o *reencrypt.Options) {
+			s.Answer("/metrics", http.StatusForbidden)
+			o.Wait = time.Hour
+		}, "allow get on the nonResourceURLs /metrics and /readyz/*"},
+		"an API server is named twice": {func(s apiServer, o *reencrypt.Options) {
+			o.APIServers = []string{s.URL(), strings.Replace(s.URL(), "127.0.0.1", "localhost", 1)}
+			o.Wait = time.Hour // would not help
 		}, "are one and the same API server"},
-		"not all API servers are named": {func(s *apiServer, o *reencrypt.Options) {
-			s.endpoints = `{"endpoints":[{"addresses":["10.0.0.1"]},{"addresses":["10.0.0.2"]}],"ports":[{"name":"https","port":6443}]}`
-			o.APIServers = []string{s.URL}
+		"not all API servers are named": {func(s apiServer, o *reencrypt.Options) {
+			s.Publish(netip.MustParseAddrPort("10.0.0.1:6443"), netip.MustParseAddrPort("10.0.0.2:6443"))
+			o.APIServers = []string{s.URL()}
 		}, "the cluster has 2 API servers, https://10.0.0.1:6443, https://10.0.0.2:6443: give each"},
-		"no such resource": {func(_ *apiServer, o *reencrypt.Options) { o.Resources = []string{"secret"} },
+		"no such resource": {func(_ apiServer, o *reencrypt.Options) { o.Resources = []string{"secret"} },
 			"has no resource secret that can be listed and patched"},
-		"one that cannot be patched": {func(_ *apiServer, o *reencrypt.Options) { o.Resources = []string{"bindings"} },
+		"one that cannot be patched": {func(_ apiServer, o *reencrypt.Options) { o.Resources = []string{"bindings"} },
 			"has no resource bindings that can be listed and patched"},
-		"no such group": {func(_ *apiServer, o *reencrypt.Options) { o.Resources = []string{"widgets.example.com"} },
+		"no such group": {func(_ apiServer, o *reencrypt.Options) { o.Resources = []string{"widgets.example.com"} },
 			"has no resource widgets.example.com"},
-		"the state cannot be written": {func(_ *apiServer, o *reencrypt.Options) { o.State = filepath.Join(t.TempDir(), "none", "s.json") },
+		"the state cannot be written": {func(_ apiServer, o *reencrypt.Options) { o.State = filepath.Join(t.TempDir(), "none", "s.json") },
 			"writing --state: "},
 	}
 	for name, test := range tests {
@@ -329,17 +346,19 @@ func TestRefusesToStart(t *testing.T) {
 // It waits if it is told to.
 func TestWaits(t *testing.T) {
 	s := newAPIServer(t, 10)
-	s.keyID = older
+	s.Learn(older)
 	o := options(t, s)
 	o.Wait = time.Minute
-	learns := time.AfterFunc(500*time.Millisecond, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.keyID = current
-	})
-	defer learns.Stop()
+	var told []string
+	o.Waiting = func(reason string) {
+		told = append(told, reason)
+		s.Learn(current)
+	}
 	if _, got := run(t, o); got.Rewritten != 5 {
 		t.Errorf("got %+v, want 5 rewritten", got)
+	}
+	if len(told) != 1 || !strings.Contains(told[0], "does not have the plugins' key_id yet") {
+		t.Errorf("told %q, want why it waits, once", told)
 	}
 }
 
@@ -348,39 +367,37 @@ func TestRotatedMeanwhile(t *testing.T) {
 	s := newAPIServer(t, 10)
 	o := options(t, s)
 	o.Patience = time.Second
-	s.onPatch = func(string) (int, metav1.StatusReason) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.keyID = newer
+	s.answer(func(string) (int, metav1.StatusReason) {
+		s.Learn(newer)
 		return 0, ""
-	}
+	})
 	refused(t, o, "does not have the plugins' key_id yet")
 }
 
 // Trousseau is not the first provider.
 func TestAnotherProviderWrites(t *testing.T) {
 	s := newAPIServer(t, 1000)
-	s.other = true
+	s.Demote()
 	refused(t, options(t, s), "after 200 objects of secrets: no API server has written under the key_id with the hash "+current+": make Trousseau's the first provider")
 }
 
 // The Service kubernetes says where the API servers are.
 func TestFindsAPIServers(t *testing.T) {
 	s, other := newAPIServer(t, 10), newAPIServer(t, 0)
-	other.id, other.keyID = "b", older
-	var slices, urls []string
-	for _, server := range []*apiServer{s, other} {
-		direct := httptest.NewTLSServer(server.Config.Handler)
+	other.Learn(older)
+	var published []netip.AddrPort
+	var urls []string
+	for _, server := range []apiServer{s, other} {
+		direct := httptest.NewTLSServer(server)
 		t.Cleanup(direct.Close)
-		host, port, _ := net.SplitHostPort(direct.Listener.Addr().String())
-		slices = append(slices, fmt.Sprintf(`{"endpoints":[{"addresses":[%q]}],"ports":[{"port":%s}]}`, host, port))
+		published = append(published, netip.MustParseAddrPort(direct.Listener.Addr().String()))
 		urls = append(urls, direct.URL)
 	}
-	s.endpoints = strings.Join(slices, ",")
+	s.Publish(published...)
 	o := options(t, s)
 	o.Config.Insecure = true
 	refused(t, o, "the API server "+urls[1]+" does not have the plugins' key_id yet")
-	other.keyID = current
+	other.Learn(current)
 	if r, _ := run(t, o); fmt.Sprint(r.APIServers) != fmt.Sprint(urls) {
 		t.Errorf("held %v to it, want %v", r.APIServers, urls)
 	}
@@ -403,12 +420,12 @@ func TestParseRate(t *testing.T) {
 // is found once more by the next run.
 func TestStale(t *testing.T) {
 	s := newAPIServer(t, 1000)
-	s.onPatch = func(name string) (int, metav1.StatusReason) {
+	s.answer(func(name string) (int, metav1.StatusReason) {
 		if name == "s00003" {
 			return http.StatusForbidden, metav1.StatusReasonForbidden
 		}
 		return 0, ""
-	}
+	})
 	o := options(t, s)
 	o.State = filepath.Join(t.TempDir(), "state.json")
 	o.Stale = func(_ context.Context, resource, hash string, each func(string, int64) error) error {
@@ -416,7 +433,7 @@ func TestStale(t *testing.T) {
 			t.Errorf("asked for %s under %s", resource, hash)
 		}
 		for _, found := range s.found(hash) {
-			if err := each("default/"+found.name, int64(found.revision)); err != nil {
+			if err := each(apiservertest.Namespace+"/"+found.Name, found.Revision); err != nil {
 				return err
 			}
 		}
@@ -431,7 +448,7 @@ func TestStale(t *testing.T) {
 	if want := []int64{500, 500, 500}; !slices.Equal(totals, want) {
 		t.Errorf("totals of progress %v, want %v", totals, want)
 	}
-	s.onPatch = nil
+	s.OnPatch(nil)
 	if r, got := run(t, o); got.Objects != 500 || got.Rewritten != 500 || r.Failed() != 0 || s.patched() != 501 {
 		t.Errorf("got %+v after %d patches, want one more", got, s.patched())
 	}

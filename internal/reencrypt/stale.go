@@ -50,7 +50,7 @@ func (w *walk) stale(ctx context.Context, k kind, p *position) error {
 		// A resourceVersion is etcd's revision.
 		items = append(items, metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 			Namespace: namespace, Name: name, ResourceVersion: strconv.FormatInt(revision, 10)}})
-		if len(items) < pageSize {
+		if len(items) < w.cluster.pageSize {
 			return nil
 		}
 		return flush()

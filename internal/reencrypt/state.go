@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 )
 
 // state is how far the work is, in a file. It holds names of objects.
@@ -94,7 +93,8 @@ func (s *state) save() error {
 	if err != nil {
 		return err
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(s.file), filepath.Base(s.file)+".*")
+	// The next run writes over one that a kill has left.
+	temporary, err := os.OpenFile(s.file+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("writing --state: %w", err)
 	}
