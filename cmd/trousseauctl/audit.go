@@ -129,6 +129,16 @@ func (f *auditFlags) check() error {
 	return nil
 }
 
+// checkResources reports a mistake in the flag's names of resources.
+func checkResources(flag string, names []string) error {
+	for _, r := range names {
+		if r == "" || strings.ContainsAny(r, "/* ") {
+			return fmt.Errorf("%s: %q is no resource such as secrets or widgets.example.com", flag, r)
+		}
+	}
+	return nil
+}
+
 // run audits. What is needed for --verify is tried first: reading may take long.
 func (f *auditFlags) run(ctx context.Context, progress *progress) (audit.Report, error) {
 	slices.Sort(f.resources)

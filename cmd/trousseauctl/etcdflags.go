@@ -75,13 +75,3 @@ func (f *etcdFlags) dial(ctx context.Context, progress etcd.Progress) (*etcd.Liv
 	}
 	return etcd.Dial(ctx, options)
 }
-
-// checkResources reports a mistake in the flag's names of resources.
-func checkResources(flag string, names []string) error {
-	for _, r := range names {
-		if r == "" || strings.ContainsAny(r, "/* ") {
-			return fmt.Errorf("%s: %q is no resource such as secrets or widgets.example.com", flag, r)
-		}
-	}
-	return nil
-}
