@@ -12,13 +12,12 @@ import (
 
 // authMount is an auth method enabled at a path.
 type authMount struct {
-	kind        string // as sys/auth says it: "approle", "cert", "jwt" or "kubernetes"
-	namespace   string
-	path        string // without auth/ and without slashes at the ends
+	mounted
 	roles       map[string]*role
 	defaultRole string             // jwt
 	bearers     map[string]*bearer // jwt, kubernetes: JWT → whom it speaks for
 	entities    map[string]string  // who logs in, in the words of the method → entity id
+	cluster     *cluster           // kubernetes; nil before its config is written
 	logins      int
 }
 
@@ -28,6 +27,7 @@ type role struct {
 	token   TokenOptions // Rules have become a policy
 	appRole appRole
 	trust   trust // cert
+	bound   bound // kubernetes
 }
 
 // identity is who has proven to be allowed in.
@@ -36,6 +36,13 @@ type identity struct {
 	alias    string // what the method knows the caller by
 	display  string // what the method adds to the mount path in the token's display_name
 	metadata map[string]string
+}
+
+func newAuthMount(kind, namespace, path string) *authMount {
+	return &authMount{
+		mounted: newMounted(kind, namespace, path),
+		roles:   map[string]*role{}, bearers: map[string]*bearer{}, entities: map[string]string{},
+	}
 }
 
 func (m *authMount) clone() *authMount {
@@ -70,10 +77,7 @@ func (s *Server) enable(kind, namespace, path string) AuthMethod {
 	at := join(namespace, "auth/"+path)
 	switch m := st.auths[at]; {
 	case m == nil:
-		st.auths[at] = &authMount{
-			kind: kind, namespace: namespace, path: path,
-			roles: map[string]*role{}, bearers: map[string]*bearer{}, entities: map[string]string{},
-		}
+		st.auths[at] = newAuthMount(kind, namespace, path)
 	case m.kind != kind:
 		panic(fmt.Sprintf("vaulttest: %s is a mount of %s", at, m.kind))
 	}

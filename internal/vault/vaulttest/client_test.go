@@ -77,3 +77,50 @@ func TestVaultClient(t *testing.T) {
 		t.Errorf("health: got %v", health.Data)
 	}
 }
+
+// TestVaultClientOfAnAdministrator lets HashiCorp's own client prepare the fake.
+func TestVaultClientOfAnAdministrator(t *testing.T) {
+	s := vaulttest.Start(t)
+	client, err := vault.New(vault.WithAddress(s.URL()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.SetToken(s.RootToken()); err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	if _, err := client.System.MountsEnableSecretsEngine(ctx, "kms", schema.MountsEnableSecretsEngineRequest{Type: "transit"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.System.AuthEnableMethod(ctx, "k8s", schema.AuthEnableMethodRequest{Type: "kubernetes"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.System.PoliciesWriteAclPolicy(ctx, "kms", schema.PoliciesWriteAclPolicyRequest{Policy: `path "kms/keys/*" { capabilities = ["read"] }`}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Auth.KubernetesWriteAuthRole(ctx, "kms", schema.KubernetesWriteAuthRoleRequest{
+		BoundServiceAccountNames: []string{"trousseau"}, BoundServiceAccountNamespaces: []string{"kube-system"}, TokenPolicies: []string{"kms"},
+	}, vault.WithMountPath("k8s")); err != nil {
+		t.Fatal(err)
+	}
+	policy, err := client.System.PoliciesReadAclPolicy(ctx, "kms")
+	if err != nil || policy.Data.Name != "kms" || policy.Data.Policy == "" {
+		t.Errorf("policy: got %+v %v", policy, err)
+	}
+	engines, err := client.System.MountsListSecretsEngines(ctx)
+	if err != nil || engines.Data["kms/"] == nil {
+		t.Errorf("engines: got %+v %v", engines, err)
+	}
+	role, err := client.Auth.KubernetesReadAuthRole(ctx, "kms", vault.WithMountPath("k8s"))
+	if err != nil || role.Data["token_ttl"] != json.Number("0") {
+		t.Errorf("role: got %+v %v", role, err)
+	}
+	token, err := client.Auth.TokenCreate(ctx, schema.TokenCreateRequest{Policies: []string{"kms"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := client.Auth.TokenLookUpAccessor(ctx, schema.TokenLookUpAccessorRequest{Accessor: token.Auth.Accessor})
+	if err != nil || found.Data["accessor"] != token.Auth.Accessor {
+		t.Errorf("lookup-accessor: got %+v %v", found, err)
+	}
+}

@@ -105,7 +105,9 @@ func (f *fields) list(name string) []string {
 		if text == "" {
 			return nil
 		}
-		return strings.Split(text, ",")
+		for item := range strings.SplitSeq(text, ",") {
+			items = append(items, strings.TrimSpace(item))
+		}
 	}
 	var list []string
 	for _, item := range items {

@@ -59,7 +59,9 @@ func (j *JWT) SetDefaultRole(name string) { j.with(func(m *authMount) { m.defaul
 // SetRole writes a role, in place of one of that name. Token is what a login yields: Parent, Namespace and NotRenewable
 // cannot be chosen, Orphan is understood.
 func (b *bearerMethod) SetRole(name string, token TokenOptions) {
-	b.setRole(name, token, func(*role) {})
+	b.setRole(name, token, func(r *role) {
+		r.bound = bound{names: []string{serviceAccountName}, namespaces: []string{serviceAccountNamespace}}
+	})
 }
 
 // NewJWT makes a JWT and accepts it for a role. It looks like one, and says nothing.
@@ -113,8 +115,10 @@ func (m *authMount) identifyKubernetes(f *fields) (identity, *reply) {
 		return identity{}, refused(http.StatusForbidden, "permission denied")
 	case b.expired:
 		return identity{}, refused(http.StatusForbidden, expired)
-	case !slices.Contains(b.roles, name):
+	case !slices.Contains(b.roles, name) || !admits(r.bound.names, serviceAccountName):
 		return identity{}, refused(http.StatusForbidden, "service account name not authorized")
+	case !admits(r.bound.namespaces, serviceAccountNamespace):
+		return identity{}, refused(http.StatusForbidden, "namespace not authorized")
 	}
 	return identity{
 		role: r, alias: serviceAccountUID, display: serviceAccountNamespace + "-" + serviceAccountName,

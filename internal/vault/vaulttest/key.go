@@ -10,13 +10,17 @@ import (
 	"time"
 )
 
-// key is a transit key of type aes256-gcm96.
+// key is a transit key.
 type key struct {
 	name            string
+	kind            string    // "aes256-gcm96" unless another was asked for
 	versions        []version // version n is versions[n-1]
 	minDecryption   int
 	minEncryption   int // 0 means latest
 	deletionAllowed bool
+	derived         bool
+	exportable      bool
+	plaintextBackup bool
 }
 
 // version is immutable.
@@ -26,7 +30,7 @@ type version struct {
 }
 
 func newKey(name string, now time.Time) *key {
-	return &key{name: name, versions: []version{newVersion(now)}, minDecryption: 1}
+	return &key{name: name, kind: aes256, versions: []version{newVersion(now)}, minDecryption: 1}
 }
 
 func newVersion(now time.Time) version {

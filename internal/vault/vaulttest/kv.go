@@ -3,8 +3,10 @@
 package vaulttest
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -49,6 +51,9 @@ func (m *mount) kv(req *request) reply {
 		if !req.fields.has("data") {
 			return refuse(http.StatusBadRequest, "no data provided")
 		}
+		if mistake := m.checkAndSet(req); mistake != "" || req.fields.mistake != "" {
+			return refuse(http.StatusBadRequest, mistake)
+		}
 		m.put(req.name, req.fields.object("data"), req.now)
 		return reply{data: m.metadata(req.name), mount: m.kind}
 	}
@@ -60,6 +65,23 @@ func (m *mount) kv(req *request) reply {
 		"data":     items[len(items)-1].data,
 		"metadata": m.metadata(req.name),
 	}}
+}
+
+// checkAndSet returns what is wrong with options.cas, if it is given: it must be the number of the newest version, which
+// is 0 if there is none (vault-plugin-secrets-kv, path_data.go).
+func (m *mount) checkAndSet(req *request) (mistake string) {
+	cas, given := req.fields.object("options")["cas"]
+	if !given {
+		return ""
+	}
+	n, err := strconv.Atoi(fmt.Sprint(cas))
+	switch {
+	case err != nil:
+		return "error parsing check-and-set parameter"
+	case n != len(m.values[req.name]):
+		return "check-and-set parameter did not match the current version"
+	}
+	return ""
 }
 
 // metadata describes the newest version.

@@ -14,6 +14,14 @@ import (
 // to the namespace of the token, without a leading slash.
 type Rules map[string][]string
 
+// policy is one that is stored. It is immutable.
+type policy struct {
+	rules Rules
+	text  string // as it was written
+}
+
+func newPolicy(rules Rules) policy { return policy{rules: copyRules(rules), text: rules.format()} }
+
 func defaultPolicy() Rules {
 	return Rules{
 		"auth/token/lookup-self": {"read"},
@@ -44,7 +52,7 @@ func TransitPolicy(mount string, keys ...string) Rules {
 func (s *Server) SetPolicy(name string, rules Rules) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
-	s.store.policies[name] = copyRules(rules)
+	s.store.policies[name] = newPolicy(rules)
 }
 
 // DeletePolicy deletes a policy. Tokens that have it lose what it granted.
@@ -57,7 +65,7 @@ func (s *Server) DeletePolicy(name string) {
 // ownPolicy writes a policy that belongs to one thing and returns its name.
 func (st *store) ownPolicy(of string, rules Rules) string {
 	name := "own-" + of
-	st.policies[name] = copyRules(rules)
+	st.policies[name] = newPolicy(rules)
 	return name
 }
 
@@ -93,7 +101,7 @@ func (st *store) capabilities(t *token, full string) []string {
 	best := ""
 	var granted []string
 	for _, name := range t.policies {
-		for rule, capabilities := range st.policies[name] {
+		for rule, capabilities := range st.policies[name].rules {
 			switch {
 			case !matches(rule, path) || rule != best && best != "" && !moreSpecific(rule, best):
 			case rule == best:

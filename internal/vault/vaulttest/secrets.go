@@ -38,6 +38,9 @@ func (s *secrets) note(in *request) {
 			credential, _ := in.fields.values[name].(string)
 			s.add(strings.TrimSpace(credential))
 		}
+	case OpWriteAuthConfig:
+		reviewer, _ := in.fields.values["token_reviewer_jwt"].(string)
+		s.add(reviewer)
 	case OpEncrypt:
 		encoded, _ := in.fields.values["plaintext"].(string)
 		if plaintext, err := base64.StdEncoding.DecodeString(encoded); err == nil {

@@ -45,7 +45,7 @@ func (st *store) handle(req *request) reply {
 	if !within(t.namespace, req.namespace) {
 		return refuse(http.StatusForbidden, "permission denied")
 	}
-	if !st.allows(t, req.full(), st.capability(req)) {
+	if !st.allows(t, req.full(), st.capability(req)) || req.op == OpEnableAuth && !st.allows(t, req.full(), "sudo") {
 		return refuse(http.StatusForbidden, wrapped("permission denied"))
 	}
 	return st.dispatch(req, t)
@@ -56,6 +56,10 @@ func (st *store) dispatch(req *request, t *token) reply {
 	switch req.op {
 	case OpLookupSelf:
 		return t.lookup(req.now)
+	case OpLookup:
+		return st.lookupToken(req, t)
+	case OpLookupAccessor:
+		return st.lookupAccessor(req)
 	case OpRenewSelf:
 		return st.renew(t, req)
 	case OpRevokeSelf:
@@ -66,6 +70,20 @@ func (st *store) dispatch(req *request, t *token) reply {
 		return st.createToken(req, t)
 	case OpCapabilities:
 		return st.capabilitiesSelf(req, t)
+	case OpListMounts:
+		return st.listMounts(req)
+	case OpMount:
+		return st.mountEngine(req)
+	case OpListAuth:
+		return st.listAuth(req)
+	case OpEnableAuth:
+		return st.enableAuth(req)
+	case OpReadPolicy:
+		return st.readPolicy(req)
+	case OpWritePolicy:
+		return st.writePolicy(req)
+	case OpReadAuthConfig, OpWriteAuthConfig, OpReadRole, OpWriteRole:
+		return st.auths[req.auth].kubernetes(req)
 	case OpKVRead, OpKVWrite:
 		return m.kv(req)
 	}
@@ -100,6 +118,7 @@ func (st *store) capability(req *request) string {
 	m := st.mounts[req.mount]
 	switch {
 	case req.op == OpEncrypt && m != nil && m.keys[req.name] == nil,
+		req.op == OpWriteRole && st.auths[req.auth].roles[req.name] == nil,
 		req.op == OpKVWrite && len(m.values[req.name]) == 0:
 		return "create"
 	case req.method == http.MethodGet || req.method == http.MethodHead:

@@ -3,9 +3,10 @@
 // Package vaulttest is a stateful fake of HashiCorp Vault, for tests, demos and benchmarks.
 //
 // It speaks Vault's HTTP API over real HTTP(S) and keeps real state: transit keys with versions and AES-256-GCM,
-// tokens with TTLs, parents and policies, auth methods to log in with, a small KV v2. Nothing is canned: what one
-// request changes, the next one sees. Status codes and error texts are those of Vault 1.21. Faults ([Fault]) are laid
-// over that state, and counters tell a test what arrived.
+// tokens with TTLs, parents and policies, auth methods to log in with, a small KV v2. An administrator's requests mount
+// engines and auth methods, and write policies and the roles of Kubernetes. Nothing is canned: what one request changes,
+// the next one sees. Status codes and error texts are those of Vault 1.21. Faults ([Fault]) are laid over that state, and
+// counters tell a test what arrived.
 //
 // Time comes from [Options.Now] and [Server.Advance], so a test can make a token expire without waiting;
 // [Server.RoundTripper] reaches the fake without a network, for use inside a testing/synctest bubble.

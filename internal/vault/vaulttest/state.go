@@ -21,6 +21,7 @@ type store struct {
 	clientCA  func() (*authority, error)
 	rootToken string
 	secrets   secrets
+	builtIn   builtIn
 
 	mu sync.Mutex
 	state
@@ -34,14 +35,14 @@ type state struct {
 	namespaces map[string]bool       // path without slashes at the ends → exists; "" is the root
 	mounts     map[string]*mount     // namespace and path joined, without slashes at the ends
 	auths      map[string]*authMount // namespace, "auth/" and path joined, without slashes at the ends
-	policies   map[string]Rules
-	tokens     map[string]*token // id → token
-	minted     int               // how many tokens there have been
+	policies   map[string]policy     // by name, whatever the namespace
+	tokens     map[string]*token     // id → token
+	minted     int                   // how many tokens there have been
 }
 
 // mount is one secrets engine.
 type mount struct {
-	kind   string              // as mount_type says it: "transit" or "kv"
+	mounted
 	keys   map[string]*key     // transit: name → key
 	values map[string][]kvItem // kv: path → versions, oldest first
 }
@@ -55,11 +56,12 @@ func newStore(now func() time.Time) *store {
 		namespaces: map[string]bool{"": true},
 		mounts:     map[string]*mount{},
 		auths:      map[string]*authMount{},
-		policies:   map[string]Rules{"default": defaultPolicy()},
+		policies:   map[string]policy{"default": newPolicy(defaultPolicy())},
 		tokens:     map[string]*token{},
 	}
-	st.mounts["transit"] = newMount("transit")
-	st.mounts["secret"] = newMount("kv")
+	st.mounts["transit"] = newMount(kindTransit, "", "", "transit")
+	st.mounts["secret"] = newMount(kindKV, "2", "", "secret")
+	st.builtIn = newBuiltIn()
 	root := &token{
 		id: "hvs." + rand.Text(), accessor: newAccessor(), kind: "service", policies: []string{"root"},
 		displayName: "root", path: "auth/token/root", created: st.now(),
@@ -70,8 +72,10 @@ func newStore(now func() time.Time) *store {
 	return st
 }
 
-func newMount(kind string) *mount {
-	return &mount{kind: kind, keys: map[string]*key{}, values: map[string][]kvItem{}}
+func newMount(kind, version, namespace, path string) *mount {
+	m := &mount{mounted: newMounted(kind, namespace, path), keys: map[string]*key{}, values: map[string][]kvItem{}}
+	m.version = version
+	return m
 }
 
 // Snapshot is the state of a cluster at one moment. It is immutable.
@@ -106,7 +110,7 @@ func (st *state) clone() state {
 		c.auths[path] = m.clone()
 	}
 	for path, m := range st.mounts {
-		copied := newMount(m.kind)
+		copied := &mount{mounted: m.mounted, keys: map[string]*key{}, values: map[string][]kvItem{}}
 		for name, k := range m.keys {
 			k := *k
 			k.versions = slices.Clone(k.versions)
@@ -141,11 +145,12 @@ func (st *store) namespace(path string) string {
 func (s *Server) Mount(namespace, path string) *Mount {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
-	at := join(s.store.namespace(namespace), path)
+	namespace = s.store.namespace(namespace)
+	at := join(namespace, path)
 	switch m := s.store.mounts[at]; {
 	case m == nil:
-		s.store.mounts[at] = newMount("transit")
-	case m.kind != "transit":
+		s.store.mounts[at] = newMount(kindTransit, "", namespace, path)
+	case m.kind != kindTransit:
 		panic(fmt.Sprintf("vaulttest: %s is a %s mount", at, m.kind))
 	}
 	return &Mount{store: s.store, at: at}
@@ -175,7 +180,7 @@ type route struct {
 	path      string // below the namespace, without /v1/
 	mount     string // key into state.mounts; empty for sys/, auth/ and what leads nowhere
 	auth      string // key into state.auths
-	name      string // of the transit key or KV secret
+	name      string // of the transit key, KV secret, policy or role; for sys/mounts/ and sys/auth/ the path
 }
 
 // full is the path from the root namespace.
@@ -198,7 +203,7 @@ func (st *store) route(method, header, urlPath string) route {
 		}
 	}
 	if strings.HasPrefix(rt.path, "sys/") || strings.HasPrefix(rt.path, "auth/") {
-		rt.op = systemOp(rt.method, rt.path)
+		rt.op, rt.name = systemOp(rt.method, rt.path)
 		for _, prefix := range prefixes(full) {
 			if st.auths[prefix] != nil {
 				rt.auth = prefix
@@ -209,6 +214,9 @@ func (st *store) route(method, header, urlPath string) route {
 		if rest, ok := strings.CutSuffix(full, "/login"); ok && rt.op == OpOther && (rt.auth == rest || rt.auth == "") {
 			rt.op = OpLogin
 		}
+		if m := st.auths[rt.auth]; m != nil && rt.op == OpOther && m.kind == kindKubernetes {
+			rt.op, rt.name = kubernetesOp(rt.method, full[len(rt.auth)+1:])
+		}
 		return rt
 	}
 	rest := rt.path
@@ -218,11 +226,12 @@ func (st *store) route(method, header, urlPath string) route {
 			break
 		}
 	}
-	if m := st.mounts[rt.mount]; m != nil && m.kind == "kv" {
+	switch m := st.mounts[rt.mount]; {
+	case m == nil || m.kind == kindTransit:
+		rt.op, rt.name = transitOp(rt.method, rest, rt.mount != "")
+	case m.kind == kindKV && m.version == "2":
 		rt.op, rt.name = kvOp(rt.method, rest)
-		return rt
 	}
-	rt.op, rt.name = transitOp(rt.method, rest, rt.mount != "")
 	return rt
 }
 

@@ -406,24 +406,3 @@ func TestPolicyChangesAtOnce(t *testing.T) {
 	c.want(403, "GET", "transit/keys/kek", nil, denied)
 	c.want(403, "GET", "auth/token/lookup-self", nil, denied)
 }
-
-func TestKV(t *testing.T) {
-	s := vaulttest.Start(t)
-	root := newCaller(t, s, s.RootToken())
-	root.want(404, "GET", "secret/data/trousseau/config", nil)
-	root.want(200, "PUT", "secret/data/trousseau/config", fields{"data": fields{"token": "one"}})
-	if got := s.PutSecret("trousseau/config", fields{"token": "two"}); got != 2 {
-		t.Errorf("PutSecret: got version %d, want 2", got)
-	}
-	reader := newCaller(t, s, s.CreateToken(vaulttest.TokenOptions{
-		Rules: vaulttest.Rules{"secret/data/trousseau/*": {"read"}},
-	}).ID)
-	a := reader.want(200, "GET", "secret/data/trousseau/config", nil)
-	data, _ := a.Data["data"].(map[string]any)
-	metadata, _ := a.Data["metadata"].(map[string]any)
-	if data["token"] != "two" || metadata["version"] != 2.0 || a.MountType != "kv" {
-		t.Errorf("read: got %v", a.Data)
-	}
-	reader.want(403, "PUT", "secret/data/trousseau/config", fields{"data": fields{}}, denied)
-	reader.want(403, "GET", "secret/data/other", nil, denied)
-}

@@ -9,29 +9,6 @@ import (
 	"time"
 )
 
-// systemOp tells what a request below sys/ or auth/ wants.
-func systemOp(method, path string) string {
-	switch method + " " + path {
-	case "GET auth/token/lookup-self":
-		return OpLookupSelf
-	case "POST auth/token/renew-self":
-		return OpRenewSelf
-	case "POST auth/token/revoke-self":
-		return OpRevokeSelf
-	case "POST auth/token/revoke-accessor":
-		return OpRevokeAccessor
-	case "POST auth/token/create", "POST auth/token/create-orphan":
-		return OpCreateToken
-	case "POST sys/capabilities-self":
-		return OpCapabilities
-	case "GET sys/health", "HEAD sys/health":
-		return OpHealth
-	case "GET sys/seal-status":
-		return OpSealStatus
-	}
-	return OpOther
-}
-
 // authenticate finds the token of a request. The texts for no token and a dead token differ, as in Vault ≥ 1.17.
 func (st *store) authenticate(id string, now time.Time) (*token, *reply) {
 	if id == "" {
@@ -57,43 +34,6 @@ func (st *store) use(t *token) (done func()) {
 	}
 	t.uses = -1
 	return func() { st.revoke(t.id) }
-}
-
-func (t *token) lookup(now time.Time) reply {
-	data := map[string]any{
-		"id":               t.id,
-		"accessor":         t.accessor,
-		"policies":         t.policies,
-		"path":             t.path,
-		"meta":             t.metadata,
-		"display_name":     t.displayName,
-		"num_uses":         t.uses,
-		"orphan":           t.parent == "",
-		"creation_time":    t.created.Unix(),
-		"creation_ttl":     seconds(t.ttl),
-		"expire_time":      nil,
-		"ttl":              0,
-		"explicit_max_ttl": seconds(t.explicitMaxTTL),
-		"entity_id":        t.entity,
-		"type":             t.kind,
-	}
-	if t.period > 0 {
-		data["period"] = seconds(t.period)
-	}
-	if t.namespace != "" {
-		data["namespace_path"] = t.namespace + "/"
-	}
-	if !t.renewed.IsZero() {
-		data["last_renewal_time"] = t.renewed.Unix()
-		data["last_renewal"] = t.renewed
-	}
-	if !t.expires.IsZero() {
-		data["expire_time"] = t.expires
-		data["ttl"] = seconds(t.expires.Sub(now.Round(time.Second)))
-		data["issue_time"] = t.created
-		data["renewable"] = t.renewable
-	}
-	return reply{data: data, mount: "token"}
 }
 
 func (st *store) renew(t *token, req *request) reply {
@@ -213,6 +153,10 @@ func (st *store) createToken(req *request, parent *token) reply {
 		parentID = ""
 	}
 	t, warnings := st.newToken(o, parentID)
+	t.path = req.path
+	if name := f.text("display_name"); name != "" {
+		t.displayName = "token-" + name
+	}
 	return reply{auth: t.handOut(t.ttl), warnings: warnings, mount: "token"}
 }
 

@@ -71,6 +71,9 @@ func (m *mount) encrypt(req *request) reply {
 		k = newKey(req.name, req.now)
 		m.keys[req.name] = k
 	}
+	if mistake := k.unusable(); mistake != "" {
+		return refuse(http.StatusBadRequest, mistake)
+	}
 	latest := k.latest(req.lag)
 	switch {
 	case n == 0:
@@ -108,6 +111,9 @@ func (m *mount) decrypt(req *request, secrets *secrets) reply {
 	k := m.keys[req.name]
 	if k == nil {
 		return refuse(http.StatusBadRequest, "encryption key not found")
+	}
+	if mistake := k.unusable(); mistake != "" {
+		return refuse(http.StatusBadRequest, mistake)
 	}
 	n, sealed, mistake := k.parse(f.text("ciphertext"), req.lag)
 	if mistake != "" {
@@ -168,110 +174,4 @@ func associatedData(f *fields) ([]byte, *reply) {
 		return nil, &bad
 	}
 	return aad, nil
-}
-
-func (m *mount) readKey(req *request) reply {
-	k := m.keys[req.name]
-	if k == nil {
-		return refuse(http.StatusNotFound)
-	}
-	return k.describe(req.lag, m.kind)
-}
-
-// describe is what Vault tells about a key. Versions below min_decryption_version are archived and not shown.
-func (k *key) describe(lag int, kind string) reply {
-	latest := k.latest(lag)
-	versions := map[string]int64{}
-	for n := k.minDecryption; n <= latest; n++ {
-		versions[strconv.Itoa(n)] = k.versions[n-1].created.Unix()
-	}
-	return reply{mount: kind, data: map[string]any{
-		"name":                   k.name,
-		"type":                   "aes256-gcm96",
-		"derived":                false,
-		"deletion_allowed":       k.deletionAllowed,
-		"min_available_version":  0,
-		"min_decryption_version": k.minDecryption,
-		"min_encryption_version": k.minEncryption,
-		"latest_version":         latest,
-		"exportable":             false,
-		"allow_plaintext_backup": false,
-		"supports_encryption":    true,
-		"supports_decryption":    true,
-		"supports_signing":       false,
-		"supports_derivation":    true,
-		"auto_rotate_period":     0,
-		"imported_key":           false,
-		"keys":                   versions,
-	}}
-}
-
-func (m *mount) createKey(req *request) reply {
-	if kind := req.fields.text("type"); kind != "" && kind != "aes256-gcm96" {
-		return refuse(http.StatusBadRequest, "unknown key type "+kind)
-	}
-	var warnings []string
-	if m.keys[req.name] == nil {
-		m.keys[req.name] = newKey(req.name, req.now)
-	} else {
-		warnings = []string{fmt.Sprintf("key %s already existed", req.name)}
-	}
-	answer := m.keys[req.name].describe(req.lag, m.kind)
-	answer.warnings = warnings
-	return answer
-}
-
-func (m *mount) rotateKey(req *request) reply {
-	k := m.keys[req.name]
-	if k == nil {
-		return refuse(http.StatusBadRequest, "key not found")
-	}
-	k.versions = append(k.versions, newVersion(req.now))
-	return k.describe(req.lag, m.kind)
-}
-
-func (m *mount) configKey(req *request) reply {
-	k := m.keys[req.name]
-	if k == nil {
-		return refuse(http.StatusBadRequest, fmt.Sprintf("no existing key named %s could be found", req.name))
-	}
-	f, changed, latest := req.fields, *k, len(k.versions)
-	if f.has("min_decryption_version") {
-		changed.minDecryption = max(1, f.number("min_decryption_version"))
-	}
-	if f.has("min_encryption_version") {
-		changed.minEncryption = f.number("min_encryption_version")
-	}
-	changed.deletionAllowed = f.flag("deletion_allowed", k.deletionAllowed)
-	switch {
-	case f.number("min_decryption_version") < 0:
-		return refuse(http.StatusBadRequest, "min decryption version cannot be negative")
-	case changed.minDecryption > latest:
-		return refuse(http.StatusBadRequest, fmt.Sprintf("cannot set min decryption version of %d, latest key version is %d",
-			changed.minDecryption, latest))
-	case changed.minEncryption < 0:
-		return refuse(http.StatusBadRequest, "min encryption version cannot be negative")
-	case changed.minEncryption > latest:
-		return refuse(http.StatusBadRequest, fmt.Sprintf("cannot set min encryption version of %d, latest key version is %d",
-			changed.minEncryption, latest))
-	case changed.minEncryption > 0 && changed.minEncryption < changed.minDecryption:
-		return refuse(http.StatusBadRequest, fmt.Sprintf("cannot set min encryption/decryption values; min encryption version of %d"+
-			" must be greater than or equal to min decryption version of %d", changed.minEncryption, changed.minDecryption))
-	}
-	if f.mistake == "" {
-		*k = changed
-	}
-	return k.describe(req.lag, m.kind)
-}
-
-func (m *mount) deleteKey(req *request) reply {
-	k := m.keys[req.name]
-	switch {
-	case k == nil:
-		return refuse(http.StatusBadRequest, fmt.Sprintf("error deleting policy %s: could not delete key; not found", req.name))
-	case !k.deletionAllowed:
-		return refuse(http.StatusBadRequest, fmt.Sprintf("error deleting policy %s: deletion is not allowed for this key", req.name))
-	}
-	delete(m.keys, req.name)
-	return reply{}
 }

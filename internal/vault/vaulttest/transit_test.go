@@ -185,8 +185,8 @@ func TestOperatorOverHTTP(t *testing.T) {
 	s := vaulttest.Start(t)
 	root := newCaller(t, s, s.RootToken())
 	root.want(200, "POST", "transit/keys/kek", nil)
-	if a := root.want(200, "PUT", "transit/keys/kek", fields{"type": "aes256-gcm96"}); len(a.Warnings) != 1 {
-		t.Errorf("creating an existing key: got warnings %q", a.Warnings)
+	if a := root.want(200, "PUT", "transit/keys/kek", fields{"exportable": true}); a.Data["exportable"] != false || a.Warnings != nil {
+		t.Errorf("creating an existing key: got %v and warnings %q", a.Data, a.Warnings)
 	}
 	if a := root.want(200, "POST", "transit/keys/kek/rotate", nil); a.Data["latest_version"] != 2.0 {
 		t.Errorf("rotate: got %v", a.Data)
