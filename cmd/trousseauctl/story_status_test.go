@@ -199,7 +199,9 @@ func openTerminal(t *testing.T) (screen, terminal *os.File) {
 	return screen, terminal
 }
 
-// vault seal | unseal | rotate
+// vault seal | unseal | rotate does that, the last to the transit key.
+// vault empty takes the engines away. vault write PATH NAME=VALUE... is that of
+// the vault command.
 func cmdVault(ts *testscript.TestScript, neg bool, args []string) {
 	v := storyOf(ts).vault
 	switch args[0] {
@@ -209,6 +211,11 @@ func cmdVault(ts *testscript.TestScript, neg bool, args []string) {
 		v.Unseal()
 	case "rotate":
 		v.Transit().Key(keyName).Rotate()
+	case "empty":
+		v.Unmount("", "transit")
+		v.Unmount("", "secret")
+	case "write":
+		writeVault(ts, args[1], args[2:])
 	default:
 		ts.Fatalf("vault: unknown verb %s", args[0])
 	}

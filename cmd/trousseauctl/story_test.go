@@ -62,7 +62,8 @@ type story struct {
 	vault     *vaulttest.Server
 	socket    string
 	daemon    func() (dir string, err error)
-	apiServer *storyAPIServer // nil before there is one
+	apiServer *storyAPIServer   // nil before there is one
+	tokens    map[string]string // those that the story has names for
 }
 
 type storyKey struct{}
@@ -70,7 +71,7 @@ type storyKey struct{}
 func storyOf(ts *testscript.TestScript) *story { return ts.Value(storyKey{}).(*story) }
 
 // setUpStory gives each script a Vault with a transit key, a token for a plugin,
-// a socket path and a free port for the plugin's own pages.
+// an administrator's, a socket path and free ports for the own pages of two plugins.
 func setUpStory(env *testscript.Env, daemon func() (string, error)) error {
 	v, err := vaulttest.New(vaulttest.Options{})
 	if err != nil {
@@ -84,19 +85,22 @@ func setUpStory(env *testscript.Env, daemon func() (string, error)) error {
 		return err
 	}
 	env.Defer(func() { os.RemoveAll(sockets) })
-	ops, err := freeAddr()
-	if err != nil {
-		return err
+	for _, name := range []string{"OPS", "OPS2"} {
+		addr, err := freeAddr()
+		if err != nil {
+			return err
+		}
+		env.Setenv(name, addr)
 	}
-	s := &story{vault: v, socket: filepath.Join(sockets, "kms.sock"), daemon: daemon}
+	s := &story{vault: v, socket: filepath.Join(sockets, "kms.sock"), daemon: daemon, tokens: map[string]string{}}
 	env.Values[storyKey{}] = s
 	// With the race detector a process that succeeds would sleep for a second.
 	env.Setenv("GORACE", "atexit_sleep_ms=0")
 	env.Setenv("VAULT", v.URL())
 	env.Setenv("TOKEN", v.KMSToken(keyName))
+	env.Setenv("ADMIN", v.RootToken())
 	env.Setenv("SOCKETS", sockets)
 	env.Setenv("SOCKET", s.socket)
-	env.Setenv("OPS", ops)
 	return nil
 }
 
@@ -111,12 +115,17 @@ func freeAddr() (string, error) {
 // storyCommands are the verbs that scripts have beside testscript's own.
 func storyCommands() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
 	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
+		"agent":         cmdAgent,
+		"alive":         cmdAlive,
 		"apiserver":     cmdAPIServer,
 		"daemon":        cmdDaemon,
 		"etcd-snapshot": cmdEtcdSnapshot,
 		"render":        cmdRender,
 		"healthy":       cmdHealthy,
+		"login":         cmdLogin,
+		"serves":        cmdServes,
 		"silent":        cmdSilent,
+		"token":         cmdToken,
 		"vault":         cmdVault,
 		"other":         cmdOther,
 		"answering":     cmdAnswering,

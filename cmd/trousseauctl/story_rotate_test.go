@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/trousseau-io/trousseau/internal/fleet"
+	"github.com/trousseau-io/trousseau/internal/rotate"
+	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+)
+
+// secretReader reads the KV secret with Trousseau's token, by the right of the
+// agent's policy alone.
+func secretReader(ts *testscript.TestScript) func() map[string]any {
+	token := storyOf(ts).vault.CreateToken(vaulttest.TokenOptions{Policies: []string{"trousseau-agent"}})
+	ctx, c := callVault(ts, token.ID)
+	return func() map[string]any {
+		found, err := c.Read(ctx, "secret/data/trousseau/config")
+		ts.Check(err)
+		fields, _ := found["data"].(map[string]any)
+		return fields
+	}
+}
+
+// agent TEMPLATE FILE... plays the Vault Agents of some nodes: it renders each FILE
+// from the secret, as soon as that has another token than the file.
+func cmdAgent(ts *testscript.TestScript, neg bool, args []string) {
+	template, read := ts.ReadFile(args[0]), secretReader(ts)
+	for _, name := range args[1:] {
+		file := ts.MkAbs(name)
+		was, err := os.ReadFile(file)
+		if err != nil && !os.IsNotExist(err) {
+			ts.Check(err)
+		}
+		end := time.Now().Add(patience)
+		for fields := read(); ; fields = read() {
+			if token := fmt.Sprint(fields["vaulttoken"]); !strings.Contains(string(was), token) {
+				text := os.Expand(template, func(field string) string { return fmt.Sprint(fields[field]) })
+				ts.Check(os.WriteFile(file+".new", []byte(text), 0o600))
+				ts.Check(os.Rename(file+".new", file))
+				break
+			}
+			if time.Now().After(end) {
+				ts.Fatalf("agent: the secret still has the token of %s", name)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
+// token NAME gives the token that is in the secret a name, and sets the variable
+// NAME to its accessor.
+func cmdToken(ts *testscript.TestScript, neg bool, args []string) {
+	token := fmt.Sprint(secretReader(ts)()["vaulttoken"])
+	ctx, c := callVault(ts, storyOf(ts).vault.RootToken())
+	accessor, err := c.AccessorOf(ctx, token)
+	ts.Check(err)
+	storyOf(ts).tokens[args[0]] = token
+	ts.Setenv(args[0], accessor)
+}
+
+// [!] alive NAME... fails unless Vault accepts the tokens of these names.
+func cmdAlive(ts *testscript.TestScript, neg bool, args []string) {
+	for _, name := range args {
+		if storyOf(ts).vault.TokenAlive(storyOf(ts).tokens[name]) == neg {
+			ts.Fatalf("alive: the %s token: got %t", name, neg)
+		}
+	}
+}
+
+// serves NAME ADDR... waits until the nodes there serve the token of this name.
+func cmdServes(ts *testscript.TestScript, neg bool, args []string) {
+	want := rotate.Hash(ts.Getenv(args[0]))
+	nodes, err := fleet.ParseNodes(args[1:])
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, n := range nodes {
+		for s, err := n.Fetch(ctx); err != nil || s.Token.AccessorHash != want; s, err = n.Fetch(ctx) {
+			if ctx.Err() != nil {
+				ts.Fatalf("serves: %s still does not serve the %s token", n, args[0])
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
