@@ -127,6 +127,9 @@ var done = map[setup.Action]string{setup.Create: "created", setup.Change: "chang
 
 func printStep(w io.Writer, s setup.Step) {
 	fmt.Fprintf(w, "%-8s %s\n", done[s.Action], s.What)
+	if s.Hint != "" {
+		fmt.Fprintf(w, "           %s\n", s.Hint)
+	}
 	if s.Action == setup.Keep {
 		return
 	}
@@ -154,6 +157,9 @@ func printScript(w io.Writer, p setup.Plan) error {
 		fmt.Fprintf(w, "\n# %s: %s\n", s.Action, s.What)
 		for _, detail := range s.Details {
 			fmt.Fprintf(w, "#   %s\n", detail)
+		}
+		if s.Hint != "" {
+			fmt.Fprintf(w, "#   %s\n", s.Hint)
 		}
 		if s.Command != "" {
 			fmt.Fprintln(w, s.Command)

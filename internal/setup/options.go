@@ -64,6 +64,7 @@ type Vault interface {
 	Read(ctx context.Context, path string) (map[string]any, error)
 	Write(ctx context.Context, path string, body map[string]any) (map[string]any, error)
 	CreateToken(ctx context.Context, o vaultadmin.TokenOptions) (vaultadmin.Token, error)
+	AccessorOf(ctx context.Context, token string) (string, error)
 	Revoke(ctx context.Context, accessor string) error
 }
 

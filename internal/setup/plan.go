@@ -24,6 +24,8 @@ type Step struct {
 	What string `json:"what"`
 	// Details are what it is to be, or what changes.
 	Details []string `json:"details,omitempty"`
+	// Hint is what somebody has to do about what is kept; "" for nothing.
+	Hint string `json:"hint,omitempty"`
 	// Command does the same in a shell, with the vault command; "" for Keep. It
 	// holds no secret.
 	Command string `json:"command,omitempty"`

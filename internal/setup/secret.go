@@ -69,12 +69,25 @@ printf %%s "$token" |
 	if has := text(fields["transitkeyname"]); has != key {
 		return fmt.Errorf("%s names key %q, not %q: what is encrypted with that one could not be read any more; give --key=%s first, or another --kv-path for another cluster", what, has, key, has)
 	}
-	details := []string{"is left as it is"}
-	if text(fields["vaulttoken"]) == "" {
-		details = append(details, "it has no vaulttoken: `trousseauctl rotate-token` writes one")
+	hint, err := p.without(ctx, text(fields["vaulttoken"]))
+	if err != nil {
+		return err
 	}
-	p.keep(what, details...)
+	p.add(Step{Action: Keep, What: what, Details: []string{"is left as it is"}, Hint: hint})
 	return nil
+}
+
+// without is what to do if the secret has no token that is alive.
+func (p *planner) without(ctx context.Context, token string) (hint string, err error) {
+	const remedy = ": `trousseauctl rotate-token` writes another one"
+	if token == "" {
+		return "it has no vaulttoken" + remedy, nil
+	}
+	accessor, err := p.vault.AccessorOf(ctx, token)
+	if err == nil && accessor == "" {
+		hint = "its vaulttoken is dead, or may not be looked up" + remedy
+	}
+	return hint, err
 }
 
 // readyWithin is how long a KV engine that has just been mounted may take.

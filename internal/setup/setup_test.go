@@ -72,7 +72,7 @@ func (a administrator) try(o setup.Options) (setup.Plan, error) {
 	p, err := setup.Make(a.t.Context(), a, o)
 	reads := 0
 	for _, op := range []string{vaulttest.OpListMounts, vaulttest.OpListAuth, vaulttest.OpReadKey, vaulttest.OpReadPolicy,
-		vaulttest.OpKVRead, vaulttest.OpReadAuthConfig, vaulttest.OpReadRole} {
+		vaulttest.OpKVRead, vaulttest.OpReadAuthConfig, vaulttest.OpReadRole, vaulttest.OpLookupSelf, vaulttest.OpLookup} {
 		reads += a.server.Count(op)
 	}
 	if all := a.server.Total(); all != reads {
@@ -210,6 +210,28 @@ func TestRefusals(t *testing.T) {
 		c.vault(a)
 		if _, err := a.try(options()); err == nil || err.Error() != c.want {
 			t.Errorf("%s: got %v\nwant %s", c.name, err, c.want)
+		}
+	}
+}
+
+// TestSecretWithoutAToken: it stays as it is, and somebody has to write one.
+func TestSecretWithoutAToken(t *testing.T) {
+	for _, c := range []struct {
+		token string
+		want  string
+	}{
+		{"", "it has no vaulttoken: `trousseauctl rotate-token` writes another one"},
+		{"hvs.dead", "its vaulttoken is dead, or may not be looked up: `trousseauctl rotate-token` writes another one"},
+	} {
+		a := complete(t)
+		a.server.PutSecret("trousseau/config", map[string]any{"transitkeyname": options().Keys[0], "vaulttoken": c.token})
+		p := a.make(options())
+		i := slices.IndexFunc(p.Steps, func(s setup.Step) bool { return s.What == "secret secret/trousseau/config" })
+		if s := p.Steps[i]; s.Action != setup.Keep || s.Hint != c.want {
+			t.Errorf("got %s %q, want %s %q", s.Action, s.Hint, setup.Keep, c.want)
+		}
+		if p.Changes() != 0 {
+			t.Errorf("%d changes, want none", p.Changes())
 		}
 	}
 }
