@@ -23,6 +23,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/trousseau-io/trousseau/internal/apiserver"
 	"github.com/trousseau-io/trousseau/test/e2e/testbed"
 )
 
@@ -43,9 +44,7 @@ func TestReencrypt(t *testing.T) {
 		"--kubeconfig", bed.Write("admin.conf", api.Kubectl("config", "view", "--raw", "--flatten")),
 		"--ops", opsAddr(t, trousseau)}
 
-	// What the API server has just asked its plugin for, it does not ask for again
-	// within 20 seconds.
-	api.AwaitPage("/readyz/kms-providers")
+	awaitPoll(t, bed, api)
 	c.Vault.CLI("write", "-f", "transit/keys/"+testbed.Key+"/rotate")
 	bed.Await(15*time.Second, "trousseau to have the new version", func(context.Context) error {
 		if trousseau.KeyID() == v1 {
@@ -123,6 +122,37 @@ func TestReencrypt(t *testing.T) {
 	if secrets := again.report(t).Resources[0]; secrets.Rewritten != 0 || secrets.Current != n+writers {
 		t.Errorf("once more: %+v, want nothing rewritten", secrets)
 	}
+}
+
+// awaitPoll waits until an API server asks its plugin by itself, as it does once a
+// minute. For 20 seconds from then on, it does not ask again when its readiness is
+// looked at (kmsv2PluginHealthzPositiveInterval and kmsPluginHealthzPositiveTTL in
+// apiserver/pkg/server/options/encryptionconfig/config.go).
+func awaitPoll(t *testing.T, bed *testbed.Bed, api *testbed.APIServer) {
+	t.Helper()
+	config, err := apiserver.ReadKubeconfig(api.Kubeconfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := apiserver.New(config, config.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first time.Time
+	bed.Await(90*time.Second, "kube-apiserver to ask trousseau by itself", func(ctx context.Context) error {
+		ids, err := server.KeyIDs(ctx)
+		if err != nil {
+			return err
+		}
+		last := ids.Told["trousseau"].At
+		if first.IsZero() {
+			first = last
+		}
+		if last.Equal(first) {
+			return fmt.Errorf("it has not since %s", first.Format(time.TimeOnly))
+		}
+		return nil
+	})
 }
 
 // With a way to etcd, only what is stale is patched, and in the end there is an
