@@ -97,7 +97,9 @@ something_else{x="y"} 1
 	if ids, err := serve(t, page("")).KeyIDs(t.Context()); err != nil || len(ids.Told) > 0 {
 		t.Errorf("of an empty page: got %+v, %v", ids, err)
 	}
-	if _, err := serve(t, page(name+"last_timestamp_seconds{ 1\n")).KeyIDs(t.Context()); !errors.Is(err, apiserver.ErrNotMetrics) {
-		t.Errorf("of a broken page: got %v, want %v", err, apiserver.ErrNotMetrics)
+	for _, text := range []string{"# TYPE x gauge\n" + name + "last_timestamp_seconds{ 1\n", "<html>\n<body>Welcome</body>\n"} {
+		if _, err := serve(t, page(text)).KeyIDs(t.Context()); !errors.Is(err, apiserver.ErrNotMetrics) {
+			t.Errorf("of %q: got %v, want %v", text, err, apiserver.ErrNotMetrics)
+		}
 	}
 }

@@ -59,7 +59,9 @@ func readKeyIDs(page io.Reader) (KeyIDs, error) {
 	var kept bytes.Buffer
 	lines := bufio.NewScanner(page)
 	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
+	stranger := false // something is there, and nothing of it says its type
+	for typed := false; lines.Scan(); stranger = !typed {
+		typed = typed || strings.HasPrefix(lines.Text(), "# TYPE ")
 		name, _, _ := strings.Cut(strings.TrimPrefix(lines.Text(), "# TYPE "), "{")
 		name, _, _ = strings.Cut(name, " ")
 		if name == statusMetric || name == useMetric {
@@ -69,6 +71,9 @@ func readKeyIDs(page io.Reader) (KeyIDs, error) {
 	}
 	if err := lines.Err(); err != nil {
 		return KeyIDs{}, err
+	}
+	if stranger {
+		return KeyIDs{}, ErrNotMetrics
 	}
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(&kept)
