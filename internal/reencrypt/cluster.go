@@ -72,9 +72,8 @@ func pageSize(limit rate.Limit) int {
 // What changes between the two was written under the current key_id.
 func (c *cluster) page(ctx context.Context, k kind, position string) (*metav1.PartialObjectMetadataList, error) {
 	var list *metav1.PartialObjectMetadataList
-	err := c.persist(ctx, func(ctx context.Context) (err error) {
-		ctx, cancel := context.WithTimeout(ctx, c.patience)
-		defer cancel()
+	atOnce := func(context.Context) error { return nil }
+	err := c.persist(ctx, atOnce, func(ctx context.Context) (err error) {
 		list, err = c.metadata.Resource(k.gvr).List(ctx, metav1.ListOptions{Limit: int64(c.pageSize), Continue: position})
 		var status apierrors.APIStatus
 		if position != "" && apierrors.IsResourceExpired(err) && errors.As(err, &status) {

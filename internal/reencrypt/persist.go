@@ -25,11 +25,18 @@ func (e outOfReach) Unwrap() error { return e.error }
 
 // persist calls until there is an answer that does not change any more. An error
 // is either that of ctx, or an outOfReach, or says something about the request.
-// Call bounds itself.
-func (c *cluster) persist(ctx context.Context, call func(context.Context) error) error {
+// Before each call it waits for its turn, which at a low rate may take longer than
+// an API server may be silent.
+func (c *cluster) persist(ctx context.Context, turn, call func(context.Context) error) error {
 	var silent time.Time // since when there is no answer
 	for try := 1; ; try++ {
-		err := call(ctx)
+		if err := turn(ctx); err != nil {
+			return err
+		}
+		began := time.Now()
+		attempt, cancel := context.WithTimeout(ctx, c.patience)
+		err := call(attempt)
+		cancel()
 		switch {
 		case err == nil || ctx.Err() != nil:
 			return err
@@ -37,12 +44,13 @@ func (c *cluster) persist(ctx context.Context, call func(context.Context) error)
 			return outOfReach{fmt.Errorf("the API server no longer accepts the kubeconfig's credentials: %w", err)}
 		case unanswered(err):
 			if silent.IsZero() {
-				silent = time.Now()
+				silent = began
 			}
 			if time.Since(silent) > c.patience {
 				return outOfReach{fmt.Errorf("the API server has not answered for %s: %w", c.patience, err)}
 			}
 		case apierrors.IsConflict(err) || apierrors.IsInternalError(err):
+			silent = time.Time{}
 			if try == tries {
 				return err
 			}

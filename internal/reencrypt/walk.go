@@ -149,13 +149,7 @@ func (w *walk) rewrite(ctx context.Context, k kind, items []metav1.PartialObject
 // There is no precondition: whatever the object is when the patch arrives, that is
 // what is written.
 func (c *cluster) patch(ctx context.Context, k kind, namespace, name string) (revision string, err error) {
-	err = c.persist(ctx, func(ctx context.Context) error {
-		// At a low rate the turn may come later than c.patience.
-		if err := c.limiter.Wait(ctx); err != nil {
-			return err
-		}
-		ctx, cancel := context.WithTimeout(ctx, c.patience)
-		defer cancel()
+	err = c.persist(ctx, c.limiter.Wait, func(ctx context.Context) error {
 		object, err := c.metadata.Resource(k.gvr).Namespace(namespace).Patch(ctx, name, types.MergePatchType, []byte(`{}`),
 			metav1.PatchOptions{FieldManager: "trousseauctl"})
 		if err == nil {
