@@ -43,16 +43,23 @@ type Generation struct {
 // generation for it.
 func newGeneration(ctx context.Context, client *vault.Client, cfg *config.Config) (*Generation, error) {
 	keys, binding := cfg.Vault.KeyNames, upstream.BindingOf(&cfg.Vault)
-	version, created, err := latest(ctx, client, keys[0])
+	key, err := readKey(ctx, client, keys[0])
 	if err != nil {
 		return nil, err
 	}
-	c, version, err := newCanary(ctx, client, keys[0], version, binding.Data)
+	c, version, err := newCanary(ctx, client, keys[0], key.Latest, binding.Data)
 	if err != nil {
 		return nil, err
+	}
+	if key.Latest == 0 {
+		// What Vault denied may have been the token: an agent that passes requests
+		// on has none before its first login. Now one is known to work.
+		if key, err = readKey(ctx, client, keys[0]); err != nil {
+			return nil, err
+		}
 	}
 	gen := &Generation{
-		ID:      keyid.ID{Engine: client.Engine(), Key: keys[0], Version: version, Created: created},
+		ID:      keyid.ID{Engine: client.Engine(), Key: keys[0], Version: version, Created: unix(key.Created[version])},
 		config:  cfg,
 		client:  client,
 		keys:    keys,
@@ -150,17 +157,14 @@ func (c canary) check(ctx context.Context, client *vault.Client, key string) err
 	return nil
 }
 
-// latest asks Vault for a key's newest version and when it was made. Both are
-// zero if policy denies reading the key: then only encrypting tells.
-func latest(ctx context.Context, client *vault.Client, key string) (version int, created int64, err error) {
-	k, err := client.ReadKey(ctx, key)
+// readKey asks Vault for a key's versions. It returns the zero Key if that is
+// denied: then only encrypting tells the newest version, and nothing its age.
+func readKey(ctx context.Context, client *vault.Client, name string) (vault.Key, error) {
+	key, err := client.ReadKey(ctx, name)
 	if vault.ClassOf(err) == vault.Denied {
-		return 0, 0, nil
+		return vault.Key{}, nil
 	}
-	if err != nil {
-		return 0, 0, err
-	}
-	return k.Latest, unix(k.Created[k.Latest]), nil
+	return key, err
 }
 
 func unix(t time.Time) int64 {

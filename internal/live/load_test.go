@@ -4,6 +4,7 @@ package live_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -259,6 +260,28 @@ func TestPolicyThatDeniesReadingTheKey(t *testing.T) {
 		b.after(2 * probeInterval)
 		b.wantStatus("transit/kek/v3", "")
 		b.roundTrip()
+	})
+}
+
+// TestDenialThatIsNotThePolicys: an agent that passes requests on has no token
+// until it has logged in, and between two. A key_id without the creation time
+// would be announced, and taken back with the next look at the key.
+func TestDenialThatIsNotThePolicys(t *testing.T) {
+	run(t, func(b *bench) {
+		deny := vaulttest.Fault{Times: 1, Status: http.StatusForbidden, Match: vaulttest.Ops(vaulttest.OpReadKey)}
+		dated := func(version int) string {
+			return fmt.Sprintf("transit/kek/v%d@%d", version, b.key.Created(version).Unix())
+		}
+		b.vault.Inject(deny)
+		b.load(settings{})
+		b.wantStatus(dated(1), "")
+		b.key.Rotate()
+		b.vault.Inject(deny)
+		b.after(2 * probeInterval)
+		b.wantStatus(dated(2), "")
+		if got := b.metric("trousseau_generation"); got != 2 {
+			t.Errorf("generation = %v, want 2: one for each key version", got)
+		}
 	})
 }
 
