@@ -43,20 +43,13 @@ type Generation struct {
 // generation for it.
 func newGeneration(ctx context.Context, client *vault.Client, cfg *config.Config) (*Generation, error) {
 	keys, binding := cfg.Vault.KeyNames, upstream.BindingOf(&cfg.Vault)
-	key, err := readKey(ctx, client, keys[0])
+	key, err := readKey(ctx, client, keys[0], binding.Data)
 	if err != nil {
 		return nil, err
 	}
 	c, version, err := newCanary(ctx, client, keys[0], key.Latest, binding.Data)
 	if err != nil {
 		return nil, err
-	}
-	if key.Latest == 0 {
-		// What Vault denied may have been the token: an agent that passes requests
-		// on has none before its first login. Now one is known to work.
-		if key, err = readKey(ctx, client, keys[0]); err != nil {
-			return nil, err
-		}
 	}
 	gen := &Generation{
 		ID:      keyid.ID{Engine: client.Engine(), Key: keys[0], Version: version, Created: unix(key.Created[version])},
@@ -157,10 +150,19 @@ func (c canary) check(ctx context.Context, client *vault.Client, key string) err
 	return nil
 }
 
-// readKey asks Vault for a key's versions. It returns the zero Key if that is
-// denied: then only encrypting tells the newest version, and nothing its age.
-func readKey(ctx context.Context, client *vault.Client, name string) (vault.Key, error) {
+// readKey asks Vault for a key's versions. It returns the zero Key if policy
+// denies that: then only encrypting tells the newest version, and nothing its age.
+func readKey(ctx context.Context, client *vault.Client, name string, data []byte) (vault.Key, error) {
 	key, err := client.ReadKey(ctx, name)
+	if vault.ClassOf(err) != vault.Denied {
+		return key, err
+	}
+	// It may have been the token: an agent that passes requests on has none before
+	// its first login. What is denied to one that works is the policy's.
+	if _, _, err := newCanary(ctx, client, name, 0, data); err != nil {
+		return vault.Key{}, err
+	}
+	key, err = client.ReadKey(ctx, name)
 	if vault.ClassOf(err) == vault.Denied {
 		return vault.Key{}, nil
 	}
