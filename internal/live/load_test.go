@@ -285,6 +285,28 @@ func TestDenialThatIsNotThePolicys(t *testing.T) {
 	})
 }
 
+// TestDateIsOfTheSameAnswer: of two nodes, the one that lags behind tells the age of
+// the key after the other one has encrypted with a version that it does not know.
+func TestDateIsOfTheSameAnswer(t *testing.T) {
+	run(t, func(b *bench) {
+		b.key.Rotate()
+		b.vault.Inject(vaulttest.Fault{Times: 1, Status: http.StatusForbidden, Match: vaulttest.Ops(vaulttest.OpReadKey)})
+		b.vault.Inject(vaulttest.Fault{
+			Times: 1,
+			Match: vaulttest.Ops(vaulttest.OpDecrypt),
+			Handle: func(string, http.ResponseWriter, *http.Request) bool {
+				b.vault.SetLag(1) // from the next request on
+				return false
+			},
+		})
+		b.load(settings{})
+		b.wantStatus(fmt.Sprintf("transit/kek/v1@%d", b.key.Created(1).Unix()), "")
+		b.vault.SetLag(0)
+		b.after(2 * probeInterval)
+		b.wantStatus(fmt.Sprintf("transit/kek/v2@%d", b.key.Created(2).Unix()), "")
+	})
+}
+
 func TestTokenThatMayNoLongerReadTheKey(t *testing.T) {
 	run(t, func(b *bench) {
 		b.load(settings{})
