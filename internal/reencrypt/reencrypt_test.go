@@ -266,9 +266,9 @@ func TestConcurrency(t *testing.T) {
 	o.Concurrency = 5
 	ended := make(chan error, 1)
 	go func() { _, err := reencrypt.Run(t.Context(), o); ended <- err }()
-	for deadline := time.Now().Add(10 * time.Second); s.patched() < 5; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); s.Busiest() < 5; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d under way at once, want 5", s.patched())
+			t.Fatalf("%d under way at once, want 5", s.Busiest())
 		}
 	}
 	close(hold)
