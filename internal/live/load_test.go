@@ -339,6 +339,27 @@ func TestLookUpThatHangsKeepsNoConfigurationOut(t *testing.T) {
 	})
 }
 
+// TestTokenIsKnownSoon: who waits for a node to have the new token does not wait
+// for a probe because Vault was slow for a moment, nor does a token that is never
+// told cost requests.
+func TestTokenIsKnownSoon(t *testing.T) {
+	for name, times := range map[string]int{"slow once": 1, "slow always": 0} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(b *bench) {
+				b.vault.Inject(vaulttest.Fault{Delay: requestTimeout / 2, Times: times, Match: vaulttest.Ops(vaulttest.OpLookupSelf)})
+				b.load(settings{})
+				b.after(4 * time.Second)
+				if n, err := countSeries(b, "trousseau_vault_token_info"); n != 1 || err != nil {
+					t.Errorf("%d series of token info before the first probe, %v", n, err)
+				}
+				if got := b.vault.Count(vaulttest.OpLookupSelf); got != 2 {
+					t.Errorf("asked %d times before the first probe, want twice", got)
+				}
+			})
+		})
+	}
+}
+
 func TestTokenMetrics(t *testing.T) {
 	run(t, func(b *bench) {
 		token := b.vault.CreateToken(vaulttest.TokenOptions{TTL: time.Hour, Rules: vaulttest.TransitPolicy("transit", "kek")})

@@ -62,7 +62,13 @@ func (t *tender) look(ctx context.Context, gen *Generation, problem error) {
 // next is when to look again at the latest: the zero time if it does not matter.
 func (t *tender) next() time.Time {
 	v := t.k.view.Load()
-	if v.gen == nil || v.gen.client.Proxied() || v.token.Expires.IsZero() || !v.renewable() && !v.gen.client.Mints() {
+	if v.gen == nil || v.gen.client.Proxied() {
+		return time.Time{}
+	}
+	if v.token.Asked.IsZero() && v.gen.client != t.client {
+		return time.Now() // Vault was too slow to be asked when it was adopted
+	}
+	if v.token.Expires.IsZero() || !v.renewable() && !v.gen.client.Mints() {
 		return time.Time{}
 	}
 	due := t.due(v)
