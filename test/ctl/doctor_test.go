@@ -88,7 +88,9 @@ func TestDoctor(t *testing.T) {
 
 	// README's EncryptionConfiguration still reads plaintext.
 	well := await("nothing wrong", 0)
-	if got, want := well.with("warn"), []string{"encryption-identity"}; !slices.Equal(got, want) {
+	// How long a call takes is a matter of what else the machine does.
+	warned := slices.DeleteFunc(well.with("warn"), func(check string) bool { return check == "round-trip" })
+	if got, want := warned, []string{"encryption-identity"}; !slices.Equal(got, want) {
 		t.Errorf("warnings %v, want %v", got, want)
 	}
 	if skipped := well.with("skip"); len(skipped) > 0 {

@@ -30,6 +30,9 @@ import (
 // An operator rotates the key, and rewrites all Secrets while users change theirs:
 // too early at first, then until it is killed, and then to the end.
 func TestReencrypt(t *testing.T) {
+	if _, err := trousseauctl(); err != nil { // builds it, which takes its time
+		t.Fatal(err)
+	}
 	bed := testbed.New(t, &report, "5 reencrypt")
 	c := testbed.SetUp(bed, testbed.Options{TrousseauFlags: []string{"--probe-interval=1s"}})
 	api, trousseau := c.Nodes[0].APIServer, c.Nodes[0].Trousseau
@@ -188,17 +191,18 @@ func TestReencryptWithEtcd(t *testing.T) {
 		t.Fatalf("it ended with exit code %d before it could be killed: %s", code, killed.stderr)
 	}
 	left := c.Etcd.KeyIDs()[v1]
+	// The API server may still write what was under way at the kill, 8 patches at most (--concurrency).
 	for _, run := range []struct {
-		what    string
-		patched int
-	}{{"going on", left}, {"once more", 0}} {
+		what        string
+		least, most int
+	}{{"going on", left - 8, left}, {"once more", 0, 0}} {
 		c := start(t, args...)
 		if code := c.wait(); code != 0 {
 			t.Fatalf("%s: exit code %d: %s\n%s", run.what, code, c.stderr, c.stdout)
 		}
 		r := c.report(t)
-		if got := r.Resources[0]; got.Rewritten != run.patched || got.Objects != run.patched {
-			t.Errorf("%s: %+v, want just the %d patched that are left", run.what, got, run.patched)
+		if got := r.Resources[0]; got.Rewritten != got.Objects || got.Objects < run.least || got.Objects > run.most {
+			t.Errorf("%s: %+v, want just the %d to %d patched that are left", run.what, got, run.least, run.most)
 		}
 		if !r.OK || r.Audit == nil || r.Audit.Objects != n || r.UnderOther != 0 {
 			t.Errorf("%s: %+v, want an audit of %d Secrets, all under the new key_id", run.what, r, n)

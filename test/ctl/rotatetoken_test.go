@@ -82,7 +82,7 @@ func TestRotateToken(t *testing.T) {
 
 	// One node's agent stands still.
 	second.Agent.Stop()
-	out, _ = admin.trousseauctl(3, append([]string{"rotate-token", "--timeout=10s", "-o", "json"}, addrs...)...)
+	out, _ = admin.trousseauctl(3, append([]string{"rotate-token", "--timeout=20s", "-o", "json"}, addrs...)...)
 	var stuck rotation
 	if err := json.Unmarshal([]byte(out), &stuck); err != nil {
 		t.Fatal(err)

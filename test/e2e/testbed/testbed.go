@@ -50,6 +50,7 @@ type Bed struct {
 	ca       *authority
 	launcher *launcher
 	servers  []*Server
+	given    map[string]bool // addresses that freeAddr has returned
 	row      Row
 }
 
@@ -84,7 +85,7 @@ func New(t testing.TB, report *Report, title string) *Bed {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	b := &Bed{
 		Dir: dir, t: t, ctx: ctx, tools: tools, Binary: binary, readme: blocks,
-		launcher: newLauncher(ctx), row: Row{Scenario: title},
+		launcher: newLauncher(ctx), given: make(map[string]bool), row: Row{Scenario: title},
 	}
 	for _, sub := range []string{"log", "home"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
@@ -205,6 +206,10 @@ func (b *Bed) freeAddr() string {
 		if err := l.Close(); err != nil {
 			b.t.Fatal(err)
 		}
+		if b.given[addr] {
+			continue // whom it was given to does not listen yet, or does not now
+		}
+		b.given[addr] = true
 		return addr
 	}
 	b.t.Fatal("no port is free on 127.0.0.1")
