@@ -91,6 +91,10 @@ type view struct {
 	// extend its life any more.
 	token vault.Token
 	final bool
+	// reloaded is when configuration was last adopted, and refused the class of
+	// the failure that keeps the configuration as it is now from being used.
+	reloaded time.Time
+	refused  string
 	// replaced is closed when another generation has been adopted.
 	replaced chan struct{}
 }
@@ -186,10 +190,16 @@ func (k *KEK) adopt(ctx context.Context, from, next *Generation, token vault.Tok
 	if from != nil {
 		next.Number = from.Number + 1
 	}
-	k.view.Store(&view{
+	v := &view{
 		gen: next, proven: time.Now(), replaced: make(chan struct{}),
 		token: token, final: from != nil && from.client == next.client && old.final,
-	})
+		reloaded: old.reloaded, refused: old.refused,
+	}
+	// The prober replaces a generation by one of the same configuration.
+	if from == nil || next.Digest != from.Digest {
+		v.reloaded, v.refused = v.proven, ""
+	}
+	k.view.Store(v)
 	k.retries.restore()
 	close(old.replaced)
 	if from != nil && from.client != next.client {
@@ -200,13 +210,18 @@ func (k *KEK) adopt(ctx context.Context, from, next *Generation, token vault.Tok
 
 // note records how gen fares, unless it has been replaced meanwhile.
 func (k *KEK) note(gen *Generation, change func(*view)) {
+	k.update(func(v *view) {
+		if v.gen == gen {
+			change(v)
+		}
+	})
+}
+
+// update changes what is known beside the generation.
+func (k *KEK) update(change func(*view)) {
 	k.adopting.Lock()
 	defer k.adopting.Unlock()
-	old := k.view.Load()
-	if old.gen != gen {
-		return
-	}
-	next := *old
+	next := *k.view.Load()
 	change(&next)
 	k.view.Store(&next)
 }

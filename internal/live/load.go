@@ -79,7 +79,13 @@ func (k *KEK) load(ctx context.Context) {
 			said = ""
 			continue
 		}
-		k.metrics.failed(err)
+		k.metrics.reloads.WithLabelValues(classOf(err)).Inc()
+		k.update(func(v *view) {
+			v.refused = classOf(err)
+			if v.gen == nil {
+				v.trouble = err
+			}
+		})
 		if what := content.Digest + err.Error(); what != said {
 			said = what
 			k.logFailure(err)
@@ -98,14 +104,13 @@ func (k *KEK) logFailure(err error) {
 			append(fields, zap.Uint64("generation", gen.Number))...)
 		return
 	}
-	k.note(nil, func(v *view) { v.trouble = err })
 	k.log.Warn("there is no usable configuration yet; every request is refused until there is", fields...)
 }
 
 // loadOnce makes a candidate from content and adopts it.
 func (k *KEK) loadOnce(ctx context.Context, content watch.Content) error {
 	if active := k.Current(); active != nil && active.Digest == content.Digest {
-		k.metrics.current()
+		k.update(func(v *view) { v.refused = "" })
 		k.log.Info("the configuration is again the one in use", zap.Uint64("generation", active.Number))
 		return nil
 	}
@@ -128,7 +133,7 @@ func (k *KEK) loadOnce(ctx context.Context, content watch.Content) error {
 			return err
 		}
 	}
-	k.metrics.adopted()
+	k.metrics.reloads.WithLabelValues("adopted").Inc()
 	k.log.Info("configuration adopted", candidate.fields()...)
 	if address := cfg.Vault.InTheClear(); address != "" {
 		k.log.Warn("the token travels in the clear: vault's address is not https", zap.String("vault", address))

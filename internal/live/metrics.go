@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,11 +19,6 @@ import (
 type metrics struct {
 	kek     *KEK
 	reloads *prometheus.CounterVec
-
-	mu          sync.Mutex
-	inUse       bool // the configuration as it is now is the one in use
-	lastSuccess time.Time
-	lastClass   string // of the failure that keeps it from being used
 }
 
 var (
@@ -64,31 +58,6 @@ func newMetrics(reg prometheus.Registerer, k *KEK) *metrics {
 	return m
 }
 
-// adopted counts configuration that was adopted.
-func (m *metrics) adopted() {
-	m.reloads.WithLabelValues("adopted").Inc()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.inUse, m.lastClass, m.lastSuccess = true, "", time.Now()
-}
-
-// failed counts configuration that was not.
-func (m *metrics) failed(err error) {
-	class := classOf(err)
-	m.reloads.WithLabelValues(class).Inc()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.inUse, m.lastClass = false, class
-}
-
-// current notes that the configuration is the one in use again. It was not
-// reloaded, so neither the counter nor the timestamp moves.
-func (m *metrics) current() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.inUse, m.lastClass = true, ""
-}
-
 // Describe implements [prometheus.Collector].
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
@@ -104,18 +73,14 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
-	m.mu.Lock()
-	inUse, success, class := m.inUse, m.lastSuccess, m.lastClass
-	m.mu.Unlock()
-	gauge(descReloadOK, truth(inUse))
-	if !success.IsZero() {
-		gauge(descReloadTime, seconds(success))
-	}
-	if class != "" {
-		gauge(descReloadError, 1, class)
-	}
-
 	v := m.kek.view.Load()
+	gauge(descReloadOK, truth(v.gen != nil && v.refused == ""))
+	if !v.reloaded.IsZero() {
+		gauge(descReloadTime, seconds(v.reloaded))
+	}
+	if v.refused != "" {
+		gauge(descReloadError, 1, v.refused)
+	}
 	gauge(descDegraded, truth(v.trouble != nil))
 	if v.gen == nil {
 		gauge(descGeneration, 0)
