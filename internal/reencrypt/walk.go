@@ -123,7 +123,7 @@ func (w *walk) rewrite(ctx context.Context, k kind, items []metav1.PartialObject
 		group.Go(func() error {
 			revision, err := w.cluster.patch(ctx, k, item.Namespace, item.Name)
 			var away outOfReach
-			if errors.As(err, &away) || ctx.Err() != nil {
+			if errors.As(err, &away) || err != nil && ctx.Err() != nil {
 				return err
 			}
 			lock.Lock()
@@ -142,7 +142,8 @@ func (w *walk) rewrite(ctx context.Context, k kind, items []metav1.PartialObject
 			return nil
 		})
 	}
-	return done, group.Wait()
+	err = group.Wait()
+	return done, err
 }
 
 // patch has an object written if it is stale, and returns its resourceVersion.
