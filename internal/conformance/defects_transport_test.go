@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/proto"
 	kmsapi "k8s.io/kms/apis/v2"
 )
@@ -38,8 +39,9 @@ func (c codec) Unmarshal(data []byte, v any) error {
 // leak is what requests that are lost leave behind: a lock, a slot, a
 // connection. The next request hangs because of it; by then the leak is mended.
 type leak struct {
-	work time.Duration
-	lost func(request) bool
+	method string
+	work   time.Duration
+	lost   func(*request) bool
 
 	mu   sync.Mutex
 	held map[*request]bool
@@ -51,40 +53,58 @@ type request struct {
 	// left is how much time it had at the beginning, until deadline.
 	left     time.Duration
 	deadline time.Time
+	hangs    bool
 }
 
 // late tells the requests that have little time from the beginning.
-func late(r request) bool { return r.left < timeout/4 && time.Since(r.deadline) < timeout/2 }
+func late(r *request) bool { return r.left < timeout/4 && time.Since(r.deadline) < timeout/2 }
 
 // gone tells the requests that end before their time.
-func gone(r request) bool { return r.ctx.Err() != nil && time.Until(r.deadline) > timeout/4 }
+func gone(r *request) bool { return r.ctx.Err() != nil && time.Until(r.deadline) > timeout/4 }
 
-func newLeak(work time.Duration, lost func(request) bool) *leak {
-	return &leak{work: work, lost: lost, held: make(map[*request]bool)}
+// leaks makes lost requests of a method leave something behind. A request has to
+// be one that can be decoded.
+func (p *plugin) leaks(method string, work time.Duration, lost func(*request) bool) {
+	l := &leak{method: method, work: work, lost: lost, held: make(map[*request]bool)}
+	p.options = append(p.options, grpc.InTapHandle(l.arrive), grpc.UnaryInterceptor(l.pass))
+}
+
+type requestKey struct{}
+
+// arrive takes a request down. It is called in the order in which a connection's
+// requests were sent, whenever they are handled, and if they ever are.
+func (l *leak) arrive(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if info.FullMethodName != l.method {
+		return ctx, nil
+	}
+	deadline, _ := ctx.Deadline()
+	r := &request{ctx: ctx, left: time.Until(deadline), deadline: deadline}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for other := range l.held {
+		r.hangs = r.hangs || l.lost(other)
+	}
+	l.held[r] = true
+	return context.WithValue(ctx, requestKey{}, r), nil
 }
 
 // pass is around a request.
-func (l *leak) pass(ctx context.Context) error {
-	deadline, _ := ctx.Deadline()
-	r := &request{ctx, time.Until(deadline), deadline}
-	l.mu.Lock()
-	hangs := false
-	for other := range l.held {
-		hangs = hangs || l.lost(*other)
-	}
-	l.held[r] = true
-	l.mu.Unlock()
-	if hangs {
+func (l *leak) pass(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	r, ok := ctx.Value(requestKey{}).(*request)
+	switch {
+	case !ok:
+		return handle(ctx, req)
+	case r.hangs:
 		<-ctx.Done()
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 	<-time.After(l.work)
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.lost(*r) {
+	if !l.lost(r) {
 		delete(l.held, r)
 	}
-	return nil
+	l.mu.Unlock()
+	return handle(ctx, req)
 }
 
 // shareDecrypts gives a Decrypt that is made while another one of its connection

@@ -38,7 +38,7 @@ func serveTrousseau(t *testing.T, v *vaulttest.Server, extra string) conformance
 	contents := make(chan watch.Content, 1)
 	contents <- watch.Content{Path: "config.yaml", Digest: "1", Main: fmt.Appendf(nil,
 		"provider: vault\nvault:\n  keynames: [kek]\n  address: %s\n  token: %s\n%s", v.URL(), v.KMSToken("kek"), extra)}
-	const requestTimeout = 2500 * time.Millisecond
+	const requestTimeout = 25 * time.Second
 	kek := live.New(live.Options{
 		Contents: contents, RequestTimeout: requestTimeout, ProbeInterval: time.Minute, OutageGrace: time.Minute,
 	})
@@ -71,7 +71,7 @@ func serveTrousseau(t *testing.T, v *vaulttest.Server, extra string) conformance
 	})
 	select {
 	case <-adopted:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		_, err := kek.Status()
 		t.Fatalf("the configuration is not adopted: %v", err)
 	}

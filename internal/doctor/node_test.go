@@ -61,7 +61,7 @@ kind: EncryptionConfiguration
 resources:
 - resources: [secrets]
   providers:
-  - kms: {apiVersion: v2, name: trousseau, endpoint: unix://` + n.socket + `, timeout: 3s}
+  - kms: {apiVersion: v2, name: trousseau, endpoint: unix://` + n.socket + `, timeout: 30s}
 `
 	if prepare != nil {
 		prepare(n.scene)
@@ -99,7 +99,7 @@ func (n *node) start() {
 	t := n.t
 	registry := prometheus.NewRegistry()
 	kek := live.New(live.Options{
-		Contents: n.contents, RequestTimeout: 2 * time.Second, ProbeInterval: time.Hour, OutageGrace: time.Minute, Registerer: registry,
+		Contents: n.contents, RequestTimeout: 15 * time.Second, ProbeInterval: time.Hour, OutageGrace: time.Minute, Registerer: registry,
 	})
 	pending, err := unixsock.Bind(t.Context(), unixsock.Options{Path: n.socket, Mode: 0o600})
 	if err != nil {
@@ -109,7 +109,7 @@ func (n *node) start() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := kms.New(kms.Options{KEK: kek, RequestTimeout: 2 * time.Second})
+	server := kms.New(kms.Options{KEK: kek, RequestTimeout: 15 * time.Second})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended, served := make(chan struct{}), make(chan error, 1)
 	adopted := kek.Adopted()
@@ -129,7 +129,7 @@ func (n *node) start() {
 	n.deliver(strings.NewReplacer(n.address, n.vault.URL(), n.caCert, "").Replace(n.configure()))
 	select {
 	case <-adopted:
-	case <-time.After(15 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the configuration is not adopted")
 	}
 }
@@ -304,8 +304,8 @@ var nodeSituations = []struct {
 		"warn encryption-identity DIR/encryption.yaml: secrets are read in plaintext as well: who can write to etcd can put in Secrets of their own | When trousseauctl audit finds no plaintext, remove identity."}},
 	{"only read", edit("  providers:\n", "  providers:\n  - aescbc: {keys: [{name: k, secret: MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=}]}\n"), []string{
 		`warn encryption-order DIR/encryption.yaml: secrets are written by aescbc "k"; the plugin is only read | If each kube-apiserver can read by the plugin, put it first: trousseauctl encryption-config FILE --in-place.`}},
-	{"short timeout", edit("timeout: 3s", "timeout: 2s"), []string{
-		`fail encryption-timeout DIR/encryption.yaml: the timeout of "trousseau" is 2s, and trousseau takes up to 2.5s: kube-apiserver gives up before it has the answer | Write a longer one, such as timeout: 5s, or start trousseau with a shorter --request-timeout.`}},
+	{"short timeout", edit("timeout: 30s", "timeout: 20s"), []string{
+		`fail encryption-timeout DIR/encryption.yaml: the timeout of "trousseau" is 20s, and trousseau takes up to 20s: kube-apiserver gives up before it has the answer | Write a longer one, such as timeout: 40s, or start trousseau with a shorter --request-timeout.`}},
 
 	{"no kubeconfig", func(n *node) { n.o.Kubeconfig = n.dir + "/none" }, []string{
 		"fail kubeconfig DIR/none: no such file or directory | Give the path of one that works with kubectl."}},

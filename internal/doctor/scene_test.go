@@ -65,6 +65,7 @@ func newScene(t *testing.T) *scene {
 	s.serve(certificate(t, 90*24*time.Hour, "127.0.0.1"))
 	s.file = filepath.Join(s.dir, "config.yaml")
 	s.o.Config = s.file
+	s.o.RequestTimeout = 20 * time.Second // half of which is slow
 	return s
 }
 

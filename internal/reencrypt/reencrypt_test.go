@@ -244,11 +244,11 @@ func TestRate(t *testing.T) {
 // Patches that wait for their turn longer than an API server may be silent are no
 // sign that it is.
 func TestSlowRate(t *testing.T) {
-	s := newAPIServer(t, 10)
+	s := newAPIServer(t, 16)
 	o := options(t, s)
-	o.Rate, o.Patience = 5, time.Second
-	if _, got := run(t, o); got.Objects != 10 {
-		t.Errorf("got %+v, want 10 patched", got)
+	o.Rate, o.Concurrency, o.Patience = 2, 16, 5*time.Second // the last one waits for 7.5s
+	if _, got := run(t, o); got.Objects != 16 {
+		t.Errorf("got %+v, want 16 patched", got)
 	}
 }
 
@@ -366,7 +366,7 @@ func TestWaits(t *testing.T) {
 func TestRotatedMeanwhile(t *testing.T) {
 	s := newAPIServer(t, 10)
 	o := options(t, s)
-	o.Patience = time.Second
+	o.Patience = 5 * time.Second
 	s.answer(func(string) (int, metav1.StatusReason) {
 		s.Learn(newer)
 		return 0, ""
