@@ -27,10 +27,11 @@ func main() {
 	if err := sandbox.NoDumps(); err != nil {
 		fmt.Fprintf(os.Stderr, "trousseau: %v\n", err)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	// The first signal begins the shutdown; from then on signals have their
-	// default effect, so that a second one ends the process at once.
-	context.AfterFunc(ctx, stop)
+	signaled, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	// The first signal begins the shutdown; before that shows, signals have their
+	// default effect again, so that a second one ends the process at once.
+	ctx, end := context.WithCancel(context.Background())
+	context.AfterFunc(signaled, func() { stop(); end() })
 	os.Exit(exitCode(run(ctx, os.Args[1:], os.Stdout, os.Stderr), os.Stderr))
 }
 

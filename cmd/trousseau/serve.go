@@ -26,6 +26,11 @@ import (
 // serve is the daemon: configuration flows from the watcher through the KEK to
 // the KMS server on the socket.
 func serve(ctx context.Context, o options, stderr io.Writer) error {
+	// Before anybody can know that we are here: SIGHUP kills who does not ask for it.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+
 	log := newLogger(o, stderr)
 	log.Info("trousseau starts", zap.String("version", version), zap.Int("pid", os.Getpid()),
 		zap.String("config", o.configFile), zap.String("socket", o.socket))
@@ -82,7 +87,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	defer stop()
 	parts.Go(func() { watcher.Run(background) })
 	parts.Go(func() { kek.Run(background) })
-	parts.Go(func() { lookOnHangup(background, watcher, log) })
+	parts.Go(func() { lookOnHangup(background, hangup, watcher, log) })
 	parts.Go(func() { tellSystemd(background, kek) })
 
 	listener, err := publish(ctx, socket, kek, o.takeover, log)
@@ -151,10 +156,7 @@ func publish(ctx context.Context, socket *unixsock.Pending, kek *live.KEK, takeo
 }
 
 // lookOnHangup reads the configuration at every SIGHUP.
-func lookOnHangup(ctx context.Context, watcher *watch.Watcher, log *zap.Logger) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+func lookOnHangup(ctx context.Context, hangup <-chan os.Signal, watcher *watch.Watcher, log *zap.Logger) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -184,9 +184,7 @@ func Resume(ctx context.Context, o Options, oldAccessor string) (Report, error) 
 func (o Options) store(ctx context.Context, old secret, token vaultadmin.Token) error {
 	fields := maps.Clone(old.fields)
 	fields[o.Field] = token.ID()
-	_, err := o.Vault.Write(ctx, o.path(), map[string]any{
-		"options": map[string]any{"cas": old.version}, "data": fields,
-	})
+	_, err := o.Vault.Write(ctx, o.path(), after(old, fields))
 	if err == nil {
 		return nil
 	}
@@ -194,13 +192,15 @@ func (o Options) store(ctx context.Context, old secret, token vaultadmin.Token) 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if !vaultadmin.Answered(err) {
-		found, readErr := o.Vault.Read(ctx, o.path())
-		stored, _ := found["data"].(map[string]any)
+		// Vault may still be at it, and would store a token that is revoked by then.
+		// It does not once the secret has another version, from this write or any.
+		_, _ = o.Vault.Write(ctx, o.path(), after(old, old.fields))
+		now, readErr := o.read(ctx)
 		switch {
-		case readErr != nil:
-			return fmt.Errorf("%w; whether it was stored is not known: the new token has accessor %s", err, token.Accessor)
-		case stored[o.Field] == token.ID():
+		case readErr == nil && now.fields[o.Field] == token.ID():
 			return nil
+		case readErr != nil || now.version == old.version:
+			return fmt.Errorf("%w; whether it was stored is not known: the new token has accessor %s", err, token.Accessor)
 		}
 	}
 	if revoked := o.Vault.Revoke(ctx, token.Accessor); revoked != nil {
@@ -227,4 +227,10 @@ func (o Options) finish(ctx context.Context, accessor, oldAccessor string) (Repo
 func Hash(accessor string) string {
 	sum := sha256.Sum256([]byte(accessor))
 	return hex.EncodeToString(sum[:])
+}
+
+// after is the request to store fields as the version of a secret after old, if
+// there is no other one meanwhile.
+func after(old secret, fields map[string]any) map[string]any {
+	return map[string]any{"options": map[string]any{"cas": old.version}, "data": fields}
 }

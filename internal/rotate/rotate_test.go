@@ -180,9 +180,9 @@ func TestDryRunWritesNothing(t *testing.T) {
 func TestNotAllMove(t *testing.T) {
 	w := newWorld(t)
 	w.stand(true)
-	w.options.Timeout = 100 * time.Millisecond
+	w.options.Timeout = 2 * time.Second
 	r, err := rotate.Run(t.Context(), w.options)
-	if err != nil || r.Revoked || r.Stuck != "not every node serves the new token after 100ms" || r.Nodes[0].Moved ||
+	if err != nil || r.Revoked || r.Stuck != "not every node serves the new token after 2s" || r.Nodes[0].Moved ||
 		r.Nodes[0].Reason != "it serves another token: see whether its Vault Agent runs and renders" {
 		t.Errorf("got %+v %v", r, err)
 	}
@@ -217,10 +217,11 @@ func TestStopped(t *testing.T) {
 	w.stand(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	w.onStore(vaulttest.Fault{Handle: func(string, http.ResponseWriter, *http.Request) bool {
-		time.AfterFunc(50*time.Millisecond, cancel)
-		return false
-	}})
+	go func() {
+		_ = w.vault.WaitCount(ctx, vaulttest.OpKVWrite, 1)
+		_ = w.vault.WaitIdle(ctx) // so it is stored
+		cancel()
+	}()
 	r, err := rotate.Run(ctx, w.options)
 	if err != nil || r.Revoked || r.Stuck != "it was stopped before every node served the new token" {
 		t.Errorf("got %+v %v", r, err)
@@ -280,6 +281,40 @@ func TestTheSecretIsNotWritten(t *testing.T) {
 			w.mustHave(w.old, w.old)
 		})
 	}
+}
+
+// TestStoredLate: what Vault does of it after it was given up does not leave a dead
+// token in the secret.
+func TestStoredLate(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	slow := make(chan struct{})
+	w.onStore(vaulttest.Fault{Handle: func(string, http.ResponseWriter, *http.Request) bool {
+		cancel()
+		<-slow
+		return false
+	}})
+	_, err := rotate.Run(ctx, w.options)
+	if err == nil || !strings.HasSuffix(err.Error(), "(the new token is revoked, the old one still in use)") {
+		t.Errorf("got %v", err)
+	}
+	close(slow)
+	if err := w.vault.WaitIdle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.mustHave(w.old, w.old)
+}
+
+// TestNothingIsKnown: a token that may be stored yet is not revoked.
+func TestNothingIsKnown(t *testing.T) {
+	w := newWorld(t)
+	w.vault.Inject(vaulttest.Fault{Cut: vaulttest.CutReset, Match: vaulttest.Ops(vaulttest.OpKVWrite)})
+	_, err := rotate.Run(t.Context(), w.options)
+	made := w.newest()
+	if want := "whether it was stored is not known: the new token has accessor " + made.Accessor; err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	w.mustHave(w.old, w.old, made)
 }
 
 // TestTheAnswerIsLost: what was stored counts, not what was answered.
