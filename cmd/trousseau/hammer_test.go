@@ -24,6 +24,7 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/trousseau-io/trousseau/internal/keyid"
+	"github.com/trousseau-io/trousseau/internal/loopback"
 	"github.com/trousseau-io/trousseau/internal/vault"
 	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
@@ -33,10 +34,10 @@ import (
 // token before it is revoked the moment a good one has landed. No request may
 // fail, no answer may mix two generations, and nothing may be left over.
 func TestReloadHammer(t *testing.T) {
-	const rewrites = 240
+	const rewrites = 120
 	v := vaulttest.Start(t)
 	keys := map[string]*vaulttest.Key{"a": v.CreateKey("a"), "b": v.CreateKey("b")}
-	d := startDaemon(t, "--probe-interval=200ms", "--config-poll-interval=1s")
+	d := startDaemon(t, "--probe-interval=200ms", "--config-poll-interval=1s", "--request-timeout=10s")
 	f := &configFile{t: t, dir: d.dir, vault: v}
 	f.good(writeByRename)
 	d.awaitMetric(t, `(?m)^trousseau_generation 1$`)
@@ -76,7 +77,7 @@ func TestReloadHammer(t *testing.T) {
 
 	// Replaced clients are closed one request timeout after their end.
 	var after footprint
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(2 * patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if after = measure(v); after.within(before) {
 			break
 		}
@@ -118,10 +119,11 @@ func (d *process) log() string {
 
 func startDaemon(t *testing.T, flags ...string) *process {
 	t.Helper()
-	addr, err := freeAddr()
+	port, err := loopback.Reserve("")
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(port.Release)
 	sockets, err := os.MkdirTemp("", "kms")
 	if err != nil {
 		t.Fatal(err)
@@ -129,10 +131,10 @@ func startDaemon(t *testing.T, flags ...string) *process {
 	t.Cleanup(func() { os.RemoveAll(sockets) })
 	socket := filepath.Join(sockets, "kms.sock")
 	ctx, cancel := context.WithCancel(context.Background())
-	d := &process{dir: t.TempDir(), ops: "http://" + addr, end: cancel, ended: make(chan error, 1)}
+	d := &process{dir: t.TempDir(), ops: "http://" + port.Addr, end: cancel, ended: make(chan error, 1)}
 	args := append([]string{
 		"--config-file-path=" + filepath.Join(d.dir, "config.yaml"),
-		"--listen-addr=unix://" + socket, "--ops-addr=" + addr, "--log-level=debug",
+		"--listen-addr=unix://" + socket, "--ops-addr=" + port.Addr, "--log-level=debug",
 		"--sandbox=false", // or it would be the test process that gives its files up
 	}, flags...)
 	go func() { d.ended <- run(ctx, args, io.Discard, d) }()
@@ -316,7 +318,7 @@ func (l *hammerLoad) start(t *testing.T, client kmsapi.KeyManagementServiceClien
 }
 
 func (l *hammerLoad) encrypt(client kmsapi.KeyManagementServiceClient, plaintext []byte) *kmsapi.EncryptResponse {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second) // kube-apiserver's default
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	resp, err := client.Encrypt(ctx, &kmsapi.EncryptRequest{Uid: "hammer", Plaintext: plaintext})
 	l.done.Add(1)
@@ -334,7 +336,7 @@ func (l *hammerLoad) encrypt(client kmsapi.KeyManagementServiceClient, plaintext
 
 // decrypt fails if the key_id names another key than the one that encrypted.
 func (l *hammerLoad) decrypt(client kmsapi.KeyManagementServiceClient, wrapped *kmsapi.EncryptResponse, want []byte) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	resp, err := client.Decrypt(ctx, &kmsapi.DecryptRequest{Uid: "hammer", Ciphertext: wrapped.GetCiphertext(), KeyId: wrapped.GetKeyId()})
 	l.done.Add(1)

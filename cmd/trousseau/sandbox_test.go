@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	kmsapi "k8s.io/kms/apis/v2"
 
+	"github.com/trousseau-io/trousseau/internal/loopback"
 	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
@@ -44,10 +45,11 @@ func TestSandboxAsNobody(t *testing.T) {
 	}
 	t.Cleanup(v.Close)
 	v.CreateKey("a")
-	addr, err := freeAddr()
+	port, err := loopback.Reserve("")
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(port.Release)
 	dir, err := os.MkdirTemp("", "kms")
 	if err != nil {
 		t.Fatal(err)
@@ -62,10 +64,10 @@ func TestSandboxAsNobody(t *testing.T) {
 		writeFor(t, nobody, dir, name, data)
 	}
 
-	d := &process{dir: dir, ops: "http://" + addr}
+	d := &process{dir: dir, ops: "http://" + port.Addr}
 	// By this name the test binary can be executed by a user who cannot enter the directory that it is in.
 	cmd := exec.CommandContext(context.Background(), "/proc/self/exe")
-	cmd.Args = []string{"trousseau", "--config-file-path=" + dir + "/etc/config.yaml", "--listen-addr=unix://" + dir + "/run/kms.sock", "--ops-addr=" + addr}
+	cmd.Args = []string{"trousseau", "--config-file-path=" + dir + "/etc/config.yaml", "--listen-addr=unix://" + dir + "/run/kms.sock", "--ops-addr=" + port.Addr}
 	cmd.Stderr = d
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	if err := cmd.Start(); err != nil {

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 	kmsapi "k8s.io/kms/apis/v2"
 
+	"github.com/trousseau-io/trousseau/internal/loopback"
 	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
@@ -36,6 +37,7 @@ type story struct {
 	client kmsapi.KeyManagementServiceClient
 	answer chan answer   // of kms-background
 	notify *net.UnixConn // systemd's end of NOTIFY_SOCKET
+	heard  []string      // from there, and not asked for yet
 	method method
 	https  *vaulttest.Server // a node of vault; nil unless the script asks for it
 }
@@ -70,28 +72,21 @@ func setUpStory(env *testscript.Env) error {
 		return err
 	}
 	env.Defer(func() { s.notify.Close() })
-	ops, err := freeAddr()
+	ops, err := loopback.Reserve("")
 	if err != nil {
 		return err
 	}
+	env.Defer(ops.Release)
 	env.Setenv("VAULT", v.URL())
 	_, port, _ := strings.Cut(v.Addr(), ":")
 	env.Setenv("VAULT_PORT", port)
 	env.Setenv("SOCKET", socket)
 	env.Setenv("SOCKETS", short)
 	env.Setenv("NOTIFY", notify)
-	env.Setenv("OPS", ops)
+	env.Setenv("OPS", ops.Addr)
 	env.Setenv("TOKEN", v.KMSToken("trousseau-kms-vault"))
 	env.Values[storyKey{}] = s
 	return nil
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // storyCommands are the verbs that scripts have beside testscript's own.
@@ -290,21 +285,25 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(ts.BackgroundCmds()[n].Process.Signal(unix.SignalNum("SIG" + args[0])))
 }
 
-// notified PATTERN waits for a message to systemd that matches.
+// notified PATTERN waits for a message to systemd that matches. STATUS comes when it
+// comes, before READY or after it: those that do not match are kept.
 func cmdNotified(ts *testscript.TestScript, neg bool, args []string) {
 	want := regexp.MustCompile(args[0])
 	s := storyOf(ts)
+	if i := slices.IndexFunc(s.heard, want.MatchString); i >= 0 {
+		s.heard = slices.Delete(s.heard, i, i+1)
+		return
+	}
 	ts.Check(s.notify.SetReadDeadline(time.Now().Add(patience)))
-	var all bytes.Buffer
 	for buf := make([]byte, 4096); ; {
 		n, err := s.notify.Read(buf)
 		if err != nil {
-			ts.Fatalf("notified %s: %v after %q", args[0], err, all.String())
+			ts.Fatalf("notified %s: %v after %q", args[0], err, s.heard)
 		}
 		if want.Match(buf[:n]) {
 			return
 		}
-		fmt.Fprintf(&all, "%s\n", buf[:n])
+		s.heard = append(s.heard, string(buf[:n]))
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trousseau-io/trousseau/internal/fleet"
+	"github.com/trousseau-io/trousseau/internal/loopback"
 	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
@@ -227,10 +228,12 @@ func cmdOther(ts *testscript.TestScript, neg bool, args []string) {
 	v, err := vaulttest.New(vaulttest.Options{})
 	ts.Check(err)
 	ts.Defer(v.Close)
+	v.Advance(time.Second) // its key is not as old as the other's, which is the difference between the two key_ids
 	v.CreateKey(keyName)
-	ops, err := freeAddr()
+	ops, err := loopback.Reserve("")
 	ts.Check(err)
-	ts.Setenv("OTHER_OPS", ops)
+	ts.Defer(ops.Release)
+	ts.Setenv("OTHER_OPS", ops.Addr)
 	ts.Setenv("OTHER_VAULT", v.URL())
 	ts.Setenv("OTHER_TOKEN", v.KMSToken(keyName))
 	cmdRender(ts, neg, args)

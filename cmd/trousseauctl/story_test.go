@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	kmsapi "k8s.io/kms/apis/v2"
 
+	"github.com/trousseau-io/trousseau/internal/loopback"
 	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
@@ -86,11 +86,12 @@ func setUpStory(env *testscript.Env, daemon func() (string, error)) error {
 	}
 	env.Defer(func() { os.RemoveAll(sockets) })
 	for _, name := range []string{"OPS", "OPS2"} {
-		addr, err := freeAddr()
+		port, err := loopback.Reserve("")
 		if err != nil {
 			return err
 		}
-		env.Setenv(name, addr)
+		env.Defer(port.Release)
+		env.Setenv(name, port.Addr)
 	}
 	s := &story{vault: v, socket: filepath.Join(sockets, "kms.sock"), daemon: daemon, tokens: map[string]string{}}
 	env.Values[storyKey{}] = s
@@ -102,14 +103,6 @@ func setUpStory(env *testscript.Env, daemon func() (string, error)) error {
 	env.Setenv("SOCKETS", sockets)
 	env.Setenv("SOCKET", s.socket)
 	return nil
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // storyCommands are the verbs that scripts have beside testscript's own.
@@ -146,7 +139,8 @@ func cmdRender(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
 }
 
-// [!] healthy waits until the plugin says that it is, or that it is not.
+// [!] healthy waits until the plugin says that it is, or that it is not and why:
+// that it has yet to look is no answer.
 func cmdHealthy(ts *testscript.TestScript, neg bool, args []string) {
 	conn, err := grpc.NewClient("unix://"+storyOf(ts).socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	ts.Check(err)
@@ -155,7 +149,7 @@ func cmdHealthy(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	for ctx.Err() == nil {
 		_, err = kmsapi.NewKeyManagementServiceClient(conn).Status(ctx, &kmsapi.StatusRequest{}, grpc.WaitForReady(true))
-		if ctx.Err() == nil && (err != nil) == neg {
+		if ctx.Err() == nil && (err != nil) == neg && !strings.Contains(fmt.Sprint(err), "no configuration has been read yet") {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package vaulttest
+// Package loopback keeps addresses for the servers that tests start.
+package loopback
 
 import (
 	"fmt"
@@ -10,15 +11,20 @@ import (
 	"syscall"
 )
 
-// reservedPort keeps a TCP port ours while nothing listens on it. A socket that is bound but does not listen makes the
-// kernel refuse connections, and keeps it from giving the port to anybody else, not even as the source port of an
-// outgoing connection. net.Listen can bind it again because both sockets set SO_REUSEADDR (ip(7), socket(7)).
-type reservedPort struct {
-	addr string
+// Port keeps a TCP port while nothing listens on it, or whenever the server that
+// does is away. A socket that is bound but does not listen makes the kernel refuse
+// connections, and keeps it from giving the port to anybody else, not even as the
+// source port of an outgoing connection. net.Listen, of this process or of another,
+// can bind it again because both sockets set SO_REUSEADDR (ip(7), socket(7)).
+type Port struct {
+	// Addr is the IPv4 address and port.
+	Addr string
 	fd   int
 }
 
-func reservePort(addr string) (*reservedPort, error) {
+// Reserve keeps addr, an IPv4 address and port, of which port 0 is a free one, until
+// Release; "" is any port of 127.0.0.1.
+func Reserve(addr string) (*Port, error) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
 	}
@@ -35,7 +41,7 @@ func reservePort(addr string) (*reservedPort, error) {
 		_ = syscall.Close(fd)
 		return nil, fmt.Errorf("reserving %s: %w", addr, err)
 	}
-	return &reservedPort{addr: bound, fd: fd}, nil
+	return &Port{Addr: bound, fd: fd}, nil
 }
 
 func bind(fd int, want netip.AddrPort) (string, error) {
@@ -56,4 +62,5 @@ func bind(fd int, want netip.AddrPort) (string, error) {
 	return (&net.TCPAddr{IP: inet.Addr[:], Port: inet.Port}).String(), nil
 }
 
-func (p *reservedPort) close() error { return syscall.Close(p.fd) }
+// Release gives the port up. It is called once.
+func (p *Port) Release() { _ = syscall.Close(p.fd) }

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/trousseau-io/trousseau/internal/loopback"
 )
 
 const (
@@ -57,11 +59,12 @@ func compare(ctx context.Context, o options) error {
 		return err
 	}
 	defer d.close()
-	pages, err := freeAddr(ctx)
+	pages, err := loopback.Reserve("")
 	if err != nil {
 		return err
 	}
-	p, err := launchReady(ctx, o.binary, v, "--ops-addr="+pages)
+	defer pages.Release()
+	p, err := launchReady(ctx, o.binary, v, "--ops-addr="+pages.Addr)
 	if err != nil {
 		return err
 	}
@@ -78,7 +81,7 @@ func compare(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	meter := &meter{page: "http://" + pages + "/metrics", web: &http.Client{}, daemon: p.cmd.Process.Pid, vault: v.pid}
+	meter := &meter{page: "http://" + pages.Addr + "/metrics", web: &http.Client{}, daemon: p.cmd.Process.Pid, vault: v.pid}
 	costs, err := meter.costs(ctx, calls)
 	if err != nil {
 		return err

@@ -9,11 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/trousseau-io/trousseau/internal/loopback"
 )
 
 // keyA and keyB are the transit keys that every Vault here has.
@@ -88,7 +89,7 @@ func startReal(ctx context.Context, binary string) (v *upstream, err error) {
 	if err != nil {
 		return nil, err
 	}
-	addr, err := freeAddr(ctx)
+	port, err := loopback.Reserve("")
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -98,15 +99,16 @@ func startReal(ctx context.Context, binary string) (v *upstream, err error) {
 	}
 	defer log.Close()
 	cmd := command(ctx, binary, "server", "-dev", "-dev-tls", "-dev-tls-cert-dir="+dir, "-dev-no-store-token",
-		"-dev-root-token-id="+rootToken, "-dev-listen-address="+addr, "-log-level=error")
+		"-dev-root-token-id="+rootToken, "-dev-listen-address="+port.Addr, "-log-level=error")
 	cmd.Env = []string{"HOME=" + dir}
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	v = &upstream{url: "https://" + addr, pid: cmd.Process.Pid, close: func() {
+	v = &upstream{url: "https://" + port.Addr, pid: cmd.Process.Pid, close: func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
+		port.Release()
 		_ = os.RemoveAll(dir)
 	}}
 	if err := v.setUp(ctx, filepath.Join(dir, "vault-ca.pem")); err != nil {
@@ -189,13 +191,4 @@ func (v *upstream) ask(ctx context.Context, method, path string, body, answer an
 		return nil
 	}
 	return json.Unmarshal(text, answer)
-}
-
-// freeAddr finds an address on the loopback interface where nobody listens.
-func freeAddr(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }

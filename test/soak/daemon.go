@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/loopback"
 	"github.com/trousseau-io/trousseau/test/apiserver/plugin"
 )
 
@@ -36,7 +35,7 @@ var settings = []string{
 // Its methods may be called concurrently.
 type daemon struct {
 	binary, config, socket string
-	opsAddr                string
+	ops                    *loopback.Port
 	log                    *os.File
 	unexpected             func(error) // told when a process ends by itself
 
@@ -65,24 +64,11 @@ func newDaemon(binary, dir, config, socket string, unexpected func(error)) (*dae
 		return nil, err
 	}
 	d := &daemon{binary: binary, config: config, socket: socket, unexpected: unexpected}
-	if d.opsAddr, err = freeAddr(); err != nil {
+	if d.ops, err = loopback.Reserve(""); err != nil {
 		return nil, err
 	}
 	d.log, err = os.OpenFile(filepath.Join(dir, "trousseau.log"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	return d, err
-}
-
-// freeAddr finds a port that nobody takes while trousseau is away: it is below
-// those that the kernel gives to outgoing connections
-// (net.ipv4.ip_local_port_range, 32768 and up).
-func freeAddr() (string, error) {
-	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
-		if l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr); err == nil {
-			return addr, l.Close()
-		}
-	}
-	return "", errors.New("looking for a free port between 20000 and 32000: there is none")
 }
 
 // start starts the process, and waits for nothing.
@@ -231,7 +217,7 @@ func (d *daemon) launch(flags ...string) (*child, error) {
 	// The shell lowers the limit of the process that it then becomes.
 	args := append([]string{
 		"-c", `ulimit -n "$0" && exec "$@"`, fmt.Sprint(maxFiles), d.binary,
-		"--config-file-path=" + d.config, "--listen-addr=unix://" + d.socket, "--ops-addr=" + d.opsAddr,
+		"--config-file-path=" + d.config, "--listen-addr=unix://" + d.socket, "--ops-addr=" + d.ops.Addr,
 	}, append(settings, flags...)...)
 	c := &child{cmd: exec.CommandContext(context.Background(), "sh", args...), began: time.Now(), ended: make(chan struct{})}
 	c.cmd.Stdout, c.cmd.Stderr = d.log, d.log
@@ -280,5 +266,6 @@ func (d *daemon) dump() {
 func (d *daemon) close() error {
 	d.kill()
 	d.watching.Wait()
+	d.ops.Release()
 	return d.log.Close()
 }

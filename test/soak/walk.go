@@ -52,7 +52,7 @@ func newSoak(binary string, seed uint64, out io.Writer) (*soak, error) {
 		return nil, err
 	}
 	s.pulse.pid = func() int { pid, _ := s.stage.daemon.pid(); return pid }
-	s.pages = newPages(s.stage.daemon.opsAddr)
+	s.pages = newPages(s.stage.daemon.ops.Addr)
 	s.load = &load{
 		socket: s.stage.daemon.socket,
 		starts: func() int { _, n := s.stage.daemon.pid(); return n },

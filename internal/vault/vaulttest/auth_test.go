@@ -26,7 +26,7 @@ type methods struct {
 // enableAll enables the methods in a namespace. Every role yields token.
 func enableAll(t *testing.T, namespace string, token vaulttest.TokenOptions) *methods {
 	t.Helper()
-	s := vaulttest.Start(t, vaulttest.Options{TLS: true})
+	s := vaulttest.Start(t, vaulttest.Options{TLS: true, Now: newClock().Now})
 	m := &methods{
 		server:  s,
 		appRole: s.EnableAppRole(namespace, "team/approle"), kubernetes: s.EnableKubernetes(namespace, "kubernetes"),

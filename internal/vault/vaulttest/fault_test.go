@@ -190,7 +190,7 @@ func TestStopFromIntercept(t *testing.T) {
 }
 
 func TestCounts(t *testing.T) {
-	s := vaulttest.Start(t)
+	s := vaulttest.Start(t, vaulttest.Options{TLS: true})
 	s.CreateKey("kek")
 	c := newCaller(t, s, s.KMSToken("kek"))
 	ciphertext := c.encrypt("kek", "seed")

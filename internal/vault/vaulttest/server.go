@@ -15,7 +15,6 @@ package vaulttest
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -24,6 +23,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/trousseau-io/trousseau/internal/loopback"
 )
 
 // Options configures a Server. The zero value is a plain-HTTP Vault on a free port of 127.0.0.1.
@@ -63,8 +64,8 @@ type Server struct {
 	store   *store
 	forward forwarder // of a Proxy; nil for Vault itself
 	options Options
-	pki     *pki          // nil without TLS
-	port    *reservedPort // nil when InProcess
+	pki     *pki           // nil without TLS
+	port    *loopback.Port // nil when InProcess
 
 	sealed        atomic.Bool
 	standby       atomic.Bool
@@ -104,7 +105,7 @@ func newServer(options Options, forward forwarder) (*Server, error) {
 	if options.InProcess {
 		return s, nil
 	}
-	port, err := reservePort(options.Addr)
+	port, err := loopback.Reserve(options.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("starting fake vault: %w", err)
 	}
@@ -112,7 +113,8 @@ func newServer(options Options, forward forwarder) (*Server, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.up(); err != nil {
-		return nil, fmt.Errorf("starting fake vault: %w", errors.Join(err, port.close()))
+		port.Release()
+		return nil, fmt.Errorf("starting fake vault: %w", err)
 	}
 	return s, nil
 }
@@ -131,7 +133,7 @@ func (s *Server) Addr() string {
 	if s.port == nil {
 		return "vault.invalid:8200"
 	}
-	return s.port.addr
+	return s.port.Addr
 }
 
 // Refuse closes the listener: new connections are refused by the kernel, those that exist go on working.
@@ -189,7 +191,7 @@ func (s *Server) Close() {
 	_ = s.WaitIdle(ctx)
 	if s.port != nil {
 		// Only a descriptor; nothing depends on an error here.
-		_ = s.port.close()
+		s.port.Release()
 	}
 }
 
@@ -201,9 +203,9 @@ func (s *Server) up() error {
 	case s.port == nil || s.refusing || s.listener != nil || s.isDown():
 		return nil
 	}
-	listener, err := net.Listen("tcp4", s.port.addr)
+	listener, err := net.Listen("tcp4", s.port.Addr)
 	if err != nil {
-		return fmt.Errorf("listening on %s: %w", s.port.addr, err)
+		return fmt.Errorf("listening on %s: %w", s.port.Addr, err)
 	}
 	if s.http == nil {
 		s.http = s.newHTTPServer()

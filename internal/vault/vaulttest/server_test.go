@@ -91,7 +91,7 @@ func TestOutsideOfTheAPI(t *testing.T) {
 }
 
 func TestRefuseAndAccept(t *testing.T) {
-	s := vaulttest.Start(t)
+	s := vaulttest.Start(t, vaulttest.Options{TLS: true})
 	old := newCaller(t, s, s.RootToken())
 	old.want(200, "GET", "auth/token/lookup-self", nil)
 	address := s.URL()

@@ -18,15 +18,21 @@ func (p *Process) Ready(ctx context.Context) (ok bool, page string, err error) {
 	return code == http.StatusOK, strings.TrimSpace(page), err
 }
 
+// Metrics returns what /metrics says.
+func (p *Process) Metrics(ctx context.Context) (string, error) {
+	code, page, err := p.get(ctx, "/metrics")
+	if err == nil && code != http.StatusOK {
+		err = fmt.Errorf("asking /metrics: got %d", code)
+	}
+	return page, err
+}
+
 // Metric asks /metrics and returns the sum over the samples of a metric that
 // carry all the labels, each written as name="value"; 0 if there is none.
 func (p *Process) Metric(ctx context.Context, name string, labels ...string) (float64, error) {
-	code, page, err := p.get(ctx, "/metrics")
+	page, err := p.Metrics(ctx)
 	if err != nil {
 		return 0, err
-	}
-	if code != http.StatusOK {
-		return 0, fmt.Errorf("asking /metrics: got %d", code)
 	}
 	sum := 0.0
 	lines := bufio.NewScanner(strings.NewReader(page))

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/trousseau-io/trousseau/internal/loopback"
 )
 
 const (
@@ -52,22 +54,22 @@ type Process struct {
 // needs neither Vault nor config.yaml. The process is ended when ctx is done, or
 // with [Process.Stop], which also tells how it ended.
 func Start(ctx context.Context, o Options) (*Process, error) {
-	addr, err := freeAddr(ctx)
-	if err != nil {
-		return nil, err
-	}
 	log, err := os.OpenFile(filepath.Join(o.Dir, "trousseau.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log: %w", err)
 	}
 	// The process has a descriptor of its own.
 	defer log.Close()
+	port, err := loopback.Reserve("")
+	if err != nil {
+		return nil, err
+	}
 
-	p := &Process{dir: o.Dir, ops: "http://" + addr, ended: make(chan struct{})}
+	p := &Process{dir: o.Dir, ops: "http://" + port.Addr, ended: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, o.Binary, append([]string{
 		"--config-file-path=" + p.ConfigFile(),
 		"--listen-addr=unix://" + p.Socket(),
-		"--ops-addr=" + addr,
+		"--ops-addr=" + port.Addr,
 	}, o.Args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
@@ -75,10 +77,12 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	// A Ctrl-C in the terminal is for whoever tells the story; that one ends us.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
+		port.Release()
 		return nil, fmt.Errorf("starting trousseau: %w", err)
 	}
 	go func() {
 		p.err = p.cmd.Wait()
+		port.Release()
 		close(p.ended)
 	}()
 	if err := Await(ctx, startWithin, "trousseau's socket", p.listening); err != nil {
@@ -155,14 +159,4 @@ func Owner(ctx context.Context, socket string) (pid int, err error) {
 		return 0, fmt.Errorf("asking who listens on %s: %w", socket, peerErr)
 	}
 	return int(peer.Pid), nil
-}
-
-// freeAddr finds a port on the loopback interface. Somebody else may take it
-// before the process does; the port range makes that unlikely enough.
-func freeAddr(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("looking for a free port: %w", err)
-	}
-	return l.Addr().String(), l.Close()
 }

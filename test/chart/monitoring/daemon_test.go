@@ -6,9 +6,6 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -48,29 +45,26 @@ func expose(t *testing.T) page {
 	call(t, d.process.Socket())
 	d.render("vault: [\n")
 	d.await(`trousseau_config_last_reload_error_info{class="config"} 1`)
-	return parsePage(t, d.metrics())
+	text, err := d.process.Metrics(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsePage(t, text)
 }
 
 // daemon is a running trousseau.
 type daemon struct {
 	t       *testing.T
 	process *plugin.Process
-	pages   string // URL
 }
 
 func start(t *testing.T) daemon {
 	t.Helper()
 	binary := fromEnv(t, "TROUSSEAU_BINARY")
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := free.Addr().String()
-	free.Close()
 	// Stop ends it: the end of the test would be a second signal.
 	p, err := plugin.Start(context.WithoutCancel(t.Context()), plugin.Options{
 		Binary: binary, Dir: t.TempDir(),
-		Args: []string{"--ops-addr=" + addr, "--probe-interval=500ms", "--request-timeout=1s"},
+		Args: []string{"--probe-interval=500ms", "--request-timeout=1s"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +74,7 @@ func start(t *testing.T) daemon {
 			t.Error(err)
 		}
 	})
-	return daemon{t, p, "http://" + addr}
+	return daemon{t, p}
 }
 
 // configure points it to a Vault, with a credential in lines of config.yaml.
@@ -99,27 +93,14 @@ func (d daemon) render(text string) {
 // await waits until a line of /metrics begins like this.
 func (d daemon) await(begin string) {
 	d.t.Helper()
-	err := plugin.Await(d.t.Context(), 20*time.Second, begin, func(context.Context) (bool, error) {
-		return strings.Contains("\n"+d.metrics(), "\n"+begin), nil
+	err := plugin.Await(d.t.Context(), 20*time.Second, begin, func(ctx context.Context) (bool, error) {
+		text, _ := d.process.Metrics(ctx) // the page comes after the socket
+		return strings.Contains("\n"+text, "\n"+begin), nil
 	})
 	if err != nil {
 		log, _ := d.process.Log()
 		d.t.Fatalf("%v; trousseau's log:\n%s", err, log)
 	}
-}
-
-func (d daemon) metrics() string {
-	d.t.Helper()
-	resp, err := http.Get(d.pages + "/metrics")
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		d.t.Fatalf("/metrics: got %s, %v", resp.Status, err)
-	}
-	return string(text)
 }
 
 // call makes each request of kube-apiserver's, and one that fails.

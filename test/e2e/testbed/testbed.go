@@ -16,14 +16,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/trousseau-io/trousseau/internal/loopback"
 )
 
 const (
@@ -50,7 +48,6 @@ type Bed struct {
 	ca       *authority
 	launcher *launcher
 	servers  []*Server
-	given    map[string]bool // addresses that freeAddr has returned
 	row      Row
 }
 
@@ -85,7 +82,7 @@ func New(t testing.TB, report *Report, title string) *Bed {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	b := &Bed{
 		Dir: dir, t: t, ctx: ctx, tools: tools, Binary: binary, readme: blocks,
-		launcher: newLauncher(ctx), given: make(map[string]bool), row: Row{Scenario: title},
+		launcher: newLauncher(ctx), row: Row{Scenario: title},
 	}
 	for _, sub := range []string{"log", "home"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
@@ -181,39 +178,16 @@ func (b *Bed) Write(path, content string) string {
 	return path
 }
 
-// freeAddr finds an address on the loopback interface where nobody listens. Its
-// port is outside the range that the kernel takes the ports of outgoing
-// connections from: it is still free when a server comes back to it.
+// freeAddr is an address of the loopback interface, kept for a server that may come
+// and go until the test is over.
 func (b *Bed) freeAddr() string {
 	b.t.Helper()
-	const lowest = 10000
-	highest := 32768
-	if text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
-		if first, err := strconv.Atoi(strings.Fields(string(text))[0]); err == nil {
-			highest = first
-		}
+	port, err := loopback.Reserve("")
+	if err != nil {
+		b.t.Fatal(err)
 	}
-	for range 100 {
-		port := 0 // a range that leaves nothing leaves it to the kernel
-		if highest > lowest {
-			port = lowest + rand.IntN(highest-lowest)
-		}
-		l, err := new(net.ListenConfig).Listen(b.ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			continue
-		}
-		addr := l.Addr().String()
-		if err := l.Close(); err != nil {
-			b.t.Fatal(err)
-		}
-		if b.given[addr] {
-			continue // whom it was given to does not listen yet, or does not now
-		}
-		b.given[addr] = true
-		return addr
-	}
-	b.t.Fatal("no port is free on 127.0.0.1")
-	return ""
+	b.t.Cleanup(port.Release)
+	return port.Addr
 }
 
 // repository is the directory above the test's that the README is in.
