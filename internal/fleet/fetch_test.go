@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -117,15 +116,11 @@ func TestFetchFails(t *testing.T) {
 		t.Cleanup(s.Close)
 		return strings.TrimPrefix(s.URL, "http://")
 	}
-	nobody, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody.Close()
+	const nobody = "127.0.0.1:1" // which needs privileges and has no users; a port that was free may be the next page's
 	hang := make(chan struct{})
 	defer close(hang)
 	for _, c := range []struct{ name, addr, want string }{
-		{"refused", nobody.Addr().String(),
+		{"refused", nobody,
 			"connection refused: is trousseau running there, and is this its --ops-addr? By default that is on 127.0.0.1 alone"},
 		{"hangs", page(func(w http.ResponseWriter, r *http.Request) {
 			select {
@@ -164,7 +159,7 @@ func TestFetchFails(t *testing.T) {
 	t.Run("canceled", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := node(t, nobody.Addr().String()).Fetch(ctx); !errors.Is(err, context.Canceled) {
+		if _, err := node(t, nobody).Fetch(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -39,7 +39,7 @@ func start(t *testing.T, vault *vaulttest.Server, version string) *daemon {
 	registry := prometheus.NewRegistry()
 	d := &daemon{t: t, vault: vault, contents: make(chan watch.Content, 1)}
 	d.kek = live.New(live.Options{
-		Contents: d.contents, RequestTimeout: 2 * time.Second, ProbeInterval: 200 * time.Millisecond,
+		Contents: d.contents, RequestTimeout: patience, ProbeInterval: 200 * time.Millisecond,
 		OutageGrace: time.Minute, Registerer: registry,
 	})
 	if err := ops.RegisterBuildInfo(registry, version, "0123456789abcdef"); err != nil {

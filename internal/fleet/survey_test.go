@@ -64,12 +64,8 @@ func TestSurvey(t *testing.T) {
 		t.Errorf("degraded: %+v", r)
 	}
 
-	nobody, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody.Close()
-	r = fleet.Survey(t.Context(), fleet.Options{Nodes: nodes(t, addrs[0], nobody.Addr().String())})
+	const nobody = "127.0.0.1:1"
+	r = fleet.Survey(t.Context(), fleet.Options{Nodes: nodes(t, addrs[0], nobody)})
 	if r.OK || r.Nodes[1].Health() != "unreachable" || !strings.HasPrefix(r.Nodes[1].Unreachable, "connection refused") || len(r.KeyIDs) != 1 {
 		t.Errorf("unreachable: %+v", r)
 	}

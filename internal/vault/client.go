@@ -26,12 +26,6 @@ import (
 const (
 	// maxBody bounds an answer; transit's are below 10 KiB.
 	maxBody = 1 << 20
-	// dialTimeout leaves time for a second attempt within KMS v2's default
-	// deadline of 3 s.
-	dialTimeout = time.Second
-	// handshakeTimeout is longer, because a handshake takes processor time on
-	// both sides, and a starved node needs its plugin most.
-	handshakeTimeout = 2 * time.Second
 	// idleConns is how many connections are kept for the next burst.
 	idleConns = 128
 	// apiPrefix is not left to vault-client-go, which would take a mount named
@@ -39,6 +33,16 @@ const (
 	apiPrefix = "/v1/"
 	// backstop bounds a call whose context carries no deadline.
 	backstop = 30 * time.Second
+)
+
+// Tests wait for longer: the machine that runs them may stall.
+var (
+	// dialTimeout leaves time for a second attempt within KMS v2's default
+	// deadline of 3 s.
+	dialTimeout = time.Second
+	// handshakeTimeout is longer, because a handshake takes processor time on
+	// both sides, and a starved node needs its plugin most.
+	handshakeTimeout = 2 * time.Second
 )
 
 // Config says how to reach one transit engine. [Dial] copies it.

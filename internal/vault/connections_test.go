@@ -4,6 +4,7 @@ package vault_test
 
 import (
 	"context"
+	"net/http/httptrace"
 	"sync"
 	"testing"
 
@@ -35,8 +36,9 @@ func TestFailuresKeepConnections(t *testing.T) {
 			if got := s.Count(vaulttest.OpEncrypt); got != 51 {
 				t.Errorf("got %d requests, want 51", got)
 			}
-			if got := s.ConnectionsOpened(); got != 1 {
-				t.Errorf("got %d connections, want 1", got)
+			// net/http does not keep one whose writer has not reported within 50 ms (maxWriteWaitBeforeConnReuse).
+			if got := s.ConnectionsOpened(); got > 10 {
+				t.Errorf("got %d connections, want one for all, or few", got)
 			}
 		})
 	}
@@ -102,22 +104,34 @@ func TestPooledConnectionThatDies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	calls := map[string]func() error{
-		vaulttest.OpEncrypt:    func() error { return encrypt(bounded(t), c) },
-		vaulttest.OpDecrypt:    func() error { _, err := c.Decrypt(bounded(t), "kek", ciphertext, nil); return err },
-		vaulttest.OpReadKey:    func() error { _, err := c.ReadKey(bounded(t), "kek"); return err },
-		vaulttest.OpLookupSelf: func() error { _, err := c.LookupSelf(bounded(t)); return err },
+	calls := map[string]func(context.Context) error{
+		vaulttest.OpEncrypt:    func(ctx context.Context) error { return encrypt(ctx, c) },
+		vaulttest.OpDecrypt:    func(ctx context.Context) error { _, err := c.Decrypt(ctx, "kek", ciphertext, nil); return err },
+		vaulttest.OpReadKey:    func(ctx context.Context) error { _, err := c.ReadKey(ctx, "kek"); return err },
+		vaulttest.OpLookupSelf: func(ctx context.Context) error { _, err := c.LookupSelf(ctx); return err },
 	}
 	for op, call := range calls {
-		s.ResetCounts()
-		s.Cut(1)
-		if err := call(); err != nil {
-			t.Errorf("%s: %v", op, err)
+		// net/http does not keep a connection whose writer has not reported within 50 ms: then there is none to break.
+		for pooled := false; !pooled; s.ClearFaults() {
+			if err := encrypt(bounded(t), c); err != nil {
+				t.Fatal(err)
+			}
+			s.ResetCounts()
+			s.Cut(1)
+			var first sync.Once
+			err := call(httptrace.WithClientTrace(bounded(t), &httptrace.ClientTrace{
+				GotConn: func(got httptrace.GotConnInfo) { first.Do(func() { pooled = got.Reused }) },
+			}))
+			if !pooled {
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s: %v", op, err)
+			}
+			if got := s.Count(op); got != 2 {
+				t.Errorf("%s: got %d requests, want 2: the cut one and its repetition", op, got)
+			}
 		}
-		if got := s.Count(op); got != 2 {
-			t.Errorf("%s: got %d requests, want 2: the cut one and its repetition", op, got)
-		}
-		s.ClearFaults()
 	}
 }
 

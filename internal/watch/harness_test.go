@@ -16,7 +16,7 @@ import (
 )
 
 // bound is how long anything that must happen may take.
-const bound = 2 * time.Second
+const bound = 20 * time.Second
 
 // What held returns for a main file without content.
 const (

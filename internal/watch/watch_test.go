@@ -160,7 +160,7 @@ func TestTruncatedFileIsNotRead(t *testing.T) {
 	t.Parallel()
 	root := newDir(t)
 	root.write("etc/config.yaml", "one")
-	patient := start(t, watch.Options{Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: bound / 2})
+	patient := start(t, watch.Options{Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: 3 * time.Second})
 	hasty := start(t, watch.Options{Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: time.Nanosecond})
 	received := collect(t, patient)
 	eventually(t, "the first content was received", func() bool { return len(received()) == 1 })

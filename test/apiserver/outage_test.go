@@ -115,6 +115,12 @@ func TestNeverProven(t *testing.T) {
 	stored, _ := write(t, load(t, healthy), "a")
 
 	p := startPlugin(t, vault)
+	kms := dial(t, p)
+	// It may not have looked for the file yet, and kube-apiserver believes for a while what it hears first.
+	await(t, 10*time.Second, "Status to name the file", func(ctx context.Context) bool {
+		_, err := kms.Status(ctx)
+		return err != nil && strings.Contains(err.Error(), p.ConfigFile())
+	})
 	s := load(t, p)
 	err := check(t, s, false)
 	if want := p.ConfigFile() + ": no such file"; !strings.Contains(err.Error(), want) {

@@ -5,6 +5,7 @@ package chart
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -93,9 +94,9 @@ func TestPodSecurity(t *testing.T) {
 }
 
 func makeNamespace(api *testbed.APIServer, name, level string) {
-	api.Kubectl("create", "namespace", name)
-	api.Kubectl("label", "namespace", name,
-		"pod-security.kubernetes.io/enforce="+level, "pod-security.kubernetes.io/warn="+level)
+	// With its labels at once: admission believes its cache about a namespace that is there.
+	api.KubectlWithInput(fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: %s\n  labels:\n"+
+		"    pod-security.kubernetes.io/enforce: %[2]s\n    pod-security.kubernetes.io/warn: %[2]s\n", name, level), "create", "-f", "-")
 }
 
 // createPod does what the DaemonSet's controller would.

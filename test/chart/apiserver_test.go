@@ -3,9 +3,11 @@
 package chart
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/trousseau-io/trousseau/test/e2e/testbed"
 )
@@ -21,6 +23,10 @@ func startAPIServer(t *testing.T, bed *testbed.Bed) *testbed.APIServer {
 	api.Start()
 	api.AwaitReady()
 	installCRDs(t, api)
+	bed.Await(time.Minute, "discovery to list what the CRDs define", func(ctx context.Context) error {
+		_, err := api.TryKubectl(ctx, "", "get", "podmonitors,prometheusrules", "--all-namespaces")
+		return err
+	})
 	return api
 }
 

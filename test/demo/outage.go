@@ -21,18 +21,19 @@ func (d *demo) stopVault(ctx context.Context) error {
 	d.load = nil
 	d.reportLoad(total)
 	d.fact("grace", "%s here, 5m unless set; it counts from the last time the key was proven usable", outageGrace)
-	proven, err := d.plugin.Metric(ctx, "trousseau_last_proof_timestamp_seconds")
-	if err != nil {
-		return err
-	}
-
 	o := outage{demo: d, began: time.Now()}
 	d.vault.Stop()
 	o.line("Vault", "stopped")
 	if err := o.until(ctx, outageGrace+5*time.Second, "Status to stop being ok", func() bool { return !o.healthy }); err != nil {
 		return err
 	}
-	degraded, expired, unproven := o.degradedAt, o.since(), time.Since(time.UnixMilli(int64(proven*1000)))
+	degraded, expired, now := o.degradedAt, o.since(), time.Now()
+	// Not before Vault was gone: the next proof might have come in between.
+	proven, err := d.plugin.Metric(ctx, "trousseau_last_proof_timestamp_seconds")
+	if err != nil {
+		return err
+	}
+	unproven := now.Sub(time.UnixMilli(int64(proven * 1000)))
 	if err := d.vault.Start(); err != nil {
 		return err
 	}
@@ -45,7 +46,7 @@ func (d *demo) stopVault(ctx context.Context) error {
 	d.fact("meanwhile", "kube-apiserver wrote and read %d Secrets with the seed it holds, %d failed", o.written, o.failed)
 
 	d.found(degraded > 0 && degraded < expired, "Vault gone: /readyz says so", "after %s", rounded(degraded))
-	d.found(unproven > outageGrace && unproven < outageGrace+time.Second, "Vault gone: Status", "ok until %s after the last proof, then %s", rounded(unproven), codes.Unavailable)
+	d.found(unproven > outageGrace && unproven < outageGrace+5*time.Second, "Vault gone: Status", "ok until %s after the last proof, then %s", rounded(unproven), codes.Unavailable)
 	d.found(o.failed == 0, "Vault gone: Secrets that failed", "%d of %d", o.failed, o.written)
 	d.found(o.keyID == d.keyID, "Vault back: Status ok again", "after %s; key_id %s", rounded(back), o.keyID)
 	return nil

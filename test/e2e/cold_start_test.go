@@ -80,7 +80,7 @@ func startInWorstOrder(t *testing.T, c *testbed.Cluster, secrets remembered, con
 	c.Etcd.Start()
 	// Its /livez would say ok only a minute later, when it stops waiting for the
 	// Secrets to be in its watch cache (its post-start hook storage-readiness).
-	c.Await(30*time.Second, config+": kube-apiserver to serve and miss its plugin", func(ctx context.Context) error {
+	c.Await(2*time.Minute, config+": kube-apiserver to serve and miss its plugin", func(ctx context.Context) error {
 		_, err := api.Page(ctx, "/readyz/kms-providers")
 		if err == nil {
 			return errors.New("its /readyz/kms-providers is ok")
@@ -116,7 +116,8 @@ func startInWorstOrder(t *testing.T, c *testbed.Cluster, secrets remembered, con
 	}
 	vault.Unseal()
 	unsealed := time.Now()
-	trousseau.AwaitReady()
+	// The agent's pause between two logins may have grown to a minute.
+	c.Await(3*time.Minute, config+": Trousseau to be ready", trousseau.Ready)
 	ready := since(unsealed)
 	api.AwaitReady()
 	apiReady := since(unsealed)

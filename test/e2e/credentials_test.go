@@ -38,6 +38,10 @@ func TestOtherCredentials(t *testing.T) {
 		l.serve()
 	}
 	processes := c.PIDs()
+	// Without Trousseau, to know when Vault could be used at all.
+	direct := startCalls(t, bed, 1, 50*time.Millisecond, time.Second, func(ctx context.Context, _ int) error {
+		return c.Vault.Serves(ctx, "transit/keys/"+testbed.Key)
+	})
 
 	replace(supplied)
 	for _, l := range supplied {
@@ -53,12 +57,12 @@ func TestOtherCredentials(t *testing.T) {
 	token := mustFollow(c, agent, sink)
 
 	c.MustBeSameProcesses(processes)
-	sink.end()
+	sink.end(direct)
 	if !c.Vault.Accepts(token) {
 		t.Error("a trousseau that ended has revoked the token in the sink, which is the agent's to revoke")
 	}
 	for _, l := range slices.Concat(supplied, []*login{batch, proxy}) {
-		l.end()
+		l.end(direct)
 	}
 }
 
@@ -117,7 +121,7 @@ func fewUses(t *testing.T, c *testbed.Cluster) {
 	l.trousseau.Start()
 	const reason = "the token is good for a number of requests only"
 	c.Await(30*time.Second, "the token to be refused", l.trousseau.NotReady(reason))
-	c.Await(time.Second, "its class in the metrics", l.trousseau.MetricIs(1, "trousseau_config_last_reload_error_info", "class", "refused_token"))
+	c.Await(10*time.Second, "its class in the metrics", l.trousseau.MetricIs(1, "trousseau_config_last_reload_error_info", "class", "refused_token"))
 	if _, err := l.trousseau.KMS.Status(t.Context()); err == nil || !strings.Contains(err.Error(), reason) {
 		t.Errorf("Status with a token of few uses: %v, want the reason", err)
 	}

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -38,9 +39,13 @@ func TestUpgradeInPlace(t *testing.T) {
 		bed.Await(10*time.Second, "the old process to let go", running.Logged(0, "another process has taken the socket over"))
 		slowest = max(slowest, time.Since(began))
 		next.AwaitReady()
-		if err := running.Ready(t.Context()); err == nil {
-			t.Error("the old process's /readyz answers as if it still served")
-		}
+		// It gives them up after it has said so.
+		bed.Await(10*time.Second, "the old process's pages to be gone", func(ctx context.Context) error {
+			if running.Ready(ctx) == nil {
+				return errors.New("its /readyz answers as if it still served")
+			}
+			return nil
+		})
 		settle()
 		running.Stop()
 		running = next

@@ -33,7 +33,10 @@ func (n *VaultNode) Follows(ctx context.Context) error {
 	if err := n.call(ctx, http.MethodGet, "sys/leader", nil, &own); err != nil {
 		return err
 	}
-	if own.IsActive || own.Leader != "https://"+active.Addr || own.Applied < leader.Committed {
+	if own.IsActive {
+		return nil // it has taken over already
+	}
+	if own.Leader != "https://"+active.Addr || own.Applied < leader.Committed {
 		return fmt.Errorf("%s does not follow %s: %+v after %+v", n.Name, active.Name, own, leader)
 	}
 	return nil

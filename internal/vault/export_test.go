@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault
+
+import "time"
+
+func init() { dialTimeout, handshakeTimeout = 6*time.Second, 6*time.Second }
