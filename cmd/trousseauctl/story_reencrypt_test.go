@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,12 +33,11 @@ const apiServerToken = "kubernetes-token"
 //
 //	learns            the daemon tells it the key_id that it has now
 //	[!] refuses NAME  a webhook refuses every update of a Secret, or no longer
-//	looked-at         waits until its metrics are read
 //	patched N         so many patches have arrived
 //	[!] holds-stale N so many Secrets are not under the key_id that it was told
 //	rewrote-each N    each Secret was written so often since it was there
 //
-// Looked-at and patched are about the time since patched was last said.
+// Patched is about the time since it was last said.
 func cmdAPIServer(ts *testscript.TestScript, neg bool, args []string) {
 	verb, arg := args[0], ""
 	if len(args) > 1 {
@@ -55,8 +53,6 @@ func cmdAPIServer(ts *testscript.TestScript, neg bool, args []string) {
 		s.learn(ts)
 	case "refuses":
 		s.refuse(arg, neg)
-	case "looked-at":
-		s.awaitLook(ts)
 	case "patched":
 		equal(ts, args, false, s.patched())
 	case "holds-stale":
@@ -126,17 +122,6 @@ func (s *storyAPIServer) refuse(name string, nobody bool) {
 			Message: `admission webhook "owners.example.com" denied the request: it has no owner`,
 		}
 	})
-}
-
-func (s *storyAPIServer) awaitLook(ts *testscript.TestScript) {
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		for _, r := range s.Requests()[s.looked:] {
-			if r.URL.Path == "/metrics" {
-				return
-			}
-		}
-	}
-	ts.Fatalf("apiserver looked-at: still not")
 }
 
 func (s *storyAPIServer) patched() (n int) {
