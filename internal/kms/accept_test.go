@@ -119,7 +119,7 @@ func TestAcceptFails(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			server := kms.New(kms.Options{KEK: working(), RequestTimeout: time.Second})
+			server := kms.New(kms.Options{KEK: working(), RequestTimeout: time.Minute})
 			served := make(chan error, 1)
 			go func() { served <- server.Serve(&failing{Listener: l, with: tt.with}) }()
 			defer server.Shutdown(context.Background())

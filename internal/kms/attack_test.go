@@ -107,14 +107,18 @@ func attacks() []attack {
 			}
 		}},
 		{name: "opened and closed", clients: 2, do: func(conn net.Conn, _ uint64) {
-			// In bursts, because a backlog that is always full is the kernel's
-			// business.
-			for range 500 {
-				if another, err := dial(conn.RemoteAddr().String()); err == nil {
-					another.Close()
+			// In bursts that the server has accepted before the next one comes,
+			// because a backlog that is always full is the kernel's business.
+			for i := range 200 {
+				another, err := dial(conn.RemoteAddr().String())
+				if err != nil {
+					continue
 				}
+				if i == 199 {
+					_, _ = another.Read(make([]byte, 1))
+				}
+				another.Close()
 			}
-			time.Sleep(50 * time.Millisecond)
 		}, again: true},
 		{name: "headers without end", clients: 4, do: func(conn net.Conn, _ uint64) {
 			send(conn, hello(), frame(frameHeaders, 0, 1, field(":method", "POST")))
@@ -182,21 +186,23 @@ func requests(next func(stream uint32) []byte) func(net.Conn, uint64) {
 
 // fillPipe makes the server write until it cannot, because nobody reads.
 func fillPipe(conn net.Conn) {
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return
-	}
 	for before, unchanged := -1, 0; unchanged < 3; unchanged++ {
 		if !send(conn, slices.Repeat(frame(frameSettings, 0, 0, nil), 50)) {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
-		unread := 0
-		_ = raw.Control(func(fd uintptr) { unread, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
-		if unread != before {
-			before, unchanged = unread, 0
+		if now := unread(conn); now != before {
+			before, unchanged = now, 0
 		}
 	}
+}
+
+// unread is how many bytes wait to be read from conn.
+func unread(conn net.Conn) (n int) {
+	if raw, err := conn.(*net.UnixConn).SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	}
+	return n
 }
 
 // playAttacker performs an attack on the socket at path until stdin ends.

@@ -41,7 +41,7 @@ func FuzzConnection(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	server := kms.New(kms.Options{KEK: working(), RequestTimeout: time.Second})
+	server := kms.New(kms.Options{KEK: working(), RequestTimeout: time.Minute})
 	go func() { _ = server.Serve(l) }()
 	f.Cleanup(func() { l.Close() })
 	client, closeClient, err := dialLikeKube(path)

@@ -11,7 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	kmsapi "k8s.io/kms/apis/v2"
 )
 
@@ -110,12 +112,13 @@ func beHonest(t *testing.T, path string) *honest {
 	h := &honest{callers: [2]caller{
 		{name: "on its connection", every: 10 * time.Millisecond, call: func() error { return exchange(client) }},
 		{name: "on a new connection", every: 100 * time.Millisecond, call: func() error {
-			client, closeConn, err := dialLikeKube(path)
-			if err != nil {
-				return err
+			err := exchangeAnew(path)
+			if status.Code(err) == codes.Unavailable {
+				// If this process does not run while 512 others come, it is this
+				// connection that has sent no whole request for longest.
+				err = exchangeAnew(path)
 			}
-			defer closeConn()
-			return exchange(client)
+			return err
 		}},
 	}}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -181,6 +184,15 @@ func (c *caller) answered(t *testing.T) {
 		}
 	}
 	t.Fatalf("a caller %s is not answered", c.name)
+}
+
+func exchangeAnew(path string) error {
+	client, closeConn, err := dialLikeKube(path)
+	if err != nil {
+		return err
+	}
+	defer closeConn()
+	return exchange(client)
 }
 
 // exchange calls Status and Encrypt. kube-apiserver would wait 3 s for each; the

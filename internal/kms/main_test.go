@@ -46,7 +46,7 @@ func playServer(path string) error {
 	if err != nil {
 		return err
 	}
-	server := kms.New(kms.Options{KEK: working(), RequestTimeout: 2500 * time.Millisecond})
+	server := kms.New(kms.Options{KEK: working(), RequestTimeout: time.Minute})
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	fmt.Println("ok")

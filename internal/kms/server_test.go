@@ -106,7 +106,7 @@ func start(t *testing.T, k kms.KEK, timeout time.Duration) *harness {
 }
 
 func TestRoundTrip(t *testing.T) {
-	h := start(t, working(), time.Second)
+	h := start(t, working(), time.Minute)
 	st, err := h.Status(t.Context(), &kmsapi.StatusRequest{})
 	if err != nil || st.GetVersion() != "v2" || st.GetHealthz() != "ok" || st.GetKeyId() != keyID {
 		t.Errorf("Status = %v, %v", st, err)
@@ -132,7 +132,7 @@ trousseau_kms_requests_total{code="OK",method="Status"} 1
 }
 
 func TestLimitsOfRequests(t *testing.T) {
-	h := start(t, working(), time.Second)
+	h := start(t, working(), time.Minute)
 	annotation := func(key string, size int) map[string][]byte {
 		return map[string][]byte{key: make([]byte, size)}
 	}
@@ -190,7 +190,7 @@ func TestLimitsOfResponses(t *testing.T) {
 			k.encrypt = func(context.Context, []byte) ([]byte, string, error) {
 				return make([]byte, tt.ciphertext), strings.Repeat("k", tt.keyID), nil
 			}
-			_, err := start(t, k, time.Second).Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: []byte("p")})
+			_, err := start(t, k, time.Minute).Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: []byte("p")})
 			checkStatus(t, err, codes.Internal, tt.want)
 		})
 	}
@@ -220,7 +220,7 @@ func TestCodes(t *testing.T) {
 			k.encrypt = func(context.Context, []byte) ([]byte, string, error) { return nil, "", tt.err }
 			k.decrypt = func(context.Context, string, []byte) ([]byte, error) { return nil, tt.err }
 			k.status = func() (string, error) { return "", tt.err }
-			h := start(t, k, time.Second)
+			h := start(t, k, time.Minute)
 			_, err := h.Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: []byte("p")})
 			checkStatus(t, err, tt.code, tt.text)
 			_, err = h.Decrypt(t.Context(), &kmsapi.DecryptRequest{Ciphertext: []byte("c"), KeyId: keyID})
@@ -272,7 +272,7 @@ func TestPanicIsAnError(t *testing.T) {
 	k := working()
 	k.encrypt = func(context.Context, []byte) ([]byte, string, error) { panic(planted) }
 	k.decrypt = func(context.Context, string, []byte) ([]byte, error) { panic(planted) }
-	h := start(t, k, time.Second)
+	h := start(t, k, time.Minute)
 	_, err := h.Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: []byte("p")})
 	checkStatus(t, err, codes.Internal, "internal error; see trousseau's log")
 	_, err = h.Decrypt(t.Context(), &kmsapi.DecryptRequest{Ciphertext: []byte("c"), KeyId: keyID})
@@ -297,7 +297,7 @@ trousseau_kms_panics_total 2
 func TestLog(t *testing.T) {
 	const plaintext, ciphertext = "a-plaintext", "txetnialp-a"
 	k := working()
-	h := start(t, k, time.Second)
+	h := start(t, k, time.Minute)
 	_, _ = h.Status(t.Context(), &kmsapi.StatusRequest{})
 	_, _ = h.Encrypt(t.Context(), &kmsapi.EncryptRequest{Uid: "uid-1", Plaintext: []byte(plaintext)})
 	k.decrypt = func(context.Context, string, []byte) ([]byte, error) {
@@ -414,7 +414,7 @@ func entryText(t *testing.T, entry observer.LoggedEntry) string {
 func TestAnnotationsTravel(t *testing.T) {
 	k := working()
 	k.notes = map[string][]byte{"mark.trousseau.io": []byte("v1")}
-	h := start(t, k, time.Second)
+	h := start(t, k, time.Minute)
 	enc, err := h.Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: []byte("p")})
 	if err != nil || string(enc.GetAnnotations()["mark.trousseau.io"]) != "v1" {
 		t.Fatalf("Encrypt = %v, %v", enc, err)

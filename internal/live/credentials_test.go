@@ -98,6 +98,10 @@ func TestTokenOfOurOwnIsKeptAlive(t *testing.T) {
 				if got := b.vault.Count(vaulttest.OpRenewSelf) > 0; got != tt.renewals {
 					t.Errorf("%d renewals, want any: %v", b.vault.Count(vaulttest.OpRenewSelf), tt.renewals)
 				}
+				// The one before it lives while a request could still be using it.
+				if len(m.Tokens()) > 1 {
+					b.after(requestTimeout)
+				}
 				if got := len(m.Tokens()); got > 1 {
 					t.Errorf("%d tokens are alive, want the one in use", got)
 				}
@@ -211,7 +215,7 @@ func TestDeathIsAnnounced(t *testing.T) {
 					fields := e.ContextMap()
 					within, _ := fields["within"].(time.Duration)
 					expires, _ := fields["expires"].(time.Time)
-					if left := expires.Sub(e.Time); left > within || left < within-12*time.Minute {
+					if left := expires.Sub(e.Time); left > within+2*time.Second || left < within-12*time.Minute {
 						t.Errorf("the warning of %s came %s before the end", within, left)
 					}
 					got = append(got, within)

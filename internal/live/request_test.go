@@ -190,7 +190,7 @@ func TestReplacedClientLeavesNoConnection(t *testing.T) {
 	contents := make(chan watch.Content, 1)
 	k := live.New(live.Options{
 		Contents:       contents,
-		RequestTimeout: time.Second,
+		RequestTimeout: 3 * time.Second,
 		ProbeInterval:  time.Hour,
 		OutageGrace:    grace,
 	})
@@ -214,14 +214,14 @@ func TestReplacedClientLeavesNoConnection(t *testing.T) {
 	var requests sync.WaitGroup
 	for range 8 {
 		requests.Go(func() {
-			bounded, cancel := context.WithTimeout(ctx, time.Second)
+			bounded, cancel := context.WithTimeout(ctx, time.Minute)
 			defer cancel()
 			if _, err := k.Encrypt(bounded, []byte("seed")); err != nil {
 				t.Errorf("Encrypt: %v", err)
 			}
 		})
 	}
-	bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
+	bounded, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if err := v.WaitInFlight(bounded, 8); err != nil {
 		t.Fatal(err)

@@ -168,7 +168,7 @@ func TestSpentBudgetDelaysAndDoesNotFail(t *testing.T) {
 				}
 			})
 		}
-		b.after(requestTimeout / 4)
+		b.after(requestTimeout / 8)
 		b.vault.Unseal()
 		all.Wait()
 		if got := failed.Load(); got != 0 {
