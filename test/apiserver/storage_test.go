@@ -95,7 +95,7 @@ func TestOneSeed(t *testing.T) {
 	}
 	// A busy machine may have one asked again.
 	if got := vault.Count(vaulttest.OpEncrypt); got < 1 || got > 3 {
-		t.Errorf("an API server that started and wrote 21 objects: got %d encrypts in Vault, want 1", got)
+		t.Errorf("an API server that started and wrote 21 objects: got %d encrypts in Vault, want one", got)
 	}
 
 	vault.ResetCounts()
@@ -104,7 +104,7 @@ func TestOneSeed(t *testing.T) {
 		read(t, another, "first", first, false)
 	}
 	if got := vault.Count(vaulttest.OpDecrypt); got < 1 || got > 3 {
-		t.Errorf("an API server that started and read 20 times: got %d decrypts in Vault, want 1", got)
+		t.Errorf("an API server that started and read 20 times: got %d decrypts in Vault, want one", got)
 	}
 }
 
