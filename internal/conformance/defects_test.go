@@ -29,7 +29,8 @@ type defect struct {
 	blocks bool
 	// hangs is set if some calls are never answered.
 	hangs bool
-	// only limits the checks that are made, for a plugin that is slow.
+	// only limits the checks that are made, for a plugin that is slow, or that
+	// cannot bear the others.
 	only string
 }
 

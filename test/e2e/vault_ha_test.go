@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -212,22 +213,10 @@ func longestRun(made []call, from, to time.Time) (longest time.Duration) {
 		case first.IsZero():
 			first = c.began
 		default:
-			longest = max(longest, earliest(c.ended, to).Sub(latest(first, from)))
+			began := slices.MaxFunc([]time.Time{first, from}, time.Time.Compare)
+			ended := slices.MinFunc([]time.Time{c.ended, to}, time.Time.Compare)
+			longest = max(longest, ended.Sub(began))
 		}
 	}
 	return longest
-}
-
-func earliest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

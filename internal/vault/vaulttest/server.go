@@ -190,7 +190,6 @@ func (s *Server) Close() {
 	_ = s.WaitConnections(ctx, 0)
 	_ = s.WaitIdle(ctx)
 	if s.port != nil {
-		// Only a descriptor; nothing depends on an error here.
 		s.port.Release()
 	}
 }

@@ -19,8 +19,8 @@ type leadership struct {
 }
 
 // Follows is met when the node stands by for an active one and has applied all
-// that this one had committed when it was asked, so that it can take over; see
-// [Bed.Await].
+// that this one had committed when it was asked, so that it can take over, or has
+// taken over; see [Bed.Await].
 func (n *VaultNode) Follows(ctx context.Context) error {
 	active, err := n.vault.Active(ctx)
 	if err != nil {
