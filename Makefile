@@ -12,7 +12,7 @@ SEED     ?= 0
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build ctl docs test check fmt format lint vuln fuzz demo e2e chart-test image image-test systemd-test soak bench clean
+.PHONY: help build ctl docs test check fmt format lint size vuln fuzz demo e2e chart-test image image-test systemd-test soak bench clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ lint: ## vet, golangci-lint, and what the daemon may not link
 	go vet ./...
 	$(LINT) run ./...
 	cd test && go vet ./... && go tool -modfile=tools/lint/go.mod golangci-lint run --config ../.golangci.yml ./...
+
+size: ## count the daemon's lines: its packages and the foundation, without tests
+	@git ls-files cmd/trousseau internal/daemon internal/config internal/fault internal/keyid internal/seed internal/upstream internal/vault | \
+	  grep '\.go$$' | grep -v '_test\.go$$' | xargs cat | wc -l
 
 vuln: ## look for known vulnerabilities; needs network to vuln.go.dev
 	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...

@@ -15,7 +15,7 @@ import (
 
 	"go.uber.org/zap/zapcore"
 
-	"github.com/trousseau-io/trousseau/internal/unixsock"
+	"github.com/trousseau-io/trousseau/internal/daemon/unixsock"
 )
 
 // options are the daemon's settings that are not about Vault; those are in the

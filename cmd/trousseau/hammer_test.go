@@ -24,9 +24,9 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/trousseau-io/trousseau/internal/keyid"
-	"github.com/trousseau-io/trousseau/internal/loopback"
+	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/internal/vault"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
 // TestReloadHammer encrypts and decrypts through the real socket while the

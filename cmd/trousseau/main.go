@@ -17,7 +17,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/trousseau-io/trousseau/internal/sandbox"
+	"github.com/trousseau-io/trousseau/internal/daemon/sandbox"
 )
 
 func main() {

@@ -8,7 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/trousseau-io/trousseau/internal/ops"
+	"github.com/trousseau-io/trousseau/internal/daemon/ops"
 )
 
 // pagesRetry is how often a port that is taken is tried again: the predecessor

@@ -8,7 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/trousseau-io/trousseau/internal/config"
-	"github.com/trousseau-io/trousseau/internal/sandbox"
+	"github.com/trousseau-io/trousseau/internal/daemon/sandbox"
 )
 
 // newSandbox returns nil, which gives up nothing, if that is what the flag asks for.

@@ -19,8 +19,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	kmsapi "k8s.io/kms/apis/v2"
 
-	"github.com/trousseau-io/trousseau/internal/loopback"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
 // storyCondition is what a script can make itself depend on, beside testscript's own.

@@ -16,11 +16,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"github.com/trousseau-io/trousseau/internal/kms"
-	"github.com/trousseau-io/trousseau/internal/live"
-	"github.com/trousseau-io/trousseau/internal/ops"
-	"github.com/trousseau-io/trousseau/internal/unixsock"
-	"github.com/trousseau-io/trousseau/internal/watch"
+	"github.com/trousseau-io/trousseau/internal/daemon/kms"
+	"github.com/trousseau-io/trousseau/internal/daemon/live"
+	"github.com/trousseau-io/trousseau/internal/daemon/ops"
+	"github.com/trousseau-io/trousseau/internal/daemon/unixsock"
+	"github.com/trousseau-io/trousseau/internal/daemon/watch"
 )
 
 // serve is the daemon: configuration flows from the watcher through the KEK to

@@ -22,8 +22,8 @@ import (
 	"google.golang.org/grpc/status"
 	kmsapi "k8s.io/kms/apis/v2"
 
-	"github.com/trousseau-io/trousseau/internal/loopback"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
 // patience bounds every wait of a story.

@@ -11,7 +11,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
-	"github.com/trousseau-io/trousseau/internal/live"
+	"github.com/trousseau-io/trousseau/internal/daemon/live"
 )
 
 // systemd passes state on to systemd if it started us, see sd_notify(3). That it

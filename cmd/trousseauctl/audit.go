@@ -13,9 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/trousseau-io/trousseau/internal/audit"
-	"github.com/trousseau-io/trousseau/internal/audit/drill"
-	"github.com/trousseau-io/trousseau/internal/etcd"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit/drill"
+	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
 )
 
 func newAudit() *cobra.Command {

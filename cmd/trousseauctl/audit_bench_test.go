@@ -15,10 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trousseau-io/trousseau/internal/audit"
-	"github.com/trousseau-io/trousseau/internal/audit/stored/storedtest"
-	"github.com/trousseau-io/trousseau/internal/etcd/etcdtest"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit"
 	"github.com/trousseau-io/trousseau/internal/seed"
+	"github.com/trousseau-io/trousseau/internal/testkit/etcdtest"
+	"github.com/trousseau-io/trousseau/internal/testkit/storedtest"
 )
 
 const million = 1_000_000

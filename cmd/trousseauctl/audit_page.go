@@ -7,8 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/trousseau-io/trousseau/internal/audit"
-	"github.com/trousseau-io/trousseau/internal/audit/page"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit/page"
 )
 
 // pageFile is the file of --html. It is written under another name first: whether

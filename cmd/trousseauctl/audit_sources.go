@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/trousseau-io/trousseau/internal/audit"
-	"github.com/trousseau-io/trousseau/internal/audit/drill"
 	"github.com/trousseau-io/trousseau/internal/config"
-	"github.com/trousseau-io/trousseau/internal/etcd"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit/drill"
+	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
 )
 
 // auditReader is where audit reads from.

@@ -7,8 +7,8 @@ import (
 	"io"
 	"strings"
 
-	"github.com/trousseau-io/trousseau/internal/audit"
-	"github.com/trousseau-io/trousseau/internal/audit/stored"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
 )
 
 // printAudit writes a report for people: first how each resource is stored, what

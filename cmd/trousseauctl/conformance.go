@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/trousseau-io/trousseau/internal/conformance"
+	"github.com/trousseau-io/trousseau/internal/ctl/conformance"
 )
 
 func newConformance() *cobra.Command {

@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/trousseau-io/trousseau/internal/doctor"
-	"github.com/trousseau-io/trousseau/internal/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/doctor"
+	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 )
 
 func newDoctor() *cobra.Command {

@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
-	"github.com/trousseau-io/trousseau/internal/encryptionconfig"
+	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
 )
 
 func newEncryptionConfig() *cobra.Command {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/trousseau-io/trousseau/internal/etcd"
+	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
 )
 
 // etcdFlags say where etcd's servers are, and who asks them.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/trousseau-io/trousseau/internal/setup"
+	"github.com/trousseau-io/trousseau/internal/ctl/setup"
 )
 
 func newPolicy() *cobra.Command {

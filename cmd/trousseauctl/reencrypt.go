@@ -13,9 +13,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/time/rate"
 
-	"github.com/trousseau-io/trousseau/internal/apiserver"
-	"github.com/trousseau-io/trousseau/internal/fleet"
-	"github.com/trousseau-io/trousseau/internal/reencrypt"
+	"github.com/trousseau-io/trousseau/internal/ctl/apiserver"
+	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/reencrypt"
 )
 
 func newReencrypt() *cobra.Command {

@@ -8,11 +8,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/trousseau-io/trousseau/internal/audit"
-	"github.com/trousseau-io/trousseau/internal/audit/stored"
-	"github.com/trousseau-io/trousseau/internal/etcd"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
+	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
+	"github.com/trousseau-io/trousseau/internal/ctl/reencrypt"
 	"github.com/trousseau-io/trousseau/internal/keyid"
-	"github.com/trousseau-io/trousseau/internal/reencrypt"
 )
 
 // reencrypted is what was done, and how it is in etcd then.

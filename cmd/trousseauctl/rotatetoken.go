@@ -13,9 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/trousseau-io/trousseau/internal/fleet"
-	"github.com/trousseau-io/trousseau/internal/rotate"
-	"github.com/trousseau-io/trousseau/internal/vaultadmin"
+	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/rotate"
+	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
 )
 
 func newRotateToken() *cobra.Command {

@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/trousseau-io/trousseau/internal/setup"
-	"github.com/trousseau-io/trousseau/internal/vaultadmin"
+	"github.com/trousseau-io/trousseau/internal/ctl/setup"
+	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
 )
 
 func newSetup() *cobra.Command {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/trousseau-io/trousseau/internal/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 )
 
 func newStatus() *cobra.Command {

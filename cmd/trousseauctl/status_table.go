@@ -10,7 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/trousseau-io/trousseau/internal/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 )
 
 // nodeWidth is how wide a node's name may be to be on the node's own line. The

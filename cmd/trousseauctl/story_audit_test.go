@@ -12,12 +12,12 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/trousseau-io/trousseau/internal/audit/stored/storedtest"
-	"github.com/trousseau-io/trousseau/internal/etcd/etcdtest"
 	"github.com/trousseau-io/trousseau/internal/keyid"
 	"github.com/trousseau-io/trousseau/internal/seed"
+	"github.com/trousseau-io/trousseau/internal/testkit/etcdtest"
+	"github.com/trousseau-io/trousseau/internal/testkit/storedtest"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/internal/vault"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
 // etcd-snapshot STEPS FILE makes a snapshot of an etcd in which the steps of a file

@@ -12,8 +12,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/trousseau-io/trousseau/internal/apiserver/apiservertest"
-	"github.com/trousseau-io/trousseau/internal/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/testkit/apiservertest"
 )
 
 // storyAPIServer is a story's kube-apiserver.

@@ -11,9 +11,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/trousseau-io/trousseau/internal/fleet"
-	"github.com/trousseau-io/trousseau/internal/rotate"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/rotate"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
 // secretReader reads the KV secret with Trousseau's token, by the right of the

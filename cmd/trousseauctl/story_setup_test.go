@@ -9,8 +9,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
-	"github.com/trousseau-io/trousseau/internal/vaultadmin"
+	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
 // callVault calls the story's Vault with a token.

@@ -19,9 +19,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
-	"github.com/trousseau-io/trousseau/internal/fleet"
-	"github.com/trousseau-io/trousseau/internal/loopback"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")

@@ -4,7 +4,7 @@ package upstream
 
 import (
 	"github.com/trousseau-io/trousseau/internal/config"
-	"github.com/trousseau-io/trousseau/internal/vault"
+	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
 // bound is the annotation that marks a seed as bound to associated data. It does
@@ -39,14 +39,14 @@ func (b Binding) Annotations() map[string][]byte {
 
 // Of returns the associated data to decrypt a seed with. Its annotations are
 // nobody's word: who removes or adds the mark gets another seed refused by Vault.
-// Errors are of class [vault.Invalid].
+// Errors are of class [fault.Invalid].
 func (b Binding) Of(annotations map[string][]byte) ([]byte, error) {
 	_, marked := annotations[bound]
 	switch {
 	case marked && b.Data == nil:
-		return nil, vault.Errorf(vault.Invalid, "decrypting: this was bound to associated data, and associatedData is not set: set what it was encrypted with")
+		return nil, fault.Errorf(fault.Invalid, "decrypting: this was bound to associated data, and associatedData is not set: set what it was encrypted with")
 	case !marked && b.Required:
-		return nil, vault.Errorf(vault.Invalid, "decrypting: this is not bound to associated data, and requireAssociatedData is set: unset it until everything has been encrypted again")
+		return nil, fault.Errorf(fault.Invalid, "decrypting: this is not bound to associated data, and requireAssociatedData is set: unset it until everything has been encrypted again")
 	case !marked:
 		return nil, nil
 	}

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/internal/vault"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
 // BenchmarkTransport compares the client's pool of HTTP/1.1 connections with one HTTP/2 connection, over TLS. Both

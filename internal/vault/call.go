@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault-client-go"
+
+	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
 // call is one request to one node, described for metrics and error texts.
@@ -28,13 +30,13 @@ func (c *Client) begin(call call) call {
 }
 
 // fail makes the error of a call.
-func (c call) fail(class Class, reason string) *Error {
-	return Errorf(class, "%s at %s: %s", c.what, c.node.address, reason)
+func (c call) fail(class fault.Class, reason string) *fault.Error {
+	return fault.Errorf(class, "%s at %s: %s", c.what, c.node.address, reason)
 }
 
 // unusable is the error for an answer that Vault's API does not allow.
-func (c call) unusable(why string) *Error {
-	return c.fail(Unavailable, "the answer is not one of Vault's for this call: "+why)
+func (c call) unusable(why string) *fault.Error {
+	return c.fail(fault.Unavailable, "the answer is not one of Vault's for this call: "+why)
 }
 
 // answer is what vault-client-go returns; nil for an empty body.
@@ -42,7 +44,7 @@ type answer = *vault.Response[map[string]any]
 
 // do runs one request through vault-client-go, takes its result out with decode,
 // counts it, explains its error and draws the conclusion for the next call.
-func (c *Client) do(ctx context.Context, call call, request func() (answer, error), decode func(answer) *Error) error {
+func (c *Client) do(ctx context.Context, call call, request func() (answer, error), decode func(answer) *fault.Error) error {
 	// A deadline that has passed already says nothing about the node.
 	asked := ctx.Err() == nil
 	start := time.Now()
@@ -57,7 +59,7 @@ func (c *Client) do(ctx context.Context, call call, request func() (answer, erro
 	return failure
 }
 
-func (c *Client) attempt(ctx context.Context, call call, request func() (answer, error), decode func(answer) *Error) *Error {
+func (c *Client) attempt(ctx context.Context, call call, request func() (answer, error), decode func(answer) *fault.Error) *fault.Error {
 	resp, err := request()
 	if err != nil {
 		return c.explain(ctx, call, err)
@@ -65,21 +67,21 @@ func (c *Client) attempt(ctx context.Context, call call, request func() (answer,
 	return decode(resp)
 }
 
-func (c *Client) read(ctx context.Context, call call, decode func(data map[string]any) *Error) error {
+func (c *Client) read(ctx context.Context, call call, decode func(data map[string]any) *fault.Error) error {
 	return c.do(ctx, call, func() (answer, error) {
 		return call.node.api.Read(ctx, apiPrefix+call.path)
 	}, withData(call, decode))
 }
 
-func (c *Client) write(ctx context.Context, call call, body []byte, decode func(data map[string]any) *Error) error {
+func (c *Client) write(ctx context.Context, call call, body []byte, decode func(data map[string]any) *fault.Error) error {
 	return c.do(ctx, call, func() (answer, error) {
 		return call.node.api.WriteFromBytes(ctx, apiPrefix+call.path, body, vault.WithRequestCallbacks(markIdempotent))
 	}, withData(call, decode))
 }
 
 // withData decodes an answer that consists of data.
-func withData(call call, decode func(data map[string]any) *Error) func(answer) *Error {
-	return func(resp answer) *Error {
+func withData(call call, decode func(data map[string]any) *fault.Error) func(answer) *fault.Error {
+	return func(resp answer) *fault.Error {
 		if resp == nil || resp.Data == nil {
 			return call.unusable("it is empty")
 		}

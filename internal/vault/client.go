@@ -75,10 +75,10 @@ type Config struct {
 
 // Client calls one Vault with one token. It is safe for concurrent use, after
 // [Client.Login] where its credential is not a token. Every method takes its
-// deadline from ctx, makes exactly one attempt and returns only *[Error]s.
+// deadline from ctx, makes exactly one attempt and returns only *[fault.Error]s.
 //
 // All calls go to one node of Vault's, until a failure speaks against that node
-// (classes [Unavailable], [Sealed], [Timeout] and [VersionTooNew]): then the
+// (classes [fault.Unavailable], [fault.Sealed], [fault.Timeout] and [fault.VersionTooNew]): then the
 // next call, and those after it, go to the next node, after the last one to the
 // first again.
 type Client struct {

@@ -8,8 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/internal/vault"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
 // go-retryablehttp closes the pool after every failed request, if it can.

@@ -12,8 +12,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/fault"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/internal/vault"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
 // Each row is something wrong between us and Vault: what class it becomes, in which words, and how many requests
@@ -33,44 +34,44 @@ func TestFaults(t *testing.T) {
 	}
 	tests := map[string]struct {
 		fault   func(*vaulttest.Server)
-		class   vault.Class
+		class   fault.Class
 		text    string
 		arrived int
 	}{
-		"refused":         {(*vaulttest.Server).Refuse, vault.Unavailable, "dial tcp HOST: connect: connection refused", 0},
-		"stopped":         {(*vaulttest.Server).Stop, vault.Unavailable, "dial tcp HOST: connect: connection refused", 0},
-		"reset":           {func(s *vaulttest.Server) { s.Cut(0) }, vault.Unavailable, "read tcp LOCAL->HOST: read: connection reset by peer", 1},
-		"EOF":             {func(s *vaulttest.Server) { s.Intercept(abort) }, vault.Unavailable, cutShort, 1},
-		"EOF mid-body":    {func(s *vaulttest.Server) { s.Inject(vaulttest.Fault{Cut: vaulttest.CutBody}) }, vault.Unavailable, cutShort, 1},
-		"HTML 200":        {func(s *vaulttest.Server) { s.HTML("<html>Log in</html>") }, vault.Unavailable, foreign, 1},
-		"JSON list 200":   {respond(200, `[1]`), vault.Unavailable, foreign, 1},
-		"JSON null 200":   {respond(200, `null`), vault.Unavailable, empty, 1},
-		"null data 200":   {respond(200, `{"data":null}`), vault.Unavailable, empty, 1},
-		"empty 200":       {respond(200, ""), vault.Unavailable, empty, 1},
-		"empty 204":       {respond(204, ""), vault.Unavailable, empty, 1},
-		"303":             {redirect(303), vault.Unavailable, empty, 1},
-		"308":             {redirect(308), vault.Unavailable, empty, 1},
-		"301":             {redirect(301), vault.Unavailable, redirects, 1},
-		"307 nowhere":     {respond(307, ""), vault.Unavailable, redirects, 1},
-		"400 page":        {status(400, "<html>Bad Request</html>"), vault.Unavailable, "the answer 400 Bad Request is not one of Vault's for this call; check what listens at this address", 1},
-		"400 cut off":     {respond(400, strings.Repeat("x", 2<<20)), vault.Unavailable, "the answer 400 Bad Request is not one of Vault's for this call; check what listens at this address", 1},
-		"412":             {status(412, ""), vault.VersionTooNew, "the Vault node that answered lags behind (412)", 1},
-		"413":             {status(413, ""), vault.Unavailable, "the answer 413 Request Entity Too Large is not one of Vault's for this call; check what listens at this address", 1},
-		"429 quota":       {func(s *vaulttest.Server) { s.Throttle() }, vault.Throttled, "a rate limit was hit (429)", 1},
-		"429 page":        {status(429, "slow down"), vault.Throttled, "a rate limit was hit (429)", 1},
-		"500":             {func(s *vaulttest.Server) { s.FailRate(1, 1) }, vault.Unavailable, "vault answered 500 Internal Server Error", 1},
-		"501":             {status(501, ""), vault.Unavailable, "vault answered 501 Not Implemented", 1},
-		"502":             {status(502, "<html>Bad Gateway</html>"), vault.Unavailable, "vault answered 502 Bad Gateway", 1},
-		"503 sealed":      {(*vaulttest.Server).Seal, vault.Sealed, "vault is sealed or has no active node (503)", 1},
-		"503 no active":   {status(503, `{"errors":["no active Vault instance found"]}`), vault.Sealed, "vault is sealed or has no active node (503)", 1},
-		"503 other":       {status(503, `{"errors":["overloaded, try again later"]}`), vault.Unavailable, "vault answered 503 Service Unavailable", 1},
-		"503 page":        {status(503, "<html>No server is available</html>"), vault.Unavailable, "vault answered 503 Service Unavailable", 1},
-		"504":             {status(504, ""), vault.Unavailable, "vault answered 504 Gateway Timeout", 1},
-		"unknown status":  {status(599, ""), vault.Unavailable, "vault answered 599 ", 1},
-		"2 MiB 200":       {respond(200, `{"data":{"x":"`+strings.Repeat("x", 2<<20)+`"}}`), vault.Unavailable, "the answer is larger than 1048576 bytes", 1},
-		"2 MiB 503":       {respond(503, strings.Repeat("x", 2<<20)), vault.Unavailable, "vault answered 503 Service Unavailable", 1},
-		"a byte over":     {respond(200, strings.Repeat(" ", 1<<20+1)), vault.Unavailable, "the answer is larger than 1048576 bytes", 1},
-		"not a byte over": {respond(200, strings.Repeat(" ", 1<<20-4)+"null"), vault.Unavailable, empty, 1},
+		"refused":         {(*vaulttest.Server).Refuse, fault.Unavailable, "dial tcp HOST: connect: connection refused", 0},
+		"stopped":         {(*vaulttest.Server).Stop, fault.Unavailable, "dial tcp HOST: connect: connection refused", 0},
+		"reset":           {func(s *vaulttest.Server) { s.Cut(0) }, fault.Unavailable, "read tcp LOCAL->HOST: read: connection reset by peer", 1},
+		"EOF":             {func(s *vaulttest.Server) { s.Intercept(abort) }, fault.Unavailable, cutShort, 1},
+		"EOF mid-body":    {func(s *vaulttest.Server) { s.Inject(vaulttest.Fault{Cut: vaulttest.CutBody}) }, fault.Unavailable, cutShort, 1},
+		"HTML 200":        {func(s *vaulttest.Server) { s.HTML("<html>Log in</html>") }, fault.Unavailable, foreign, 1},
+		"JSON list 200":   {respond(200, `[1]`), fault.Unavailable, foreign, 1},
+		"JSON null 200":   {respond(200, `null`), fault.Unavailable, empty, 1},
+		"null data 200":   {respond(200, `{"data":null}`), fault.Unavailable, empty, 1},
+		"empty 200":       {respond(200, ""), fault.Unavailable, empty, 1},
+		"empty 204":       {respond(204, ""), fault.Unavailable, empty, 1},
+		"303":             {redirect(303), fault.Unavailable, empty, 1},
+		"308":             {redirect(308), fault.Unavailable, empty, 1},
+		"301":             {redirect(301), fault.Unavailable, redirects, 1},
+		"307 nowhere":     {respond(307, ""), fault.Unavailable, redirects, 1},
+		"400 page":        {status(400, "<html>Bad Request</html>"), fault.Unavailable, "the answer 400 Bad Request is not one of Vault's for this call; check what listens at this address", 1},
+		"400 cut off":     {respond(400, strings.Repeat("x", 2<<20)), fault.Unavailable, "the answer 400 Bad Request is not one of Vault's for this call; check what listens at this address", 1},
+		"412":             {status(412, ""), fault.VersionTooNew, "the Vault node that answered lags behind (412)", 1},
+		"413":             {status(413, ""), fault.Unavailable, "the answer 413 Request Entity Too Large is not one of Vault's for this call; check what listens at this address", 1},
+		"429 quota":       {func(s *vaulttest.Server) { s.Throttle() }, fault.Throttled, "a rate limit was hit (429)", 1},
+		"429 page":        {status(429, "slow down"), fault.Throttled, "a rate limit was hit (429)", 1},
+		"500":             {func(s *vaulttest.Server) { s.FailRate(1, 1) }, fault.Unavailable, "vault answered 500 Internal Server Error", 1},
+		"501":             {status(501, ""), fault.Unavailable, "vault answered 501 Not Implemented", 1},
+		"502":             {status(502, "<html>Bad Gateway</html>"), fault.Unavailable, "vault answered 502 Bad Gateway", 1},
+		"503 sealed":      {(*vaulttest.Server).Seal, fault.Sealed, "vault is sealed or has no active node (503)", 1},
+		"503 no active":   {status(503, `{"errors":["no active Vault instance found"]}`), fault.Sealed, "vault is sealed or has no active node (503)", 1},
+		"503 other":       {status(503, `{"errors":["overloaded, try again later"]}`), fault.Unavailable, "vault answered 503 Service Unavailable", 1},
+		"503 page":        {status(503, "<html>No server is available</html>"), fault.Unavailable, "vault answered 503 Service Unavailable", 1},
+		"504":             {status(504, ""), fault.Unavailable, "vault answered 504 Gateway Timeout", 1},
+		"unknown status":  {status(599, ""), fault.Unavailable, "vault answered 599 ", 1},
+		"2 MiB 200":       {respond(200, `{"data":{"x":"`+strings.Repeat("x", 2<<20)+`"}}`), fault.Unavailable, "the answer is larger than 1048576 bytes", 1},
+		"2 MiB 503":       {respond(503, strings.Repeat("x", 2<<20)), fault.Unavailable, "vault answered 503 Service Unavailable", 1},
+		"a byte over":     {respond(200, strings.Repeat(" ", 1<<20+1)), fault.Unavailable, "the answer is larger than 1048576 bytes", 1},
+		"not a byte over": {respond(200, strings.Repeat(" ", 1<<20-4)+"null"), fault.Unavailable, empty, 1},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -108,9 +109,9 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 	s.RedirectTo(target.URL())
 	c := dial(t, s, nil)
 	const reason = "vault redirects to another node, which is never followed with the token; use an address that reaches the active node"
-	wantError(t, c, encrypt(bounded(t), c), vault.Unavailable, "encrypting with transit/kek at ADDRESS: "+reason)
+	wantError(t, c, encrypt(bounded(t), c), fault.Unavailable, "encrypting with transit/kek at ADDRESS: "+reason)
 	_, err := c.LookupSelf(bounded(t))
-	wantError(t, c, err, vault.Unavailable, "looking up the token at ADDRESS: "+reason)
+	wantError(t, c, err, fault.Unavailable, "looking up the token at ADDRESS: "+reason)
 	if s.Total() != 2 || target.Total() != 0 || target.ConnectionsOpened() != 0 {
 		t.Errorf("got %d requests and %d at the target, want 2 and none", s.Total(), target.Total())
 	}
@@ -127,8 +128,8 @@ func TestCancel(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	wantError(t, c, encrypt(ctx, c), vault.Canceled, "encrypting with transit/kek at ADDRESS: the caller canceled it")
-	wantError(t, c, encrypt(ctx, c), vault.Canceled, "encrypting with transit/kek at ADDRESS: the caller canceled it")
+	wantError(t, c, encrypt(ctx, c), fault.Canceled, "encrypting with transit/kek at ADDRESS: the caller canceled it")
+	wantError(t, c, encrypt(ctx, c), fault.Canceled, "encrypting with transit/kek at ADDRESS: the caller canceled it")
 	if got := s.Count(vaulttest.OpEncrypt); got != 1 {
 		t.Errorf("got %d requests, want 1", got)
 	}
@@ -140,7 +141,7 @@ func TestDeadline(t *testing.T) {
 	s.Hang()
 	ctx, cancel := context.WithTimeout(bounded(t), 100*time.Millisecond)
 	defer cancel()
-	wantError(t, c, encrypt(ctx, c), vault.Timeout, "encrypting with transit/kek at ADDRESS: vault did not answer in time")
+	wantError(t, c, encrypt(ctx, c), fault.Timeout, "encrypting with transit/kek at ADDRESS: vault did not answer in time")
 }
 
 // In a bubble, where waiting takes no time, it can be said how long a call waits.
@@ -161,7 +162,7 @@ func TestHowLongACallWaits(t *testing.T) {
 					defer cancel()
 				}
 				start := time.Now()
-				wantError(t, c, encrypt(ctx, c), vault.Timeout, "encrypting with transit/kek at ADDRESS: vault did not answer in time")
+				wantError(t, c, encrypt(ctx, c), fault.Timeout, "encrypting with transit/kek at ADDRESS: vault did not answer in time")
 				if got := time.Since(start); got != test.want {
 					t.Errorf("waited %v, want %v", got, test.want)
 				}
@@ -182,7 +183,7 @@ func TestNotHTTP(t *testing.T) {
 		_, _ = io.WriteString(conn, "SSH-2.0-OpenSSH_9.9\r\n")
 	})
 	c := dial(t, s, func(cfg *vault.Config) { cfg.Addresses = []string{"http://" + address} })
-	wantError(t, c, encrypt(bounded(t), c), vault.Unavailable,
+	wantError(t, c, encrypt(bounded(t), c), fault.Unavailable,
 		"encrypting with transit/kek at ADDRESS: the answer is not one of Vault's; check what listens at this address")
 }
 

@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/fault"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/internal/vault"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
 // kmsHour is what the roles of these tests mint.
@@ -49,7 +50,7 @@ func TestLogin(t *testing.T) {
 			good, bad := method(s)
 
 			c := dial(t, s, func(cfg *vault.Config) { cfg.Credential = good })
-			if err := encrypt(bounded(t), c); vault.ClassOf(err) != vault.Denied {
+			if err := encrypt(bounded(t), c); fault.ClassOf(err) != fault.Denied {
 				t.Errorf("before the login: %v, want denied", err)
 			}
 			token, err := c.Login(bounded(t))
@@ -70,7 +71,7 @@ func TestLogin(t *testing.T) {
 
 			refused := dial(t, s, func(cfg *vault.Config) { cfg.Credential = bad })
 			_, err = refused.Login(bounded(t))
-			if vault.ClassOf(err) != vault.Denied || !strings.Contains(err.Error(), "/login at "+s.URL()+": vault refuses the login; check the role") {
+			if fault.ClassOf(err) != fault.Denied || !strings.Contains(err.Error(), "/login at "+s.URL()+": vault refuses the login; check the role") {
 				t.Errorf("with a wrong credential: %v", err)
 			}
 			wantSecretFree(t, s, err)
@@ -83,9 +84,9 @@ func TestLoginMeetsTrouble(t *testing.T) {
 	s := vaulttest.Start(t)
 	good, _ := methods["AppRole"](s)
 	c := dial(t, s, func(cfg *vault.Config) { cfg.Credential = good })
-	for status, class := range map[int]vault.Class{500: vault.Unavailable, 503: vault.Unavailable, 429: vault.Throttled} {
+	for status, class := range map[int]fault.Class{500: fault.Unavailable, 503: fault.Unavailable, 429: fault.Throttled} {
 		remove := s.Intercept(answer(status, `{"errors":["x"]}`))
-		if _, err := c.Login(bounded(t)); vault.ClassOf(err) != class {
+		if _, err := c.Login(bounded(t)); fault.ClassOf(err) != class {
 			t.Errorf("%d: %v, want class %s", status, err, class)
 		}
 		remove()
@@ -97,14 +98,14 @@ func TestLoginMeetsTrouble(t *testing.T) {
 		"header breaks": `{"data":null,"auth":{"client_token":"a\nb"}}`,
 	} {
 		remove := s.Intercept(answer(http.StatusOK, body))
-		if _, err := c.Login(bounded(t)); vault.ClassOf(err) != vault.Unavailable {
+		if _, err := c.Login(bounded(t)); fault.ClassOf(err) != fault.Unavailable {
 			t.Errorf("an answer with %s: %v", name, err)
 		}
 		remove()
 	}
 	remove := s.Intercept(answer(http.StatusOK, `{"data":null,"auth":{"client_token":"","mfa_requirement":{"mfa_request_id":"x"}}}`))
 	defer remove()
-	if _, err := c.Login(bounded(t)); vault.ClassOf(err) != vault.Denied || !strings.Contains(err.Error(), "second factor") {
+	if _, err := c.Login(bounded(t)); fault.ClassOf(err) != fault.Denied || !strings.Contains(err.Error(), "second factor") {
 		t.Errorf("MFA: %v", err)
 	}
 }
@@ -127,14 +128,14 @@ func TestRenew(t *testing.T) {
 	tests := map[string]struct {
 		token vaulttest.TokenOptions
 		left  time.Duration
-		class vault.Class
+		class fault.Class
 	}{
 		"within its maximum": {vaulttest.TokenOptions{TTL: time.Hour}, time.Hour, ""},
 		"near its maximum":   {vaulttest.TokenOptions{TTL: time.Hour, ExplicitMaxTTL: 90 * time.Minute}, 50 * time.Minute, ""},
 		"periodic":           {vaulttest.TokenOptions{Period: time.Hour}, time.Hour, ""},
-		"not renewable":      {vaulttest.TokenOptions{TTL: time.Hour, NotRenewable: true}, 0, vault.Invalid},
-		"batch":              {vaulttest.TokenOptions{TTL: time.Hour, Type: vaulttest.Batch}, 0, vault.Invalid},
-		"no policy for it":   {vaulttest.TokenOptions{TTL: time.Hour, NoDefaultPolicy: true}, 0, vault.Denied},
+		"not renewable":      {vaulttest.TokenOptions{TTL: time.Hour, NotRenewable: true}, 0, fault.Invalid},
+		"batch":              {vaulttest.TokenOptions{TTL: time.Hour, Type: vaulttest.Batch}, 0, fault.Invalid},
+		"no policy for it":   {vaulttest.TokenOptions{TTL: time.Hour, NoDefaultPolicy: true}, 0, fault.Denied},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -143,7 +144,7 @@ func TestRenew(t *testing.T) {
 			c := dial(t, s, func(cfg *vault.Config) { cfg.Credential = vault.Given(id) })
 			s.Advance(40 * time.Minute)
 			got, err := c.Renew(bounded(t))
-			if vault.ClassOf(err) != test.class || got.Left.Round(time.Minute) != test.left {
+			if fault.ClassOf(err) != test.class || got.Left.Round(time.Minute) != test.left {
 				t.Errorf("%s left, %v; want %s, class %q", got.Left, err, test.left, test.class)
 			}
 		})
@@ -231,11 +232,11 @@ func TestAssociatedData(t *testing.T) {
 			t.Fatal(err)
 		}
 		for read, using := range data {
-			want := vault.Class("")
+			want := fault.Class("")
 			if made != read {
-				want = vault.Invalid
+				want = fault.Invalid
 			}
-			if _, err := c.Decrypt(bounded(t), "kek", ciphertext, using); vault.ClassOf(err) != want {
+			if _, err := c.Decrypt(bounded(t), "kek", ciphertext, using); fault.ClassOf(err) != want {
 				t.Errorf("made with %s, read with %s: %v, want class %q", made, read, err, want)
 			}
 		}

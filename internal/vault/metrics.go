@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
 // Metrics counts and times calls to Vault. One Metrics serves every [Client] of
@@ -33,7 +35,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-func (m *Metrics) observe(operation string, err *Error, took time.Duration) {
+func (m *Metrics) observe(operation string, err *fault.Error, took time.Duration) {
 	if m == nil {
 		return
 	}

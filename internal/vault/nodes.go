@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/vault-client-go"
+
+	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
 // node is one of the servers that [Config.Addresses] names.
@@ -37,4 +39,4 @@ func (n *nodes) pass(turn uint64) { n.turn.CompareAndSwap(turn, turn+1) }
 // failed. Throttled does not: Vault counts rate limit quotas on each node, and
 // going on to the next one would get around what the operator has set
 // (developer.hashicorp.com/vault/docs/concepts/resource-quotas).
-func speaksAgainstNode(c Class) bool { return c.Transient() && c != Throttled }
+func speaksAgainstNode(c fault.Class) bool { return c.Transient() && c != fault.Throttled }

@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/fault"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/internal/vault"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
 const (
@@ -62,7 +63,7 @@ func TestFirstNodeDown(t *testing.T) {
 		c := dialAll(t, nodes)
 		wantNext(t, c, nodes[0])
 		nodes[0].Stop()
-		wantErrorAt(t, nodes[0].URL(), encrypt(bounded(t), c), vault.Unavailable,
+		wantErrorAt(t, nodes[0].URL(), encrypt(bounded(t), c), fault.Unavailable,
 			"encrypting with transit/kek at ADDRESS: dial tcp HOST: connect: connection refused")
 		ciphertext, _, err := c.Encrypt(bounded(t), "kek", 0, []byte("seed"), nil)
 		if err != nil {
@@ -96,28 +97,28 @@ func TestWhatSpeaksAgainstANode(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		fault func(*vaulttest.Server)
-		class vault.Class
+		class fault.Class
 		moves bool
 	}{
-		"reset":           {func(s *vaulttest.Server) { s.Cut(0) }, vault.Unavailable, true},
-		"not Vault":       {func(s *vaulttest.Server) { s.HTML("<html>") }, vault.Unavailable, true},
-		"internal error":  {status(500, ""), vault.Unavailable, true},
-		"redirect":        {redirect(307), vault.Unavailable, true},
-		"sealed":          {(*vaulttest.Server).Seal, vault.Sealed, true},
-		"no active node":  {status(503, `{"errors":["no active Vault instance found"]}`), vault.Sealed, true},
-		"lags":            {status(412, ""), vault.VersionTooNew, true},
-		"version too new": {status(400, `{"errors":["requested version for encryption is higher than the latest key version"]}`), vault.VersionTooNew, true},
-		"throttled":       {func(s *vaulttest.Server) { s.Throttle() }, vault.Throttled, false},
-		"denied":          {status(403, ""), vault.Denied, false},
-		"key lost":        {status(400, `{"errors":["encryption key not found"]}`), vault.KeyLost, false},
-		"version too old": {status(400, `{"errors":["requested version for encryption is less than the minimum encryption key version"]}`), vault.VersionTooOld, false},
-		"malformed":       {status(400, `{"errors":["something new"]}`), vault.Invalid, false},
+		"reset":           {func(s *vaulttest.Server) { s.Cut(0) }, fault.Unavailable, true},
+		"not Vault":       {func(s *vaulttest.Server) { s.HTML("<html>") }, fault.Unavailable, true},
+		"internal error":  {status(500, ""), fault.Unavailable, true},
+		"redirect":        {redirect(307), fault.Unavailable, true},
+		"sealed":          {(*vaulttest.Server).Seal, fault.Sealed, true},
+		"no active node":  {status(503, `{"errors":["no active Vault instance found"]}`), fault.Sealed, true},
+		"lags":            {status(412, ""), fault.VersionTooNew, true},
+		"version too new": {status(400, `{"errors":["requested version for encryption is higher than the latest key version"]}`), fault.VersionTooNew, true},
+		"throttled":       {func(s *vaulttest.Server) { s.Throttle() }, fault.Throttled, false},
+		"denied":          {status(403, ""), fault.Denied, false},
+		"key lost":        {status(400, `{"errors":["encryption key not found"]}`), fault.KeyLost, false},
+		"version too old": {status(400, `{"errors":["requested version for encryption is less than the minimum encryption key version"]}`), fault.VersionTooOld, false},
+		"malformed":       {status(400, `{"errors":["something new"]}`), fault.Invalid, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			nodes := cluster(t, 2, vaulttest.Options{})
 			c := dialAll(t, nodes)
 			test.fault(nodes[0])
-			if got := vault.ClassOf(encrypt(bounded(t), c)); got != test.class {
+			if got := fault.ClassOf(encrypt(bounded(t), c)); got != test.class {
 				t.Errorf("got class %q, want %q", got, test.class)
 			}
 			if first, second := nodes[0].Total(), nodes[1].Total(); first != 1 || second != 0 {
@@ -145,12 +146,12 @@ func TestCallersOwnEndKeepsTheNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	wantErrorAt(t, nodes[0].URL(), <-failure, vault.Canceled, "encrypting with transit/kek at ADDRESS: the caller canceled it")
+	wantErrorAt(t, nodes[0].URL(), <-failure, fault.Canceled, "encrypting with transit/kek at ADDRESS: the caller canceled it")
 	wantNext(t, c, nodes[0])
 
 	late, cancel := context.WithDeadline(bounded(t), time.Now().Add(-time.Second))
 	defer cancel()
-	wantErrorAt(t, nodes[0].URL(), encrypt(late, c), vault.Timeout, "encrypting with transit/kek at ADDRESS: vault did not answer in time")
+	wantErrorAt(t, nodes[0].URL(), encrypt(late, c), fault.Timeout, "encrypting with transit/kek at ADDRESS: vault did not answer in time")
 	wantNext(t, c, nodes[0])
 }
 
@@ -160,7 +161,7 @@ func TestHangingNode(t *testing.T) {
 	nodes[0].Hang()
 	ctx, cancel := context.WithTimeout(bounded(t), 2*time.Second)
 	defer cancel()
-	wantErrorAt(t, nodes[0].URL(), encrypt(ctx, c), vault.Timeout, "encrypting with transit/kek at ADDRESS: vault did not answer in time")
+	wantErrorAt(t, nodes[0].URL(), encrypt(ctx, c), fault.Timeout, "encrypting with transit/kek at ADDRESS: vault did not answer in time")
 	if err := encrypt(bounded(t), c); err != nil {
 		t.Error(err)
 	}
@@ -186,7 +187,7 @@ func TestRedirectingStandby(t *testing.T) {
 		} {
 			nodes[1].ResetCounts()
 			c := dialAll(t, nodes)
-			wantErrorAt(t, nodes[0].URL(), call(c), vault.Unavailable, what+" at ADDRESS: "+redirectsText)
+			wantErrorAt(t, nodes[0].URL(), call(c), fault.Unavailable, what+" at ADDRESS: "+redirectsText)
 			if target.Total() != 0 || target.ConnectionsOpened() != 0 {
 				t.Errorf("%s: the redirect was followed", what)
 			}
@@ -211,7 +212,7 @@ func TestBurstPassesANodeOnce(t *testing.T) {
 	nodes[2].Seal()
 	var calls sync.WaitGroup
 	for range callers {
-		calls.Go(func() { wantErrorAt(t, nodes[0].URL(), encrypt(bounded(t), c), vault.Sealed, sealedText) })
+		calls.Go(func() { wantErrorAt(t, nodes[0].URL(), encrypt(bounded(t), c), fault.Sealed, sealedText) })
 	}
 	if err := nodes[0].WaitInFlight(bounded(t), callers); err != nil {
 		t.Fatal(err)
@@ -243,7 +244,7 @@ func TestTurnsGoRound(t *testing.T) {
 				t.Errorf("%d nodes: %v", n, err)
 			}
 			failing.Seal()
-			wantErrorAt(t, failing.URL(), encrypt(bounded(t), c), vault.Sealed, sealedText)
+			wantErrorAt(t, failing.URL(), encrypt(bounded(t), c), fault.Sealed, sealedText)
 			failing.Unseal()
 			wantNext(t, c, next)
 		}
@@ -267,10 +268,10 @@ func TestLateFailure(t *testing.T) {
 	go func() { late <- encrypt(bounded(t), c) }()
 	<-held
 	for _, node := range nodes {
-		wantErrorAt(t, node.URL(), encrypt(bounded(t), c), vault.Sealed, sealedText)
+		wantErrorAt(t, node.URL(), encrypt(bounded(t), c), fault.Sealed, sealedText)
 	}
 	close(release)
-	wantErrorAt(t, nodes[0].URL(), <-late, vault.Sealed, sealedText)
+	wantErrorAt(t, nodes[0].URL(), <-late, fault.Sealed, sealedText)
 	wantNext(t, c, nodes[0])
 }
 

@@ -6,8 +6,9 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/trousseau-io/trousseau/internal/fault"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/internal/vault"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
 // What is KeyLost decides whether the API server is told that its data is gone, so everything that merely looks like a
@@ -20,54 +21,54 @@ func TestReadKeyRefused(t *testing.T) {
 	tests := map[string]struct {
 		arrange func(*vaulttest.Server)
 		change  func(*vaulttest.Server, *vault.Config)
-		class   vault.Class
+		class   fault.Class
 		text    string
 	}{
 		"missing key": {
 			func(s *vaulttest.Server) { s.Transit().Key("kek").Delete() }, nil,
-			vault.KeyLost, "it does not exist (404)",
+			fault.KeyLost, "it does not exist (404)",
 		},
 		"missing mount": {
 			func(s *vaulttest.Server) { s.Unmount("", "transit") },
 			func(s *vaulttest.Server, cfg *vault.Config) { cfg.Credential = vault.Given(s.RootToken()) },
-			vault.KeyLost, "no transit engine is mounted at transit (404)",
+			fault.KeyLost, "no transit engine is mounted at transit (404)",
 		},
 		"missing namespace": {
 			nil, func(s *vaulttest.Server, cfg *vault.Config) {
 				cfg.Credential, cfg.Namespace = vault.Given(s.RootToken()), "gone"
 			},
-			vault.KeyLost, "no transit engine is mounted at gone/transit (404)",
+			fault.KeyLost, "no transit engine is mounted at gone/transit (404)",
 		},
 		"policy": {
 			nil, func(s *vaulttest.Server, cfg *vault.Config) { cfg.Credential = vault.Given(s.KMSToken("other")) },
-			vault.Denied, `permission denied (403): the token is expired or revoked, or its policy lacks "read" on transit/keys/kek`,
+			fault.Denied, `permission denied (403): the token is expired or revoked, or its policy lacks "read" on transit/keys/kek`,
 		},
 		"dead token": {
 			nil, func(_ *vaulttest.Server, cfg *vault.Config) { cfg.Credential = vault.Given("hvs.dead-token") },
-			vault.Denied, `permission denied (403): the token is expired or revoked, or its policy lacks "read" on transit/keys/kek`,
+			fault.Denied, `permission denied (403): the token is expired or revoked, or its policy lacks "read" on transit/keys/kek`,
 		},
-		"401":                {respond(401, "who?"), nil, vault.Denied, `permission denied (401): the token is expired or revoked, or its policy lacks "read" on transit/keys/kek`},
-		"404 page":           {respond(404, "<html>nginx</html>"), nil, vault.Unavailable, notVault},
-		"404 empty":          {respond(404, ""), nil, vault.Unavailable, notVault},
-		"404 text":           {respond(404, "404 page not found\n"), nil, vault.Unavailable, notVault},
-		"404 other JSON":     {respond(404, `{"errors":["no such service"]}`), nil, vault.Unavailable, notVault},
-		"404 empty object":   {respond(404, `{}`), nil, vault.Unavailable, notVault},
-		"404 null errors":    {respond(404, `{"errors":null}`), nil, vault.Unavailable, notVault},
-		"404 quoting errors": {respond(404, `<html>{"errors":[]}</html>`), nil, vault.Unavailable, notVault},
-		"405":                {respond(405, `{"errors":[]}`), nil, vault.Unavailable, "the answer 405 Method Not Allowed is not one of Vault's for this call; check what listens at this address"},
-		"no latest_version":  {respond(200, `{"data":{"type":"aes256-gcm96","keys":{"1":1}}}`), nil, vault.Unavailable, "the answer is not one of Vault's for this call: it has no latest_version"},
-		"version word":       {respond(200, `{"data":{"latest_version":1,"keys":{"one":1}}}`), nil, vault.Unavailable, "the answer is not one of Vault's for this call: a key version is not a number"},
+		"401":                {respond(401, "who?"), nil, fault.Denied, `permission denied (401): the token is expired or revoked, or its policy lacks "read" on transit/keys/kek`},
+		"404 page":           {respond(404, "<html>nginx</html>"), nil, fault.Unavailable, notVault},
+		"404 empty":          {respond(404, ""), nil, fault.Unavailable, notVault},
+		"404 text":           {respond(404, "404 page not found\n"), nil, fault.Unavailable, notVault},
+		"404 other JSON":     {respond(404, `{"errors":["no such service"]}`), nil, fault.Unavailable, notVault},
+		"404 empty object":   {respond(404, `{}`), nil, fault.Unavailable, notVault},
+		"404 null errors":    {respond(404, `{"errors":null}`), nil, fault.Unavailable, notVault},
+		"404 quoting errors": {respond(404, `<html>{"errors":[]}</html>`), nil, fault.Unavailable, notVault},
+		"405":                {respond(405, `{"errors":[]}`), nil, fault.Unavailable, "the answer 405 Method Not Allowed is not one of Vault's for this call; check what listens at this address"},
+		"no latest_version":  {respond(200, `{"data":{"type":"aes256-gcm96","keys":{"1":1}}}`), nil, fault.Unavailable, "the answer is not one of Vault's for this call: it has no latest_version"},
+		"version word":       {respond(200, `{"data":{"latest_version":1,"keys":{"one":1}}}`), nil, fault.Unavailable, "the answer is not one of Vault's for this call: a key version is not a number"},
 		"asymmetric": {
 			respond(200, `{"data":{"type":"rsa-2048","latest_version":1,"supports_encryption":true,"keys":{"1":{"public_key":"x"}}}}`), nil,
-			vault.Invalid, "a key of type rsa-2048 cannot be used; make one of type aes256-gcm96",
+			fault.Invalid, "a key of type rsa-2048 cannot be used; make one of type aes256-gcm96",
 		},
 		"signing only": {
 			respond(200, `{"data":{"type":"hmac","latest_version":1,"supports_encryption":false,"keys":{"1":1}}}`), nil,
-			vault.Invalid, "a key of type hmac cannot be used; make one of type aes256-gcm96",
+			fault.Invalid, "a key of type hmac cannot be used; make one of type aes256-gcm96",
 		},
 		"unprintable type": {
 			respond(200, `{"data":{"type":"<script>","latest_version":1,"keys":{}}}`), nil,
-			vault.Invalid, "a key of type unknown cannot be used; make one of type aes256-gcm96",
+			fault.Invalid, "a key of type unknown cannot be used; make one of type aes256-gcm96",
 		},
 	}
 	for name, test := range tests {
@@ -100,8 +101,8 @@ func TestForeign404IsNeverKeyLost(t *testing.T) {
 	_, readErr := c.ReadKey(bounded(t), "kek")
 	_, decryptErr := c.Decrypt(bounded(t), "kek", []byte("vault:v1:AAAA"), nil)
 	for _, err := range []error{readErr, decryptErr, encrypt(bounded(t), c)} {
-		if got := vault.ClassOf(err); got != vault.Unavailable {
-			t.Errorf("got class %q for %v, want %q", got, err, vault.Unavailable)
+		if got := fault.ClassOf(err); got != fault.Unavailable {
+			t.Errorf("got class %q for %v, want %q", got, err, fault.Unavailable)
 		}
 	}
 }

@@ -10,8 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/trousseau-io/trousseau/internal/fault"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/internal/vault"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
 // marker stands in every body of an evil server, so that a quoted answer is noticed even where it holds no secret.
@@ -97,8 +98,8 @@ func TestBrokenTransportQuotesNothing(t *testing.T) {
 			})
 			defer remove()
 			err := encrypt(bounded(t), c)
-			if got := vault.ClassOf(err); got != vault.Unavailable {
-				t.Errorf("got class %q, want %q", got, vault.Unavailable)
+			if got := fault.ClassOf(err); got != fault.Unavailable {
+				t.Errorf("got class %q, want %q", got, fault.Unavailable)
 			}
 			wantSecretFree(t, s, err)
 		})

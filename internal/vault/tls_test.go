@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/fault"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/internal/vault"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
 func TestTLSRefused(t *testing.T) {
@@ -55,7 +56,7 @@ func TestTLSRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := dial(t, test.server, test.change)
 			before := test.server.Total()
-			wantError(t, c, encrypt(bounded(t), c), vault.Unavailable, "encrypting with transit/kek at ADDRESS: "+test.text)
+			wantError(t, c, encrypt(bounded(t), c), fault.Unavailable, "encrypting with transit/kek at ADDRESS: "+test.text)
 			if got := test.server.Total(); got != before {
 				t.Errorf("got %d requests, want none", got-before)
 			}
@@ -81,7 +82,7 @@ func TestHandshakeThatNeverEnds(t *testing.T) {
 	address := listen(t, func(net.Conn) {})
 	c := dial(t, s, func(cfg *vault.Config) { cfg.Addresses = []string{"https://" + address} })
 	start := time.Now()
-	wantError(t, c, encrypt(bounded(t), c), vault.Unavailable,
+	wantError(t, c, encrypt(bounded(t), c), fault.Unavailable,
 		"encrypting with transit/kek at ADDRESS: what listens there did not complete the TLS handshake within 6s")
 	if took := time.Since(start); took < 5900*time.Millisecond {
 		t.Errorf("took %v, want 6s", took)
@@ -104,8 +105,8 @@ func TestHandshakeCut(t *testing.T) {
 				_ = conn.Close()
 			})
 			c := dial(t, s, func(cfg *vault.Config) { cfg.Addresses = []string{"https://" + address} })
-			if err := encrypt(bounded(t), c); vault.ClassOf(err) != vault.Unavailable || !vault.ClassOf(err).Transient() {
-				t.Errorf("%v, want class %s", err, vault.Unavailable)
+			if err := encrypt(bounded(t), c); fault.ClassOf(err) != fault.Unavailable || !fault.ClassOf(err).Transient() {
+				t.Errorf("%v, want class %s", err, fault.Unavailable)
 			}
 		})
 	}

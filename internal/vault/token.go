@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault-client-go"
+
+	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
 // Token is what Vault says of the client's own token. It does not hold the
@@ -39,7 +41,7 @@ func (c *Client) Proxied() bool { return c.credential.proxied }
 
 // Login exchanges the credential for a token, where it is not one already. It
 // comes before any other call, and not at the same time as one. A refusal has
-// the class [Denied].
+// the class [fault.Denied].
 func (c *Client) Login(ctx context.Context) (Token, error) {
 	if !c.Mints() {
 		return Token{}, nil
@@ -54,7 +56,7 @@ func (c *Client) Login(ctx context.Context) (Token, error) {
 	var t Token
 	err := c.do(ctx, call, func() (answer, error) {
 		return call.node.api.WriteFromBytes(ctx, apiPrefix+path, c.credential.login(), c.inAuthNamespace())
-	}, func(resp answer) *Error {
+	}, func(resp answer) *fault.Error {
 		auth, failure := granted(call, resp)
 		if failure != nil {
 			return failure
@@ -82,7 +84,7 @@ func (c *Client) LookupSelf(ctx context.Context) (Token, error) {
 	var t Token
 	err := c.do(ctx, call, func() (answer, error) {
 		return call.node.api.Read(ctx, apiPrefix+call.path, c.inAuthNamespace())
-	}, withData(call, func(data map[string]any) (failure *Error) {
+	}, withData(call, func(data map[string]any) (failure *fault.Error) {
 		t, failure = decodeToken(call, data)
 		return failure
 	}))
@@ -101,7 +103,7 @@ func (c *Client) Renew(ctx context.Context) (Token, error) {
 	var t Token
 	err := c.do(ctx, call, func() (answer, error) {
 		return call.node.api.WriteFromBytes(ctx, apiPrefix+call.path, []byte("{}"), c.inAuthNamespace())
-	}, func(resp answer) *Error {
+	}, func(resp answer) *fault.Error {
 		auth, failure := granted(call, resp)
 		if failure == nil {
 			t = leased(auth)
@@ -125,7 +127,7 @@ func (c *Client) Revoke(ctx context.Context) error {
 	})
 	return c.do(ctx, call, func() (answer, error) {
 		return call.node.api.WriteFromBytes(ctx, apiPrefix+call.path, []byte("{}"), c.inAuthNamespace())
-	}, func(answer) *Error { return nil })
+	}, func(answer) *fault.Error { return nil })
 }
 
 // inAuthNamespace moves a call from the transit engine's namespace to the
@@ -144,12 +146,12 @@ func (c *Client) setToken(token string) error {
 }
 
 // granted returns the part of an answer that grants a token.
-func granted(call call, resp answer) (*vault.ResponseAuth, *Error) {
+func granted(call call, resp answer) (*vault.ResponseAuth, *fault.Error) {
 	switch {
 	case resp == nil || resp.Auth == nil:
 		return nil, call.unusable("it grants no token")
 	case resp.Auth.MFARequirement != nil:
-		return nil, call.fail(Denied, "vault asks for a second factor, which a daemon has not")
+		return nil, call.fail(fault.Denied, "vault asks for a second factor, which a daemon has not")
 	case resp.Auth.ClientToken == "":
 		return nil, call.unusable("it grants no token")
 	}
@@ -165,7 +167,7 @@ func leased(auth *vault.ResponseAuth) Token {
 	return t
 }
 
-func decodeToken(call call, data map[string]any) (Token, *Error) {
+func decodeToken(call call, data map[string]any) (Token, *fault.Error) {
 	t := Token{Asked: time.Now(), Uses: number(data["num_uses"])}
 	t.Accessor, _ = data["accessor"].(string)
 	at, ok := data["expire_time"].(string)

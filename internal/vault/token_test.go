@@ -7,8 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/fault"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/internal/vault"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
 func TestLookupSelf(t *testing.T) {
@@ -43,12 +44,12 @@ func TestLookupSelfRefused(t *testing.T) {
 
 	remove := s.Intercept(answer(http.StatusOK, `{"data":{"accessor":"a","expire_time":"tomorrow"}}`))
 	_, err := c.LookupSelf(bounded(t))
-	wantError(t, c, err, vault.Unavailable,
+	wantError(t, c, err, fault.Unavailable,
 		"looking up the token at ADDRESS: the answer is not one of Vault's for this call: its expire_time is not a time")
 	remove()
 
 	s.Revoke(token)
 	_, err = c.LookupSelf(bounded(t))
-	wantError(t, c, err, vault.Denied,
+	wantError(t, c, err, fault.Denied,
 		`looking up the token at ADDRESS: permission denied (403): the token is expired or revoked, or its policy lacks "read" on auth/token/lookup-self`)
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
 // Key is what Vault says of a transit key.
@@ -21,7 +23,7 @@ type Key struct {
 }
 
 // ReadKey reads a key's versions. It needs "read" on <mount>/keys/<name>; an
-// error of class [Denied] may mean just that.
+// error of class [fault.Denied] may mean just that.
 func (c *Client) ReadKey(ctx context.Context, name string) (Key, error) {
 	call := c.begin(call{
 		operation:  "read_key",
@@ -30,14 +32,14 @@ func (c *Client) ReadKey(ctx context.Context, name string) (Key, error) {
 		capability: "read",
 	})
 	var key Key
-	err := c.read(ctx, call, func(data map[string]any) (failure *Error) {
+	err := c.read(ctx, call, func(data map[string]any) (failure *fault.Error) {
 		key, failure = decodeKey(call, data)
 		return failure
 	})
 	return key, err
 }
 
-func decodeKey(call call, data map[string]any) (Key, *Error) {
+func decodeKey(call call, data map[string]any) (Key, *fault.Error) {
 	key := Key{
 		Latest:  number(data["latest_version"]),
 		Created: make(map[int]time.Time),
@@ -57,7 +59,7 @@ func decodeKey(call call, data map[string]any) (Key, *Error) {
 		return Key{}, call.unusable("it has no latest_version")
 	}
 	if kind, _ := data["type"].(string); data["supports_encryption"] == false || len(key.Created) == 0 {
-		return Key{}, call.fail(Invalid, "a key of type "+printable(kind)+" cannot be used; make one of type aes256-gcm96")
+		return Key{}, call.fail(fault.Invalid, "a key of type "+printable(kind)+" cannot be used; make one of type aes256-gcm96")
 	}
 	return key, nil
 }
@@ -81,7 +83,7 @@ func (c *Client) Encrypt(ctx context.Context, name string, version int, plaintex
 	if err != nil {
 		return nil, 0, err
 	}
-	err = c.write(ctx, call, body, func(data map[string]any) *Error {
+	err = c.write(ctx, call, body, func(data map[string]any) *fault.Error {
 		text, _ := data["ciphertext"].(string)
 		got, ok := CiphertextVersion([]byte(text))
 		if !ok {
@@ -113,7 +115,7 @@ func (c *Client) Decrypt(ctx context.Context, name string, ciphertext, associate
 		return nil, err
 	}
 	var plaintext []byte
-	err = c.write(ctx, call, body, func(data map[string]any) *Error {
+	err = c.write(ctx, call, body, func(data map[string]any) *fault.Error {
 		text, ok := data["plaintext"].(string)
 		if !ok {
 			return call.unusable("it has no plaintext")

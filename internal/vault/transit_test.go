@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/fault"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/internal/vault"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
 func TestEncryptAndDecrypt(t *testing.T) {
@@ -51,38 +52,38 @@ func TestEncryptRefused(t *testing.T) {
 	tests := map[string]struct {
 		arrange func(*vaulttest.Server, *vaulttest.Key)
 		pinned  int
-		class   vault.Class
+		class   fault.Class
 		text    string
 	}{
 		"version unknown to this node": {
 			func(s *vaulttest.Server, k *vaulttest.Key) { k.Rotate(); s.SetLag(1) }, 2,
-			vault.VersionTooNew, "the Vault node that answered does not know this key version (yet)",
+			fault.VersionTooNew, "the Vault node that answered does not know this key version (yet)",
 		},
 		"version below min_encryption_version": {
 			func(_ *vaulttest.Server, k *vaulttest.Key) { k.Rotate(); k.SetMinEncryptionVersion(2) }, 1,
-			vault.VersionTooOld, "this key version is below the key's min_encryption_version",
+			fault.VersionTooOld, "this key version is below the key's min_encryption_version",
 		},
 		"key deleted": {
 			func(_ *vaulttest.Server, k *vaulttest.Key) { k.Delete() }, 1,
-			vault.Denied, `permission denied (403): the token is expired or revoked, or its policy lacks "update" on transit/encrypt/kek`,
+			fault.Denied, `permission denied (403): the token is expired or revoked, or its policy lacks "update" on transit/encrypt/kek`,
 		},
 		"another version came back": {
 			func(s *vaulttest.Server, _ *vaulttest.Key) {
 				s.Intercept(answer(http.StatusOK, `{"data":{"ciphertext":"vault:v2:AAAA","key_version":1}}`))
 			}, 1,
-			vault.Unavailable, "the answer is not one of Vault's for this call: it used version 2 where 1 was asked for",
+			fault.Unavailable, "the answer is not one of Vault's for this call: it used version 2 where 1 was asked for",
 		},
 		"ciphertext without version": {
 			func(s *vaulttest.Server, _ *vaulttest.Key) {
 				s.Intercept(answer(http.StatusOK, `{"data":{"ciphertext":"AAAA","key_version":1}}`))
 			}, 0,
-			vault.Unavailable, "the answer is not one of Vault's for this call: its ciphertext does not begin with vault:v<version>:",
+			fault.Unavailable, "the answer is not one of Vault's for this call: its ciphertext does not begin with vault:v<version>:",
 		},
 		"ciphertext is a number": {
 			func(s *vaulttest.Server, _ *vaulttest.Key) {
 				s.Intercept(answer(http.StatusOK, `{"data":{"ciphertext":1}}`))
 			}, 0,
-			vault.Unavailable, "the answer is not one of Vault's for this call: its ciphertext does not begin with vault:v<version>:",
+			fault.Unavailable, "the answer is not one of Vault's for this call: its ciphertext does not begin with vault:v<version>:",
 		},
 	}
 	for name, test := range tests {
@@ -103,45 +104,45 @@ func TestDecryptRefused(t *testing.T) {
 	tests := map[string]struct {
 		arrange    func(*vaulttest.Server, *vaulttest.Key)
 		ciphertext string // "" means one that the key made
-		class      vault.Class
+		class      fault.Class
 		text       string
 	}{
 		"too old": {
 			func(_ *vaulttest.Server, k *vaulttest.Key) { k.Rotate(); k.SetMinDecryptionVersion(2) }, "",
-			vault.VersionTooOld, "this key version is below the key's min_decryption_version; lower it until everything is re-encrypted",
+			fault.VersionTooOld, "this key version is below the key's min_decryption_version; lower it until everything is re-encrypted",
 		},
-		"too new": {nil, "vault:v2:AAAA", vault.VersionTooNew, "the Vault node that answered does not know this key version (yet)"},
+		"too new": {nil, "vault:v2:AAAA", fault.VersionTooNew, "the Vault node that answered does not know this key version (yet)"},
 		"key deleted": {
 			func(_ *vaulttest.Server, k *vaulttest.Key) { k.Delete() }, "",
-			vault.KeyLost, "the key does not exist",
+			fault.KeyLost, "the key does not exist",
 		},
 		"key recreated": {
 			func(s *vaulttest.Server, k *vaulttest.Key) { k.Delete(); s.CreateKey("kek") }, "",
-			vault.Invalid, "the ciphertext was not made by this key",
+			fault.Invalid, "the ciphertext was not made by this key",
 		},
 		"key soft-deleted": {
 			func(s *vaulttest.Server, _ *vaulttest.Key) {
 				s.Intercept(answer(http.StatusBadRequest, `{"errors":["refusing to use soft-deleted key"]}`))
 			}, "",
-			vault.KeyLost, "the key is deleted",
+			fault.KeyLost, "the key is deleted",
 		},
-		"not base64": {nil, "vault:v1:*", vault.Invalid, "the ciphertext is not one of transit's"},
-		"no prefix":  {nil, "x", vault.Invalid, "the ciphertext is not one of transit's"},
+		"not base64": {nil, "vault:v1:*", fault.Invalid, "the ciphertext is not one of transit's"},
+		"no prefix":  {nil, "x", fault.Invalid, "the ciphertext is not one of transit's"},
 		"other 400": {
 			func(s *vaulttest.Server, _ *vaulttest.Key) {
 				s.Intercept(answer(http.StatusBadRequest, `{"errors":["something new"]}`))
 			}, "",
-			vault.Invalid, "vault refused the request as malformed (400)",
+			fault.Invalid, "vault refused the request as malformed (400)",
 		},
 		"no plaintext": {
 			func(s *vaulttest.Server, _ *vaulttest.Key) { s.Intercept(answer(http.StatusOK, `{"data":{"x":"y"}}`)) }, "",
-			vault.Unavailable, "the answer is not one of Vault's for this call: it has no plaintext",
+			fault.Unavailable, "the answer is not one of Vault's for this call: it has no plaintext",
 		},
 		"plaintext not base64": {
 			func(s *vaulttest.Server, _ *vaulttest.Key) {
 				s.Intercept(answer(http.StatusOK, `{"data":{"plaintext":"*"}}`))
 			}, "",
-			vault.Unavailable, "the answer is not one of Vault's for this call: its plaintext is not base64",
+			fault.Unavailable, "the answer is not one of Vault's for this call: its plaintext is not base64",
 		},
 	}
 	for name, test := range tests {

@@ -13,8 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/fault"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/internal/vault"
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
 )
 
 // TestMain gives the whole package an environment that would break every call, were it looked at. It is set before
@@ -65,17 +66,17 @@ var localPort = regexp.MustCompile(`127\.0\.0\.1:\d+->`)
 
 // wantError checks class and text of an error. In text, ADDRESS stands for the client's address and HOST for the host
 // and port in it; the client's own port, which nobody chose, is LOCAL.
-func wantError(t *testing.T, c *vault.Client, err error, class vault.Class, text string) {
+func wantError(t *testing.T, c *vault.Client, err error, class fault.Class, text string) {
 	t.Helper()
 	wantErrorAt(t, c.Address(), err, class, text)
 }
 
 // wantErrorAt is wantError for a client that has several addresses.
-func wantErrorAt(t *testing.T, address string, err error, class vault.Class, text string) {
+func wantErrorAt(t *testing.T, address string, err error, class fault.Class, text string) {
 	t.Helper()
-	var e *vault.Error
+	var e *fault.Error
 	if !errors.As(err, &e) {
-		t.Fatalf("got %T %v, want a *vault.Error", err, err)
+		t.Fatalf("got %T %v, want a *fault.Error", err, err)
 	}
 	if e.Class != class {
 		t.Errorf("class: got %q, want %q", e.Class, class)
@@ -161,27 +162,27 @@ func TestEnvironmentIsIgnored(t *testing.T) {
 }
 
 func TestClassOf(t *testing.T) {
-	denied := vault.Errorf(vault.Denied, "x")
+	denied := fault.Errorf(fault.Denied, "x")
 	tests := map[string]struct {
 		err   error
-		class vault.Class
+		class fault.Class
 	}{
 		"none":             {nil, ""},
-		"wrapped":          {fmt.Errorf("y: %w", denied), vault.Denied},
-		"joined":           {errors.Join(context.Canceled, denied), vault.Denied},
-		"canceled":         {fmt.Errorf("y: %w", context.Canceled), vault.Canceled},
-		"deadline":         {context.DeadlineExceeded, vault.Timeout},
-		"foreign":          {errors.New("x"), vault.Unavailable},
-		"key lost":         {vault.Errorf(vault.KeyLost, "x"), vault.KeyLost},
-		"version too old":  {vault.Errorf(vault.VersionTooOld, "x"), vault.VersionTooOld},
-		"version too new":  {vault.Errorf(vault.VersionTooNew, "x"), vault.VersionTooNew},
-		"invalid":          {vault.Errorf(vault.Invalid, "x"), vault.Invalid},
-		"sealed":           {vault.Errorf(vault.Sealed, "x"), vault.Sealed},
-		"throttled":        {vault.Errorf(vault.Throttled, "x"), vault.Throttled},
-		"wrapping in text": {vault.Errorf(vault.Invalid, "%w", denied), vault.Invalid},
+		"wrapped":          {fmt.Errorf("y: %w", denied), fault.Denied},
+		"joined":           {errors.Join(context.Canceled, denied), fault.Denied},
+		"canceled":         {fmt.Errorf("y: %w", context.Canceled), fault.Canceled},
+		"deadline":         {context.DeadlineExceeded, fault.Timeout},
+		"foreign":          {errors.New("x"), fault.Unavailable},
+		"key lost":         {fault.Errorf(fault.KeyLost, "x"), fault.KeyLost},
+		"version too old":  {fault.Errorf(fault.VersionTooOld, "x"), fault.VersionTooOld},
+		"version too new":  {fault.Errorf(fault.VersionTooNew, "x"), fault.VersionTooNew},
+		"invalid":          {fault.Errorf(fault.Invalid, "x"), fault.Invalid},
+		"sealed":           {fault.Errorf(fault.Sealed, "x"), fault.Sealed},
+		"throttled":        {fault.Errorf(fault.Throttled, "x"), fault.Throttled},
+		"wrapping in text": {fault.Errorf(fault.Invalid, "%w", denied), fault.Invalid},
 	}
 	for name, test := range tests {
-		if got := vault.ClassOf(test.err); got != test.class {
+		if got := fault.ClassOf(test.err); got != test.class {
 			t.Errorf("%s: got class %q, want %q", name, got, test.class)
 		}
 	}

@@ -21,11 +21,11 @@ import (
 	loader "k8s.io/apiserver/pkg/server/options/encryptionconfig"
 	"k8s.io/apiserver/pkg/storage/value"
 
-	"github.com/trousseau-io/trousseau/internal/encryptionconfig"
+	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
 )
 
 // cases are the files that package encryptionconfig is tested with.
-const cases = "../../internal/encryptionconfig/testdata/"
+const cases = "../../internal/ctl/encryptionconfig/testdata/"
 
 // TestEncryptionConfigIsJudgedAlike: what trousseauctl would edit is what
 // kube-apiserver would load.

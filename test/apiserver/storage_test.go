@@ -11,7 +11,7 @@ import (
 
 	kmstypes "k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2/v2"
 
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/test/apiserver"
 )
 

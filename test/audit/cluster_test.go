@@ -16,7 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/trousseau-io/trousseau/internal/audit/stored/storedtest"
+	"github.com/trousseau-io/trousseau/internal/testkit/storedtest"
 	"github.com/trousseau-io/trousseau/test/e2e/testbed"
 )
 

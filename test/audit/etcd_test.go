@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/trousseau-io/trousseau/internal/audit/stored/storedtest"
+	"github.com/trousseau-io/trousseau/internal/testkit/storedtest"
 	"github.com/trousseau-io/trousseau/test/e2e/testbed"
 )
 

@@ -23,7 +23,7 @@ import (
 	kmstypes "k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2/v2"
 	kmsservice "k8s.io/kms/pkg/service"
 
-	"github.com/trousseau-io/trousseau/internal/audit/stored"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
 )
 
 const config = `apiVersion: apiserver.config.k8s.io/v1

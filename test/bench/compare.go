@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/trousseau-io/trousseau/internal/loopback"
+	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
 // newFake makes a fake Vault within this process: for figures that look into it

@@ -10,7 +10,7 @@ import (
 
 	kmsapi "k8s.io/kms/apis/v2"
 
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
 // status measures Status alone and while Encrypts hang, and counts Vault calls.

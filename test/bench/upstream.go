@@ -14,7 +14,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/trousseau-io/trousseau/internal/loopback"
+	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
 )
 
 // keyA and keyB are the transit keys that every Vault here has.

@@ -23,7 +23,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/trousseau-io/trousseau/internal/apiserver"
+	"github.com/trousseau-io/trousseau/internal/ctl/apiserver"
 	"github.com/trousseau-io/trousseau/test/e2e/testbed"
 )
 

@@ -12,7 +12,7 @@ import (
 	"k8s.io/klog/v2/textlogger"
 	kmsservice "k8s.io/kms/pkg/service"
 
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/test/apiserver"
 	"github.com/trousseau-io/trousseau/test/apiserver/plugin"
 )

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/trousseau-io/trousseau/internal/loopback"
+	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
 	"github.com/trousseau-io/trousseau/test/apiserver/plugin"
 )
 

@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
 // revocation is when the token before is revoked.

@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
 // keyName is the transit key, in the mount transit.

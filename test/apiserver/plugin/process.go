@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/trousseau-io/trousseau/internal/loopback"
+	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
 )
 
 const (

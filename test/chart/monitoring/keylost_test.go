@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/trousseau-io/trousseau/internal/vault/vaulttest"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
 // TestLostKeyShows holds TrousseauKeyLost to what it concludes from: the answers

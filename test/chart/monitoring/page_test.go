@@ -73,16 +73,16 @@ func (p page) possible(metric, label, value string) bool {
 	return false
 }
 
-// vaultClasses are those that internal/vault declares. To import it would link
+// vaultClasses are those that internal/fault declares.
 // Vault's client for the sake of a few words.
 func vaultClasses(t *testing.T) map[string]bool {
 	t.Helper()
 	classes := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^\t\w+ Class = "(\w+)"$`).FindAllStringSubmatch(readText(t, root+"/internal/vault/errors.go"), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^\t\w+ Class = "(\w+)"$`).FindAllStringSubmatch(readText(t, root+"/internal/fault/fault.go"), -1) {
 		classes[m[1]] = true
 	}
 	if len(classes) == 0 {
-		t.Fatal("internal/vault/errors.go declares no class")
+		t.Fatal("internal/fault/fault.go declares no class")
 	}
 	return classes
 }

@@ -21,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trousseau-io/trousseau/internal/loopback"
+	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
 )
 
 const (

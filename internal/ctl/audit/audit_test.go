@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	kmstypes "k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2/v2"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/audit"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit/drill"
+	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
+	"github.com/trousseau-io/trousseau/internal/keyid"
+	"github.com/trousseau-io/trousseau/internal/seed"
+	"github.com/trousseau-io/trousseau/internal/testkit/storedtest"
+)
+
+// counted is an audit of some objects, by key.
+func counted(opts audit.Options, objects map[string][]byte) *audit.Audit {
+	opts.Prefix = "/registry/"
+	a := audit.New(opts)
+	revision := int64(1)
+	for key, value := range objects {
+		revision++
+		a.Add(etcd.Object{Key: []byte(key), Value: value, Revision: revision})
+	}
+	return a
+}
+
+// under is a seed that version of transit/kms has wrapped.
+func under(version int, name string) seed.Wrapped {
+	return seed.Wrapped{
+		KeyID:      fmt.Sprintf("transit/kms/v%d@%d", version, 1700000000+version),
+		Ciphertext: fmt.Appendf(nil, "vault:v%d:%s", version, name),
+	}
+}
+
+func trousseau(version int, name string) []byte {
+	return storedtest.KMSv2("trousseau", under(version, name))
+}
+
+var live = audit.Source{Kind: "etcd", Names: []string{"https://127.0.0.1:2379"}, Revision: 100}
+
+func answer(t *testing.T, r audit.Report, question string) audit.Answer {
+	t.Helper()
+	i := slices.IndexFunc(r.Answers, func(a audit.Answer) bool { return a.Question == question })
+	if i < 0 {
+		t.Fatalf("%q is not answered", question)
+	}
+	return r.Answers[i]
+}
+
+func TestAllIsWell(t *testing.T) {
+	r := counted(audit.Options{}, map[string][]byte{
+		"/registry/secrets/a/1":    trousseau(3, "x"),
+		"/registry/secrets/a/2":    trousseau(3, "x"),
+		"/registry/secrets/a/3":    trousseau(2, "y"),
+		"/registry/configmaps/a/1": trousseau(3, "x"),
+		"/registry/pods/a/1":       storedtest.Protobuf(),
+	}).Report(live)
+	if len(r.Findings) != 0 {
+		t.Errorf("findings %+v, want none", r.Findings)
+	}
+	if r.Objects != 5 || len(r.Resources) != 3 {
+		t.Errorf("%d objects of %d resources, want 5 of 3", r.Objects, len(r.Resources))
+	}
+	secrets := r.Resources[1]
+	if secrets.Name != "secrets" || len(secrets.Groups) != 2 || secrets.Groups[0].Objects != 2 || secrets.Groups[0].Seeds != 1 || secrets.Groups[0].Version != 3 {
+		t.Errorf("secrets: %+v", secrets)
+	}
+	// The seed that Secrets and ConfigMaps share counts once.
+	if k := r.KeyIDs[0]; k.KeyID != "transit/kms/v3@1700000003" || k.Hash != keyid.Hash(k.KeyID) || k.Objects != 3 || k.Seeds != 1 || k.Created == nil {
+		t.Errorf("the first key_id: %+v", k)
+	}
+	if a := answer(t, r, audit.QuestionClear); a.Verdict != "no" || !strings.Contains(a.Text[0], "all 4 objects of configmaps, secrets are encrypted") || !strings.Contains(a.Text[1], "Nothing of pods is encrypted") {
+		t.Errorf("%+v", a)
+	}
+	if a := answer(t, r, audit.QuestionVersions); a.Verdict != "transit/kms v3, transit/kms v2" {
+		t.Errorf("%+v", a)
+	}
+	a := answer(t, r, audit.QuestionMinimum)
+	if a.Verdict != "transit/kms: 2" || r.TransitKeys[0].MayBecome != 2 || !strings.Contains(a.Text[0], "1 object is still under version 2; once they are re-encrypted, it may become 3") {
+		t.Errorf("%+v", a)
+	}
+	all := strings.Join(a.Text, " ")
+	for _, caution := range []string{"backups of etcd", "other clusters", "trousseauctl status", "cannot be undone"} {
+		if !strings.Contains(all, caution) {
+			t.Errorf("the answer does not make one think of %q", caution)
+		}
+	}
+}
+
+func TestFindings(t *testing.T) {
+	tests := map[string]struct {
+		opts    audit.Options
+		objects map[string][]byte
+		want    string // kind: text
+		first   string
+	}{
+		"a secret in the clear": {
+			objects: map[string][]byte{"/registry/secrets/a/1": trousseau(1, "x"), "/registry/secrets/a/2": storedtest.Protobuf(), "/registry/secrets/a/3": storedtest.JSON()},
+			want:    "in the clear: 2 of 3 secrets in the clear", first: "/registry/secrets/a/2 /registry/secrets/a/3",
+		},
+		"all secrets in the clear": {
+			objects: map[string][]byte{"/registry/secrets/a/1": storedtest.Protobuf()},
+			want:    "in the clear: 1 of 1 secrets in the clear", first: "/registry/secrets/a/1",
+		},
+		"half a resource": {
+			objects: map[string][]byte{"/registry/configmaps/a/1": storedtest.AESCBC("k"), "/registry/configmaps/a/2": storedtest.Protobuf()},
+			want:    "in the clear: 1 of 2 configmaps in the clear", first: "/registry/configmaps/a/2",
+		},
+		"asked for": {
+			opts:    audit.Options{Asked: []string{"widgets.example.com"}},
+			objects: map[string][]byte{"/registry/example.com/widgets/a/1": storedtest.JSON()},
+			want:    "in the clear: 1 of 1 widgets.example.com in the clear", first: "/registry/example.com/widgets/a/1",
+		},
+		"malformed": {
+			objects: map[string][]byte{"/registry/pods/a/1": []byte("k8s:enc:kms:v2:p:x")},
+			want:    "malformed: 1 object of pods cannot be read with any key: what follows the provider's name is no EncryptedObject", first: "/registry/pods/a/1",
+		},
+		"versions do not agree": {
+			objects: map[string][]byte{"/registry/secrets/a/1": storedtest.KMSv2("p", seed.Wrapped{KeyID: "transit/kms/v1", Ciphertext: []byte("vault:v2:x")})},
+			want:    "malformed: 1 object of secrets cannot be read with any key: its key_id names version 1, and its seed was wrapped by version 2: Trousseau does not unwrap it", first: "/registry/secrets/a/1",
+		},
+		"not meant to be encrypted": {
+			objects: map[string][]byte{"/registry/secrets/a/1": trousseau(1, "x"), "/registry/pods/a/1": storedtest.Protobuf(), "/registry/ranges/serviceips": []byte("?")},
+		},
+		"local keys": {
+			objects: map[string][]byte{"/registry/secrets/a/1": storedtest.AESGCM("k"), "/registry/secrets/a/2": storedtest.Secretbox("k"), "/registry/secrets/a/3": storedtest.KMSv1("p")},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := counted(test.opts, test.objects).Report(live)
+			var got, first string
+			for _, f := range r.Findings {
+				got += f.Kind + ": " + f.Text
+				first += strings.Join(f.FirstKeys, " ")
+			}
+			if got != test.want || first != test.first {
+				t.Errorf("got %q, with %s\nwant %q, with %s", got, first, test.want, test.first)
+			}
+		})
+	}
+}
+
+// Where it is not sure what all objects need, no version is called safe.
+func TestMinimumIsNotGuessed(t *testing.T) {
+	tests := map[string]struct {
+		opts   audit.Options
+		object []byte
+		want   string
+	}{
+		"only some resources":  {audit.Options{Asked: []string{"secrets"}}, trousseau(3, "x"), "only secrets was looked at"},
+		"malformed":            {audit.Options{}, []byte("k8s:enc:kms:v2:x"), "cannot be decoded"},
+		"of another kind":      {audit.Options{}, storedtest.KMSv2("trousseau", seed.Wrapped{KeyID: "1", Ciphertext: []byte("x")}), "not one of Trousseau's"},
+		"of our KMS v1":        {audit.Options{}, storedtest.KMSv1("trousseau"), "stored by KMS v1"},
+		"another plugin's":     {audit.Options{}, storedtest.KMSv2("aws", seed.Wrapped{KeyID: "1", Ciphertext: []byte("x")}), ""},
+		"another's KMS v1":     {audit.Options{}, storedtest.KMSv1("aws"), ""},
+		"a local key":          {audit.Options{}, storedtest.AESCBC("k"), ""},
+		"without its creation": {audit.Options{}, storedtest.KMSv2("trousseau", seed.Wrapped{KeyID: "transit/kms/v3", Ciphertext: []byte("vault:v3:x")}), ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := counted(test.opts, map[string][]byte{"/registry/secrets/a/1": trousseau(3, "x"), "/registry/secrets/a/2": test.object}).Report(live)
+			key, a := r.TransitKeys[0], answer(t, r, audit.QuestionMinimum)
+			if test.want == "" {
+				if key.MayBecome != 3 || a.Verdict != "transit/kms: 3" {
+					t.Errorf("got %+v, %+v, want 3", key, a)
+				}
+				return
+			}
+			if key.MayBecome != 0 || !strings.Contains(key.Unknown, test.want) || a.Verdict != "transit/kms: unknown" || !strings.Contains(a.Text[0], test.want) {
+				t.Errorf("got %+v, %+v, want it unknown, with %q", key, a, test.want)
+			}
+		})
+	}
+	r := counted(audit.Options{}, map[string][]byte{"/registry/secrets/a/1": storedtest.AESCBC("k")}).Report(live)
+	if a := answer(t, r, audit.QuestionMinimum); a.Verdict != "unknown" {
+		t.Errorf("with no key of transit's: %+v", a)
+	}
+}
+
+// Each transit key has an answer of its own.
+func TestSeveralKeys(t *testing.T) {
+	other := storedtest.KMSv2("eu", seed.Wrapped{KeyID: "team-a/transit/eu/v7", Ciphertext: []byte("vault:v7:x")})
+	r := counted(audit.Options{}, map[string][]byte{
+		"/registry/secrets/a/1": trousseau(1, "x"), "/registry/secrets/a/2": trousseau(2, "x"), "/registry/secrets/a/3": other,
+	}).Report(live)
+	if a := answer(t, r, audit.QuestionMinimum); a.Verdict != "team-a/transit/eu: 7, transit/kms: 1" {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestKeyMadeAnew(t *testing.T) {
+	again := under(1, "y")
+	again.KeyID = "transit/kms/v1@1800000000"
+	r := counted(audit.Options{}, map[string][]byte{"/registry/secrets/a/1": trousseau(1, "x"), "/registry/secrets/a/2": storedtest.KMSv2("trousseau", again)}).Report(live)
+	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "deleted and made anew") {
+		t.Errorf("notes %q, want that the key was made anew", r.Notes)
+	}
+}
+
+func TestOlderValues(t *testing.T) {
+	a := counted(audit.Options{}, map[string][]byte{"/registry/secrets/a/1": trousseau(1, "x")})
+	for _, key := range []string{"/registry/secrets/a/1", "/registry/secrets/a/deleted", "/registry/pods/a/1"} {
+		a.AddOlder(etcd.Object{Key: []byte(key), Value: storedtest.Protobuf()})
+	}
+	a.AddOlder(etcd.Object{Key: []byte("/registry/secrets/a/1"), Value: trousseau(1, "x")})
+	r := a.Report(audit.Source{Kind: "snapshot", Checksum: etcd.ChecksumMissing})
+	if r.Objects != 1 || len(r.Findings) != 0 {
+		t.Errorf("%d objects, %+v, want 1 and no findings", r.Objects, r.Findings)
+	}
+	text := strings.Join(answer(t, r, audit.QuestionClear).Text, " ")
+	if !strings.Contains(text, "also holds 2 values of them in the clear") {
+		t.Errorf("the answer is %q", text)
+	}
+	if !strings.Contains(strings.Join(r.Notes, " "), "does not end in a SHA-256") {
+		t.Errorf("notes %q, want that the checksum is missing", r.Notes)
+	}
+}
+
+func TestDrill(t *testing.T) {
+	objects := map[string][]byte{"/registry/secrets/a/local": storedtest.AESCBC("k")}
+	for i := range 20 {
+		objects[fmt.Sprintf("/registry/secrets/a/%02d", i)] = trousseau(1+i%2, fmt.Sprint(i%4))
+	}
+	a := counted(audit.Options{Drill: true}, objects)
+	seeds := a.Seeds()
+	if len(seeds) != 4 {
+		t.Fatalf("there are %d seeds, want 4", len(seeds))
+	}
+	results := make([]drill.Result, len(seeds))
+	for i, s := range seeds {
+		switch string(s.Ciphertext) {
+		case "vault:v1:0":
+			results[i] = drill.Result{Verdict: drill.Lost, Reason: "gone"}
+		case "vault:v2:1":
+			results[i] = drill.Result{Verdict: drill.Unknown, Reason: "away"}
+		default:
+			results[i] = drill.Result{Verdict: drill.Readable}
+		}
+	}
+	a.Drilled(results)
+	r := a.Report(live)
+	d := r.Drill
+	if d.Seeds != 4 || d.Readable != 2 || d.Lost != 1 || d.Unknown != 1 || d.LostObjects != 5 || d.UnknownObjects != 5 {
+		t.Errorf("%+v", d)
+	}
+	lost := d.Failures[0]
+	if lost.Reason != "gone" || lost.Objects != 5 || !slices.Equal(lost.FirstKeys, []string{
+		"/registry/secrets/a/00", "/registry/secrets/a/04", "/registry/secrets/a/08", "/registry/secrets/a/12", "/registry/secrets/a/16"}) {
+		t.Errorf("%+v", lost)
+	}
+	if len(r.Findings) != 2 || r.Findings[0].Kind != audit.FindingLost || r.Findings[1].Kind != audit.FindingUnknown ||
+		r.Findings[0].Text != "5 objects under 1 seed of key_id transit/kms/v1@1700000001 can no longer be read: gone" {
+		t.Errorf("findings %+v", r.Findings)
+	}
+	if !strings.HasPrefix(r.Notes[0], "1 object is encrypted by something other than KMS v2") {
+		t.Errorf("notes %q", r.Notes)
+	}
+}
+
+// Nothing of a value is shown, and what comes from etcd does not reach a terminal
+// as it is.
+func TestReportIsFitToBePrinted(t *testing.T) {
+	hostile := "\x1b[2J\x1b]0;owned\a"
+	w := seed.Wrapped{KeyID: hostile, Ciphertext: []byte("wrapped-" + storedtest.Secret)}
+	r := counted(audit.Options{Drill: true}, map[string][]byte{
+		"/registry/secrets/a/" + hostile:        storedtest.Protobuf(),
+		"/registry/secrets/a/1":                 storedtest.KMSv2(hostile, w),
+		"/registry/" + hostile + ".x/widgets/a": storedtest.AESCBC(hostile),
+		"/registry/secrets/a/2":                 append([]byte("k8s:enc:rot13:"), storedtest.Secret...),
+	}).Report(live)
+	text, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), storedtest.Secret) {
+		t.Errorf("a value is in the report: %s", text)
+	}
+	var check func(any)
+	check = func(v any) {
+		switch v := v.(type) {
+		case string:
+			if strings.ContainsAny(v, "\x1b\a") {
+				t.Errorf("%q is in the report as it is", v)
+			}
+		case []any:
+			for _, e := range v {
+				check(e)
+			}
+		case map[string]any:
+			for _, e := range v {
+				check(e)
+			}
+		}
+	}
+	var all any
+	if err := json.Unmarshal(text, &all); err != nil {
+		t.Fatal(err)
+	}
+	check(all)
+}
+
+// What is empty is [] in JSON, for programs that read it.
+func TestReportHasNoNulls(t *testing.T) {
+	for name, objects := range map[string]map[string][]byte{
+		"nothing": nil, "in the clear": {"/registry/secrets/a/1": storedtest.Protobuf()}, "well": {"/registry/secrets/a/1": trousseau(1, "x")},
+	} {
+		a := counted(audit.Options{Drill: true}, objects)
+		a.Drilled(make([]drill.Result, len(a.Seeds())))
+		text, err := json.Marshal(a.Report(live))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), ":null") {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+}
+
+// Distinct seeds are told apart as kube-apiserver does.
+func TestDistinctSeeds(t *testing.T) {
+	object := func(keyID, source, annotation string, kind kmstypes.EncryptedDEKSourceType) []byte {
+		return storedtest.KMSv2Object("p", &kmstypes.EncryptedObject{
+			EncryptedData: make([]byte, 100), KeyID: keyID, EncryptedDEKSource: []byte(source), EncryptedDEKSourceType: kind,
+			Annotations: map[string][]byte{"a.b": []byte(annotation)},
+		})
+	}
+	r := counted(audit.Options{}, map[string][]byte{
+		"/registry/secrets/a/1": object("k", "s", "a", 1), "/registry/secrets/a/2": object("k", "s", "a", 1),
+		"/registry/secrets/a/3": object("k", "t", "a", 1), "/registry/secrets/a/4": object("k", "s", "b", 1),
+		"/registry/secrets/a/5": object("k", "s", "a", 0),
+	}).Report(live)
+	if r.KeyIDs[0].Seeds != 4 || r.KeyIDs[0].Objects != 5 {
+		t.Errorf("%+v, want 4 seeds of 5 objects", r.KeyIDs[0])
+	}
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package drill_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	kmsapi "k8s.io/kms/apis/v2"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/audit/drill"
+	"github.com/trousseau-io/trousseau/internal/seed"
+)
+
+// plugin is a KMS v2 plugin that answers every Decrypt alike.
+type plugin struct {
+	kmsapi.UnimplementedKeyManagementServiceServer
+	plaintext []byte
+	err       error
+	asked     *kmsapi.DecryptRequest
+}
+
+func (p *plugin) Status(context.Context, *kmsapi.StatusRequest) (*kmsapi.StatusResponse, error) {
+	return &kmsapi.StatusResponse{Version: "v2", Healthz: "ok", KeyId: "1"}, nil
+}
+
+func (p *plugin) Decrypt(_ context.Context, r *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
+	p.asked = r
+	return &kmsapi.DecryptResponse{Plaintext: p.plaintext}, p.err
+}
+
+// serve serves p and returns its endpoint.
+func serve(t *testing.T, p *plugin) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "kms") // t.TempDir may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "kms.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grpc.NewServer()
+	kmsapi.RegisterKeyManagementServiceServer(g, p)
+	go func() { _ = g.Serve(l) }()
+	t.Cleanup(g.Stop)
+	return "unix://" + socket
+}
+
+func TestPluginUnwraps(t *testing.T) {
+	p := &plugin{plaintext: make([]byte, 32)}
+	d, err := drill.DialPlugin(t.Context(), serve(t, p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	w := seed.Wrapped{KeyID: "1", Ciphertext: []byte("c"), Annotations: map[string][]byte{"a.b": []byte("v")}}
+	if plaintext, err := d.Unwrap(t.Context(), w); err != nil || len(plaintext) != 32 {
+		t.Fatalf("got %d bytes, %v", len(plaintext), err)
+	}
+	if r := p.asked; r.GetKeyId() != "1" || string(r.GetCiphertext()) != "c" || string(r.GetAnnotations()["a.b"]) != "v" || r.GetUid() == "" {
+		t.Errorf("the plugin was asked %v", r)
+	}
+}
+
+func TestPluginRefuses(t *testing.T) {
+	tests := map[codes.Code]struct {
+		verdict drill.Verdict
+		passing bool
+	}{
+		codes.InvalidArgument:    {drill.Lost, false},
+		codes.FailedPrecondition: {drill.Lost, false},
+		codes.NotFound:           {drill.Lost, false},
+		codes.Unavailable:        {drill.Unknown, true},
+		codes.DeadlineExceeded:   {drill.Unknown, true},
+		codes.ResourceExhausted:  {drill.Unknown, true},
+		codes.PermissionDenied:   {drill.Unknown, false},
+		codes.Unknown:            {drill.Unknown, false},
+	}
+	for code, test := range tests {
+		t.Run(code.String(), func(t *testing.T) {
+			d, err := drill.DialPlugin(t.Context(), serve(t, &plugin{err: status.Error(code, "\x1b[31m"+strings.Repeat("x", 500))}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			_, err = d.Unwrap(t.Context(), seed.Wrapped{KeyID: "1", Ciphertext: []byte("c")})
+			var failure *drill.Failure
+			if !errors.As(err, &failure) || failure.Verdict != test.verdict || failure.Passing != test.passing {
+				t.Fatalf("got %#v, want %+v", err, test)
+			}
+			if r := failure.Reason; !strings.Contains(r, code.String()) || strings.Contains(r, "\x1b") || len(r) > 300 {
+				t.Errorf("the reason is %q, want the code and a short printable text", r)
+			}
+		})
+	}
+}
+
+func TestPluginNotThere(t *testing.T) {
+	endpoint := "unix://" + filepath.Join(t.TempDir(), "none.sock")
+	if _, err := drill.DialPlugin(t.Context(), endpoint); err == nil || !strings.Contains(err.Error(), "check that it runs") {
+		t.Errorf("got %v, want what to check", err)
+	}
+	for _, wrong := range []string{"", "/run/kms.sock", "tcp://127.0.0.1:1", "unix://relative"} {
+		if _, err := drill.DialPlugin(t.Context(), wrong); err == nil || !strings.Contains(err.Error(), "want unix://") {
+			t.Errorf("%q: got %v, want how it is written", wrong, err)
+		}
+	}
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package page
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/audit"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
+)
+
+// bar is a horizontal bar in parts.
+type bar struct {
+	Label string
+	Note  string // at its end
+	Parts []part
+}
+
+// part is one part of a bar, in units of which the longest bar has full.
+type part struct {
+	X, Width float64
+	Kind     kind
+	Title    string
+}
+
+const full = 1000
+
+// kind is what a part stands for; Class is its style.
+type kind struct{ Class, Text string }
+
+// The kinds, in the order in which they stand in a bar.
+var (
+	current   = kind{"current", "KMS v2, newest version of its key"}
+	older     = kind{"older", "KMS v2, older version"}
+	otherKMS  = kind{"otherkms", "KMS v2, another plugin's"}
+	local     = kind{"local", "local key, or KMS v1"}
+	clear     = kind{"clear", "in the clear, and should be encrypted"}
+	plain     = kind{"plain", "in the clear"}
+	malformed = kind{"malformed", "malformed"}
+	kinds     = []kind{current, older, otherKMS, local, clear, plain, malformed}
+)
+
+// kindOf tells what a group of a resource is, newest being the versions that are.
+func kindOf(res audit.Resource, g audit.Group, newest map[string]bool) kind {
+	switch form := stored.Form(g.Form); {
+	case form == stored.KMSv2 && g.Version == 0:
+		return otherKMS
+	case form == stored.KMSv2 && newest[g.KeyID]:
+		return current
+	case form == stored.KMSv2:
+		return older
+	case form == stored.Malformed:
+		return malformed
+	case form.Clear() && res.Encrypted:
+		return clear
+	case form.Clear():
+		return plain
+	}
+	return local
+}
+
+// newest are the key_ids that name the newest version seen of their key.
+func newest(r audit.Report) map[string]bool {
+	top := make(map[string]int)
+	for _, k := range r.KeyIDs {
+		key := k.Engine + "/" + k.Key
+		top[key] = max(top[key], k.Version)
+	}
+	found := make(map[string]bool)
+	for _, k := range r.KeyIDs {
+		if k.Version > 0 && k.Version == top[k.Engine+"/"+k.Key] {
+			found[k.KeyID] = true
+		}
+	}
+	return found
+}
+
+// storage has a bar for each resource, all of one length: what counts is how
+// much of each is as it should be.
+func storage(r audit.Report) []bar {
+	newest := newest(r)
+	var bars []bar
+	for _, res := range r.Resources {
+		if res.Objects == 0 {
+			continue
+		}
+		b := bar{Label: res.Name, Note: number(res.Objects)}
+		for _, k := range kinds {
+			n := 0
+			for _, g := range res.Groups {
+				if kindOf(res, g, newest) == k {
+					n += g.Objects
+				}
+			}
+			b.add(k, n, res.Objects)
+		}
+		bars = append(bars, b)
+	}
+	return bars
+}
+
+// legend are the kinds that storage shows.
+func legend(r audit.Report) []kind {
+	shown := make(map[kind]bool)
+	for _, b := range storage(r) {
+		for _, p := range b.Parts {
+			shown[p.Kind] = true
+		}
+	}
+	var all []kind
+	for _, k := range kinds {
+		if shown[k] {
+			all = append(all, k)
+		}
+	}
+	return all
+}
+
+// keyBars have a bar for each key_id, as long as it has objects.
+func keyBars(r audit.Report) []bar {
+	most := 1
+	for _, k := range r.KeyIDs {
+		most = max(most, k.Objects)
+	}
+	newest := newest(r)
+	var bars []bar
+	for _, k := range r.KeyIDs {
+		b := bar{Label: k.KeyID, Note: fmt.Sprintf("%s, seeds: %s", number(k.Objects), number(k.Seeds))}
+		kind := older
+		switch {
+		case k.Version == 0:
+			kind = otherKMS
+		case newest[k.KeyID]:
+			kind = current
+		}
+		b.add(kind, k.Objects, most)
+		bars = append(bars, b)
+	}
+	return bars
+}
+
+// drillBar shows what became of the seeds; nil if nobody tried.
+func drillBar(r audit.Report) *bar {
+	if r.Drill == nil {
+		return nil
+	}
+	b := &bar{Label: "seeds", Note: number(r.Drill.Seeds)}
+	b.add(kind{"current", "readable"}, r.Drill.Readable, r.Drill.Seeds)
+	b.add(kind{"clear", "lost"}, r.Drill.Lost, r.Drill.Seeds)
+	b.add(kind{"local", "not known"}, r.Drill.Unknown, r.Drill.Seeds)
+	return b
+}
+
+// least is the width below which nobody would see a part.
+const least = 4
+
+// add adds n of total to the bar's end. What is there is to be seen, however
+// little it is: where that makes the bar too long, its longest part gives way.
+func (b *bar) add(k kind, n, total int) {
+	if n == 0 {
+		return
+	}
+	b.Parts = append(b.Parts, part{
+		Width: max(least, full*float64(n)/float64(total)),
+		Kind:  k,
+		Title: fmt.Sprintf("%s: %s", k.Text, number(n)),
+	})
+	longest, sum := 0, 0.0
+	for i, p := range b.Parts {
+		if sum += p.Width; p.Width > b.Parts[longest].Width {
+			longest = i
+		}
+	}
+	b.Parts[longest].Width -= max(0, sum-full)
+	x := 0.0
+	for i := range b.Parts {
+		b.Parts[i].X = x
+		x += b.Parts[i].Width
+	}
+}
+
+// number writes 1234567 as 1,234,567.
+func number(n int) string {
+	text := strconv.Itoa(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}

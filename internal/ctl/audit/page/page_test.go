@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package page_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/audit"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit/drill"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit/page"
+	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
+	"github.com/trousseau-io/trousseau/internal/seed"
+	"github.com/trousseau-io/trousseau/internal/testkit/storedtest"
+)
+
+// eventful has something of everything.
+func eventful() audit.Report {
+	a := audit.New(audit.Options{Prefix: "/registry/", Drill: true})
+	n := int64(0)
+	add := func(count int, resource string, value func(i int) []byte) {
+		for i := range count {
+			n++
+			a.Add(etcd.Object{Key: fmt.Appendf(nil, "/registry/%s/default/%d", resource, n), Value: value(i), Revision: n})
+		}
+	}
+	ours := func(version int) func(int) []byte {
+		return func(i int) []byte {
+			return storedtest.KMSv2("trousseau", seed.Wrapped{
+				KeyID:      fmt.Sprintf("team-a/transit/trousseau-kms-vault/v%d@%d", version, 1700000000+version*2600000),
+				Ciphertext: fmt.Appendf(nil, "vault:v%d:%d", version, i%7),
+			})
+		}
+	}
+	same := func(value []byte) func(int) []byte { return func(int) []byte { return value } }
+	add(700, "secrets", ours(3))
+	add(200, "secrets", ours(2))
+	add(20, "secrets", ours(1))
+	add(2, "secrets", same(storedtest.Protobuf()))
+	add(40, "secrets", same(storedtest.AESCBC("key1")))
+	add(1, "secrets", same([]byte("k8s:enc:kms:v2:x")))
+	add(300, "configmaps", ours(3))
+	add(60, "configmaps", same(storedtest.KMSv2("aws", seed.Wrapped{KeyID: "arn:aws:kms:eu-west-1:1:key/2", Ciphertext: []byte("x")})))
+	add(500, "pods", same(storedtest.Protobuf()))
+	add(30, "example.com/widgets", same(storedtest.JSON()))
+	add(1, "secrets/<script>alert(1)</script>", same(storedtest.Protobuf()))
+	seeds := a.Seeds()
+	results := make([]drill.Result, len(seeds))
+	for i, s := range seeds {
+		results[i] = drill.Result{Verdict: drill.Readable}
+		switch {
+		case strings.Contains(s.KeyID, "/v1@"):
+			results[i] = drill.Result{Verdict: drill.Lost, Reason: "decrypting: version 1 is below min_decryption_version"}
+		case strings.HasPrefix(s.KeyID, "arn:"):
+			results[i] = drill.Result{Verdict: drill.Unknown, Reason: "its key_id is not one of Trousseau's"}
+		}
+	}
+	a.Drilled(results)
+	return a.Report(audit.Source{Kind: "snapshot", Names: []string{"backup.db"}, Revision: 123456, Checksum: etcd.ChecksumMissing, Read: time.Unix(1800000000, 0)})
+}
+
+func written(t *testing.T, r audit.Report) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := page.Write(&b, r, "v1.2.3"); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestPageSaysWhatTheReportSays(t *testing.T) {
+	r := eventful()
+	text := written(t, r)
+	for _, want := range []string{
+		"Not as it should be", "3 of 964 secrets in the clear",
+		audit.QuestionClear, audit.QuestionVersions, audit.QuestionMinimum,
+		"team-a/transit/trousseau-kms-vault/v3@", r.KeyIDs[1].Hash, "v1.2.3", "min_decryption_version", "/registry/secrets/default/921",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not on the page", want)
+		}
+	}
+	if strings.Contains(text, storedtest.Secret) {
+		t.Error("a value is on the page")
+	}
+}
+
+// The page needs nothing from anywhere, and runs nothing.
+func TestPageStandsAlone(t *testing.T) {
+	text := written(t, eventful())
+	for _, forbidden := range []string{`<script`, `<link`, `<img`, `<iframe`, `\son[a-z]+=`, `url\(`, `@import`, `https?://`, `href=`, `src=`, `ZgotmplZ`} {
+		if found := regexp.MustCompile(forbidden).FindString(text); found != "" {
+			t.Errorf("%q is on the page", found)
+		}
+	}
+	if !strings.Contains(text, "&lt;script&gt;alert(1)&lt;/script&gt;") {
+		t.Error("a key with markup is not shown as text")
+	}
+}
+
+func TestPageOfNothingMuch(t *testing.T) {
+	a := audit.New(audit.Options{Prefix: "/registry/"})
+	a.Add(etcd.Object{Key: []byte("/registry/secrets/a/1"), Value: storedtest.AESGCM("k")})
+	text := written(t, a.Report(audit.Source{Kind: "etcd", Names: []string{"127.0.0.1:2379"}, Read: time.Unix(0, 0)}))
+	if !strings.Contains(text, "All is as it should be") || strings.Contains(text, `id="drill"`) || strings.Contains(text, `id="keys"`) {
+		t.Error("the page does not say that all is well, or more than there is")
+	}
+}
+
+// A browser shows the page, and has nothing to complain of.
+func TestPageInChromium(t *testing.T) {
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip("chromium is not installed: apt-get install chromium")
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "audit.html")
+	if err := os.WriteFile(file, []byte(written(t, eventful())), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	browse := func(args ...string) (stdout, stderr string) {
+		cmd := exec.CommandContext(t.Context(), chromium, append([]string{
+			"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
+			"--user-data-dir=" + filepath.Join(dir, "profile"), "--enable-logging=stderr", "--log-level=0", "--window-size=1100,2600",
+		}, args...)...)
+		var out, errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("%v\n%s", err, errs.String())
+		}
+		return out.String(), errs.String()
+	}
+	dom, log := browse("--dump-dom", "file://"+file)
+	for _, want := range []string{"What is in etcd", audit.QuestionMinimum, `<rect class="current"`, `<rect class="malformed"`} {
+		if !strings.Contains(dom, want) {
+			t.Errorf("the browser does not show %q", want)
+		}
+	}
+	if strings.Contains(log, "CONSOLE") {
+		t.Errorf("the browser complains:\n%s", log)
+	}
+	shot := filepath.Join(dir, "audit.png")
+	if keep := os.Getenv("TROUSSEAU_SCREENSHOT"); keep != "" {
+		shot = keep
+	}
+	browse("--screenshot="+shot, "file://"+file)
+	if info, err := os.Stat(shot); err != nil || info.Size() < 20_000 {
+		t.Errorf("the picture of the page is %v, %v, want one with something on it", info, err)
+	}
+}
+
+// However little there is of something, it can be seen, and no bar is longer than
+// its place.
+func TestPageHidesNothing(t *testing.T) {
+	text := written(t, eventful())
+	bars := regexp.MustCompile(`(?s)<svg viewBox="0 0 1000 10".*?</svg>`).FindAllString(text, -1)
+	if len(bars) == 0 {
+		t.Fatal("there are no bars")
+	}
+	for _, bar := range bars {
+		for _, rect := range regexp.MustCompile(`x="([0-9.]+)" width="([0-9.]+)"`).FindAllStringSubmatch(bar, -1) {
+			var x, width float64
+			if _, err := fmt.Sscan(rect[1], &x); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := fmt.Sscan(rect[2], &width); err != nil {
+				t.Fatal(err)
+			}
+			if width < 3.9 || x+width > 1000.2 {
+				t.Errorf("a part from %g with a width of %g in %s", x, width, bar)
+			}
+		}
+	}
+	if !strings.Contains(text, `<rect class="malformed" x=`) {
+		t.Error("the malformed object has no part in a bar")
+	}
+}

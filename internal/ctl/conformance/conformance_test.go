@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unicode"
+
+	kmsapi "k8s.io/kms/apis/v2"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/conformance"
+)
+
+const (
+	// timeout is what a call may take where some are never answered.
+	timeout = 3 * time.Second
+	// patient is what one may take where all are, on a machine that stands still
+	// for a while.
+	patient = 30 * time.Second
+)
+
+// unquiet are the checks that measure time, which on a busy machine may find
+// anything slow.
+var unquiet = []string{"encrypt-latency", "decrypt-latency"}
+
+// run makes the checks that only selects, all if it is empty.
+func run(t *testing.T, e conformance.Endpoint, only string) conformance.Report {
+	t.Helper()
+	return runWithin(t, e, only, patient)
+}
+
+func runWithin(t *testing.T, e conformance.Endpoint, only string, timeout time.Duration) conformance.Report {
+	t.Helper()
+	o := conformance.Options{Endpoint: e, Timeout: timeout}
+	if only != "" {
+		o.Run = regexp.MustCompile(only)
+	}
+	report, err := conformance.Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// check tells that a report's broken rules are those that are wanted.
+func check(t *testing.T, report conformance.Report, want []string, blocks bool) {
+	t.Helper()
+	for _, f := range report.Findings {
+		wanted := conformance.Pass
+		if slices.Contains(want, f.Name) {
+			wanted = conformance.Fail
+			if f.Level == conformance.Should {
+				wanted = conformance.Warn
+			}
+		}
+		switch {
+		case f.Result == wanted,
+			f.Result == conformance.Skip && blocks && wanted == conformance.Pass,
+			f.Result == conformance.Warn && slices.Contains(unquiet, f.Name):
+		default:
+			t.Errorf("%s: got %s (%s), want %s", f.Name, f.Result, f.Detail, wanted)
+		}
+		if f.Detail == "" {
+			t.Errorf("%s: nothing is said about %s", f.Name, f.Result)
+		}
+		if wanted != conformance.Pass && f.Result == wanted && f.Advice == "" {
+			t.Errorf("%s: there is no advice for: %s", f.Name, f.Detail)
+		}
+	}
+}
+
+func TestGoodPlugin(t *testing.T) {
+	start := time.Now()
+	report := run(t, newPlugin().serve(t), "")
+	check(t, report, nil, false)
+	if len(report.Findings) != len(conformance.Checks()) {
+		t.Errorf("got %d findings, want one for each of %d checks", len(report.Findings), len(conformance.Checks()))
+	}
+	if !report.Conformant || report.Failed+report.Skipped > 0 || report.Passed+report.Warned != len(report.Findings) {
+		t.Errorf("got %+v, want a conformant plugin", report)
+	}
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("it took %s, want 30s at most", took)
+	}
+}
+
+// TestDefects switches one defect on at a time.
+func TestDefects(t *testing.T) {
+	for _, d := range defects() {
+		t.Run(strings.ReplaceAll(d.name, " ", "-"), func(t *testing.T) {
+			t.Parallel()
+			p := newPlugin()
+			d.put(p)
+			within := patient
+			if d.hangs {
+				within = timeout
+			}
+			report := runWithin(t, p.serve(t), d.only, within)
+			check(t, report, d.fails, d.blocks)
+			must := slices.ContainsFunc(conformance.Checks(), func(c conformance.Check) bool {
+				return c.Level == conformance.Must && slices.Contains(d.fails, c.Name)
+			})
+			if report.Conformant == must {
+				t.Errorf("conformant: got %t with %v, want %t", report.Conformant, d.fails, !must)
+			}
+		})
+	}
+}
+
+func TestEachCheckHasADefect(t *testing.T) {
+	alone := make(map[string]bool)
+	for _, d := range defects() {
+		for _, name := range d.fails {
+			alone[name] = alone[name] || len(d.fails) == 1
+		}
+	}
+	for _, c := range conformance.Checks() {
+		if _, found := alone[c.Name]; !found {
+			t.Errorf("%s: no defect fails it", c.Name)
+		}
+		delete(alone, c.Name)
+	}
+	for name := range alone {
+		t.Errorf("%s: a defect fails it, but there is no such check", name)
+	}
+}
+
+func TestChecksAreWhole(t *testing.T) {
+	kebab := regexp.MustCompile(`^[a-z]+(-[a-z]+)+$`)
+	seen := make(map[string]bool)
+	for _, c := range conformance.Checks() {
+		if !kebab.MatchString(c.Name) || seen[c.Name] {
+			t.Errorf("%s: want a name of its own, in kebab-case", c.Name)
+		}
+		seen[c.Name] = true
+		if c.Level != conformance.Must && c.Level != conformance.Should {
+			t.Errorf("%s: level is %q", c.Name, c.Level)
+		}
+		if c.Group == "" || !strings.HasSuffix(c.Rule, ".") || c.Source == "" {
+			t.Errorf("%s: want a group, a rule that is a sentence, and a source; got %q, %q, %q", c.Name, c.Group, c.Rule, c.Source)
+		}
+	}
+}
+
+// TestSelection makes a check whose need is not selected, and one that is out.
+func TestSelection(t *testing.T) {
+	p := newPlugin()
+	o := conformance.Options{
+		Endpoint: p.serve(t), Timeout: patient,
+		Run: regexp.MustCompile("^decrypt-"), Skip: regexp.MustCompile("latency|size|again"),
+	}
+	report, err := conformance.Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range report.Findings {
+		got = append(got, f.Name+" "+string(f.Result))
+	}
+	if want := []string{"decrypt-round-trip pass", "decrypt-any-bytes pass"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestUnjudgedIsNotConformant: what a check needs may not be selected, and fail.
+func TestUnjudgedIsNotConformant(t *testing.T) {
+	p := newPlugin()
+	defects()[slices.IndexFunc(defects(), func(d defect) bool { return d.name == "Encrypt is an error" })].put(p)
+	report := run(t, p.serve(t), "^decrypt-any-bytes$")
+	if len(report.Findings) != 1 || report.Findings[0].Result != conformance.Skip || report.Conformant {
+		t.Errorf("got %+v, want one check that is skipped, and no conformance", report)
+	}
+	if got := report.Findings[0].Detail; !strings.Contains(got, "encrypt-answers") || !strings.Contains(got, "not yet") {
+		t.Errorf("detail: got %q, want what is needed and what is wrong there", got)
+	}
+}
+
+func TestNotAPlugin(t *testing.T) {
+	t.Run("nothing there", func(t *testing.T) {
+		fails(t, filepath.Join(socketDir(t), "kms.sock"), syscall.ENOENT, "start the plugin, or give the endpoint that EncryptionConfiguration names")
+	})
+	t.Run("left over", func(t *testing.T) {
+		path := filepath.Join(socketDir(t), "kms.sock")
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		l.Close()
+		fails(t, path, syscall.ECONNREFUSED, "the plugin that made it has ended")
+	})
+	t.Run("a file", func(t *testing.T) {
+		path := filepath.Join(socketDir(t), "kms.sock")
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fails(t, path, syscall.ECONNREFUSED, "")
+	})
+}
+
+func fails(t *testing.T, path string, want error, advice string) {
+	t.Helper()
+	_, err := conformance.Run(t.Context(), conformance.Options{Endpoint: endpoint(t, path), Timeout: timeout})
+	if !errors.Is(err, want) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), advice) {
+		t.Errorf("got %v, want %v at %s and the advice %q", err, want, path, advice)
+	}
+}
+
+// TestNoGRPC is something that accepts connections and answers nothing.
+func TestNoGRPC(t *testing.T) {
+	path := filepath.Join(socketDir(t), "kms.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	start := time.Now()
+	report, err := conformance.Run(t.Context(), conformance.Options{Endpoint: endpoint(t, path), Timeout: 200 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 15*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	for _, f := range report.Findings {
+		if (f.Name == "status-answers" || f.Name == "encrypt-answers") != (f.Result == conformance.Fail) {
+			t.Errorf("%s: got %s (%s)", f.Name, f.Result, f.Detail)
+		}
+	}
+	if report.Conformant {
+		t.Error("it is said to be conformant")
+	}
+}
+
+func TestCanceled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	p := newPlugin()
+	p.beforeDecrypt(func(ctx context.Context, _ *kmsapi.DecryptRequest) error {
+		cancel()
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	_, err := conformance.Run(ctx, conformance.Options{Endpoint: p.serve(t), Timeout: time.Minute})
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "decrypt-round-trip") {
+		t.Errorf("got %v, want that it was stopped, and where", err)
+	}
+}
+
+func TestAbstractSocket(t *testing.T) {
+	p := newPlugin()
+	e := p.serveAbstract(t)
+	report := run(t, e, "^(status|socket)-")
+	check(t, report, []string{"socket-mode"}, true)
+}
+
+func TestParseEndpoint(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"unix:///run/trousseau/kms.sock": true,
+		"unix:///@trousseau":             true,
+		"":                               false,
+		"/run/trousseau/kms.sock":        false,
+		"tcp://127.0.0.1:1":              false,
+		"unix://kms.sock":                false,
+		"unix://":                        false,
+	} {
+		e, err := conformance.ParseEndpoint(text)
+		if (err == nil) != ok {
+			t.Errorf("%q: got %v, want accepted: %t", text, err, ok)
+		}
+		if ok && e.String() != text {
+			t.Errorf("%q: String is %q", text, e)
+		}
+		if !ok && err != nil && !strings.Contains(err.Error(), "unix:///run/trousseau/kms.sock") {
+			t.Errorf("%q: got %v, want an example", text, err)
+		}
+	}
+}
+
+// TestDetailsArePrintable: a plugin's texts cannot draw on a terminal.
+func TestDetailsArePrintable(t *testing.T) {
+	p := newPlugin()
+	p.rename("kek-\x1b[2J1\n")
+	p.onStatus(func(r *kmsapi.StatusResponse) { r.Healthz = "\x1b[31mill" })
+	for _, f := range run(t, p.serve(t), "^status-").Findings {
+		if strings.ContainsFunc(f.Detail, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%s: %q", f.Name, f.Detail)
+		}
+	}
+}

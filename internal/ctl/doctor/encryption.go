@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
+)
+
+// entryOf is an item of an EncryptionConfiguration in which our plugin is.
+type entryOf struct {
+	place int // of the plugin in its providers
+	encryptionconfig.Entry
+}
+
+func (o entryOf) kms() *encryptionconfig.KMS { return o.Providers[o.place].KMS }
+
+func (o entryOf) resources() string { return strings.Join(o.Resources, ", ") }
+
+// encryption looks at kube-apiserver's EncryptionConfiguration.
+func (e *examination) encryption(ctx context.Context) {
+	file := e.EncryptionConfig
+	if file == "" {
+		return
+	}
+	var c encryptionconfig.Configuration
+	e.check(ctx, "encryption-config", file, func(context.Context) outcome {
+		text, err := os.ReadFile(file)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fail("Write one with trousseauctl encryption-config, and give it to kube-apiserver with --encryption-provider-config.", "there is no such file")
+		case err != nil:
+			return fail("Run this as the user that kube-apiserver runs as.", "%s", reason(err))
+		}
+		if c, err = encryptionconfig.Parse(text); err != nil {
+			return fail("Correct each of these, or kube-apiserver does not load it.", "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+		return ok("kube-apiserver loads it; %s", plural(len(c.Entries), "item"))
+	})
+	var ours []entryOf
+	e.check(ctx, "encryption-provider", file, func(context.Context) outcome {
+		var o outcome
+		ours, o = e.providers(c)
+		return o
+	}, ground("encryption-config", file))
+	built := ground("encryption-provider", file)
+	e.check(ctx, "encryption-order", file, func(context.Context) outcome { return order(ours) }, built)
+	e.check(ctx, "encryption-timeout", file, func(context.Context) outcome { return e.timeouts(ours) }, built)
+	e.check(ctx, "encryption-identity", file, func(context.Context) outcome { return identity(ours) }, built)
+}
+
+// providers finds the plugin by its socket.
+func (e *examination) providers(c encryptionconfig.Configuration) (ours []entryOf, o outcome) {
+	const add = "Add it: trousseauctl encryption-config FILE --phase read, and later --phase write."
+	var names, others []string
+	for _, entry := range c.Entries {
+		for j, p := range entry.Providers {
+			switch {
+			case p.KMS == nil:
+			case p.KMS.Endpoint != e.Socket:
+				others = append(others, fmt.Sprintf("%q at %s", p.KMS.Name, p.KMS.Endpoint))
+			case p.KMS.APIVersion != "v2":
+				return nil, fail("Write apiVersion: v2.", "the provider %q is of kms %s, which trousseau does not speak", p.KMS.Name, p.KMS.APIVersion)
+			default:
+				ours = append(ours, entryOf{j, entry})
+				names = append(names, p.KMS.Name)
+			}
+		}
+	}
+	switch {
+	case len(ours) == 0 && len(others) > 0:
+		return nil, fail("Write endpoint: "+e.Socket+", or give trousseau --listen-addr, and this --socket, as it is there.", "no kms provider has the endpoint %s; there is %s", e.Socket, joined(others))
+	case len(ours) == 0:
+		return nil, fail(add, "there is no kms provider")
+	}
+	e.provider = names[0]
+	return ours, ok("kms v2 %s at %s", joined(slices.Compact(names)), e.Socket)
+}
+
+func order(ours []entryOf) outcome {
+	for _, o := range ours {
+		switch first := o.Providers[0]; {
+		case o.place == 0:
+		case first.Kind == "identity":
+			return fail("Put the plugin first: trousseauctl encryption-config FILE --in-place.", "%s are written in plaintext: identity is first", o.resources())
+		default:
+			return warn("If each kube-apiserver can read by the plugin, put it first: trousseauctl encryption-config FILE --in-place.", "%s are written by %s; the plugin is only read", o.resources(), first)
+		}
+	}
+	var all []string
+	for _, o := range ours {
+		all = append(all, o.resources())
+	}
+	return ok("the plugin is first for %s", joined(all))
+}
+
+func (e *examination) timeouts(ours []entryOf) outcome {
+	shortest := ours[0].kms()
+	for _, o := range ours {
+		if o.kms().Timeout < shortest.Timeout {
+			shortest = o.kms()
+		}
+	}
+	if shortest.Timeout <= e.RequestTimeout {
+		return fail(fmt.Sprintf("Write a longer one, such as timeout: %s, or start trousseau with a shorter --request-timeout.", e.RequestTimeout*2),
+			"the timeout of %q is %s, and trousseau takes up to %s: kube-apiserver gives up before it has the answer", shortest.Name, shortest.Timeout, e.RequestTimeout)
+	}
+	return ok("%s, longer than trousseau's %s", shortest.Timeout, e.RequestTimeout)
+}
+
+func identity(ours []entryOf) outcome {
+	for _, o := range ours {
+		if slices.ContainsFunc(o.Providers, func(p encryptionconfig.Provider) bool { return p.Kind == "identity" }) {
+			return warn("When trousseauctl audit finds no plaintext, remove identity.", "%s are read in plaintext as well: who can write to etcd can put in Secrets of their own", o.resources())
+		}
+	}
+	return ok("plaintext is not read")
+}

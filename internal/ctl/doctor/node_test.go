@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/doctor"
+	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/daemon/kms"
+	"github.com/trousseau-io/trousseau/internal/daemon/live"
+	"github.com/trousseau-io/trousseau/internal/daemon/ops"
+	"github.com/trousseau-io/trousseau/internal/daemon/unixsock"
+	"github.com/trousseau-io/trousseau/internal/daemon/watch"
+	"github.com/trousseau-io/trousseau/internal/keyid"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
+)
+
+// node is a scene with all that a control plane has: what the daemon is made of
+// on its socket, with its pages, an EncryptionConfiguration and a kube-apiserver
+// that is played.
+type node struct {
+	*scene
+	socket     string
+	encryption string // the text of the file
+	pages      string // their address
+	contents   chan watch.Content
+
+	// What kube-apiserver answers.
+	providers int
+	livez     int
+	told      string        // the key_id
+	ago       time.Duration // when it was told
+}
+
+// newNode makes one; prepare may change what it begins with.
+func newNode(t *testing.T, prepare func(*scene)) *node {
+	t.Helper()
+	n := &node{scene: newScene(t), livez: 200, providers: 200, ago: time.Second, contents: make(chan watch.Content, 1)}
+	sockets, err := os.MkdirTemp("", "kms") // a short name
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(sockets) })
+	n.socket = filepath.Join(sockets, "kms.sock")
+	n.encryption = `apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources:
+- resources: [secrets]
+  providers:
+  - kms: {apiVersion: v2, name: trousseau, endpoint: unix://` + n.socket + `, timeout: 30s}
+`
+	if prepare != nil {
+		prepare(n.scene)
+	}
+	n.start()
+	n.told = n.keyID()
+	server := httptest.NewTLSServer(http.HandlerFunc(n.apiServer))
+	t.Cleanup(server.Close)
+	n.o.Socket = "unix://" + n.socket
+	n.o.EncryptionConfig = filepath.Join(n.dir, "encryption.yaml")
+	n.o.Kubeconfig = filepath.Join(n.dir, "kubeconfig")
+	n.o.Nodes = n.nodes(n.pages)
+	n.write(n.o.Kubeconfig, fmt.Sprintf(`apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "%s", insecure-skip-tls-verify: true}}]
+users: [{name: u, user: {token: kubernetes-token}}]
+contexts: [{name: x, context: {cluster: c, user: u}}]
+current-context: x
+`, server.URL), 0o600)
+	n.substitute = []string{sockets, "SOCKETS", n.pages, "PAGES", server.URL, "APISERVER"}
+	return n
+}
+
+func (n *node) nodes(addrs ...string) []fleet.Node {
+	nodes, err := fleet.ParseNodes(addrs)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return nodes
+}
+
+// start runs the daemon's parts until the test ends, and returns when the
+// configuration is adopted.
+func (n *node) start() {
+	t := n.t
+	registry := prometheus.NewRegistry()
+	kek := live.New(live.Options{
+		Contents: n.contents, RequestTimeout: 15 * time.Second, ProbeInterval: time.Hour, OutageGrace: time.Minute, Registerer: registry,
+	})
+	pending, err := unixsock.Bind(t.Context(), unixsock.Options{Path: n.socket, Mode: 0o600})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := pending.Publish(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := kms.New(kms.Options{KEK: kek, RequestTimeout: 15 * time.Second})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended, served := make(chan struct{}), make(chan error, 1)
+	adopted := kek.Adopted()
+	go func() { defer close(ended); kek.Run(ctx) }()
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Shutdown(ctx)
+		cancel()
+		<-ended
+		<-served
+		pending.Close()
+	})
+	pages := httptest.NewServer(ops.Handler(ops.Options{Registry: registry, Ready: []ops.Check{{Name: "kek", Check: kek.Degraded}}}))
+	t.Cleanup(pages.Close)
+	n.pages = strings.TrimPrefix(pages.URL, "http://")
+	// Content cannot be made with files beside it, so the daemon goes without TLS.
+	n.deliver(strings.NewReplacer(n.address, n.vault.URL(), n.caCert, "").Replace(n.configure()))
+	select {
+	case <-adopted:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the configuration is not adopted")
+	}
+}
+
+func (n *node) deliver(text string) {
+	sum := sha256.Sum256([]byte(text))
+	n.contents <- watch.Content{Path: n.file, Main: []byte(text), Digest: hex.EncodeToString(sum[:])}
+}
+
+// keyID is what the plugin says.
+func (n *node) keyID() string {
+	endpoint, err := fleet.ParseEndpoint("unix://" + n.socket)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	p := endpoint.Ask(n.t.Context())
+	if p.Error != "" {
+		n.t.Fatal(p.Error)
+	}
+	return p.KeyID
+}
+
+// until waits for the pages to say something.
+func (n *node) until(met func(fleet.State) bool) {
+	n.t.Helper()
+	var s fleet.State
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if s, _ = n.o.Nodes[0].Fetch(n.t.Context()); met(s) {
+			return
+		}
+	}
+	n.t.Fatalf("the node still says %+v", s)
+}
+
+// apiServer answers as kube-apiserver does to whoever shows the token.
+func (n *node) apiServer(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Authorization") != "Bearer kubernetes-token" {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	switch r.URL.Path {
+	case "/livez":
+		w.WriteHeader(n.livez)
+	case "/readyz/kms-providers":
+		w.WriteHeader(n.providers)
+	case "/metrics":
+		if n.told == "" {
+			return
+		}
+		const name = "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds"
+		fmt.Fprintf(w, "# TYPE %s gauge\n", name)
+		fmt.Fprintf(w, "%s{provider_name=\"another\",key_id_hash=\"x\"} %d\n", name, time.Now().Unix())
+		fmt.Fprintf(w, "%s{provider_name=\"trousseau\",key_id_hash=\"old\"} %d\n", name, time.Now().Add(-time.Hour).Unix())
+		fmt.Fprintf(w, "%s{provider_name=\"trousseau\",key_id_hash=\"%s\"} %d\n", name, keyid.Hash(n.told), time.Now().Add(-n.ago).Unix())
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func (n *node) examine() ([]string, doctor.Report) {
+	n.t.Helper()
+	n.write(n.o.EncryptionConfig, n.encryption, 0o600)
+	return n.scene.examine()
+}
+
+// edit changes the EncryptionConfiguration.
+func edit(old, with string) func(*node) {
+	return func(n *node) {
+		if !strings.Contains(n.encryption, old) {
+			n.t.Fatalf("no %s in it", old)
+		}
+		n.encryption = strings.ReplaceAll(n.encryption, old, with)
+	}
+}
+
+const startFix = "Start trousseau, or give its --listen-addr with --socket; journalctl -u trousseau says why it has ended."
+
+var nodeSituations = []struct {
+	name   string
+	broken func(*node)
+	want   []string
+}{
+	{"all is well", func(*node) {}, nil},
+
+	{"no socket", func(n *node) {
+		n.o.Socket = "unix://" + n.dir + "/none"
+		edit(n.socket, n.dir+"/none")(n)
+	}, []string{
+		"fail socket DIR/none: there is no such socket | " + startFix}},
+	{"a file for a socket", func(n *node) {
+		n.o.Socket = "unix://" + n.file
+		edit(n.socket, n.file)(n)
+	}, []string{
+		"fail socket DIR/config.yaml: it is no socket: ---------- | Move it away, and start trousseau again."}},
+	{"nobody listens", func(n *node) {
+		dead := filepath.Join(filepath.Dir(n.socket), "dead")
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		l.Close()
+		n.o.Socket = "unix://" + dead
+		edit(n.socket, dead)(n)
+	}, []string{
+		"fail socket SOCKETS/dead: nobody listens: the process that made it has ended | " + startFix}},
+	{"socket for all", func(n *node) {
+		for file, mode := range map[string]os.FileMode{n.socket: 0o666, filepath.Dir(n.socket): 0o755} {
+			if err := os.Chmod(file, mode); err != nil {
+				n.t.Fatal(err)
+			}
+		}
+	}, []string{
+		"warn socket-mode SOCKETS/kms.sock: everybody can connect, and have every seed decrypted: 0666 of ME | Start trousseau with --socket-mode=0600, or 0660 and --socket-group."}},
+	{"socket that all replace", func(n *node) {
+		if err := os.Chmod(filepath.Dir(n.socket), 0o777); err != nil {
+			n.t.Fatal(err)
+		}
+	}, []string{
+		"fail socket-mode SOCKETS/kms.sock: everybody can put another socket in its place: SOCKETS is 0777 | Use a directory of trousseau's own below /run, with 0750."}},
+	{"a listener that is no plugin", func(n *node) {
+		other := filepath.Join(filepath.Dir(n.socket), "other")
+		l, err := net.Listen("unix", other)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		go func() { _ = http.Serve(l, http.NotFoundHandler()) }()
+		n.t.Cleanup(func() { l.Close() })
+		n.o.Socket = "unix://" + other
+		edit(n.socket, other)(n)
+	}, []string{
+		"fail plugin-status SOCKETS/other: no Status: Unavailable: …"}},
+	{"the key has moved on", func(n *node) { n.key.Rotate() }, []string{
+		"fail plugin-key-id SOCKETS/kms.sock: the plugin uses version 1, and Vault has version 2 | Run this again in half a minute, when the plugin has asked Vault again (--probe-interval); then see its log."}},
+	{"another configuration", func(n *node) {
+		n.vault.CreateKey("another")
+		n.rules["transit/keys/another"] = []string{"read"}
+		n.rules["transit/encrypt/another"], n.rules["transit/decrypt/another"] = []string{"update"}, []string{"update"}
+		n.token, n.method = "", ""
+		text := strings.Replace(n.configure(), "["+keyName+"]", "[another]", 1)
+		n.write(n.file, text, 0o600)
+	}, []string{
+		"fail plugin-key-id SOCKETS/kms.sock: the plugin uses transit/kek, and the configuration says transit/another | See which process has the socket and which configuration it has read: trousseauctl status."}},
+
+	{"no pages", func(n *node) { n.o.Nodes = n.nodes(n.pages, "127.0.0.1:1") }, []string{
+		"fail node 127.0.0.1:1: connection refused: is trousseau running there, and is this its --ops-addr? By default that is on 127.0.0.1 alone | See that, or give the right addresses with --ops."}},
+	{"configuration refused", func(n *node) {
+		n.deliver("vault: {}\n")
+		n.until(func(s fleet.State) bool { return s.Reload.Class != "" })
+	}, []string{
+		"fail node-config PAGES: the configuration that is there now is not in use: config | See its log: it says what is wrong, and the one before stays in use."}},
+	{"another node", func(n *node) {
+		other := newNode(n.t, rotated)
+		n.o.Nodes = append(n.o.Nodes, other.o.Nodes...)
+		n.substitute = append(n.substitute, other.pages, "OTHER")
+	}, []string{
+		"fail nodes-agree: they have 2 different key_ids: kek version 1 on PAGES; kek version 2 on OTHER | Run this again in half a minute; then see whether all have the same configuration and ask the same Vault."}},
+	{"pages of another", func(n *node) {
+		other := newNode(n.t, rotated)
+		n.o.Nodes = other.o.Nodes
+	}, []string{
+		"fail plugin-node: the plugin on the socket has another key_id than the nodes | See which process has the socket, and whether the addresses of --ops are right."}},
+
+	{"the same name twice", edit("  providers:\n", "  providers:\n  - kms: {apiVersion: v2, name: trousseau, endpoint: unix:///other.sock, timeout: 3s}\n"), []string{
+		"fail encryption-config DIR/encryption.yaml: line 7: …"}},
+	{"another endpoint", edit("kms.sock", "kms-2.sock"), []string{
+		`fail encryption-provider DIR/encryption.yaml: no kms provider has the endpoint unix://SOCKETS/kms.sock; there is "trousseau" at unix://SOCKETS/kms-2.sock | Write endpoint: unix://SOCKETS/kms.sock, or give trousseau --listen-addr, and this --socket, as it is there.`}},
+	{"kms v1", edit("apiVersion: v2", "apiVersion: v1"), []string{
+		`fail encryption-provider DIR/encryption.yaml: the provider "trousseau" is of kms v1, which trousseau does not speak | Write apiVersion: v2.`}},
+	{"identity first", edit("  providers:\n", "  providers:\n  - identity: {}\n"), []string{
+		"fail encryption-order DIR/encryption.yaml: secrets are written in plaintext: identity is first | Put the plugin first: trousseauctl encryption-config FILE --in-place.",
+		"warn encryption-identity DIR/encryption.yaml: secrets are read in plaintext as well: who can write to etcd can put in Secrets of their own | When trousseauctl audit finds no plaintext, remove identity."}},
+	{"only read", edit("  providers:\n", "  providers:\n  - aescbc: {keys: [{name: k, secret: MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=}]}\n"), []string{
+		`warn encryption-order DIR/encryption.yaml: secrets are written by aescbc "k"; the plugin is only read | If each kube-apiserver can read by the plugin, put it first: trousseauctl encryption-config FILE --in-place.`}},
+	{"short timeout", edit("timeout: 30s", "timeout: 20s"), []string{
+		`fail encryption-timeout DIR/encryption.yaml: the timeout of "trousseau" is 20s, and trousseau takes up to 20s: kube-apiserver gives up before it has the answer | Write a longer one, such as timeout: 40s, or start trousseau with a shorter --request-timeout.`}},
+
+	{"no kubeconfig", func(n *node) { n.o.Kubeconfig = n.dir + "/none" }, []string{
+		"fail kubeconfig DIR/none: no such file or directory | Give the path of one that works with kubectl."}},
+	{"not a kubeconfig", func(n *node) { n.o.Kubeconfig = n.file }, []string{
+		"fail kubeconfig DIR/config.yaml: it is no kubeconfig with a current context | Give the path of one that works with kubectl."}},
+	{"stale kubeconfig", func(n *node) { n.livez = 401 }, []string{
+		"fail apiserver: kube-apiserver does not know who asks (401) | Give a kubeconfig whose credentials are still valid."}},
+	{"no encryption in the API server", func(n *node) { n.providers = 404 }, []string{
+		"fail apiserver-kms: kube-apiserver has no KMS plugin (404) | Start kube-apiserver with --encryption-provider-config, or again if the file has changed and it does not reload it."}},
+	{"plugin not usable for the API server", func(n *node) { n.providers = 500 }, []string{
+		"fail apiserver-kms: kube-apiserver cannot use one of its KMS plugins (500) | See its log, which names the plugin and what it answered."}},
+	{"API server not asked yet", func(n *node) { n.told = "" }, []string{
+		"fail apiserver-key-id: kube-apiserver has not asked this plugin yet | See that EncryptionConfiguration has the plugin, and that kube-apiserver has loaded it."}},
+	{"API server behind", func(n *node) { n.told = "another" }, []string{
+		"warn apiserver-key-id: kube-apiserver was told another key_id, …"}},
+	{"API server elsewhere", func(n *node) { n.told, n.ago = "another", 30*time.Minute }, []string{
+		"fail apiserver-key-id: kube-apiserver was told another key_id, and has not asked for 30 minutes | See whether it asks this plugin at all, and kube-apiserver's log."}},
+}
+
+// TestNodeSituations breaks one thing at a time on a node with a daemon: that is
+// found, and nothing else.
+func TestNodeSituations(t *testing.T) {
+	for _, c := range nodeSituations {
+		t.Run(c.name, func(t *testing.T) {
+			n := newNode(t, nil)
+			c.broken(n)
+			found, _ := n.examine()
+			mustFind(t, found, c.want)
+		})
+	}
+}
+
+// rotated is a key that is another one than that of the other node, even if both
+// were made in the same second.
+func rotated(s *scene) { s.key.Rotate() }
+
+// TestTokenThatDies warns for the configuration and for what the node uses.
+func TestTokenThatDies(t *testing.T) {
+	n := newNode(t, func(s *scene) {
+		s.options = vaulttest.TokenOptions{Orphan: true, TTL: 73 * time.Hour, NotRenewable: true}
+	})
+	n.until(func(s fleet.State) bool { return !s.Token.Expires.IsZero() })
+	found, _ := n.examine()
+	mustFind(t, found, []string{
+		"warn token-life: it dies in 3 days, and cannot be renewed | …",
+		"warn node-token PAGES: it dies in 3 days, and trousseau cannot prevent that | Have a new one written in time, or make one that is periodic.",
+	})
+}
+
+// TestNothingIsNeverWrong asserts that a situation fails each check, so that none
+// can be green for good.
+func TestNothingIsNeverWrong(t *testing.T) {
+	var wrong []string
+	for _, c := range vaultSituations {
+		wrong = append(wrong, c.want...)
+	}
+	for _, c := range nodeSituations {
+		wrong = append(wrong, c.want...)
+	}
+	n := newNode(t, nil)
+	n.o.Nodes = n.nodes(n.pages, strings.Replace(n.pages, "127.0.0.1", "localhost", 1))
+	_, r := n.examine()
+	if !r.Healthy || r.Failed+r.Warned+r.Skipped > 0 {
+		t.Errorf("all is well, and the report says %+v", r)
+	}
+	for _, f := range r.Findings {
+		if f.Check == "node-token" {
+			continue // TestTokenThatDies
+		}
+		ok := false
+		for _, w := range wrong {
+			ok = ok || strings.HasPrefix(w, "fail "+f.Check+":") || strings.HasPrefix(w, "fail "+f.Check+" ") ||
+				strings.HasPrefix(w, "warn "+f.Check+":") || strings.HasPrefix(w, "warn "+f.Check+" ")
+		}
+		if !ok {
+			t.Errorf("nothing makes %s fail or warn", f.Check)
+		}
+	}
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/doctor"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
+)
+
+const keyName = "kek"
+
+// scene is a node where all is well: a Vault behind TLS, a key, a periodic token
+// with the least of policies, and config.yaml. A test breaks it before examine.
+type scene struct {
+	t     *testing.T
+	dir   string
+	vault *vaulttest.Server
+	front *httptest.Server // TLS in front of vault
+	date  time.Time        // what it says of the time; zero is now
+
+	key     *vaulttest.Key
+	rules   vaulttest.Rules
+	options vaulttest.TokenOptions
+	token   string // empty: made by options and rules
+	method  string // lines of the credential; empty: token
+
+	address    string
+	caCert     string // the lines for it
+	lines      string // further ones below vault
+	file       string
+	fileMode   fs.FileMode
+	dirMode    fs.FileMode
+	o          doctor.Options
+	substitute []string // what changes from run to run, and what stands for it
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	s := &scene{t: t, dir: t.TempDir(), vault: vaulttest.Start(t), fileMode: 0o600, dirMode: 0o755}
+	s.key = s.vault.CreateKey(keyName)
+	s.rules = vaulttest.TransitPolicy("transit", keyName)
+	s.options = vaulttest.TokenOptions{Orphan: true, Period: 768 * time.Hour}
+	s.serve(certificate(t, 90*24*time.Hour, "127.0.0.1"))
+	s.file = filepath.Join(s.dir, "config.yaml")
+	s.o.Config = s.file
+	s.o.RequestTimeout = 20 * time.Second // half of which is slow
+	return s
+}
+
+// serve puts TLS with this certificate in front of Vault.
+func (s *scene) serve(pair tls.Certificate) {
+	s.front = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.date.IsZero() {
+			w.Header().Set("Date", s.date.UTC().Format(http.TimeFormat))
+		}
+		s.vault.Handler().ServeHTTP(w, r)
+	}))
+	s.front.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	s.front.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.front.StartTLS()
+	s.t.Cleanup(s.front.Close)
+	s.address = s.front.URL
+	ca := filepath.Join(s.dir, "ca.crt")
+	s.write(ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[len(pair.Certificate)-1]})), 0o644)
+	s.caCert = "  vaultCACert: " + ca + "\n"
+}
+
+func (s *scene) write(file, text string, mode fs.FileMode) {
+	s.t.Helper()
+	if err := os.WriteFile(file, []byte(text), mode); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.Chmod(file, mode); err != nil { // whatever the umask
+		s.t.Fatal(err)
+	}
+}
+
+// configure writes config.yaml and returns its text.
+func (s *scene) configure() string {
+	if s.token == "" {
+		s.options.Rules = s.rules
+		s.token = s.vault.CreateToken(s.options).ID
+	}
+	if s.method == "" {
+		s.method = "  token: " + s.token + "\n"
+	}
+	text := fmt.Sprintf("provider: vault\nvault:\n  keynames: [%s]\n  address: %s\n%s%s%s", keyName, s.address, s.caCert, s.method, s.lines)
+	s.write(s.file, text, s.fileMode)
+	if err := os.Chmod(s.dir, s.dirMode); err != nil {
+		s.t.Fatal(err)
+	}
+	return text
+}
+
+// examine returns what is neither ok nor skipped, each as "RESULT check subject:
+// seen. fix", and the report.
+func (s *scene) examine() (found []string, r doctor.Report) {
+	s.t.Helper()
+	r = doctor.Run(s.t.Context(), s.o)
+	words := strings.NewReplacer(append(slices.Clone(s.substitute),
+		s.dir, "DIR", s.front.URL, "VAULT", "127.0.0.1:"+port(s.front.URL), "ADDR", fmt.Sprintf("user %d, group %d", os.Getuid(), os.Getgid()), "ME")...)
+	for _, f := range r.Findings {
+		if secret, leaked := s.vault.Leak(f.Seen + f.Fix); leaked {
+			s.t.Errorf("%s holds a secret: %.4s…", f.Check, secret)
+		}
+		if f.Result == doctor.Fail || f.Result == doctor.Warn {
+			what := strings.TrimSuffix(f.Check+" "+f.Subject, " ")
+			found = append(found, words.Replace(fmt.Sprintf("%s %s: %s | %s", f.Result, what, f.Seen, f.Fix)))
+		}
+	}
+	return found, r
+}
+
+func port(address string) string { return address[strings.LastIndex(address, ":")+1:] }
+
+// mustFind compares what was found; of an expectation that ends in … only the
+// beginning counts.
+func mustFind(t *testing.T, got, want []string) {
+	t.Helper()
+	same := slices.EqualFunc(got, want, func(g, w string) bool {
+		if begin, open := strings.CutSuffix(w, "…"); open {
+			return strings.HasPrefix(g, begin)
+		}
+		return g == w
+	})
+	if !same {
+		t.Errorf("found\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+	}
+}
+
+// certificate is its own issuer.
+func certificate(t *testing.T, life time.Duration, name string) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"},
+		NotBefore: now.Add(-100 * 24 * time.Hour), NotAfter: now.Add(life),
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true,
+	}
+	if ip := net.ParseIP(name); ip != nil {
+		template.IPAddresses = []net.IP{ip}
+	} else {
+		template.DNSNames = []string{name}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// issued is one for 127.0.0.1 that a CA has issued, and lives longer than that.
+func issued(t *testing.T, ca tls.Certificate) tls.Certificate {
+	t.Helper()
+	issuer, err := x509.ParseCertificate(ca.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "vault"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: issuer.NotBefore, NotAfter: issuer.NotAfter.Add(90 * 24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+	}, issuer, &key.PublicKey, ca.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der, ca.Certificate[0]}, PrivateKey: key}
+}

@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reencrypt_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/reencrypt"
+	"github.com/trousseau-io/trousseau/internal/testkit/apiservertest"
+)
+
+// run fails the test if there is an error, and returns the report on Secrets.
+func run(t *testing.T, o reencrypt.Options) (reencrypt.Report, reencrypt.Resource) {
+	t.Helper()
+	r, err := reencrypt.Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Resources) != 1 || r.KeyIDHash != current {
+		t.Fatalf("got %+v, want one resource under %s", r, current)
+	}
+	return r, r.Resources[0]
+}
+
+func refused(t *testing.T, o reencrypt.Options, want string) {
+	t.Helper()
+	_, err := reencrypt.Run(t.Context(), o)
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got error %v, want %q", err, want)
+	}
+}
+
+func TestRewritesWhatIsStale(t *testing.T) {
+	for _, n := range []int{0, 1, 199, 200, 201, 1001} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			s := newAPIServer(t, n)
+			o := options(t, s)
+			var done, total int64
+			o.Progress = func(_ string, d, all int64) { done, total = d, all }
+			_, got := run(t, o)
+			if got.Objects != n || got.Rewritten != n/2 || got.Current != n-n/2 || got.Gone != 0 || len(got.Failures) != 0 {
+				t.Errorf("got %+v, want %d objects, %d rewritten", got, n, n/2)
+			}
+			if stale := s.stale(); stale != 0 || s.patched() != n {
+				t.Errorf("%d are stale after %d patches, want none after %d", stale, s.patched(), n)
+			}
+			if done != int64(n) || total != int64(n) {
+				t.Errorf("progress ended at %d of %d, want %d", done, total, n)
+			}
+		})
+	}
+}
+
+// A position is forgotten when etcd is compacted.
+func TestCompactedMeanwhile(t *testing.T) {
+	s := newAPIServer(t, 1000)
+	s.Compact()
+	if _, got := run(t, options(t, s)); got.Objects != 1000 || s.stale() != 0 {
+		t.Errorf("got %+v with %d stale, want 1000 and none", got, s.stale())
+	}
+	want := []string{"", "s00200", "inconsistent:s00200", "s00400", "inconsistent:s00400"}
+	if got := s.positions(0)[:5]; !slices.Equal(got, want) {
+		t.Errorf("positions %v, want %v", got, want)
+	}
+}
+
+func TestDeletedMeanwhile(t *testing.T) {
+	s := newAPIServer(t, 10)
+	s.answer(func(name string) (int, metav1.StatusReason) {
+		if name == "s00003" {
+			return http.StatusNotFound, metav1.StatusReasonNotFound
+		}
+		return 0, ""
+	})
+	if r, got := run(t, options(t, s)); got.Gone != 1 || got.Objects != 10 || r.Failed() != 0 {
+		t.Errorf("got %+v, want one gone", got)
+	}
+}
+
+// Each of these passes by itself.
+func TestTriesAgain(t *testing.T) {
+	for _, answer := range []struct {
+		code   int
+		reason metav1.StatusReason
+	}{
+		{http.StatusConflict, metav1.StatusReasonConflict},
+		{http.StatusInternalServerError, metav1.StatusReasonInternalError},
+		{http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable},
+		{http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests},
+		{http.StatusGatewayTimeout, metav1.StatusReasonTimeout},
+	} {
+		t.Run(string(answer.reason), func(t *testing.T) {
+			s := newAPIServer(t, 20)
+			s.answer(failing(2, answer.code, answer.reason))
+			if _, got := run(t, options(t, s)); got.Rewritten != 10 || got.Current != 10 || s.stale() != 0 || s.patched() != 60 {
+				t.Errorf("got %+v after %d patches, want all rewritten after 60", got, s.patched())
+			}
+		})
+	}
+}
+
+// failing answers so often with an error for each object.
+func failing(times, code int, reason metav1.StatusReason) func(string) (int, metav1.StatusReason) {
+	var mu sync.Mutex
+	seen := make(map[string]int)
+	return func(name string) (int, metav1.StatusReason) {
+		mu.Lock()
+		defer mu.Unlock()
+		if seen[name]++; seen[name] <= times {
+			return code, reason
+		}
+		return 0, ""
+	}
+}
+
+// What cannot be rewritten is listed, and tried by the next run, alone.
+func TestFailures(t *testing.T) {
+	s := newAPIServer(t, 300)
+	s.answer(func(name string) (int, metav1.StatusReason) {
+		if name == "s00003" || name == "s00299" {
+			return http.StatusForbidden, metav1.StatusReasonForbidden
+		}
+		return 0, ""
+	})
+	o := options(t, s)
+	o.State = filepath.Join(t.TempDir(), "state.json")
+	r, got := run(t, o)
+	if r.Failed() != 2 || got.Objects != 300 || got.Failures[0].Name != "s00003" || !strings.Contains(got.Failures[0].Reason, "refused by the test") {
+		t.Fatalf("got %+v, want two failures with their reason", got)
+	}
+	s.OnPatch(nil)
+	before := s.patched()
+	r, got = run(t, o)
+	if !r.Resumed || r.Failed() != 0 || got.Objects != 300 || got.Rewritten+got.Current != 300 || s.patched() != before+2 || s.stale() != 0 {
+		t.Errorf("got %+v with %d patches more, want the two tried again", got, s.patched()-before)
+	}
+	if _, err := os.Stat(o.State); !os.IsNotExist(err) {
+		t.Errorf("the state is still there: %v", err)
+	}
+}
+
+// Where everything fails there is one reason, and no use in going on.
+func TestEverythingFails(t *testing.T) {
+	s := newAPIServer(t, 1000)
+	s.answer(func(string) (int, metav1.StatusReason) { return http.StatusForbidden, metav1.StatusReasonForbidden })
+	refused(t, options(t, s), "could not be rewritten, the last of them, default/s00")
+	if s.patched() != 200 {
+		t.Errorf("%d patches, want it to end after a page", s.patched())
+	}
+}
+
+func TestCredentialsExpire(t *testing.T) {
+	s := newAPIServer(t, 10)
+	s.answer(func(string) (int, metav1.StatusReason) {
+		return http.StatusUnauthorized, metav1.StatusReasonUnauthorized
+	})
+	refused(t, options(t, s), "no longer accepts the kubeconfig's credentials")
+}
+
+// A run that ends in the middle of a page is gone on with from the last one.
+func TestGoesOn(t *testing.T) {
+	s := newAPIServer(t, 1000)
+	o := options(t, s)
+	o.State = filepath.Join(t.TempDir(), "state.json")
+	ctx, cancel := context.WithCancel(t.Context())
+	s.answer(func(name string) (int, metav1.StatusReason) {
+		if name == "s00450" {
+			cancel()
+		}
+		return 0, ""
+	})
+	if _, err := reencrypt.Run(ctx, o); err == nil || !strings.Contains(err.Error(), "after 400 objects of secrets: stopped: run it again with the same --state") {
+		t.Fatalf("got error %v", err)
+	}
+	s.OnPatch(nil)
+	s.Compact() // the position has been forgotten meanwhile
+	before, patched := len(s.Requests()), s.patched()
+	r, got := run(t, o)
+	if !r.Resumed || got.Objects != 1000 || s.stale() != 0 {
+		t.Errorf("got %+v, want 1000 objects, and none stale", got)
+	}
+	if first := s.positions(before)[0]; first != "s00400" {
+		t.Errorf("it went on from %q, want s00400", first)
+	}
+	for _, p := range s.patches()[patched:] {
+		if name := secretOf(p); name < "s00400" {
+			t.Errorf("%s was patched again", name)
+		}
+	}
+}
+
+func TestStateOfSomethingElse(t *testing.T) {
+	s := newAPIServer(t, 400)
+	o := options(t, s)
+	o.State = filepath.Join(t.TempDir(), "state.json")
+	write := func(cluster, hash string) {
+		t.Helper()
+		text := fmt.Sprintf(`{"version":1,"cluster":%q,"keyIDHash":%q,"resources":{"secrets":{"name":"secrets","objects":200,"continue":"s00200"}}}`, cluster, hash)
+		if err := os.WriteFile(o.State, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("another", current)
+	refused(t, o, "is about another cluster")
+	if err := os.WriteFile(o.State, []byte("apiVersion: v1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, o, "is no state of this command's")
+	if s.patched() != 0 {
+		t.Error("something was patched")
+	}
+	// Before the key was rotated once more.
+	write(apiservertest.ClusterUID, older)
+	if r, got := run(t, o); r.Resumed || got.Objects != 400 || s.patched() != 400 {
+		t.Errorf("got %+v after %d patches, want it to begin anew", got, s.patched())
+	}
+}
+
+func TestRate(t *testing.T) {
+	s := newAPIServer(t, 30)
+	o := options(t, s)
+	o.Rate = 100
+	began := time.Now()
+	run(t, o)
+	if took, least := s.patches()[29].At.Sub(began), 290*time.Millisecond; took < least {
+		t.Errorf("30 patches at 100/s took %s, want %s at least", took, least)
+	}
+}
+
+// Patches that wait for their turn longer than an API server may be silent are no
+// sign that it is.
+func TestSlowRate(t *testing.T) {
+	s := newAPIServer(t, 16)
+	o := options(t, s)
+	o.Rate, o.Concurrency, o.Patience = 2, 16, 5*time.Second // the last one waits for 7.5s
+	if _, got := run(t, o); got.Objects != 16 {
+		t.Errorf("got %+v, want 16 patched", got)
+	}
+}
+
+func TestConcurrency(t *testing.T) {
+	s := newAPIServer(t, 100)
+	hold := make(chan struct{})
+	s.OnPatch(func(ctx context.Context, _ string) *metav1.Status {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	o := options(t, s)
+	o.Concurrency = 5
+	ended := make(chan error, 1)
+	go func() { _, err := reencrypt.Run(t.Context(), o); ended <- err }()
+	for deadline := time.Now().Add(10 * time.Second); s.Busiest() < 5; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d under way at once, want 5", s.Busiest())
+		}
+	}
+	close(hold)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Busiest(); got != 5 {
+		t.Errorf("%d were under way at once, want 5", got)
+	}
+}
+
+func TestRefusesToStart(t *testing.T) {
+	tests := map[string]struct {
+		arrange func(s apiServer, o *reencrypt.Options)
+		want    string
+	}{
+		"an API server has the older key_id": {func(s apiServer, _ *reencrypt.Options) { s.Learn(older) },
+			"does not have the plugins' key_id yet, the one with the hash sha256:222222222222…"},
+		"another API server has": {func(s apiServer, o *reencrypt.Options) {
+			other := newAPIServer(t, 0)
+			other.Learn(older)
+			o.APIServers = []string{s.URL(), other.URL()}
+		}, "does not have the plugins' key_id yet"},
+		"a plugin has the older key_id": {func(_ apiServer, o *reencrypt.Options) {
+			o.Plugins = append(o.Plugins, plugin(t, older))
+		}, "The nodes disagree on key_id"},
+		"a plugin does not answer": {func(_ apiServer, o *reencrypt.Options) {
+			gone, err := fleet.ParseNode("127.0.0.1:1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Plugins = append(o.Plugins, gone)
+		}, "127.0.0.1:1 is unreachable: connection refused"},
+		"an API server's plugin is not healthy": {func(s apiServer, _ *reencrypt.Options) {
+			s.Answer("/readyz/kms-providers", http.StatusInternalServerError)
+		}, "is not ready, see its page /readyz/kms-providers"},
+		"whom the API server does not know": {func(s apiServer, o *reencrypt.Options) {
+			s.Answer("/readyz/kms-providers", http.StatusUnauthorized)
+			o.Wait = time.Hour // would not help
+		}, "does not accept the kubeconfig's credentials (401)"},
+		"who may not see its pages": {func(s apiServer, o *reencrypt.Options) {
+			s.Answer("/metrics", http.StatusForbidden)
+			o.Wait = time.Hour
+		}, "allow get on the nonResourceURLs /metrics and /readyz/*"},
+		"an API server is named twice": {func(s apiServer, o *reencrypt.Options) {
+			o.APIServers = []string{s.URL(), strings.Replace(s.URL(), "127.0.0.1", "localhost", 1)}
+			o.Wait = time.Hour // would not help
+		}, "are one and the same API server"},
+		"not all API servers are named": {func(s apiServer, o *reencrypt.Options) {
+			s.Publish(netip.MustParseAddrPort("10.0.0.1:6443"), netip.MustParseAddrPort("10.0.0.2:6443"))
+			o.APIServers = []string{s.URL()}
+		}, "the cluster has 2 API servers, https://10.0.0.1:6443, https://10.0.0.2:6443: give each"},
+		"no such resource": {func(_ apiServer, o *reencrypt.Options) { o.Resources = []string{"secret"} },
+			"has no resource secret that can be listed and patched"},
+		"one that cannot be patched": {func(_ apiServer, o *reencrypt.Options) { o.Resources = []string{"bindings"} },
+			"has no resource bindings that can be listed and patched"},
+		"no such group": {func(_ apiServer, o *reencrypt.Options) { o.Resources = []string{"widgets.example.com"} },
+			"has no resource widgets.example.com"},
+		"the state cannot be written": {func(_ apiServer, o *reencrypt.Options) { o.State = filepath.Join(t.TempDir(), "none", "s.json") },
+			"writing --state: "},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := newAPIServer(t, 10)
+			o := options(t, s)
+			test.arrange(s, &o)
+			refused(t, o, test.want)
+			if s.patched() != 0 {
+				t.Errorf("%d patches were sent", s.patched())
+			}
+		})
+	}
+}
+
+// It waits if it is told to.
+func TestWaits(t *testing.T) {
+	s := newAPIServer(t, 10)
+	s.Learn(older)
+	o := options(t, s)
+	o.Wait = time.Minute
+	var told []string
+	o.Waiting = func(reason string) {
+		told = append(told, reason)
+		s.Learn(current)
+	}
+	if _, got := run(t, o); got.Rewritten != 5 {
+		t.Errorf("got %+v, want 5 rewritten", got)
+	}
+	if len(told) != 1 || !strings.Contains(told[0], "does not have the plugins' key_id yet") {
+		t.Errorf("told %q, want why it waits, once", told)
+	}
+}
+
+// The key is rotated once more while objects are rewritten.
+func TestRotatedMeanwhile(t *testing.T) {
+	s := newAPIServer(t, 10)
+	o := options(t, s)
+	o.Patience = 5 * time.Second
+	s.answer(func(string) (int, metav1.StatusReason) {
+		s.Learn(newer)
+		return 0, ""
+	})
+	refused(t, o, "does not have the plugins' key_id yet")
+}
+
+// Trousseau is not the first provider.
+func TestAnotherProviderWrites(t *testing.T) {
+	s := newAPIServer(t, 1000)
+	s.Demote()
+	refused(t, options(t, s), "after 200 objects of secrets: no API server has written under the key_id with the hash "+current+": make Trousseau's the first provider")
+}
+
+// The Service kubernetes says where the API servers are.
+func TestFindsAPIServers(t *testing.T) {
+	s, other := newAPIServer(t, 10), newAPIServer(t, 0)
+	other.Learn(older)
+	var published []netip.AddrPort
+	var urls []string
+	for _, server := range []apiServer{s, other} {
+		direct := httptest.NewTLSServer(server)
+		t.Cleanup(direct.Close)
+		published = append(published, netip.MustParseAddrPort(direct.Listener.Addr().String()))
+		urls = append(urls, direct.URL)
+	}
+	s.Publish(published...)
+	o := options(t, s)
+	o.Config.Insecure = true
+	refused(t, o, "the API server "+urls[1]+" does not have the plugins' key_id yet")
+	other.Learn(current)
+	if r, _ := run(t, o); fmt.Sprint(r.APIServers) != fmt.Sprint(urls) {
+		t.Errorf("held %v to it, want %v", r.APIServers, urls)
+	}
+}
+
+func TestParseRate(t *testing.T) {
+	for text, want := range map[string]float64{"50/s": 50, "50": 50, "600/m": 10, "7200/h": 2, "0.5/s": 0.5} {
+		if got, err := reencrypt.ParseRate(text); err != nil || float64(got) != want {
+			t.Errorf("%s: got %v, %v, want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "0", "-1/s", "50/", "50/d", "/s", "fast", "NaN", "Inf/s", "1/s/s"} {
+		if got, err := reencrypt.ParseRate(text); err == nil {
+			t.Errorf("%q: got %v, want an error", text, got)
+		}
+	}
+}
+
+// What is stale may be found elsewhere; then nothing else is patched. What failed
+// is found once more by the next run.
+func TestStale(t *testing.T) {
+	s := newAPIServer(t, 1000)
+	s.answer(func(name string) (int, metav1.StatusReason) {
+		if name == "s00003" {
+			return http.StatusForbidden, metav1.StatusReasonForbidden
+		}
+		return 0, ""
+	})
+	o := options(t, s)
+	o.State = filepath.Join(t.TempDir(), "state.json")
+	o.Stale = func(_ context.Context, resource, hash string, each func(string, int64) error) error {
+		if resource != "secrets" || hash != current {
+			t.Errorf("asked for %s under %s", resource, hash)
+		}
+		for _, found := range s.found(hash) {
+			if err := each(apiservertest.Namespace+"/"+found.Name, found.Revision); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var totals []int64
+	o.Progress = func(_ string, _, total int64) { totals = append(totals, total) }
+	r, got := run(t, o)
+	if got.Objects != 500 || got.Rewritten != 499 || r.Failed() != 1 || s.patched() != 500 || s.stale() != 1 {
+		t.Errorf("got %+v after %d patches, want the 500 that are stale, but for one", got, s.patched())
+	}
+	if want := []int64{500, 500, 500}; !slices.Equal(totals, want) {
+		t.Errorf("totals of progress %v, want %v", totals, want)
+	}
+	s.OnPatch(nil)
+	if r, got := run(t, o); got.Objects != 500 || got.Rewritten != 500 || r.Failed() != 0 || s.patched() != 501 {
+		t.Errorf("got %+v after %d patches, want one more", got, s.patched())
+	}
+}

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rotate_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/rotate"
+	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
+)
+
+// path is that of the secret, as vaulttest has it.
+const path = "trousseau/config"
+
+// world is a Vault with one KV secret, and one node that follows it.
+type world struct {
+	t       *testing.T
+	vault   *vaulttest.Server
+	old     vaulttest.Token // the one that is in the secret at first
+	options rotate.Options
+
+	mu sync.Mutex
+	// stands is whether the node keeps the token that it has.
+	stands bool
+	// serves is the accessor of the node's token.
+	serves string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, vault: vaulttest.Start(t)}
+	w.old = w.vault.CreateToken(vaulttest.TokenOptions{Policies: []string{"trousseau"}, Orphan: true})
+	w.serves = w.old.Accessor
+	w.vault.PutSecret(path, fields(w.old.ID))
+	pages := httptest.NewServer(http.HandlerFunc(w.pages))
+	t.Cleanup(pages.Close)
+	w.options = rotate.Options{
+		Vault:   dial(t, w.vault),
+		KVMount: "secret", KVPath: path, Field: "vaulttoken",
+		Token:   vaultadmin.TokenOptions{Policies: []string{"trousseau"}, Period: "768h", Orphan: true},
+		Timeout: 10 * time.Second, Interval: 5 * time.Millisecond,
+	}
+	var err error
+	if w.options.Nodes, err = fleet.ParseNodes([]string{pages.URL}); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func dial(t *testing.T, v *vaulttest.Server) *vaultadmin.Client {
+	t.Helper()
+	c, err := vaultadmin.Dial(vaultadmin.Config{Address: v.URL()}.WithToken(v.RootToken()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func fields(token string) map[string]any {
+	return map[string]any{"vaulttoken": token, "transitkeyname": "kek", "n": 7}
+}
+
+// stored is the secret.
+func (w *world) stored() map[string]any {
+	found, err := w.options.Vault.Read(context.Background(), "secret/data/"+path)
+	if err != nil {
+		w.t.Error(err)
+	}
+	fields, _ := found["data"].(map[string]any)
+	return fields
+}
+
+// stand makes the node keep its token, or follow the secret.
+func (w *world) stand(still bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stands = still
+}
+
+// pages are the node's.
+func (w *world) pages(out http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/readyz" {
+		fmt.Fprint(out, `{"ready":true}`)
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.stands {
+		token := w.stored()["vaulttoken"]
+		for _, t := range w.vault.Tokens() {
+			if t.ID == token {
+				w.serves = t.Accessor
+			}
+		}
+	}
+	fmt.Fprintf(out, "# TYPE trousseau_generation gauge\ntrousseau_generation 1\n"+
+		"# TYPE trousseau_config_last_reload_successful gauge\ntrousseau_config_last_reload_successful 1\n"+
+		"# TYPE trousseau_vault_token_info gauge\ntrousseau_vault_token_info{accessor_hash=%q} 1\n", rotate.Hash(w.serves))
+}
+
+// newest is the token that was made last.
+func (w *world) newest() vaulttest.Token {
+	w.t.Helper()
+	all := w.vault.Tokens()
+	if len(all) == 0 {
+		w.t.Fatal("no token is alive")
+	}
+	return all[len(all)-1]
+}
+
+// mustHave compares the tokens that are alive, but for the administrator's, and
+// the one that is stored.
+func (w *world) mustHave(stored vaulttest.Token, alive ...vaulttest.Token) {
+	w.t.Helper()
+	fields := w.stored()
+	if got := w.vault.Tokens(); !slices.Equal(got, alive) || fields["vaulttoken"] != stored.ID {
+		w.t.Errorf("alive %v, stored %v, want %v and %v", got, fields["vaulttoken"], alive, stored)
+	}
+	if fields["transitkeyname"] != "kek" || fmt.Sprint(fields["n"]) != "7" {
+		w.t.Errorf("the other fields are %v", fields)
+	}
+}
+
+// mustNotHaveWritten wants nothing written since the world is new.
+func (w *world) mustNotHaveWritten() {
+	w.t.Helper()
+	for _, op := range []string{vaulttest.OpKVWrite, vaulttest.OpCreateToken, vaulttest.OpRevokeAccessor, vaulttest.OpOther} {
+		if n := w.vault.Count(op); n != 0 {
+			w.t.Errorf("%d requests of %s", n, op)
+		}
+	}
+	w.mustHave(w.old, w.old)
+}
+
+// onStore has a write of the secret meet a fault.
+func (w *world) onStore(f vaulttest.Fault) {
+	f.Match, f.Times = vaulttest.Ops(vaulttest.OpKVWrite), 1
+	w.vault.Inject(f)
+}
+
+func TestRun(t *testing.T) {
+	w := newWorld(t)
+	var moved []string
+	w.options.Moved = func(n rotate.Node) { moved = append(moved, n.Node) }
+	r, err := rotate.Run(t.Context(), w.options)
+	if err != nil || !r.Revoked || r.Stuck != "" || r.OldAccessor != w.old.Accessor || r.NewAccessor != w.newest().Accessor || !r.Nodes[0].Moved {
+		t.Errorf("got %+v %v", r, err)
+	}
+	if len(moved) != 1 || moved[0] != r.Nodes[0].Node {
+		t.Errorf("told of %v", moved)
+	}
+	w.mustHave(w.newest(), w.newest())
+	text, err := json.Marshal(r)
+	if _, found := w.vault.Leak(string(text)); found || err != nil {
+		t.Errorf("the report holds a token: %s %v", text, err)
+	}
+}
+
+func TestDryRunWritesNothing(t *testing.T) {
+	w := newWorld(t)
+	r, err := rotate.DryRun(t.Context(), w.options)
+	if err != nil || !r.DryRun || r.OldAccessor != w.old.Accessor {
+		t.Errorf("got %+v %v", r, err)
+	}
+	w.mustNotHaveWritten()
+}
+
+// TestNotAllMove: both tokens stay alive, and Resume goes on.
+func TestNotAllMove(t *testing.T) {
+	w := newWorld(t)
+	w.stand(true)
+	w.options.Timeout = 2 * time.Second
+	r, err := rotate.Run(t.Context(), w.options)
+	if err != nil || r.Revoked || r.Stuck != "not every node serves the new token after 2s" || r.Nodes[0].Moved ||
+		r.Nodes[0].Reason != "it serves another token: see whether its Vault Agent runs and renders" {
+		t.Errorf("got %+v %v", r, err)
+	}
+	made := w.newest()
+	w.mustHave(made, w.old, made)
+
+	w.stand(false)
+	w.options.Timeout = 10 * time.Second
+	admin, err := w.options.Vault.AccessorOf(t.Context(), w.vault.RootToken())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for accessor, want := range map[string]string{
+		made.Accessor: "which is in use: --resume takes the old one's",
+		admin:         "accessor " + admin + " is that of a token with policy root, and none of Trousseau's",
+		"none":        "vault knows no token of accessor none",
+	} {
+		if _, err := rotate.Resume(t.Context(), w.options, accessor); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("resume %s: got %v, want %q", accessor, err, want)
+		}
+	}
+	w.mustHave(made, w.old, made)
+	if r, err := rotate.Resume(t.Context(), w.options, w.old.Accessor); err != nil || !r.Revoked {
+		t.Errorf("got %+v %v", r, err)
+	}
+	w.mustHave(made, made)
+}
+
+// TestStopped ends the wait; the old token stays alive.
+func TestStopped(t *testing.T) {
+	w := newWorld(t)
+	w.stand(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		_ = w.vault.WaitCount(ctx, vaulttest.OpKVWrite, 1)
+		_ = w.vault.WaitIdle(ctx) // so it is stored
+		cancel()
+	}()
+	r, err := rotate.Run(ctx, w.options)
+	if err != nil || r.Revoked || r.Stuck != "it was stopped before every node served the new token" {
+		t.Errorf("got %+v %v", r, err)
+	}
+	w.mustHave(w.newest(), w.old, w.newest())
+}
+
+// TestNothingIsChanged where a node would not be seen to follow.
+func TestNothingIsChanged(t *testing.T) {
+	w := newWorld(t)
+	w.mu.Lock()
+	w.stands, w.serves = true, "another"
+	w.mu.Unlock()
+	if _, err := rotate.Run(t.Context(), w.options); err == nil || !strings.Contains(err.Error(), "serves another token than the one in secret/trousseau/config") {
+		t.Errorf("got %v", err)
+	}
+	nobody, err := fleet.ParseNodes([]string{"127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.options.Nodes = nobody
+	if _, err := rotate.Run(t.Context(), w.options); err == nil || !strings.HasPrefix(err.Error(), "nothing is changed, because not every node would follow:\n  127.0.0.1:1: connection refused") {
+		t.Errorf("got %v", err)
+	}
+	w.mustNotHaveWritten()
+}
+
+// TestADeadToken is replaced, and nothing is revoked.
+func TestADeadToken(t *testing.T) {
+	w := newWorld(t)
+	w.vault.Revoke(w.old.ID)
+	r, err := rotate.Run(t.Context(), w.options)
+	if err != nil || r.OldAccessor != "" || r.Revoked || r.Stuck != "" {
+		t.Errorf("got %+v %v", r, err)
+	}
+	w.mustHave(w.newest(), w.newest())
+}
+
+// TestTheSecretIsNotWritten: the new token does not stay behind.
+func TestTheSecretIsNotWritten(t *testing.T) {
+	for name, fault := range map[string]func(*world) vaulttest.Fault{
+		"somebody was faster": func(w *world) vaulttest.Fault {
+			return vaulttest.Fault{Handle: func(string, http.ResponseWriter, *http.Request) bool {
+				w.vault.PutSecret(path, fields(w.old.ID))
+				return false
+			}}
+		},
+		"no answer": func(*world) vaulttest.Fault { return vaulttest.Fault{Cut: vaulttest.CutReset} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.onStore(fault(w))
+			_, err := rotate.Run(t.Context(), w.options)
+			if err == nil || !strings.HasSuffix(err.Error(), "(the new token is revoked, the old one still in use)") {
+				t.Errorf("got %v", err)
+			}
+			w.mustHave(w.old, w.old)
+		})
+	}
+}
+
+// TestStoredLate: what Vault does of it after it was given up does not leave a dead
+// token in the secret.
+func TestStoredLate(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	slow := make(chan struct{})
+	w.onStore(vaulttest.Fault{Handle: func(string, http.ResponseWriter, *http.Request) bool {
+		cancel()
+		<-slow
+		return false
+	}})
+	_, err := rotate.Run(ctx, w.options)
+	if err == nil || !strings.HasSuffix(err.Error(), "(the new token is revoked, the old one still in use)") {
+		t.Errorf("got %v", err)
+	}
+	close(slow)
+	if err := w.vault.WaitIdle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.mustHave(w.old, w.old)
+}
+
+// TestNothingIsKnown: a token that may be stored yet is not revoked.
+func TestNothingIsKnown(t *testing.T) {
+	w := newWorld(t)
+	w.vault.Inject(vaulttest.Fault{Cut: vaulttest.CutReset, Match: vaulttest.Ops(vaulttest.OpKVWrite)})
+	_, err := rotate.Run(t.Context(), w.options)
+	made := w.newest()
+	if want := "whether it was stored is not known: the new token has accessor " + made.Accessor; err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	w.mustHave(w.old, w.old, made)
+}
+
+// TestTheAnswerIsLost: what was stored counts, not what was answered.
+func TestTheAnswerIsLost(t *testing.T) {
+	w := newWorld(t)
+	w.onStore(vaulttest.Fault{Cut: vaulttest.CutBody})
+	r, err := rotate.Run(t.Context(), w.options)
+	if err != nil || !r.Revoked {
+		t.Errorf("got %+v %v", r, err)
+	}
+	w.mustHave(w.newest(), w.newest())
+}

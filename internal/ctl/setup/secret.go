@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package setup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
+)
+
+// secret plans the KV engine, and the secret with Trousseau's token.
+func (p *planner) secret(ctx context.Context) error {
+	o := p.options
+	mounts, err := p.mounts(ctx, "sys/mounts")
+	if err != nil {
+		return err
+	}
+	m, mounted := mounts[o.KVMount+"/"]
+	what := "KV engine, version 2, at " + o.KVMount + "/"
+	switch {
+	case !mounted:
+		p.write(Create, what, nil, "vault secrets enable -path="+quote(o.KVMount)+" -version=2 kv",
+			"sys/mounts/"+o.KVMount, map[string]any{"type": "kv", "options": map[string]any{"version": "2"}})
+	case m.kind != "kv":
+		return fmt.Errorf("the engine at %s/ is of type %s: name another path with --kv-mount", o.KVMount, m.kind)
+	case m.version != "2":
+		return fmt.Errorf("the KV engine at %s/ is of version 1: name another path with --kv-mount, or see `vault kv enable-versioning -h`", o.KVMount)
+	default:
+		p.keep(what)
+	}
+	return p.config(ctx, mounted)
+}
+
+// config plans the secret itself. Whatever is there stays.
+func (p *planner) config(ctx context.Context, mounted bool) error {
+	o := p.options
+	path := o.KVMount + "/data/" + o.KVPath
+	var fields map[string]any
+	if mounted {
+		found, err := p.vault.Read(ctx, path)
+		if err != nil {
+			return err
+		}
+		fields, _ = found["data"].(map[string]any)
+	}
+	what := "secret " + o.KVMount + "/" + o.KVPath
+	key := o.Keys[0]
+	if fields == nil {
+		p.add(Step{
+			Action: Create, What: what,
+			Details: []string{
+				"transitkeyname=" + key, "vaultaddress=" + o.PluginAddress, "ttl=30s",
+				"vaulttoken: a new orphan token with policy " + o.Policy + " and period " + o.Period,
+			},
+			Command: fmt.Sprintf(`token=$(vault token create -orphan -policy=%s -period=%s -field=token) &&
+printf %%s "$token" |
+  vault kv put -cas=0 %s \
+    transitkeyname=%s \
+    vaultaddress=%s \
+    vaulttoken=- \
+    ttl=30s`, quote(o.Policy), quote(o.Period), quote(o.KVMount+"/"+o.KVPath), quote(key), quote(o.PluginAddress)),
+			apply: func(ctx context.Context) error { return p.writeConfig(ctx, path) },
+		})
+		return nil
+	}
+	if has := text(fields["transitkeyname"]); has != key {
+		return fmt.Errorf("%s names key %q, not %q: what is encrypted with that one could not be read any more; give --key=%s first, or another --kv-path for another cluster", what, has, key, has)
+	}
+	hint, err := p.without(ctx, text(fields["vaulttoken"]))
+	if err != nil {
+		return err
+	}
+	p.add(Step{Action: Keep, What: what, Details: []string{"is left as it is"}, Hint: hint})
+	return nil
+}
+
+// without is what to do if the secret has no token that is alive.
+func (p *planner) without(ctx context.Context, token string) (hint string, err error) {
+	const remedy = ": `trousseauctl rotate-token` writes another one"
+	if token == "" {
+		return "it has no vaulttoken" + remedy, nil
+	}
+	accessor, err := p.vault.AccessorOf(ctx, token)
+	if err == nil && accessor == "" {
+		hint = "its vaulttoken is dead, or may not be looked up" + remedy
+	}
+	return hint, err
+}
+
+// readyWithin is how long a KV engine that has just been mounted may take.
+const readyWithin = 15 * time.Second
+
+// writeConfig makes a token and stores it. One that could not be stored is
+// revoked.
+func (p *planner) writeConfig(ctx context.Context, path string) error {
+	o := p.options
+	token, err := p.vault.CreateToken(ctx, vaultadmin.TokenOptions{Policies: []string{o.Policy}, Period: o.Period, Orphan: true})
+	if err != nil {
+		return err
+	}
+	body := map[string]any{
+		"options": map[string]any{"cas": 0},
+		"data": map[string]any{
+			"transitkeyname": o.Keys[0], "vaultaddress": o.PluginAddress, "vaulttoken": token.ID(), "ttl": "30s",
+		},
+	}
+	if err = p.writeWhenReady(ctx, path, body); err == nil {
+		return nil
+	}
+	if !vaultadmin.Answered(err) {
+		// It may be stored.
+		return fmt.Errorf("%w; the token made for it has accessor %s", err, token.Accessor)
+	}
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if revoked := p.vault.Revoke(clean, token.Accessor); revoked != nil {
+		return errors.Join(err, fmt.Errorf("and the token made for it is still alive: vault token revoke -accessor %s: %w", token.Accessor, revoked))
+	}
+	return err
+}
+
+func (p *planner) writeWhenReady(ctx context.Context, path string, body map[string]any) error {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	again := time.NewTicker(200 * time.Millisecond)
+	defer again.Stop()
+	for {
+		_, err := p.vault.Write(ctx, path, body)
+		if vaultadmin.CauseOf(err) != vaultadmin.Upgrading {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-again.C:
+		}
+	}
+}

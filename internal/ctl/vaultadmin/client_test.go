@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vaultadmin_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
+)
+
+// getenv is an environment of these variables alone.
+func getenv(pairs ...string) func(string) string {
+	return func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return ""
+	}
+}
+
+func dial(t *testing.T, address string) *vaultadmin.Client {
+	t.Helper()
+	config, err := vaultadmin.FromEnvironment(getenv("VAULT_ADDR", address, "VAULT_TOKEN", "hvs.admin", "VAULT_NAMESPACE", "team/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := vaultadmin.Dial(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []any{config, *c, c} {
+		if s := fmt.Sprintf("%v %+v %#v %s %d", v, v, v, v, v); strings.Contains(s, "hvs.admin") {
+			t.Errorf("a token shows in %s", s)
+		}
+	}
+	return c
+}
+
+func TestFromEnvironment(t *testing.T) {
+	home := t.TempDir()
+	if _, err := vaultadmin.FromEnvironment(getenv("VAULT_TOKEN", "x")); err == nil || !strings.HasPrefix(err.Error(), "VAULT_ADDR is not set") {
+		t.Errorf("without an address: %v", err)
+	}
+	if _, err := vaultadmin.FromEnvironment(getenv("VAULT_ADDR", "http://x", "HOME", home)); err == nil || !strings.HasPrefix(err.Error(), "there is no token") {
+		t.Errorf("without a token: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(home, ".vault-token"), []byte("hvs.file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var token, namespace string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, namespace = r.Header.Get("X-Vault-Token"), r.Header.Get("X-Vault-Namespace")
+		_, _ = w.Write([]byte(`{"data":{"a":1}}`))
+	}))
+	defer s.Close()
+	config, err := vaultadmin.FromEnvironment(getenv("VAULT_ADDR", s.URL+"/", "HOME", home, "VAULT_NAMESPACE", "team/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := vaultadmin.Dial(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := c.Read(t.Context(), "sys/mounts")
+	if err != nil || fmt.Sprint(data["a"]) != "1" || token != "hvs.file" || namespace != "team" {
+		t.Errorf("got %v %v, as %q in %q", data, err, token, namespace)
+	}
+}
+
+// TestErrors says what to do, and nothing of what Vault said.
+func TestErrors(t *testing.T) {
+	status, body := 0, ""
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if status == http.StatusTemporaryRedirect {
+			w.Header().Set("Location", "http://elsewhere.example/v1/a/b")
+		}
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	}))
+	defer s.Close()
+	c := dial(t, s.URL)
+	at := "writing a/b at " + s.URL + ": "
+	for _, e := range []struct {
+		status int
+		body   string
+		want   string
+		cause  vaultadmin.Cause
+	}{
+		{403, `{"errors":["permission denied hvs.secret"]}`, `permission denied (403): the token is dead, or its policies lack "update" on a/b`, ""},
+		{400, `{"errors":["check-and-set parameter did not match the current version hvs.secret"]}`,
+			"somebody has changed the secret meanwhile: see `vault kv metadata get`, and run this again (400)", vaultadmin.Changed},
+		{400, `{"errors":["Upgrading from non-versioned to versioned data. hvs.secret"]}`, "the KV engine is not ready yet: run this again (400)", vaultadmin.Upgrading},
+		{503, `{"errors":["Vault is sealed hvs.secret"]}`, "vault is sealed or has no active node (503): unseal it", ""},
+		{500, `hvs.secret`, "vault answered 500 Internal Server Error: its log says more", ""},
+		{404, `{"errors":["hvs.secret"]}`, "there is nothing of this name (404)", ""},
+		{200, `hvs.secret`, "the answer is not one of Vault's: see what listens there, and whether VAULT_ADDR is right", ""},
+		{307, ``, "vault redirects to another node, which is never followed with the token: let VAULT_ADDR be one that reaches the active node", ""},
+	} {
+		status, body = e.status, e.body
+		_, err := c.Write(t.Context(), "a/b", map[string]any{"x": "hvs.secret"})
+		if err == nil || err.Error() != at+e.want || vaultadmin.CauseOf(err) != e.cause {
+			t.Errorf("%d: got %v (%s)\nwant %s (%s)", e.status, err, vaultadmin.CauseOf(err), at+e.want, e.cause)
+		}
+		if strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), "hvs.secret") {
+			t.Errorf("%d: a secret shows", e.status)
+		}
+		if got, want := vaultadmin.Answered(err), e.status >= 400 && e.status < 500; got != want {
+			t.Errorf("%d: answered %t, want %t", e.status, got, want)
+		}
+	}
+	status, body = 404, `{"errors":[]}`
+	if data, err := c.Read(t.Context(), "a/b"); data != nil || err != nil {
+		t.Errorf("nothing there: got %v %v", data, err)
+	}
+	s.Close()
+	if _, err := c.Read(t.Context(), "a/b"); err == nil || !strings.Contains(err.Error(), "connection refused: see whether Vault is up") {
+		t.Errorf("nobody there: %v", err)
+	}
+}
+
+func TestTimeIsUp(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer s.Close()
+	c := dial(t, s.URL)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := c.Read(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCACert(t *testing.T) {
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{}`)) }))
+	defer s.Close()
+	if _, err := dial(t, s.URL).Read(t.Context(), "a"); err == nil || !strings.Contains(err.Error(), "let VAULT_CACERT name the file") {
+		t.Errorf("got %v", err)
+	}
+	none := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(none, []byte("none"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := vaultadmin.Dial(vaultadmin.Config{Address: s.URL, CACertFile: none}); err == nil || err.Error() != "VAULT_CACERT: "+none+" holds no PEM certificate" {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/daemon/live"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
+)
+
+const (
+	loggedInAnew = "logged in to Vault anew"
+	willDie      = "the Vault token will die and is not renewed: write a new one"
+)
+
+// appRole sets up an AppRole whose logins yield tokens like this, and returns
+// what config.yaml says instead of a token.
+func (b *bench) appRole(token vaulttest.TokenOptions) (*vaulttest.AppRole, string) {
+	if token.Rules == nil {
+		token.Rules = vaulttest.TransitPolicy("transit", "kek")
+	}
+	m := b.vault.EnableAppRole("", "approle")
+	role := m.SetRole("trousseau", vaulttest.AppRoleOptions{Token: token})
+	secret := m.NewSecretID("trousseau", vaulttest.SecretIDOptions{})
+	return m, fmt.Sprintf("roleID: %s\n  secretID: %s", role, secret)
+}
+
+// loadWith delivers a configuration with a credential other than a token.
+func (b *bench) loadWith(credential string) {
+	b.deliver("provider: vault\nvault:\n  keynames: [kek]\n  address: http://vault:8200\n  " + credential + "\n")
+}
+
+// during makes requests all the time that something takes, and returns how many
+// there were and how many of them failed.
+func (b *bench) during(something func()) (made, failed int) {
+	stop := make(chan struct{})
+	var loop sync.WaitGroup
+	loop.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(2 * time.Minute):
+			}
+			ctx, cancel := b.request()
+			wrapped, err := b.Encrypt(ctx, []byte("seed"))
+			if err == nil {
+				_, err = b.Decrypt(ctx, wrapped)
+			}
+			cancel()
+			made++
+			if err != nil {
+				failed++
+				b.t.Logf("a request failed: %v", err)
+			}
+		}
+	})
+	something()
+	close(stop)
+	loop.Wait()
+	return made, failed
+}
+
+// TestTokenOfOurOwnIsKeptAlive: whatever token the role mints, requests go on
+// through many of its lives, and no more tokens are alive than the one in use.
+func TestTokenOfOurOwnIsKeptAlive(t *testing.T) {
+	tests := []struct {
+		name         string
+		token        vaulttest.TokenOptions
+		fewest, most int // logins within ten hours
+		renewals     bool
+	}{
+		{"renewable", vaulttest.TokenOptions{TTL: time.Hour}, 1, 1, true},
+		{"periodic", vaulttest.TokenOptions{Period: time.Hour}, 1, 1, true},
+		{"with a maximum", vaulttest.TokenOptions{TTL: time.Hour, ExplicitMaxTTL: 3 * time.Hour}, 4, 6, true},
+		{"batch", vaulttest.TokenOptions{TTL: time.Hour, Type: vaulttest.Batch}, 14, 18, false},
+		{"short-lived", vaulttest.TokenOptions{TTL: 10 * time.Minute, ExplicitMaxTTL: 10 * time.Minute}, 80, 110, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			run(t, func(b *bench) {
+				m, credential := b.appRole(tt.token)
+				b.loadWith(credential)
+				keyID := b.roundTrip()
+				if made, failed := b.during(func() { b.after(10 * time.Hour) }); failed > 0 {
+					t.Errorf("%d of %d requests failed", failed, made)
+				}
+				b.wantStatus(keyID, "")
+				if got := m.Logins(); got < tt.fewest || got > tt.most {
+					t.Errorf("%d logins, want %d to %d", got, tt.fewest, tt.most)
+				}
+				if got := b.vault.Count(vaulttest.OpRenewSelf) > 0; got != tt.renewals {
+					t.Errorf("%d renewals, want any: %v", b.vault.Count(vaulttest.OpRenewSelf), tt.renewals)
+				}
+				// The one before it lives while a request could still be using it.
+				if len(m.Tokens()) > 1 {
+					b.after(requestTimeout)
+				}
+				if got := len(m.Tokens()); got > 1 {
+					t.Errorf("%d tokens are alive, want the one in use", got)
+				}
+				if got := b.metric("trousseau_vault_token_renewable"); got != 1 {
+					t.Errorf("trousseau_vault_token_renewable = %v", got)
+				}
+				if times, _ := b.logged(willDie); times > 0 {
+					t.Error("warned of the death of a token that is replaced")
+				}
+			}, rarely)
+		})
+	}
+}
+
+// TestTokenOfOurOwnIsRevoked: at a reload, once the requests under way are over,
+// and at the end; a token that an operator has supplied never is.
+func TestTokenOfOurOwnIsRevoked(t *testing.T) {
+	var fake *vaulttest.Server
+	run(t, func(b *bench) {
+		fake = b.vault
+		m, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour})
+		b.loadWith(credential)
+		first := m.Tokens()
+		if len(first) != 1 {
+			t.Fatalf("%d tokens are alive, want 1", len(first))
+		}
+		supplied := b.load(settings{})
+		b.after(requestTimeout - 100*time.Millisecond)
+		if !b.vault.TokenAlive(first[0].ID) {
+			t.Error("revoked while a request could still be using it")
+		}
+		b.after(200 * time.Millisecond)
+		if b.vault.TokenAlive(first[0].ID) {
+			t.Error("not revoked after its client was replaced")
+		}
+		b.loadWith(credential)
+		b.after(time.Minute)
+		if !b.vault.TokenAlive(supplied) {
+			t.Error("the operator's token was revoked")
+		}
+	})
+	if got := fake.Count(vaulttest.OpRevokeSelf); got != 2 {
+		t.Errorf("%d revocations after the end, want one for each login", got)
+	}
+}
+
+// TestTokenOfOurOwnIsRevokedByOthers: nobody is denied anything for it.
+func TestTokenOfOurOwnIsRevokedByOthers(t *testing.T) {
+	run(t, func(b *bench) {
+		m, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour})
+		b.loadWith(credential)
+		b.after(5 * time.Second)
+		for range 3 {
+			b.vault.Revoke(m.Tokens()[0].ID)
+			b.roundTrip()
+			b.after(5 * time.Second)
+		}
+		if got := m.Logins(); got != 4 {
+			t.Errorf("%d logins, want one for each token", got)
+		}
+		if times, _ := b.logged(loggedInAnew); times != 3 {
+			t.Errorf("logged %d times", times)
+		}
+	})
+}
+
+func TestSuppliedTokenIsRenewed(t *testing.T) {
+	run(t, func(b *bench) {
+		token := b.vault.CreateToken(vaulttest.TokenOptions{Period: time.Hour, Rules: vaulttest.TransitPolicy("transit", "kek")})
+		b.load(settings{token: token.ID})
+		if made, failed := b.during(func() { b.after(10 * time.Hour) }); failed > 0 {
+			t.Errorf("%d of %d requests failed", failed, made)
+		}
+		// Each comes when a third is left: every 40 minutes.
+		if got := b.vault.Count(vaulttest.OpRenewSelf); got < 13 || got > 18 {
+			t.Errorf("%d renewals of a token of an hour in ten", got)
+		}
+		if times, _ := b.logged(willDie); times > 0 {
+			t.Error("warned of the death of a token that is renewed")
+		}
+		if got := b.metric("trousseau_vault_token_renewable"); got != 1 {
+			t.Errorf("trousseau_vault_token_renewable = %v", got)
+		}
+	}, rarely)
+}
+
+// TestDeathIsAnnounced: of a token that nobody can renew, at 7 days, 1 day and 1
+// hour before, once each.
+func TestDeathIsAnnounced(t *testing.T) {
+	tests := []struct {
+		name  string
+		token vaulttest.TokenOptions
+		want  []time.Duration
+	}{
+		{"eight days", vaulttest.TokenOptions{TTL: 192 * time.Hour, NotRenewable: true}, []time.Duration{168 * time.Hour, 24 * time.Hour, time.Hour}},
+		{"a batch token of two days", vaulttest.TokenOptions{TTL: 48 * time.Hour, Type: vaulttest.Batch}, []time.Duration{24 * time.Hour, time.Hour}},
+		{"renewable up to a maximum", vaulttest.TokenOptions{TTL: 24 * time.Hour, ExplicitMaxTTL: 30 * time.Hour}, []time.Duration{time.Hour}},
+		{"half an hour", vaulttest.TokenOptions{TTL: 30 * time.Minute, NotRenewable: true}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			run(t, func(b *bench) {
+				tt.token.Rules = vaulttest.TransitPolicy("transit", "kek")
+				token := b.vault.CreateToken(tt.token)
+				b.load(settings{token: token.ID})
+				for b.vault.TokenAlive(token.ID) {
+					b.after(10 * time.Minute)
+				}
+				var got []time.Duration
+				for _, e := range b.logs.FilterMessage(willDie).All() {
+					fields := e.ContextMap()
+					within, _ := fields["within"].(time.Duration)
+					expires, _ := fields["expires"].(time.Time)
+					if left := expires.Sub(e.Time); left > within+2*time.Second || left < within-12*time.Minute {
+						t.Errorf("the warning of %s came %s before the end", within, left)
+					}
+					got = append(got, within)
+				}
+				if !slices.Equal(got, tt.want) {
+					t.Errorf("warned %v before the end, want %v", got, tt.want)
+				}
+			}, rarely)
+		})
+	}
+}
+
+func TestLoginRefused(t *testing.T) {
+	run(t, func(b *bench) {
+		m, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour})
+		good := b.load(settings{})
+		b.loadWith(credential + "-wrong")
+		if times, problem := b.logged(notUsed); times != 1 || !strings.Contains(problem, "vault refuses the login") {
+			t.Errorf("logged %d times: %s", times, problem)
+		}
+		b.wantMetrics(`
+# HELP trousseau_config_last_reload_error_info The class of the last failure to adopt the configuration; absent after a success.
+# TYPE trousseau_config_last_reload_error_info gauge
+trousseau_config_last_reload_error_info{class="login_denied"} 1
+`, "trousseau_config_last_reload_error_info")
+		// Vault locks an AppRole out after five refusals in a quarter of an hour.
+		b.after(15 * time.Minute)
+		if got := b.vault.Count(vaulttest.OpLogin); got > 5 {
+			t.Errorf("%d logins in a quarter of an hour", got)
+		}
+		b.roundTrip()
+		b.loadWith(credential)
+		b.after(0)
+		b.roundTrip()
+		if m.Logins() != 1 || !b.vault.TokenAlive(good) {
+			t.Errorf("%d logins; is the operator's token alive: %v", m.Logins(), b.vault.TokenAlive(good))
+		}
+	})
+}
+
+// TestLoginWaitsForVault: what is no refusal is tried again soon.
+func TestLoginWaitsForVault(t *testing.T) {
+	run(t, func(b *bench) {
+		_, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour})
+		b.vault.Seal()
+		b.loadWith(credential)
+		b.after(10 * time.Minute)
+		b.wantStatus("", "vault is sealed")
+		b.vault.Unseal()
+		b.after(45 * time.Second)
+		b.roundTrip()
+	})
+}
+
+// TestOutageWhenTheTokenIsDue: Vault is sealed while the token of our own dies.
+func TestOutageWhenTheTokenIsDue(t *testing.T) {
+	run(t, func(b *bench) {
+		m, credential := b.appRole(vaulttest.TokenOptions{TTL: 10 * time.Minute})
+		b.loadWith(credential)
+		b.vault.Seal()
+		b.after(30 * time.Minute)
+		b.vault.Unseal()
+		b.after(15 * time.Second)
+		b.wantStatus(b.roundTrip(), "")
+		if got := m.Logins(); got != 2 {
+			t.Errorf("%d logins, want 2", got)
+		}
+	})
+}
+
+func TestTokenOfFewUsesIsRefused(t *testing.T) {
+	run(t, func(b *bench) {
+		token := b.vault.CreateToken(vaulttest.TokenOptions{NumUses: 50, Rules: vaulttest.TransitPolicy("transit", "kek")})
+		b.load(settings{token: token.ID})
+		b.wantStatus("", "good for a number of requests only")
+		_, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour, NumUses: 50})
+		b.loadWith(credential)
+		b.wantStatus("", "make one without num_uses (token_num_uses)")
+		b.load(settings{})
+		b.roundTrip()
+	})
+}
+
+// TestAgentsToken: without a token of ours, there is nothing for us to renew,
+// replace or warn about.
+func TestAgentsToken(t *testing.T) {
+	run(t, func(b *bench) {
+		agent, err := vaulttest.NewProxy(b.vault, vaulttest.ProxyOptions{
+			Listen: vaulttest.Options{InProcess: true},
+			Token:  vaulttest.TokenOptions{TTL: 24 * time.Hour, Rules: vaulttest.TransitPolicy("transit", "kek")},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer agent.Close()
+		b.hosts["vault"] = agent.RoundTripper()
+		b.loadWith("apiProxy: true")
+		b.roundTrip()
+		b.after(23*time.Hour + 30*time.Minute)
+		if got := b.vault.Count(vaulttest.OpRenewSelf); got != 0 {
+			t.Errorf("%d renewals of the agent's token", got)
+		}
+		if times, _ := b.logged(willDie); times > 0 {
+			t.Error("warned of the death of the agent's token")
+		}
+		b.roundTrip()
+		b.vault.Revoke(agent.Token().ID)
+		b.roundTrip()
+	}, rarely)
+}
+
+// TestTokenOfSeconds: one that is in its last second has not died yet.
+func TestTokenOfSeconds(t *testing.T) {
+	run(t, func(b *bench) {
+		m, credential := b.appRole(vaulttest.TokenOptions{TTL: 6 * time.Second, MaxTTL: 15 * time.Second})
+		b.loadWith(credential)
+		b.after(5 * time.Minute)
+		if got := m.Logins(); got < 15 {
+			t.Errorf("%d logins in 5 minutes, want one for each 15 seconds", got)
+		}
+		if got := len(m.Tokens()); got == 0 {
+			t.Error("no token is alive")
+		}
+	}, rarely)
+}
+
+// TestRenewalFails: with 500, as Vault refuses to renew when a role has changed.
+func TestRenewalFails(t *testing.T) {
+	run(t, func(b *bench) {
+		m, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour})
+		b.loadWith(credential)
+		b.vault.Inject(vaulttest.Fault{Match: vaulttest.Ops(vaulttest.OpRenewSelf), Status: 500})
+		b.after(10 * time.Hour)
+		if times, problem := b.logged("the KEK cannot be used"); times > 0 {
+			t.Errorf("the token died %d times: %s", times, problem)
+		}
+		if got := m.Logins(); got < 10 || got > 20 {
+			t.Errorf("%d logins within ten hours, want one for each 40 minutes", got)
+		}
+	}, rarely)
+}
+
+// rarely has the prober look every ten minutes only: what a token needs does not
+// wait for that.
+func rarely(o *live.Options) { o.ProbeInterval = 10 * time.Minute }
+
+func requireTLS(o *live.Options) { o.RequireTLS = true }
+
+// TestTokenInTheClear: warned about at each adoption, and refused if the operator
+// has said so.
+func TestTokenInTheClear(t *testing.T) {
+	const warning = "the token travels in the clear: vault's address is not https"
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.load(settings{})
+		if times, _ := b.logged(warning); times != 2 {
+			t.Errorf("warned %d times, want 2", times)
+		}
+		b.hosts["localhost"] = b.vault.RoundTripper()
+		b.load(settings{address: "http://localhost:8200"})
+		if times, _ := b.logged(warning); times != 2 {
+			t.Error("warned of a token that does not leave the host")
+		}
+	})
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.wantStatus("", "vault's address http://vault:8200 is not https, and --require-tls is set")
+		if got := b.vault.Total(); got != 0 {
+			t.Errorf("%d requests were sent in the clear", got)
+		}
+		b.hosts["localhost"] = b.vault.RoundTripper()
+		b.load(settings{address: "http://localhost:8200"})
+		b.roundTrip()
+	}, requireTLS)
+}
+
+// TestDeniedByPolicyMintsFewTokens: another token does not help if the policy is
+// too narrow, so not every probe may get one.
+func TestDeniedByPolicyMintsFewTokens(t *testing.T) {
+	run(t, func(b *bench) {
+		m, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour, Rules: vaulttest.Rules{}, Policies: []string{"kms"}})
+		b.vault.SetPolicy("kms", vaulttest.TransitPolicy("transit", "kek"))
+		b.loadWith(credential)
+		b.roundTrip()
+		b.vault.SetPolicy("kms", vaulttest.Rules{})
+		b.after(time.Hour)
+		if got := m.Logins(); got > 1000 {
+			t.Errorf("%d logins in an hour", got)
+		}
+		if got := len(m.Tokens()); got > 2 {
+			t.Errorf("%d tokens are alive", got)
+		}
+		b.vault.SetPolicy("kms", vaulttest.TransitPolicy("transit", "kek"))
+		b.after(15 * time.Second)
+		if b.Degraded() != nil {
+			t.Errorf("degraded: %v", b.Degraded())
+		}
+		b.roundTrip()
+	})
+}

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/daemon/live"
+	"github.com/trousseau-io/trousseau/internal/fault"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
+)
+
+// TestHealth is the table of DESIGN's outage and key-lost rules: what happens,
+// how long ago, and what Status, Encrypt, /readyz and the metric then say.
+func TestHealth(t *testing.T) {
+	const noGrace = -1
+	tests := []struct {
+		name    string
+		event   func(*bench)
+		mend    func(*bench)
+		grace   time.Duration // 0 means the default, noGrace none
+		wait    time.Duration
+		status  string // "" is ok, else a part of the error
+		failure string // the class of Encrypt's error
+	}{
+		{name: "all is well", event: func(*bench) {}, wait: time.Hour},
+
+		{name: "stopped, within the grace", event: stop, mend: start, wait: grace - 2*probeInterval, failure: "unavailable"},
+		{name: "stopped, after the grace", event: stop, mend: start, wait: grace + time.Minute, status: "longer ago than the grace of 5m0s", failure: "unavailable"},
+		{name: "sealed, within the grace", event: seal, mend: unseal, wait: time.Minute, failure: "sealed"},
+		{name: "sealed, after the grace", event: seal, mend: unseal, wait: grace + time.Minute, status: "vault is sealed", failure: "sealed"},
+		{name: "hanging, within the grace", event: hang, mend: release, wait: time.Minute, failure: "timeout"},
+		{name: "hanging, after the grace", event: hang, mend: release, wait: grace + time.Minute, status: "vault did not answer in time", failure: "timeout"},
+		{name: "throttled, within the grace", event: throttle, mend: release, wait: time.Minute, failure: "throttled"},
+		{name: "throttled, after the grace", event: throttle, mend: release, wait: grace + time.Minute, status: "rate limit", failure: "throttled"},
+		{name: "denied, within the grace", event: deny, mend: reload, wait: time.Minute, failure: "denied"},
+		{name: "denied, after the grace", event: deny, mend: reload, wait: grace + time.Minute, status: "permission denied", failure: "denied"},
+		{name: "stopped, no grace", event: stop, mend: start, grace: noGrace, wait: 2 * probeInterval, status: "longer ago than the grace of 0s", failure: "unavailable"},
+
+		{name: "key deleted", event: func(b *bench) { b.key.Delete() }, wait: 2 * probeInterval, status: "no longer decrypts", failure: "key_lost"},
+		{
+			name: "key made anew",
+			event: func(b *bench) {
+				time.Sleep(time.Second) // creation times are whole seconds
+				b.key.Delete()
+				b.key = b.vault.CreateKey("kek")
+			},
+			wait: 2 * probeInterval, status: "no longer decrypts", failure: "key_lost",
+		},
+		{
+			name: "min_decryption_version above the version in use",
+			event: func(b *bench) {
+				b.key.Rotate()
+				b.key.SetMinDecryptionVersion(2)
+			},
+			mend: func(b *bench) { b.key.SetMinDecryptionVersion(1) },
+			wait: 2 * probeInterval, status: "no longer decrypts", failure: "key_lost",
+		},
+		{name: "engine unmounted", event: func(b *bench) { b.vault.Unmount("", "transit") }, wait: 2 * probeInterval, status: "no longer decrypts", failure: "key_lost"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			adjust := func(o *live.Options) {
+				switch tt.grace {
+				case 0:
+				case noGrace:
+					o.OutageGrace = 0
+				default:
+					o.OutageGrace = tt.grace
+				}
+			}
+			run(t, func(b *bench) {
+				b.load(settings{})
+				b.after(probeInterval)
+				keyID := b.roundTrip()
+				tt.event(b)
+				b.after(tt.wait)
+
+				b.wantStatus(keyID, tt.status)
+				ctx, cancel := b.request()
+				defer cancel()
+				_, err := b.Encrypt(ctx, []byte("seed"))
+				if got := string(fault.ClassOf(err)); got != tt.failure {
+					t.Errorf("Encrypt's class = %q (%v), want %q", got, err, tt.failure)
+				}
+				troubled := tt.failure != ""
+				if got := b.Degraded() != nil; got != troubled {
+					t.Errorf("Degraded = %v, want trouble: %v", b.Degraded(), troubled)
+				}
+				if got := b.metric("trousseau_degraded") == 1; got != troubled {
+					t.Errorf("the metric says degraded: %v, want %v", got, troubled)
+				}
+				if tt.mend == nil {
+					return
+				}
+				tt.mend(b)
+				b.after(15 * time.Second)
+				b.wantStatus(b.KeyIDNow(), "")
+				b.roundTrip()
+				if b.Degraded() != nil || b.metric("trousseau_degraded") != 0 {
+					t.Errorf("15 s after the end of it: %v", b.Degraded())
+				}
+			}, adjust)
+		})
+	}
+}
+
+// KeyIDNow returns the current generation's key_id.
+func (b *bench) KeyIDNow() string { return b.Current().KeyID }
+
+func stop(b *bench)     { b.vault.Stop() }
+func seal(b *bench)     { b.vault.Seal() }
+func unseal(b *bench)   { b.vault.Unseal() }
+func hang(b *bench)     { b.vault.Hang() }
+func throttle(b *bench) { b.vault.Throttle() }
+func release(b *bench)  { b.vault.ClearFaults() }
+func reload(b *bench)   { b.load(settings{}) }
+
+func start(b *bench) {
+	if err := b.vault.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func deny(b *bench) { b.vault.Revoke(b.token) }
+
+// TestTroubleIsSeenAtOnce: a request that meets trouble has the prober look, so
+// that nobody waits for the interval.
+func TestTroubleIsSeenAtOnce(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.after(2 * time.Second)
+		b.vault.Stop()
+		ctx, cancel := b.request()
+		defer cancel()
+		if _, err := b.Encrypt(ctx, []byte("seed")); err == nil {
+			t.Fatal("Encrypt worked without Vault")
+		}
+		b.after(0)
+		if b.Degraded() == nil || b.metric("trousseau_degraded") != 1 {
+			t.Error("not degraded")
+		}
+	})
+}
+
+// TestRequestsDoNotDriveTheProber: whatever the load, an outage costs Vault no
+// more than the backoff's probes, and three attempts for each request.
+func TestRequestsDoNotDriveTheProber(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.after(2 * time.Second)
+		b.vault.Inject(vaulttest.Fault{Status: 500})
+		b.vault.ResetCounts()
+		const requests, saved = 1000, 100
+		began := time.Now()
+		for range requests {
+			ctx, cancel := b.request()
+			_, _ = b.Encrypt(ctx, []byte("seed"))
+			cancel()
+			b.after(10 * time.Millisecond)
+		}
+		// A probe is one call, each 0.5 s at first and 5 s in the end.
+		probes := int(time.Since(began)/time.Second) + 10
+		if got := b.vault.Total(); got > 3*requests+saved+probes {
+			t.Errorf("%d calls for %d requests and at most %d probes", got, requests, probes)
+		}
+	})
+}
+
+// TestProofDoesNotWaitForTheToken: a look-up that hangs neither delays the proof
+// before it nor counts against the KEK.
+func TestProofDoesNotWaitForTheToken(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		first := b.metric("trousseau_last_proof_timestamp_seconds")
+		b.vault.Inject(vaulttest.Fault{Hang: true, Match: vaulttest.Ops(vaulttest.OpLookupSelf)})
+		for b.metric("trousseau_last_proof_timestamp_seconds") == first {
+			b.after(100 * time.Millisecond)
+		}
+		if b.vault.InFlight() != 1 {
+			t.Error("the proof was recorded after the look-up of the token")
+		}
+		b.after(requestTimeout)
+		if b.Degraded() != nil {
+			t.Errorf("degraded: %v", b.Degraded())
+		}
+	})
+}
+
+func TestStatusMakesNoVaultCall(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.vault.ResetCounts()
+		for range 1000 {
+			b.wantStatus(b.KeyIDNow(), "")
+		}
+		if got := b.vault.Total(); got != 0 {
+			t.Errorf("%d Vault calls", got)
+		}
+	})
+}
+
+func TestRotation(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		ctx, cancel := b.request()
+		defer cancel()
+		first := b.roundTrip()
+		old, err := b.Encrypt(ctx, []byte("old"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.after(time.Second)
+		b.key.Rotate()
+		// Until the prober has looked, Status and Encrypt both stay.
+		b.wantStatus(first, "")
+		if got := b.roundTrip(); got != first {
+			t.Errorf("Encrypt's key_id = %q while Status says %q", got, first)
+		}
+		b.after(2 * probeInterval)
+		second := fmt.Sprintf("transit/kek/v2@%d", b.key.Created(2).Unix())
+		b.wantStatus(second, "")
+		if got := b.roundTrip(); got != second {
+			t.Errorf("Encrypt's key_id = %q, want %q", got, second)
+		}
+		ctx, cancel = b.request()
+		defer cancel()
+		if plaintext, err := b.Decrypt(ctx, old); err != nil || string(plaintext) != "old" {
+			t.Errorf("what version 1 encrypted: %q, %v", plaintext, err)
+		}
+		if times, _ := b.logged("key version adopted"); times != 1 {
+			t.Errorf("logged %d times", times)
+		}
+	})
+}
+
+func TestVersionThatCannotBeProvenIsNotAdopted(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		first := b.KeyIDNow()
+		b.after(time.Second)
+		b.key.Rotate()
+		remove := refuseVersion(b, 2)
+		b.after(3 * probeInterval)
+		b.wantStatus(first, "")
+		if err := b.Degraded(); err != nil {
+			t.Errorf("degraded although version 1 works: %v", err)
+		}
+		b.roundTrip()
+		remove()
+		b.after(2 * probeInterval)
+		if got := b.Current().ID.Version; got != 2 {
+			t.Errorf("version = %d, want 2", got)
+		}
+	})
+}
+
+// TestVersionNeverGoesBackwards: a standby that lags behind answers as if the
+// rotation had not happened.
+func TestVersionNeverGoesBackwards(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.key.Rotate()
+		b.after(2 * probeInterval)
+		second := b.KeyIDNow()
+		b.vault.SetLag(1)
+		b.after(45 * time.Second)
+		b.wantStatus(second, "")
+		b.load(settings{})
+		b.wantStatus(second, "")
+		if times, problem := b.logged(notUsed); times != 1 {
+			t.Errorf("a candidate that lags behind: logged %d times: %s", times, problem)
+		}
+		b.vault.SetLag(0)
+		b.after(time.Minute)
+		b.wantStatus(second, "")
+		if got := b.metric("trousseau_config_last_reload_successful"); got != 1 {
+			t.Error("the candidate was not tried again")
+		}
+	})
+}
+
+// TestRestoredFromAnOlderBackup: a Vault that has forgotten the version in use
+// looks like a node that lags behind, but stays so.
+func TestRestoredFromAnOlderBackup(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.key.Rotate()
+		b.after(2 * probeInterval)
+		keyID := b.roundTrip()
+		b.vault.SetLag(1)
+		b.after(45 * time.Second)
+		b.wantStatus(keyID, "")
+		if b.Degraded() == nil {
+			t.Error("not degraded although Vault does not know the version in use")
+		}
+		b.after(time.Minute)
+		b.wantStatus("", "has not known version 2 of key transit/kek for more than 1m0s")
+		b.wantStatus("", "was Vault restored from a backup older than that version?")
+		ctx, cancel := b.request()
+		defer cancel()
+		if _, err := b.Encrypt(ctx, []byte("seed")); fault.ClassOf(err) != fault.KeyLost {
+			t.Errorf("Encrypt: %v, want a lost key", err)
+		}
+		b.vault.SetLag(0)
+		b.after(15 * time.Second)
+		b.wantStatus(keyID, "")
+		b.roundTrip()
+	})
+}

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/keyid"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
+)
+
+const (
+	notUsed  = "the new configuration is not used; the one before it keeps serving"
+	notYet   = "there is no usable configuration yet; every request is refused until there is"
+	nowInUse = "configuration adopted"
+)
+
+func TestFirstLoad(t *testing.T) {
+	run(t, func(b *bench) {
+		b.wantStatus("", "no configuration has been read yet")
+		ctx, cancel := b.request()
+		defer cancel()
+		if _, err := b.Encrypt(ctx, []byte("seed")); err == nil {
+			t.Error("Encrypt worked before there was a configuration")
+		}
+		b.load(settings{})
+		want := fmt.Sprintf("transit/kek/v1@%d", b.key.Created(1).Unix())
+		b.wantStatus(want, "")
+		if got := b.roundTrip(); got != want {
+			t.Errorf("Encrypt's key_id = %q, Status' = %q", got, want)
+		}
+		b.wantMetrics(fmt.Sprintf(`
+# HELP trousseau_config_last_reload_successful Whether the configuration as it is now is the one in use.
+# TYPE trousseau_config_last_reload_successful gauge
+trousseau_config_last_reload_successful 1
+# HELP trousseau_degraded Whether the KEK cannot be used in full right now.
+# TYPE trousseau_degraded gauge
+trousseau_degraded 0
+# HELP trousseau_generation Number of the generation in use, counted from 1 at every start; 0 before the first.
+# TYPE trousseau_generation gauge
+trousseau_generation 1
+# HELP trousseau_key_info The key version that encrypts; key_id_hash is the label that kube-apiserver's metrics carry.
+# TYPE trousseau_key_info gauge
+trousseau_key_info{key="kek",key_id_hash="%s",version="1"} 1
+`, keyid.Hash(want)), "trousseau_config_last_reload_successful", "trousseau_degraded", "trousseau_generation", "trousseau_key_info")
+	})
+}
+
+func TestNamespaceAndMountAreInTheKeyID(t *testing.T) {
+	run(t, func(b *bench) {
+		mount := b.vault.Mount("team/a", "kms/transit")
+		mount.CreateKey("kek")
+		token := b.vault.CreateToken(vaulttest.TokenOptions{
+			Namespace: "team/a",
+			Rules:     vaulttest.TransitPolicy("kms/transit", "kek"),
+		})
+		b.load(settings{token: token.ID, extra: "  namespace: team/a\n  transitPath: kms/transit\n"})
+		if got := b.roundTrip(); !strings.HasPrefix(got, "team/a/kms/transit/kek/v1@") {
+			t.Errorf("key_id = %q", got)
+		}
+	})
+}
+
+// TestReload replaces a working configuration. Its columns are what an
+// operator can see.
+func TestReload(t *testing.T) {
+	tests := []struct {
+		name    string
+		change  func(*bench)
+		adopted bool
+		class   string // of the failure, in the metric
+		problem string // in the log
+	}{
+		{"new token", func(b *bench) { b.load(settings{}) }, true, "", ""},
+		{"new first key, the old one still listed", func(b *bench) {
+			b.vault.CreateKey("next")
+			b.load(settings{keys: []string{"next", "kek"}})
+		}, true, "", ""},
+		{"another address of the same Vault", func(b *bench) {
+			b.hosts["standby"] = b.vault.RoundTripper()
+			b.load(settings{address: "http://standby:8200"})
+		}, true, "", ""},
+
+		{"garbage", func(b *bench) { b.deliver("\x00\x01") }, false, "config", "reading /etc/trousseau/config.yaml: "},
+		{"an unknown field", func(b *bench) { b.load(settings{extra: "  tokn: x\n"}) }, false, "config", "vault.tokn"},
+		{"the KV secret lacks the token", func(b *bench) { b.load(settings{token: "<no value>"}) }, false, "config", "vault.token"},
+		{"another key only", func(b *bench) {
+			b.vault.CreateKey("next")
+			b.load(settings{keys: []string{"next"}})
+		}, false, "refused_key", "does not list the key kek"},
+		{"another mount", func(b *bench) {
+			b.vault.Mount("", "transit2").CreateKey("kek")
+			token := b.vault.CreateToken(vaulttest.TokenOptions{Rules: vaulttest.TransitPolicy("transit2", "kek")})
+			b.load(settings{token: token.ID, extra: "  transitPath: transit2\n"})
+		}, false, "refused_engine", "names the transit engine transit2, but data is encrypted by transit"},
+		{"another Vault", func(b *bench) {
+			other := inProcess(b.t)
+			other.CreateKey("kek")
+			b.hosts["other"] = other.RoundTripper()
+			b.load(settings{address: "http://other:8200", token: other.KMSToken("kek")})
+		}, false, "refused_vault", "is it another Vault, or was the key made anew?"},
+		{"a key that does not exist", func(b *bench) {
+			b.load(settings{keys: []string{"typo", "kek"}, token: b.vault.RootToken()})
+		}, false, "key_lost", "reading key transit/typo at http://vault:8200: it does not exist (404)"},
+		{"a token without policy", func(b *bench) {
+			b.load(settings{token: b.vault.CreateToken(vaulttest.TokenOptions{}).ID})
+		}, false, "denied", `its policy lacks "update" on transit/encrypt/kek`},
+		{"a token that may not decrypt", func(b *bench) {
+			token := b.vault.CreateToken(vaulttest.TokenOptions{Rules: vaulttest.Rules{"transit/encrypt/kek": {"update"}}})
+			b.load(settings{token: token.ID})
+		}, false, "denied", `its policy lacks "update" on transit/decrypt/kek`},
+		{"a dead token", func(b *bench) {
+			token := b.vault.KMSToken("kek")
+			b.vault.Revoke(token)
+			b.load(settings{token: token})
+		}, false, "denied", "the token is expired or revoked"},
+		{"an address where nobody is", func(b *bench) { b.load(settings{address: "http://nowhere:8200"}) }, false, "unavailable", "nowhere"},
+		{"a Vault that is sealed", func(b *bench) {
+			b.vault.Seal()
+			b.load(settings{})
+			b.vault.Unseal()
+		}, false, "sealed", "vault is sealed"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			run(t, func(b *bench) {
+				b.load(settings{})
+				before := b.roundTrip()
+				ctx, cancel := b.request()
+				defer cancel()
+				old, err := b.Encrypt(ctx, []byte("old"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				adopted := b.metric("trousseau_config_last_reload_success_timestamp_seconds")
+				b.after(time.Second)
+
+				tt.change(b)
+
+				times, problem := b.logged(notUsed)
+				if tt.adopted {
+					if got := b.metric("trousseau_generation"); got != 2 || times != 0 {
+						t.Errorf("generation %v, %q", got, problem)
+					}
+				} else {
+					b.wantStatus(before, "")
+					if got := b.metric("trousseau_generation"); got != 1 {
+						t.Errorf("generation = %v, want 1", got)
+					}
+					if got := b.metric("trousseau_config_last_reload_success_timestamp_seconds"); got != adopted {
+						t.Errorf("the time of the last success moved by %v s", got-adopted)
+					}
+					if times != 1 || !strings.Contains(problem, tt.problem) {
+						t.Errorf("logged %d times: %q, want once: %q", times, problem, tt.problem)
+					}
+					b.wantMetrics(fmt.Sprintf(`
+# HELP trousseau_config_last_reload_error_info The class of the last failure to adopt the configuration; absent after a success.
+# TYPE trousseau_config_last_reload_error_info gauge
+trousseau_config_last_reload_error_info{class=%q} 1
+# HELP trousseau_config_reloads_total Attempts to adopt configuration, by result: adopted or the class of the failure.
+# TYPE trousseau_config_reloads_total counter
+trousseau_config_reloads_total{result="adopted"} 1
+trousseau_config_reloads_total{result=%q} 1
+`, tt.class, tt.class), "trousseau_config_last_reload_error_info", "trousseau_config_reloads_total")
+				}
+				b.roundTrip()
+				if plaintext, err := b.Decrypt(ctx, old); err != nil || string(plaintext) != "old" {
+					t.Errorf("what was encrypted before: %q, %v", plaintext, err)
+				}
+
+				// Putting it right heals by itself.
+				b.load(settings{keys: []string{"kek", "next"}})
+				b.wantStatus(before, "")
+				if got := b.metric("trousseau_config_last_reload_successful"); got != 1 {
+					t.Errorf("last_reload_successful = %v after a good configuration", got)
+				}
+			})
+		})
+	}
+}
+
+func TestAFailureIsLoggedOncePerContent(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.vault.Seal()
+		b.load(settings{})
+		b.after(2 * time.Minute)
+		if times, _ := b.logged(notUsed); times != 1 {
+			t.Errorf("one content's failure was logged %d times", times)
+		}
+		b.load(settings{})
+		if times, _ := b.logged(notUsed); times != 2 {
+			t.Errorf("two contents' failures were logged %d times", times)
+		}
+	})
+}
+
+func TestBytesThatAreWrongAreNotTriedAgain(t *testing.T) {
+	run(t, func(b *bench) {
+		b.deliver("vault: [")
+		b.after(time.Hour)
+		b.wantMetrics(`
+# HELP trousseau_config_reloads_total Attempts to adopt configuration, by result: adopted or the class of the failure.
+# TYPE trousseau_config_reloads_total counter
+trousseau_config_reloads_total{result="config"} 1
+`, "trousseau_config_reloads_total")
+		b.wantStatus("", "reading /etc/trousseau/config.yaml: ")
+	})
+}
+
+func TestVaultThatComesLater(t *testing.T) {
+	run(t, func(b *bench) {
+		b.vault.Stop()
+		b.load(settings{})
+		b.after(10 * time.Minute)
+		b.wantStatus("", "connection refused")
+		if times, _ := b.logged(notYet); times != 1 {
+			t.Errorf("logged %d times", times)
+		}
+		if err := b.vault.Start(); err != nil {
+			t.Fatal(err)
+		}
+		b.after(time.Minute)
+		b.wantStatus(b.roundTrip(), "")
+	})
+}
+
+func TestConfigurationPutBack(t *testing.T) {
+	run(t, func(b *bench) {
+		token := b.load(settings{})
+		calls := b.vault.Total()
+		b.deliver("vault: [")
+		b.load(settings{token: token})
+		if got := b.metric("trousseau_generation"); got != 1 {
+			t.Errorf("generation = %v, want 1", got)
+		}
+		if got := b.metric("trousseau_config_last_reload_successful"); got != 1 {
+			t.Errorf("last_reload_successful = %v", got)
+		}
+		if got := b.vault.Total(); got != calls {
+			t.Errorf("%d Vault calls for configuration that is in use", got-calls)
+		}
+	})
+}
+
+func TestPolicyThatDeniesReadingTheKey(t *testing.T) {
+	run(t, func(b *bench) {
+		b.key.Rotate()
+		token := b.vault.CreateToken(vaulttest.TokenOptions{Rules: vaulttest.Rules{
+			"transit/encrypt/kek": {"update"},
+			"transit/decrypt/kek": {"update"},
+		}})
+		b.load(settings{token: token.ID})
+		b.wantStatus("transit/kek/v2", "")
+		b.key.Rotate()
+		b.after(2 * probeInterval)
+		b.wantStatus("transit/kek/v3", "")
+		b.roundTrip()
+	})
+}
+
+// TestDenialThatIsNotThePolicys: an agent that passes requests on has no token
+// until it has logged in, and between two. A key_id without the creation time
+// would be announced, and taken back with the next look at the key.
+func TestDenialThatIsNotThePolicys(t *testing.T) {
+	run(t, func(b *bench) {
+		deny := vaulttest.Fault{Times: 1, Status: http.StatusForbidden, Match: vaulttest.Ops(vaulttest.OpReadKey)}
+		dated := func(version int) string {
+			return fmt.Sprintf("transit/kek/v%d@%d", version, b.key.Created(version).Unix())
+		}
+		b.vault.Inject(deny)
+		b.load(settings{})
+		b.wantStatus(dated(1), "")
+		b.key.Rotate()
+		b.vault.Inject(deny)
+		b.after(2 * probeInterval)
+		b.wantStatus(dated(2), "")
+		if got := b.metric("trousseau_generation"); got != 2 {
+			t.Errorf("generation = %v, want 2: one for each key version", got)
+		}
+	})
+}
+
+// TestDateIsOfTheSameAnswer: of two nodes, the one that lags behind tells the age of
+// the key after the other one has encrypted with a version that it does not know.
+func TestDateIsOfTheSameAnswer(t *testing.T) {
+	run(t, func(b *bench) {
+		b.key.Rotate()
+		b.vault.Inject(vaulttest.Fault{Times: 1, Status: http.StatusForbidden, Match: vaulttest.Ops(vaulttest.OpReadKey)})
+		b.vault.Inject(vaulttest.Fault{
+			Times: 1,
+			Match: vaulttest.Ops(vaulttest.OpDecrypt),
+			Handle: func(string, http.ResponseWriter, *http.Request) bool {
+				b.vault.SetLag(1) // from the next request on
+				return false
+			},
+		})
+		b.load(settings{})
+		b.wantStatus(fmt.Sprintf("transit/kek/v1@%d", b.key.Created(1).Unix()), "")
+		b.vault.SetLag(0)
+		b.after(2 * probeInterval)
+		b.wantStatus(fmt.Sprintf("transit/kek/v2@%d", b.key.Created(2).Unix()), "")
+	})
+}
+
+func TestTokenThatMayNoLongerReadTheKey(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		keyID, _ := b.Status()
+		b.load(settings{token: b.vault.CreateToken(vaulttest.TokenOptions{Rules: vaulttest.Rules{
+			"transit/encrypt/kek": {"update"},
+			"transit/decrypt/kek": {"update"},
+		}}).ID})
+		if got := b.metric("trousseau_generation"); got != 2 {
+			t.Fatalf("generation = %v, want 2", got)
+		}
+		b.wantStatus(keyID, "")
+		b.after(2 * probeInterval)
+		b.wantStatus(keyID, "")
+		if got := b.roundTrip(); got != keyID {
+			t.Errorf("Encrypt's key_id = %q, want %q", got, keyID)
+		}
+	})
+}
+
+func TestLookUpThatHangsKeepsNoConfigurationOut(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.vault.Inject(vaulttest.Fault{Hang: true, Match: vaulttest.Ops(vaulttest.OpLookupSelf)})
+		b.load(settings{})
+		b.after(requestTimeout)
+		if got := b.metric("trousseau_generation"); got != 2 {
+			t.Errorf("generation = %v, want 2", got)
+		}
+	})
+}
+
+// TestTokenIsKnownSoon: who waits for a node to have the new token does not wait
+// for a probe because Vault was slow for a moment, nor does a token that is never
+// told cost requests.
+func TestTokenIsKnownSoon(t *testing.T) {
+	for name, times := range map[string]int{"slow once": 1, "slow always": 0} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(b *bench) {
+				b.vault.Inject(vaulttest.Fault{Delay: requestTimeout / 2, Times: times, Match: vaulttest.Ops(vaulttest.OpLookupSelf)})
+				b.load(settings{})
+				b.after(4 * time.Second)
+				if n, err := countSeries(b, "trousseau_vault_token_info"); n != 1 || err != nil {
+					t.Errorf("%d series of token info before the first probe, %v", n, err)
+				}
+				if got := b.vault.Count(vaulttest.OpLookupSelf); got != 2 {
+					t.Errorf("asked %d times before the first probe, want twice", got)
+				}
+			})
+		})
+	}
+}
+
+func TestTokenMetrics(t *testing.T) {
+	run(t, func(b *bench) {
+		token := b.vault.CreateToken(vaulttest.TokenOptions{TTL: time.Hour, Rules: vaulttest.TransitPolicy("transit", "kek")})
+		dies := float64(time.Now().Add(time.Hour).Unix())
+		b.load(settings{token: token.ID})
+		if got := b.metric("trousseau_vault_token_expiry_timestamp_seconds"); got != dies {
+			t.Errorf("expiry = %v, want %v", got, dies)
+		}
+		if n, err := countSeries(b, "trousseau_vault_token_info"); n != 1 || err != nil {
+			t.Errorf("%d series of token info, %v", n, err)
+		}
+		b.load(settings{})
+		if n, err := countSeries(b, "trousseau_vault_token_info"); n != 1 || err != nil {
+			t.Errorf("%d series of token info after a change of token, %v", n, err)
+		}
+	})
+}
+
+func TestKeyIDTooLongForTheKMSAPI(t *testing.T) {
+	// Config bounds every name so that a key_id cannot become too long; this
+	// holds the two bounds against each other.
+	name := strings.Repeat("n", 256)
+	id := keyid.ID{Engine: name + "/" + name, Key: name, Version: 1<<31 - 1, Created: 1<<63 - 1}
+	if got := len(id.String()); got > keyid.MaxSize {
+		t.Errorf("the longest key_id is %d bytes", got)
+	}
+}
+
+func countSeries(b *bench, name string) (int, error) {
+	families, err := b.registry.Gather()
+	for _, f := range families {
+		if f.GetName() == name {
+			return len(f.GetMetric()), err
+		}
+	}
+	return 0, err
+}

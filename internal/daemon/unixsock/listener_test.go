@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package unixsock_test
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/trousseau-io/trousseau/internal/daemon/unixsock"
+)
+
+func TestTakeover(t *testing.T) {
+	path := socketPath(t)
+	o := unixsock.Options{Path: path, CheckInterval: 2 * time.Millisecond}
+	old := publish(t, o, false, "old")
+	before := dial(t, path)
+	if got := before.line(t); got != "old" {
+		t.Fatalf("the first connection reaches %q", got)
+	}
+	before.echoes(t, 10*o.CheckInterval)
+	select {
+	case <-old.Replaced():
+		t.Fatal("Replaced before anything happened")
+	default:
+	}
+
+	successor := publish(t, o, true, "new")
+	wantServer(t, path, "new")
+	select {
+	case <-old.Replaced():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the old listener never noticed its successor")
+	}
+	if err := old.Close(); err != nil {
+		t.Errorf("closing the old listener: %v", err)
+	}
+	wantServer(t, path, "new")
+	wantOnly(t, path, "kms.sock")
+
+	before.echoes(t, 0)
+
+	if err := successor.Close(); err != nil {
+		t.Errorf("closing the new listener: %v", err)
+	}
+	wantOnly(t, path)
+	select {
+	case <-successor.Replaced():
+		t.Error("closing a listener counts as a replacement")
+	default:
+	}
+}
+
+func TestTakeoverFromAnotherProcess(t *testing.T) {
+	path := socketPath(t)
+	other := start(t, "publish", path)
+	if got := other.said(t); got != "ok" {
+		t.Fatal(got)
+	}
+	before := dial(t, path)
+	if got := before.line(t); got != "child" {
+		t.Fatalf("the first connection reaches %q", got)
+	}
+
+	publish(t, unixsock.Options{Path: path}, true, "parent")
+	wantServer(t, path, "parent")
+	before.echoes(t, 0)
+	other.kill()
+	wantServer(t, path, "parent")
+}
+
+// A deleted path is not a replacement; it is warned of once, and a socket made there later is noticed.
+func TestPathDeleted(t *testing.T) {
+	path := socketPath(t)
+	core, logs := observer.New(zap.WarnLevel)
+	l := publish(t, unixsock.Options{Path: path, CheckInterval: time.Millisecond, Logger: zap.New(core)}, false, "old")
+	before := dial(t, path)
+	before.line(t)
+
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a warning", func() bool { return logs.Len() > 0 })
+	select {
+	case <-l.Replaced():
+		t.Fatal("Replaced, although nothing stands at the path")
+	default:
+	}
+	before.echoes(t, 20*time.Millisecond)
+
+	publish(t, unixsock.Options{Path: path}, false, "new")
+	select {
+	case <-l.Replaced():
+	case <-time.After(10 * time.Second):
+		t.Fatal("never noticed the socket made after the deletion")
+	}
+	if err := l.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	wantServer(t, path, "new")
+	if got := logs.Len(); got != 1 {
+		t.Errorf("%d warnings, want 1: %v", got, logs.All())
+	}
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package unixsock_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/trousseau-io/trousseau/internal/daemon/unixsock"
+)
+
+// A role makes the test binary play another process. It gets the socket path, says what happened in one line on
+// stdout, and stays until its stdin ends.
+const roleVariable = "UNIXSOCK_TEST_ROLE"
+
+var roles = map[string]func(path string) error{
+	// bind stops between Bind and Publish.
+	"bind": func(path string) error {
+		_, err := unixsock.Bind(context.Background(), unixsock.Options{Path: path, Group: os.Getenv("UNIXSOCK_TEST_GROUP")})
+		return err
+	},
+	"publish": func(path string) error {
+		p, err := unixsock.Bind(context.Background(), unixsock.Options{Path: path})
+		if err != nil {
+			return err
+		}
+		l, err := p.Publish(context.Background(), false)
+		if err != nil {
+			return err
+		}
+		go accept(l, "child")
+		return nil
+	},
+	// greet reports the server's first line, or that there was none.
+	"greet": func(path string) error {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			return err
+		}
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil {
+			return errUnheard
+		}
+		return errors.New(strings.TrimSuffix(line, "\n"))
+	},
+	// drop connects and then becomes another user.
+	"drop": func(path string) error {
+		if _, err := net.Dial("unix", path); err != nil {
+			return err
+		}
+		return syscall.Setuid(nobody)
+	},
+	// republish takes the socket over from itself again and again, with a umask that hides nothing.
+	"republish": func(path string) error {
+		syscall.Umask(0)
+		var before *unixsock.Listener
+		for range 300 {
+			p, err := unixsock.Bind(context.Background(), unixsock.Options{Path: path, Mode: 0o640})
+			if err != nil {
+				return err
+			}
+			l, err := p.Publish(context.Background(), true)
+			if err != nil {
+				return err
+			}
+			if before != nil {
+				if err := before.Close(); err != nil {
+					return err
+				}
+			}
+			before = l
+		}
+		return nil
+	},
+}
+
+func TestMain(m *testing.M) {
+	role, ok := roles[os.Getenv(roleVariable)]
+	if !ok {
+		goleak.VerifyTestMain(m)
+		return
+	}
+	if err := role(os.Args[1]); err != nil {
+		fmt.Println(err)
+	} else {
+		fmt.Println("ok")
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+var errUnheard = errors.New("closed without a word")
+
+// child is another process in a role.
+type child struct {
+	cmd   *exec.Cmd
+	stdin io.Closer
+	lines *bufio.Scanner
+}
+
+func start(t *testing.T, role, path string, change ...func(*exec.Cmd)) *child {
+	t.Helper()
+	// Not os.Executable: the test binary's directory may be closed to the user a test changes to.
+	cmd := exec.Command("/proc/self/exe", path)
+	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	cmd.Stderr = os.Stderr
+	for _, f := range change {
+		f(cmd)
+	}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := &child{cmd: cmd, stdin: stdin, lines: bufio.NewScanner(stdout)}
+	t.Cleanup(c.kill)
+	return c
+}
+
+// said waits for the line the role ends with.
+func (c *child) said(t *testing.T) string {
+	t.Helper()
+	if !c.lines.Scan() {
+		t.Fatalf("the child ended without a word: %v", c.lines.Err())
+	}
+	return c.lines.Text()
+}
+
+func (c *child) pid() int { return c.cmd.Process.Pid }
+
+// kill ends the child as a crash does, and waits until the kernel has closed its sockets.
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill()
+	_ = c.cmd.Wait()
+	_ = c.stdin.Close()
+}
+
+func socketPath(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "kms.sock")
+}
+
+func bind(t *testing.T, o unixsock.Options) *unixsock.Pending {
+	t.Helper()
+	p, err := unixsock.Bind(t.Context(), o)
+	if err != nil {
+		t.Fatalf("Bind(%s): %v", o.Path, err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+// publish binds and publishes a listener that greets every connection with name and then echoes.
+func publish(t *testing.T, o unixsock.Options, takeover bool, name string) *unixsock.Listener {
+	t.Helper()
+	l, err := bind(t, o).Publish(t.Context(), takeover)
+	if err != nil {
+		t.Fatalf("Publish(%t): %v", takeover, err)
+	}
+	go accept(l, name)
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func accept(l net.Listener, name string) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			if _, err := fmt.Fprintln(conn, name); err == nil {
+				_, _ = io.Copy(conn, conn)
+			}
+		}()
+	}
+}
+
+// talk is one client connection.
+type talk struct {
+	net.Conn
+	lines *bufio.Reader
+}
+
+func dial(t *testing.T, path string) talk {
+	t.Helper()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return talk{conn, bufio.NewReader(conn)}
+}
+
+func (c talk) line(t *testing.T) string {
+	t.Helper()
+	s, err := c.lines.ReadString('\n')
+	if err != nil {
+		t.Fatalf("reading from the server: %v", err)
+	}
+	return strings.TrimSuffix(s, "\n")
+}
+
+// echoes checks that the server goes on answering this connection, at least once and for as long as given.
+func (c talk) echoes(t *testing.T, d time.Duration) {
+	t.Helper()
+	for end := time.Now().Add(d); ; {
+		if _, err := fmt.Fprintln(c, "still there?"); err != nil {
+			t.Fatalf("writing to the server: %v", err)
+		}
+		if got := c.line(t); got != "still there?" {
+			t.Fatalf("the server answers %q, want an echo", got)
+		}
+		if !time.Now().Before(end) {
+			return
+		}
+	}
+}
+
+// wantServer checks which server a new connection to path reaches.
+func wantServer(t *testing.T, path, want string) {
+	t.Helper()
+	conn := dial(t, path)
+	defer conn.Close()
+	if got := conn.line(t); got != want {
+		t.Errorf("a new connection to %s reaches %q, want %q", filepath.Base(path), got, want)
+	}
+}
+
+// wantOnly checks that the directory of path holds the named entries and nothing temporary.
+func wantOnly(t *testing.T, path string, want ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("the directory holds %q, want %q", got, want)
+	}
+}
+
+// eventually polls an observed condition.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("timed out waiting: %s", what)
+		}
+	}
+}

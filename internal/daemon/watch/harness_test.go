@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/daemon/watch"
+)
+
+// bound is how long anything that must happen may take.
+const bound = 20 * time.Second
+
+// What held returns for a main file without content.
+const (
+	absent     = "(absent)"
+	unreadable = "(unreadable)"
+)
+
+func held(c watch.Content) string {
+	switch {
+	case c.Err == nil:
+		return string(c.Main)
+	case errors.Is(c.Err, fs.ErrNotExist):
+		return absent
+	default:
+		return unreadable
+	}
+}
+
+// start runs a Watcher until the test ends.
+func start(t *testing.T, o watch.Options) *watch.Watcher {
+	t.Helper()
+	w := watch.New(o)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { w.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	return w
+}
+
+func receive(t *testing.T, w *watch.Watcher) watch.Content {
+	t.Helper()
+	select {
+	case c := <-w.Contents():
+		return c
+	case <-time.After(bound):
+		t.Fatalf("nothing received within %v", bound)
+		panic("unreachable")
+	}
+}
+
+// await receives until the main file is reported to hold want. What it held in
+// between may or may not be reported.
+func await(t *testing.T, w *watch.Watcher, want string) watch.Content {
+	t.Helper()
+	var got []string
+	timeout := time.After(bound)
+	for {
+		select {
+		case c := <-w.Contents():
+			if held(c) == want {
+				return c
+			}
+			got = append(got, held(c))
+		case <-timeout:
+			t.Fatalf("not received within %v: got %q, want %q", bound, got, want)
+		}
+	}
+}
+
+// eventually polls for a condition that no channel tells.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	timeout := time.After(bound)
+	for !cond() {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-timeout:
+			t.Fatalf("within %v: not true that %s", bound, what)
+		}
+	}
+}
+
+// reader is an Options.Read that remembers what it was asked for.
+type reader struct {
+	mu    sync.Mutex
+	count int
+	last  string
+}
+
+func (r *reader) read(name string) ([]byte, error) {
+	data, err := os.ReadFile(name)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.count++
+	r.last = string(data)
+	return data, err
+}
+
+func (r *reader) reads() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.count
+}
+
+func (r *reader) saw(data string) func() bool {
+	return func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.last == data
+	}
+}
+
+// collect receives everything, and returns what it has received so far.
+func collect(t *testing.T, w *watch.Watcher) func() []string {
+	t.Helper()
+	var (
+		mu       sync.Mutex
+		received []string
+	)
+	done := make(chan struct{})
+	t.Cleanup(func() { close(done) })
+	go func() {
+		for {
+			select {
+			case c := <-w.Contents():
+				mu.Lock()
+				received = append(received, held(c))
+				mu.Unlock()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(received)
+	}
+}

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/trousseau-io/trousseau/internal/daemon/watch"
+)
+
+func TestSameBytesAreSilent(t *testing.T) {
+	t.Parallel()
+	root := newDir(t)
+	root.write("etc/config.yaml", "one")
+	var r reader
+	core, logs := observer.New(zap.DebugLevel)
+	w := start(t, watch.Options{
+		Path: root.at("etc/config.yaml"), Read: r.read, Poll: time.Hour, Logger: zap.New(core),
+	})
+	received := collect(t, w)
+	eventually(t, "the first content was received", func() bool { return len(received()) == 1 })
+
+	same := []func(){
+		func() { root.render("etc/config.yaml", "one") },
+		func() { root.must(os.Chtimes(root.at("etc/config.yaml"), time.Time{}, time.Unix(1, 0))) },
+		func() { root.must(os.Chmod(root.at("etc/config.yaml"), 0o640)) },
+		w.Look,
+	}
+	for i, change := range same {
+		before := r.reads()
+		change()
+		eventually(t, fmt.Sprintf("change %d caused a look", i), func() bool { return r.reads() > before })
+	}
+
+	root.render("etc/config.yaml", "two")
+	eventually(t, "the change was received", func() bool { return len(received()) > 1 })
+	if got, want := received(), []string{"one", "two"}; !slices.Equal(got, want) {
+		t.Errorf("received %q, want %q", got, want)
+	}
+	if got := logs.All(); len(got) != 0 {
+		t.Errorf("logged %v, want nothing", got)
+	}
+}
+
+// Other files of the directory are none of our business, nor may they postpone
+// a look.
+func TestOtherEntriesCauseNoLook(t *testing.T) {
+	t.Parallel()
+	root := newDir(t)
+	root.write("etc/config.yaml", "one")
+	var r reader
+	w := start(t, watch.Options{Path: root.at("etc/config.yaml"), Read: r.read, Poll: time.Hour, Quiet: time.Millisecond})
+	receive(t, w)
+	before := r.reads()
+
+	for i := range 100 {
+		root.write(fmt.Sprintf("etc/%d", i), "other")
+	}
+	root.render("etc/config.yaml", "two") // Notified after all of the above.
+	await(t, w, "two")
+	if got := r.reads() - before; got > 2 {
+		t.Errorf("looked %d times, want once or twice", got)
+	}
+}
+
+func TestLatestWins(t *testing.T) {
+	t.Parallel()
+	root := newDir(t)
+	root.write("etc/config.yaml", "one")
+	var r reader
+	w := start(t, watch.Options{Path: root.at("etc/config.yaml"), Read: r.read, Poll: time.Hour})
+	receive(t, w)
+
+	for _, data := range []string{"two", "three", "four"} {
+		root.render("etc/config.yaml", data)
+		eventually(t, "the watcher read "+data, r.saw(data))
+	}
+	before := r.reads()
+	w.Look() // Finding the same bytes does not make them any less to be received.
+	eventually(t, "the watcher looked", func() bool { return r.reads() > before })
+	if got := held(receive(t, w)); got != "four" {
+		t.Errorf("received %q, want only the newest, %q", got, "four")
+	}
+}
+
+// What the receiver already has is not sent again, even if there was something
+// else in between that it did not receive.
+func TestBackToWhatWasReceived(t *testing.T) {
+	t.Parallel()
+	root := newDir(t)
+	root.write("etc/config.yaml", "one")
+	var r reader
+	w := start(t, watch.Options{Path: root.at("etc/config.yaml"), Read: r.read, Poll: time.Hour})
+	receive(t, w)
+
+	for _, data := range []string{"two", "one"} {
+		root.render("etc/config.yaml", data)
+		eventually(t, "the watcher read "+data, r.saw(data))
+	}
+	received := collect(t, w)
+	for range 20 { // Each time, the watcher could send.
+		before := r.reads()
+		w.Look()
+		eventually(t, "the watcher looked", func() bool { return r.reads() > before })
+	}
+	if got := received(); len(got) != 0 {
+		t.Errorf("received %q, want nothing", got)
+	}
+}
+
+func TestLook(t *testing.T) {
+	t.Parallel()
+	root := newDir(t)
+	root.write("etc/config.yaml", "one")
+	// Neither poll nor notification will come to help.
+	w := start(t, watch.Options{Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: time.Hour})
+	receive(t, w)
+
+	for _, data := range []string{"two", "three"} {
+		root.render("etc/config.yaml", data)
+		w.Look()
+		if got := held(receive(t, w)); got != data {
+			t.Errorf("received %q, want %q", got, data)
+		}
+	}
+}
+
+func TestLookNeverBlocks(t *testing.T) {
+	t.Parallel()
+	w := watch.New(watch.Options{Path: "/nowhere/config.yaml"})
+	for range 100 { // Nobody runs it.
+		w.Look()
+	}
+}
+
+func TestBurstEndsWithTheLast(t *testing.T) {
+	t.Parallel()
+	root := newDir(t)
+	root.write("etc/config.yaml", "start")
+	w := start(t, watch.Options{Path: root.at("etc/config.yaml"), Poll: time.Hour})
+	receive(t, w)
+
+	for i := range 1000 {
+		root.write("etc/config.yaml", fmt.Sprint(i))
+	}
+	await(t, w, "999")
+}
+
+func TestTruncatedFileIsNotRead(t *testing.T) {
+	t.Parallel()
+	root := newDir(t)
+	root.write("etc/config.yaml", "one")
+	patient := start(t, watch.Options{Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: 3 * time.Second})
+	hasty := start(t, watch.Options{Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: time.Nanosecond})
+	received := collect(t, patient)
+	eventually(t, "the first content was received", func() bool { return len(received()) == 1 })
+	receive(t, hasty)
+
+	root.must(os.Truncate(root.at("etc/config.yaml"), 0))
+	await(t, hasty, "") // So the notification has come.
+	root.append("etc/config.yaml", "two")
+	eventually(t, "the change was received", func() bool { return len(received()) > 1 })
+	if got, want := received(), []string{"one", "two"}; !slices.Equal(got, want) {
+		t.Errorf("received %q, want %q", got, want)
+	}
+}
+
+// A change that comes right after the read must be noticed, also at the very
+// first look.
+func TestChangeRightAfterRead(t *testing.T) {
+	t.Parallel()
+	for _, changed := range []string{"etc/config.yaml", "tls/key"} {
+		t.Run(changed, func(t *testing.T) {
+			t.Parallel()
+			root := newDir(t)
+			root.write("etc/config.yaml", "one")
+			root.write("tls/key", "one")
+			var once sync.Once
+			w := start(t, watch.Options{
+				Path: root.at("etc/config.yaml"),
+				Related: func([]byte) []string {
+					return []string{root.at("etc/config.yaml"), root.at("tls/key")}
+				},
+				Read: func(name string) ([]byte, error) {
+					data, err := os.ReadFile(name)
+					if name == root.at(changed) {
+						once.Do(func() { root.write(changed, "two") })
+					}
+					return data, err
+				},
+				Poll: time.Hour,
+			})
+			awaitOpen(t, w, root.at(changed), "two")
+		})
+	}
+}
+
+func TestDirectoryReplacedOverAndOver(t *testing.T) {
+	t.Parallel()
+	root := newDir(t)
+	root.write("etc/config.yaml", "start")
+	core, logs := observer.New(zap.DebugLevel)
+	w := start(t, watch.Options{
+		Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: time.Millisecond, Logger: zap.New(core),
+	})
+	received := collect(t, w)
+
+	for i := range 50 {
+		root.write("new/config.yaml", fmt.Sprint(i))
+		root.rename("etc", "old")
+		root.rename("new", "etc")
+		root.remove("old")
+		root.write("etc/config.yaml", fmt.Sprint(i, " changed"))
+		w.Look() // Adds and removes watches while fsnotify is busy with them.
+	}
+	eventually(t, "the last content was received", func() bool {
+		got := received()
+		return len(got) > 0 && got[len(got)-1] == "49 changed"
+	})
+	if got := logs.All(); len(got) != 0 {
+		t.Errorf("logged %v, want nothing", got) // A directory that has gone is no fault.
+	}
+}
+
+// Not parallel: it counts what the whole process holds.
+func TestRunLeavesNothing(t *testing.T) {
+	others := goleak.IgnoreCurrent()
+	root := newDir(t)
+	root.write("etc/config.yaml", "one")
+	root.write("keys/key", "two")
+	run := func() {
+		w := watch.New(watch.Options{
+			Path:    root.at("etc/config.yaml"),
+			Related: func([]byte) []string { return []string{root.at("keys/key")} },
+			Quiet:   time.Millisecond,
+		})
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			w.Run(ctx)
+		}()
+		receive(t, w)
+		for i := range 10 { // So that it ends with events on their way.
+			root.write("etc/config.yaml", fmt.Sprint(i))
+		}
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(bound):
+			t.Fatalf("Run did not return within %v", bound)
+		}
+	}
+
+	run() // The runtime opens its own descriptors at first use.
+	before := descriptors(t)
+	for range 20 {
+		run()
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors are open, want %d", after, before)
+	}
+	goleak.VerifyNone(t, others)
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(open)
+}

@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vaulttest_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
+)
+
+// methods holds one of each auth method with a role kms, and what logs in to each.
+type methods struct {
+	server     *vaulttest.Server
+	appRole    *vaulttest.AppRole
+	kubernetes *vaulttest.Kubernetes
+	jwt        *vaulttest.JWT
+	cert       *vaulttest.Cert
+	caller     *caller           // brings no token, and shows a certificate called trousseau
+	bodies     map[string]fields // path of a method → a login that is granted
+}
+
+// enableAll enables the methods in a namespace. Every role yields token.
+func enableAll(t *testing.T, namespace string, token vaulttest.TokenOptions) *methods {
+	t.Helper()
+	s := vaulttest.Start(t, vaulttest.Options{TLS: true, Now: newClock().Now})
+	m := &methods{
+		server:  s,
+		appRole: s.EnableAppRole(namespace, "team/approle"), kubernetes: s.EnableKubernetes(namespace, "kubernetes"),
+		jwt: s.EnableJWT(namespace, "jwt"), cert: s.EnableCert(namespace, "cert"),
+		caller: newCaller(t, s, ""),
+	}
+	m.caller.namespace = namespace
+	m.caller.show(s.IssueClientCert("trousseau"))
+	m.kubernetes.SetRole("kms", token)
+	m.jwt.SetRole("kms", token)
+	m.cert.SetRole("kms", vaulttest.CertOptions{Token: token})
+	m.bodies = map[string]fields{
+		"team/approle": {
+			"role_id":   m.appRole.SetRole("kms", vaulttest.AppRoleOptions{Token: token}),
+			"secret_id": m.appRole.NewSecretID("kms", vaulttest.SecretIDOptions{}),
+		},
+		"kubernetes": {"role": "kms", "jwt": m.kubernetes.NewJWT("kms")},
+		"jwt":        {"role": "kms", "jwt": m.jwt.NewJWT("kms")},
+		"cert":       {},
+	}
+	return m
+}
+
+// login is a login by this method that must be granted.
+func (m *methods) login(path string) *answer {
+	m.caller.t.Helper()
+	return m.caller.want(200, "POST", "auth/"+path+"/login", m.bodies[path])
+}
+
+func clientToken(a *answer) string {
+	id, _ := a.Auth["client_token"].(string)
+	return id
+}
+
+func TestLogin(t *testing.T) {
+	m := enableAll(t, "", vaulttest.TokenOptions{TTL: time.Hour, Policies: []string{"kms"}})
+	for path, want := range map[string]struct {
+		display  string
+		metadata []string // in the order of the keys; "*" is anything
+		method   interface {
+			Logins() int
+			Tokens() []vaulttest.Token
+		}
+	}{
+		"team/approle": {"team-approle", []string{"role_name=kms"}, m.appRole},
+		"kubernetes": {"kubernetes-kube-system-trousseau", []string{
+			"role=kms", "service_account_name=trousseau", "service_account_namespace=kube-system", "service_account_secret_name=", "service_account_uid=*",
+		}, m.kubernetes},
+		"jwt":  {"jwt-system:serviceaccount:kube-system:trousseau", []string{"role=kms"}, m.jwt},
+		"cert": {"cert-kms", []string{"authority_key_id=*", "cert_name=kms", "common_name=trousseau", "serial_number=*", "subject_key_id="}, m.cert},
+	} {
+		t.Run(path, func(t *testing.T) {
+			a := m.login(path)
+			for field, want := range map[string]any{
+				"lease_duration": 3600.0, "renewable": true, "token_type": "service", "orphan": true, "num_uses": 0.0, "mfa_requirement": nil,
+			} {
+				if got, ok := a.Auth[field]; !ok || got != want {
+					t.Errorf("%s: got %v, want %v", field, got, want)
+				}
+			}
+			for _, field := range []string{"policies", "token_policies"} {
+				if list, _ := a.Auth[field].([]any); len(list) != 2 || list[0] != "default" || list[1] != "kms" {
+					t.Errorf("%s: got %v", field, a.Auth[field])
+				}
+			}
+			metadata, _ := a.Auth["metadata"].(map[string]any)
+			var got []string
+			for _, key := range slices.Sorted(maps.Keys(metadata)) {
+				value, _ := metadata[key].(string)
+				if slices.Contains(want.metadata, key+"=*") && value != "" {
+					value = "*"
+				}
+				got = append(got, key+"="+value)
+			}
+			if !slices.Equal(got, want.metadata) {
+				t.Errorf("metadata: got %q, want %q", got, want.metadata)
+			}
+			if a.Data != nil || a.MountType != "" || a.Warnings != nil {
+				t.Errorf("got data %v, mount_type %q, warnings %q, want none", a.Data, a.MountType, a.Warnings)
+			}
+
+			again := m.login(path)
+			if clientToken(again) == clientToken(a) || again.Auth["entity_id"] != a.Auth["entity_id"] || a.Auth["entity_id"] == "" {
+				t.Error("two logins: want two tokens of one entity")
+			}
+			tokens := want.method.Tokens()
+			if want.method.Logins() != 2 || len(tokens) != 2 || tokens[0].ID != clientToken(a) || tokens[1].ID != clientToken(again) || tokens[0].Accessor != a.Auth["accessor"] {
+				t.Errorf("got %d logins and tokens %v", want.method.Logins(), tokens)
+			}
+
+			self := newCaller(t, m.server, clientToken(a))
+			data := self.want(200, "GET", "auth/token/lookup-self", nil).Data
+			for field, want := range map[string]any{
+				"display_name": want.display, "path": "auth/" + path + "/login", "entity_id": a.Auth["entity_id"], "orphan": true, "creation_ttl": 3600.0,
+			} {
+				if data[field] != want {
+					t.Errorf("lookup-self: %s: got %v, want %v", field, data[field], want)
+				}
+			}
+			if meta, _ := data["meta"].(map[string]any); !maps.Equal(meta, metadata) {
+				t.Errorf("lookup-self: meta: got %v, want %v", meta, metadata)
+			}
+			self.want(204, "POST", "auth/token/revoke-self", nil)
+			if tokens := want.method.Tokens(); len(tokens) != 1 || tokens[0].ID != clientToken(again) {
+				t.Errorf("after revoke-self: got tokens %v", tokens)
+			}
+		})
+	}
+	if got := m.server.Count(vaulttest.OpLogin); got != 8 {
+		t.Errorf("got %d requests to log in, want 8", got)
+	}
+}
+
+func TestLoginRefused(t *testing.T) {
+	m := enableAll(t, "", vaulttest.TokenOptions{TTL: time.Hour})
+	roleID, secretID := m.bodies["team/approle"]["role_id"], m.bodies["team/approle"]["secret_id"]
+	pod, token := m.bodies["kubernetes"]["jwt"], m.bodies["jwt"]["jwt"]
+	oldPod, old := m.kubernetes.NewJWT("kms"), m.jwt.NewJWT("kms")
+	m.kubernetes.Expire(oldPod)
+	m.jwt.Expire(old)
+	m.appRole.SetRole("root", vaulttest.AppRoleOptions{Token: vaulttest.TokenOptions{Policies: []string{"root"}}, RoleID: "root", NoSecretID: true})
+	m.jwt.SetRole("other", vaulttest.TokenOptions{})
+	m.kubernetes.SetRole("other", vaulttest.TokenOptions{})
+
+	const (
+		badRoleOrSecret = "invalid role or secret ID"
+		noAlias         = "failed to determine alias name from login request"
+		unsupported     = "unsupported operation"
+		noMatch         = "failed to match all constraints for this login certificate"
+	)
+	for _, tt := range []struct {
+		name, method, path string
+		body               fields
+		status             int
+		want               string
+	}{
+		{"AppRole: secret ID unknown", "POST", "team/approle", fields{"role_id": roleID, "secret_id": "x"}, 400, badRoleOrSecret},
+		{"AppRole: secret ID missing", "POST", "team/approle", fields{"role_id": roleID}, 400, "missing secret_id"},
+		{"AppRole: role ID unknown", "POST", "team/approle", fields{"role_id": "x", "secret_id": secretID}, 400, badRoleOrSecret},
+		{"AppRole: role ID missing", "POST", "team/approle", fields{"secret_id": secretID}, 500, noAlias},
+		{"AppRole: GET", "GET", "team/approle", nil, 500, noAlias},
+		{"AppRole: root", "POST", "team/approle", fields{"role_id": "root"}, 400, "auth methods cannot create root tokens"},
+		{"Kubernetes: JWT unknown", "POST", "kubernetes", fields{"role": "kms", "jwt": token}, 403, "permission denied"},
+		{"Kubernetes: JWT with a newline", "POST", "kubernetes", fields{"role": "kms", "jwt": pod.(string) + "\n"}, 403, "permission denied"},
+		{"Kubernetes: JWT expired", "POST", "kubernetes", fields{"role": "kms", "jwt": oldPod}, 403, "invalid expiration time (exp) claim: token is expired"},
+		{"Kubernetes: JWT missing", "POST", "kubernetes", fields{"role": "kms"}, 400, "missing jwt"},
+		{"Kubernetes: role unknown", "POST", "kubernetes", fields{"role": "nope", "jwt": pod}, 400, `invalid role name "nope"`},
+		{"Kubernetes: role of another", "POST", "kubernetes", fields{"role": "other", "jwt": pod}, 403, "service account name not authorized"},
+		{"Kubernetes: role missing", "POST", "kubernetes", nil, 400, "missing role"},
+		{"Kubernetes: GET", "GET", "kubernetes", nil, 405, unsupported},
+		{"JWT: unknown", "POST", "jwt", fields{"role": "kms", "jwt": pod}, 400, "error validating token: error verifying token signature: no known key successfully validated the token signature"},
+		{"JWT: garbage", "POST", "jwt", fields{"role": "kms", "jwt": "garbage"}, 400, "error validating token: error verifying token signature: go-jose/go-jose: compact JWS format must have three parts"},
+		{"JWT: expired", "POST", "jwt", fields{"role": "kms", "jwt": old}, 400, "error validating token: invalid expiration time (exp) claim: token is expired"},
+		{"JWT: missing", "POST", "jwt", fields{"role": "kms"}, 400, "missing token"},
+		{"JWT: role unknown", "POST", "jwt", fields{"role": "nope", "jwt": token}, 400, `role "nope" could not be found`},
+		{"JWT: role of another", "POST", "jwt", fields{"role": "other", "jwt": token}, 400, "error validating token: invalid subject (sub) claim"},
+		{"JWT: role missing", "POST", "jwt", fields{"jwt": token}, 400, "missing role"},
+		{"JWT: GET", "GET", "jwt", nil, 405, unsupported},
+		{"cert: role unknown", "POST", "cert", fields{"name": "nope"}, 400, noMatch},
+		{"cert: GET", "GET", "cert", nil, 405, unsupported},
+		{"no method there", "POST", "nowhere", fields{}, 403, "permission denied"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			before := m.server.Count(vaulttest.OpLogin)
+			m.caller.want(tt.status, tt.method, "auth/"+tt.path+"/login", tt.body, tt.want)
+			if m.server.Count(vaulttest.OpLogin) != before+1 {
+				t.Error("not counted as a login")
+			}
+		})
+	}
+	for name, n := range map[string]int{"approle": m.appRole.Logins(), "kubernetes": m.kubernetes.Logins(), "jwt": m.jwt.Logins(), "cert": m.cert.Logins()} {
+		if n != 0 {
+			t.Errorf("%s: %d logins were granted", name, n)
+		}
+	}
+	root := newCaller(t, m.server, m.server.RootToken())
+	root.want(404, "POST", "auth/nowhere/login", nil, `no handler for route "auth/nowhere/login". route entry not found.`)
+	root.want(404, "POST", "auth/jwt/what", nil, "1 error occurred:\n\t* unsupported path\n\n")
+	m.caller.want(403, "POST", "auth/jwt/what", nil, "permission denied")
+	m.caller.token = "hvs.dead"
+	m.login("jwt") // a login does not look at tokens
+}
+
+func TestLoginBehindFaults(t *testing.T) {
+	m := enableAll(t, "", vaulttest.TokenOptions{})
+	m.server.Seal()
+	m.caller.want(503, "POST", "auth/jwt/login", m.bodies["jwt"], "Vault is sealed")
+	m.server.Unseal()
+	m.server.Inject(vaulttest.Fault{Times: 1, Status: 502, Match: vaulttest.Ops(vaulttest.OpLogin)})
+	m.caller.want(502, "POST", "auth/jwt/login", m.bodies["jwt"])
+	m.login("jwt")
+	if got := m.server.Count(vaulttest.OpLogin); got != 3 || m.jwt.Logins() != 1 {
+		t.Errorf("got %d requests and %d logins, want 3 and 1", got, m.jwt.Logins())
+	}
+}
+
+func TestLoginYields(t *testing.T) {
+	s := vaulttest.Start(t, vaulttest.Options{Now: newClock().Now})
+	approle := s.EnableAppRole("", "approle")
+	anyone := newCaller(t, s, "")
+	for _, tt := range []struct {
+		name    string
+		token   vaulttest.TokenOptions
+		auth    fields
+		lookup  fields
+		warning string
+	}{
+		{"what Vault gives by itself", vaulttest.TokenOptions{}, fields{"lease_duration": 768 * 3600.0}, fields{"explicit_max_ttl": 0.0}, ""},
+		{"batch", vaulttest.TokenOptions{Type: vaulttest.Batch, TTL: time.Hour},
+			fields{"lease_duration": 3600.0, "renewable": false, "token_type": "batch", "accessor": "", "orphan": true}, fields{"type": "batch", "renewable": false}, ""},
+		{"periodic", vaulttest.TokenOptions{Period: time.Hour}, fields{"lease_duration": 3600.0, "renewable": true}, fields{"period": 3600.0}, ""},
+		{"period over max TTL", vaulttest.TokenOptions{Period: time.Hour, MaxTTL: 30 * time.Minute}, fields{"lease_duration": 1800.0}, fields{"period": 3600.0, "ttl": 1800.0},
+			`period of "1h" exceeded the effective max_ttl of "30m"; period value is capped accordingly`},
+		{"TTL over max TTL", vaulttest.TokenOptions{TTL: time.Hour, MaxTTL: 90 * time.Second}, fields{"lease_duration": 90.0}, fields{"explicit_max_ttl": 0.0},
+			`TTL of "1h" exceeded the effective max_ttl of "1m30s"; TTL value is capped accordingly`},
+		{"TTL over explicit max TTL", vaulttest.TokenOptions{TTL: time.Hour, ExplicitMaxTTL: 30 * time.Minute}, fields{"lease_duration": 1800.0}, fields{"explicit_max_ttl": 1800.0},
+			`TTL of "1h" exceeded the effective max_ttl of "30m"; TTL value is capped accordingly`},
+		{"TTL over Vault's own", vaulttest.TokenOptions{TTL: 1000 * time.Hour}, fields{"lease_duration": 768 * 3600.0}, nil,
+			`TTL of "1000h" exceeded the effective max_ttl of "768h"; TTL value is capped accordingly`},
+		{"three uses", vaulttest.TokenOptions{NumUses: 3}, fields{"num_uses": 3.0}, fields{"num_uses": 2.0}, ""}, // lookup-self is one
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			id := approle.SetRole(tt.name, vaulttest.AppRoleOptions{Token: tt.token, NoSecretID: true})
+			a := anyone.want(200, "POST", "auth/approle/login", fields{"role_id": id})
+			if warning := strings.Join(a.Warnings, "|"); warning != tt.warning {
+				t.Errorf("got warning %q, want %q", warning, tt.warning)
+			}
+			data := newCaller(t, s, clientToken(a)).want(200, "GET", "auth/token/lookup-self", nil).Data
+			for field, want := range tt.auth {
+				if a.Auth[field] != want {
+					t.Errorf("login: %s: got %v, want %v", field, a.Auth[field], want)
+				}
+			}
+			for field, want := range tt.lookup {
+				if data[field] != want {
+					t.Errorf("lookup-self: %s: got %v, want %v", field, data[field], want)
+				}
+			}
+		})
+	}
+	id := approle.SetRole("bare", vaulttest.AppRoleOptions{Token: vaulttest.TokenOptions{NoDefaultPolicy: true}, NoSecretID: true})
+	auth := anyone.want(200, "POST", "auth/approle/login", fields{"role_id": id}).Auth
+	if policies, ok := auth["policies"].([]any); !ok || len(policies) != 0 || auth["token_policies"] != nil {
+		t.Errorf("no policies: got %v and %v", auth["policies"], auth["token_policies"])
+	}
+}
+
+func TestRoleRules(t *testing.T) {
+	s := vaulttest.Start(t)
+	s.CreateKey("kek")
+	kubernetes := s.EnableKubernetes("", "kubernetes")
+	role := vaulttest.TokenOptions{Rules: vaulttest.TransitPolicy("transit", "kek")}
+	kubernetes.SetRole("kms", role)
+	a := newCaller(t, s, "").want(200, "POST", "auth/kubernetes/login", fields{"role": "kms", "jwt": kubernetes.NewJWT("kms")})
+	c := newCaller(t, s, clientToken(a))
+	if got := c.decrypt("kek", c.encrypt("kek", "seed")); got != "seed" {
+		t.Errorf("decrypt: got %q", got)
+	}
+	// The rules of a role are a policy like any other: who has it already obeys the new ones.
+	role.Rules = vaulttest.TransitPolicy("transit", "other")
+	kubernetes.SetRole("kms", role)
+	c.want(403, "GET", "transit/keys/kek", nil, denied)
+}
+
+func TestRenewTokenOfLogin(t *testing.T) {
+	for _, path := range []string{"team/approle", "kubernetes", "jwt", "cert"} {
+		t.Run(path, func(t *testing.T) {
+			role := vaulttest.TokenOptions{TTL: time.Hour, MaxTTL: 2 * time.Hour, Policies: []string{"kms"}}
+			m := enableAll(t, "", role)
+			m.caller.token = clientToken(m.login(path))
+			m.server.Advance(30 * time.Minute)
+			a := m.caller.want(200, "POST", "auth/token/renew-self", nil)
+			if a.Auth["lease_duration"] != 3600.0 || a.Auth["metadata"] == nil || a.Auth["entity_id"] == "" || a.MountType != "token" {
+				t.Errorf("renewed: got %v, mount_type %q", a.Auth, a.MountType)
+			}
+			a = m.caller.want(200, "POST", "auth/token/renew-self", fields{"increment": "5h"})
+			if a.Auth["lease_duration"] != 5400.0 || len(a.Warnings) != 1 || a.Warnings[0] != `TTL of "5h" exceeded the effective max_ttl of "1h30m"; TTL value is capped accordingly` {
+				t.Errorf("renewed over max TTL: got %v, warnings %q", a.Auth["lease_duration"], a.Warnings)
+			}
+
+			// A renewal goes by what the role says now.
+			role.TTL = 10 * time.Minute
+			m.setRole(path, role)
+			if a = m.caller.want(200, "POST", "auth/token/renew-self", nil); a.Auth["lease_duration"] != 600.0 {
+				t.Errorf("renewed by the changed role: got %v", a.Auth["lease_duration"])
+			}
+			status, want := m.deleteRole(path)
+			m.caller.want(status, "POST", "auth/token/renew-self", nil, want)
+			m.caller.want(200, "GET", "auth/token/lookup-self", nil)
+
+			m.setRole(path, role)
+			m.caller.want(200, "POST", "auth/token/renew-self", nil)
+			m.server.Advance(10 * time.Minute)
+			m.caller.want(403, "POST", "auth/token/renew-self", nil, deadToken)
+		})
+	}
+}
+
+func (m *methods) setRole(path string, token vaulttest.TokenOptions) {
+	switch path {
+	case "team/approle":
+		m.appRole.SetRole("kms", vaulttest.AppRoleOptions{Token: token})
+	case "kubernetes":
+		m.kubernetes.SetRole("kms", token)
+	case "jwt":
+		m.jwt.SetRole("kms", token)
+	case "cert":
+		m.cert.SetRole("kms", vaulttest.CertOptions{Token: token})
+	}
+}
+
+// deleteRole deletes the role and returns what Vault says to a renewal then.
+func (m *methods) deleteRole(path string) (status int, text string) {
+	const failed = "1 error occurred:\n\t* failed to renew entry: "
+	switch path {
+	case "team/approle":
+		m.appRole.DeleteRole("kms")
+		return 500, failed + "role \"kms\" does not exist during renewal\n\n"
+	case "kubernetes":
+		m.kubernetes.DeleteRole("kms")
+		return 500, failed + "role kms does not exist during renewal\n\n"
+	case "jwt":
+		m.jwt.DeleteRole("kms")
+		return 500, failed + "role kms does not exist during renewal\n\n"
+	}
+	m.cert.DeleteRole("kms")
+	return 400, "failed to match all constraints for this login certificate"
+}
+
+func TestDisable(t *testing.T) {
+	m := enableAll(t, "", vaulttest.TokenOptions{})
+	dies, lives := clientToken(m.login("jwt")), clientToken(m.login("kubernetes"))
+	backup := m.server.Snapshot()
+	m.jwt.Disable()
+	if m.server.TokenAlive(dies) || !m.server.TokenAlive(lives) {
+		t.Error("want only the tokens of the disabled method dead")
+	}
+	m.caller.want(403, "POST", "auth/jwt/login", m.bodies["jwt"], "permission denied")
+	m.server.Restore(backup)
+	if !m.server.TokenAlive(dies) || m.jwt.Logins() != 1 {
+		t.Error("restored: want the token back, and one login")
+	}
+	m.login("jwt")
+	m.server.Restore(backup)
+	if got := m.jwt.Logins(); got != 1 {
+		t.Errorf("restored again: got %d logins, want 1: the login has changed the snapshot", got)
+	}
+}
+
+// Login in one namespace, keys in the one below: policies name the way from the token's namespace.
+func TestTokenOfParentNamespace(t *testing.T) {
+	m := enableAll(t, "a", vaulttest.TokenOptions{TTL: time.Hour, Rules: vaulttest.TransitPolicy("b/transit", "kek")})
+	m.server.Mount("a/b", "transit").CreateKey("kek")
+	m.server.Mount("a", "transit").CreateKey("kek")
+	m.server.CreateKey("kek")
+	for path := range m.bodies {
+		t.Run(path, func(t *testing.T) {
+			c := newCaller(t, m.server, clientToken(m.login(path)))
+			c.namespace = "a/b"
+			if got := c.decrypt("kek", c.encrypt("kek", "seed")); got != "seed" {
+				t.Errorf("decrypt: got %q", got)
+			}
+			// What concerns the token itself is where the token is.
+			c.want(403, "GET", "auth/token/lookup-self", nil, denied)
+			c.namespace = "a"
+			if got := c.want(200, "GET", "auth/token/lookup-self", nil).Data["namespace_path"]; got != "a/" {
+				t.Errorf("namespace_path: got %v", got)
+			}
+			if path != "cert" { // which would want to see the certificate
+				c.want(200, "POST", "auth/token/renew-self", nil)
+			}
+			c.want(403, "GET", "transit/keys/kek", nil, denied)
+			c.want(200, "GET", "b/transit/keys/kek", nil)
+			c.namespace = ""
+			c.want(403, "GET", "transit/keys/kek", nil)
+
+			m.caller.namespace = ""
+			m.caller.want(200, "POST", "a/auth/"+path+"/login", m.bodies[path])
+			m.caller.want(403, "POST", "auth/"+path+"/login", m.bodies[path], "permission denied")
+			m.caller.namespace = "a/b"
+			m.caller.want(403, "POST", "auth/"+path+"/login", m.bodies[path], "permission denied")
+			m.caller.namespace = "a"
+		})
+	}
+}
+
+func TestLoginSecrets(t *testing.T) {
+	m := enableAll(t, "", vaulttest.TokenOptions{})
+	var secrets []string
+	for path, body := range m.bodies {
+		secrets = append(secrets, clientToken(m.login(path)))
+		for _, field := range []string{"secret_id", "jwt"} {
+			if secret, ok := body[field].(string); ok {
+				secrets = append(secrets, secret)
+			}
+		}
+	}
+	// What was refused, or never got to Vault, is a secret too.
+	m.caller.want(400, "POST", "auth/jwt/login", fields{"role": "kms", "jwt": "a jwt of somebody else"})
+	m.server.FailNext(1, 500, "")
+	m.caller.want(500, "POST", "auth/team/approle/login", fields{"role_id": "x", "secret_id": "a secret ID of somebody else"})
+	secrets = append(secrets, "a jwt of somebody else", "a secret ID of somebody else", m.kubernetes.NewJWT("kms"))
+	if len(secrets) != 10 {
+		t.Fatalf("the test has %d secrets", len(secrets))
+	}
+	for _, secret := range secrets {
+		if got, found := m.server.Leak("a log with " + secret + " in it"); !found || got != secret {
+			t.Errorf("Leak did not find %q, but %q", secret, got)
+		}
+	}
+}
+
+func TestRoleMistakesPanic(t *testing.T) {
+	m := enableAll(t, "", vaulttest.TokenOptions{})
+	for name, write := range map[string]func(){
+		"parent":         func() { m.jwt.SetRole("x", vaulttest.TokenOptions{Parent: "x"}) },
+		"namespace":      func() { m.jwt.SetRole("x", vaulttest.TokenOptions{Namespace: "x"}) },
+		"not renewable":  func() { m.jwt.SetRole("x", vaulttest.TokenOptions{NotRenewable: true}) },
+		"periodic batch": func() { m.jwt.SetRole("x", vaulttest.TokenOptions{Type: vaulttest.Batch, Period: time.Hour}) },
+		"limited batch":  func() { m.jwt.SetRole("x", vaulttest.TokenOptions{Type: vaulttest.Batch, NumUses: 1}) },
+		"kind":           func() { m.server.EnableJWT("", "kubernetes") },
+		"no such role":   func() { m.appRole.NewSecretID("nope", vaulttest.SecretIDOptions{}) },
+		"not PEM":        func() { m.cert.SetRole("x", vaulttest.CertOptions{Certificate: []byte("x")}) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no panic", name)
+				}
+			}()
+			write()
+		}()
+	}
+	if again := m.server.EnableJWT("", "/jwt/"); again.Logins() != 0 {
+		t.Error("enabling a method again: want the one that is there")
+	}
+	m.login("jwt")
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package vaulttest is a stateful fake of HashiCorp Vault, for tests, demos and benchmarks.
+//
+// It speaks Vault's HTTP API over real HTTP(S) and keeps real state: transit keys with versions and AES-256-GCM,
+// tokens with TTLs, parents and policies, auth methods to log in with, a small KV v2. An administrator's requests mount
+// engines and auth methods, and write policies and the roles of Kubernetes. Nothing is canned: what one request changes,
+// the next one sees. Status codes and error texts are those of Vault 1.21. Faults ([Fault]) are laid over that state, and
+// counters tell a test what arrived.
+//
+// Time comes from [Options.Now] and [Server.Advance], so a test can make a token expire without waiting;
+// [Server.RoundTripper] reaches the fake without a network, for use inside a testing/synctest bubble.
+package vaulttest
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
+)
+
+// Options configures a Server. The zero value is a plain-HTTP Vault on a free port of 127.0.0.1.
+type Options struct {
+	// Now is the clock that decides on token expiry and dates key versions; nil means time.Now.
+	// With Join it is ignored: a cluster has one clock.
+	Now func() time.Time
+
+	// Addr is the IPv4 address to listen on; empty means "127.0.0.1:0". The port found at first stays reserved until
+	// Close, so that Refuse and Stop can give it up and get it back.
+	Addr string
+
+	// TLS makes the server speak HTTPS, HTTP/2 included, with a certificate from its own CA (see CAPEM).
+	TLS bool
+
+	// Names are further DNS names for the server certificate, besides localhost and 127.0.0.1.
+	Names []string
+
+	// ClientCert makes the server refuse a TLS handshake without a certificate like ClientCertPEM. Needs TLS.
+	ClientCert bool
+
+	// InProcess leaves out the listener: the server is reached through RoundTripper or Handler only.
+	// Needed in a testing/synctest bubble, where a goroutine in Accept would keep time from advancing.
+	InProcess bool
+
+	// Join makes the new server one more node of that server's cluster: keys, tokens, policies, auth methods, secrets
+	// and the CA of client certificates are shared; address, faults, counts, lag and seal are its own.
+	Join *Server
+}
+
+// Server is one node of a fake Vault. All methods are safe for concurrent use.
+// Methods that need something that is not there (a key, a mount, a parent token) panic: that is a mistake in the test.
+type Server struct {
+	counters
+	faults
+
+	store   *store
+	forward forwarder // of a Proxy; nil for Vault itself
+	options Options
+	pki     *pki           // nil without TLS
+	port    *loopback.Port // nil when InProcess
+
+	sealed        atomic.Bool
+	standby       atomic.Bool
+	uninitialized atomic.Bool
+	lag           atomic.Int64
+
+	mu       sync.Mutex
+	http     *http.Server  // nil while stopped or InProcess
+	listener net.Listener  // nil while refusing or stopped
+	down     chan struct{} // closed by Stop: ends what still hangs
+	refusing bool
+	closed   bool
+	serving  sync.WaitGroup
+}
+
+// New starts a Vault with a root token and an empty transit engine at "transit/" and KV v2 at "secret/".
+// The caller must Close it.
+func New(options Options) (*Server, error) { return newServer(options, nil) }
+
+// newServer starts a server that answers with forward, or as Vault if that is nil.
+func newServer(options Options, forward forwarder) (*Server, error) {
+	if options.ClientCert && !options.TLS {
+		return nil, fmt.Errorf("starting fake vault: ClientCert needs TLS")
+	}
+	s := &Server{options: options, forward: forward, down: make(chan struct{})}
+	if options.Join != nil {
+		s.store = options.Join.store
+	} else {
+		s.store = newStore(options.Now)
+	}
+	if options.TLS {
+		var err error
+		if s.pki, err = s.store.newPKI(options); err != nil {
+			return nil, fmt.Errorf("starting fake vault: %w", err)
+		}
+	}
+	if options.InProcess {
+		return s, nil
+	}
+	port, err := loopback.Reserve(options.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("starting fake vault: %w", err)
+	}
+	s.port = port
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.up(); err != nil {
+		port.Release()
+		return nil, fmt.Errorf("starting fake vault: %w", err)
+	}
+	return s, nil
+}
+
+// URL is the address of the server, as a Vault client wants it: scheme, host and port.
+// It stays the same for the life of the server.
+func (s *Server) URL() string {
+	if s.options.TLS {
+		return "https://" + s.Addr()
+	}
+	return "http://" + s.Addr()
+}
+
+// Addr is the host:port the server listens on. An in-process server has a name that does not resolve.
+func (s *Server) Addr() string {
+	if s.port == nil {
+		return "vault.invalid:8200"
+	}
+	return s.port.Addr
+}
+
+// Refuse closes the listener: new connections are refused by the kernel, those that exist go on working.
+func (s *Server) Refuse() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusing = true
+	s.stopListening()
+}
+
+// Accept undoes Refuse, on the same port.
+func (s *Server) Accept() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusing = false
+	return s.up()
+}
+
+// Stop is the end of the process: listener and connections are closed, requests under way are cut off.
+// State is kept. It does not wait for handlers to end (see WaitIdle), so an Intercept may call it.
+// Stopping a stopped server does nothing.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stop()
+}
+
+// Start brings a stopped server back on the same address with all its state. Vault's own seal state is kept too:
+// call Seal first to play a Vault without auto-unseal. Starting a running server does nothing.
+func (s *Server) Start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.down:
+		s.down = make(chan struct{})
+	default:
+	}
+	return s.up()
+}
+
+// Close stops the server for good and waits, for some seconds at most, until its goroutines have ended.
+func (s *Server) Close() {
+	s.mu.Lock()
+	wasClosed := s.closed
+	s.closed = true
+	s.stop()
+	s.mu.Unlock()
+	if wasClosed {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	// A handler that outlasts this is an Intercept of the test's own that blocks; the test is over, so is our interest.
+	_ = s.WaitConnections(ctx, 0)
+	_ = s.WaitIdle(ctx)
+	if s.port != nil {
+		s.port.Release()
+	}
+}
+
+// up makes the server listen if it should and does not. The caller holds s.mu.
+func (s *Server) up() error {
+	switch {
+	case s.closed:
+		return fmt.Errorf("listening on %s: server is closed", s.Addr())
+	case s.port == nil || s.refusing || s.listener != nil || s.isDown():
+		return nil
+	}
+	listener, err := net.Listen("tcp4", s.port.Addr)
+	if err != nil {
+		return fmt.Errorf("listening on %s: %w", s.port.Addr, err)
+	}
+	if s.http == nil {
+		s.http = s.newHTTPServer()
+	}
+	s.listener = listener
+	server := s.http
+	s.serving.Go(func() {
+		// Serve always returns an error; the only ones here are "closed", by stop or stopListening.
+		if s.pki != nil {
+			_ = server.ServeTLS(listener, "", "")
+		} else {
+			_ = server.Serve(listener)
+		}
+	})
+	return nil
+}
+
+func (s *Server) newHTTPServer() *http.Server {
+	server := &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       5 * time.Minute,
+		ConnState:         s.connState,
+		ConnContext:       withConn,
+		// A client that refuses our certificate is a normal event in a test and no news for its output.
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
+	if s.pki != nil {
+		server.TLSConfig = &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.pki.config(), nil },
+		}
+	}
+	return server
+}
+
+func (s *Server) stopListening() {
+	if s.listener != nil {
+		_ = s.listener.Close()
+		s.listener = nil
+	}
+}
+
+func (s *Server) stop() {
+	if s.isDown() {
+		return
+	}
+	close(s.down)
+	s.stopListening()
+	if s.http == nil {
+		return
+	}
+	_ = s.http.Close()
+	s.serving.Wait()
+	// A connection accepted just before the first Close may have escaped it; no more can come now.
+	_ = s.http.Close()
+	s.http = nil
+}
+
+// isDown reports whether Stop was called last. The caller holds s.mu.
+func (s *Server) isDown() bool {
+	select {
+	case <-s.down:
+		return true
+	default:
+		return false
+	}
+}
+
+// stopped returns the channel that Stop closes.
+func (s *Server) stopped() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.down
+}
+
+// reachable reports whether a new connection would be accepted.
+func (s *Server) reachable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.isDown() && !s.refusing && !s.closed
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vaulttest_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
+)
+
+func TestHealthAndSeal(t *testing.T) {
+	s := vaulttest.Start(t)
+	s.CreateKey("kek")
+	c := newCaller(t, s, s.KMSToken("kek"))
+	ciphertext := c.encrypt("kek", "seed")
+	for _, tt := range []struct {
+		name    string
+		set     func()
+		query   string
+		status  int
+		sealed  bool
+		standby bool
+	}{
+		{"active", func() {}, "", 200, false, false},
+		{"standby", func() { s.SetStandby(true) }, "", 429, false, true},
+		{"standby that is ok", func() {}, "?standbyok=true&perfstandbyok=true", 200, false, true},
+		{"standby with its own code", func() {}, "?standbycode=204", 204, false, true},
+		{"sealed", func() { s.SetStandby(false); s.Seal() }, "", 503, true, false},
+		{"sealed, standbyok", func() {}, "?standbyok=true", 503, true, false},
+		{"unsealed", s.Unseal, "", 200, false, false},
+		{"never initialized", func() { s.SetInitialized(false) }, "", 501, true, false},
+		{"initialized", func() { s.SetInitialized(true) }, "", 200, false, false},
+	} {
+		tt.set()
+		anyone := newCaller(t, s, "")
+		if a := anyone.do("GET", "sys/health"+tt.query, nil); a.status != tt.status {
+			t.Errorf("%s: sys/health gave %d, want %d", tt.name, a.status, tt.status)
+		} else if a.status != 204 && (!strings.Contains(a.raw, `"sealed":`+boolText(tt.sealed)) || !strings.Contains(a.raw, `"standby":`+boolText(tt.standby))) {
+			t.Errorf("%s: sys/health said %s", tt.name, a.raw)
+		}
+		if a := anyone.want(200, "GET", "sys/seal-status", nil); !strings.Contains(a.raw, `"sealed":`+boolText(tt.sealed)) {
+			t.Errorf("%s: sys/seal-status said %s", tt.name, a.raw)
+		}
+		if tt.sealed {
+			c.want(503, "POST", "transit/decrypt/kek", fields{"ciphertext": ciphertext}, "Vault is sealed")
+		} else if got := c.decrypt("kek", ciphertext); got != "seed" {
+			t.Errorf("%s: decrypt gave %q", tt.name, got)
+		}
+	}
+}
+
+func boolText(b bool) string {
+	if b {
+		return "true"
+	}
+	return "false"
+}
+
+func TestOutsideOfTheAPI(t *testing.T) {
+	s := vaulttest.Start(t)
+	resp, err := newClient(t, s).Get(s.URL() + "/prefix/v1/sys/health")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound {
+		t.Errorf("got %d, want 404", resp.StatusCode)
+	}
+
+	// In process: over a socket the answer races with the reset of the connection.
+	req, err := http.NewRequestWithContext(t.Context(), "POST", s.URL()+"/v1/transit/encrypt/kek", bytes.NewReader(make([]byte, 32<<20+1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err = s.RoundTripper().RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("got %d, want 413", resp.StatusCode)
+	}
+}
+
+func TestRefuseAndAccept(t *testing.T) {
+	s := vaulttest.Start(t, vaulttest.Options{TLS: true})
+	old := newCaller(t, s, s.RootToken())
+	old.want(200, "GET", "auth/token/lookup-self", nil)
+	address := s.URL()
+	for range 3 {
+		s.Refuse()
+		fresh := newCaller(t, s, s.RootToken())
+		if _, err := fresh.try(t.Context(), "GET", "auth/token/lookup-self", nil); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Fatalf("refusing: got %v, want connection refused", err)
+		}
+		old.want(200, "GET", "auth/token/lookup-self", nil) // on its open connection
+		if err := s.Accept(); err != nil {
+			t.Fatal(err)
+		}
+		fresh.want(200, "GET", "auth/token/lookup-self", nil)
+		if s.URL() != address {
+			t.Fatalf("address changed from %s to %s", address, s.URL())
+		}
+	}
+}
+
+func TestStopAndStart(t *testing.T) {
+	s := vaulttest.Start(t)
+	key := s.CreateKey("kek")
+	c := newCaller(t, s, s.KMSToken("kek"))
+	ciphertext := c.encrypt("kek", "seed")
+	key.Rotate()
+
+	s.Hang()
+	cut := make(chan error, 1)
+	go func() {
+		_, err := c.try(context.WithoutCancel(t.Context()), "GET", "transit/keys/kek", nil)
+		cut <- err
+	}()
+	if err := s.WaitInFlight(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	s.Stop()
+	s.Stop()
+	if err := <-cut; err == nil {
+		t.Error("a request under way survived Stop")
+	}
+	if _, err := c.try(t.Context(), "GET", "transit/keys/kek", nil); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("stopped: got %v, want connection refused", err)
+	}
+	s.ClearFaults()
+	for range 2 {
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := c.decrypt("kek", ciphertext); got != "seed" || key.Latest() != 2 {
+		t.Errorf("started again: decrypt gave %q, latest version %d", got, key.Latest())
+	}
+}
+
+func TestTLS(t *testing.T) {
+	s := vaulttest.Start(t, vaulttest.Options{TLS: true, Names: []string{"vault.example"}})
+	c := newCaller(t, s, s.RootToken())
+	if !strings.HasPrefix(s.URL(), "https://127.0.0.1:") {
+		t.Fatalf("URL: got %s", s.URL())
+	}
+	c.want(200, "GET", "auth/token/lookup-self", nil)
+
+	if resp, err := (&http.Client{Transport: &http.Transport{}}).Get(s.URL() + "/v1/sys/health"); err == nil {
+		_ = resp.Body.Close()
+		t.Error("a client without the CA got through")
+	}
+	before := s.CAPEM()
+	if err := s.RotateCA(); err != nil {
+		t.Fatal(err)
+	}
+	if string(before) == string(s.CAPEM()) {
+		t.Error("RotateCA: same CA")
+	}
+	c.want(200, "GET", "auth/token/lookup-self", nil) // on its open connection
+	c.client.CloseIdleConnections()
+	if _, err := c.try(t.Context(), "GET", "auth/token/lookup-self", nil); err == nil {
+		t.Error("a client with the old CA got through")
+	}
+	newCaller(t, s, s.RootToken()).want(200, "GET", "auth/token/lookup-self", nil)
+}
+
+func TestHTTP2AndHTTP1(t *testing.T) {
+	s := vaulttest.Start(t, vaulttest.Options{TLS: true})
+	for proto, h2 := range map[string]bool{"HTTP/2.0": true, "HTTP/1.1": false} {
+		client := newClient(t, s)
+		client.Transport.(*http.Transport).ForceAttemptHTTP2 = h2
+		resp, err := client.Get(s.URL() + "/v1/sys/health")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.Proto != proto {
+			t.Errorf("got %s, want %s", resp.Proto, proto)
+		}
+	}
+}
+
+func TestClientCertificate(t *testing.T) {
+	s := vaulttest.Start(t, vaulttest.Options{TLS: true, ClientCert: true})
+	c := newCaller(t, s, s.RootToken())
+	c.want(200, "GET", "auth/token/lookup-self", nil)
+	without := newCaller(t, s, s.RootToken())
+	without.client.Transport.(*http.Transport).TLSClientConfig.Certificates = nil
+	if _, err := without.try(t.Context(), "GET", "sys/health", nil); err == nil {
+		t.Error("a client without certificate got through")
+	}
+}
+
+func TestBadOptions(t *testing.T) {
+	for name, options := range map[string]vaulttest.Options{
+		"client certificates without TLS": {ClientCert: true},
+		"address without port":            {Addr: "127.0.0.1"},
+		"IPv6":                            {Addr: "[::1]:0"},
+	} {
+		if s, err := vaulttest.New(options); err == nil {
+			s.Close()
+			t.Errorf("%s: no error", name)
+		}
+	}
+	s := vaulttest.Start(t)
+	if err := s.RotateCA(); err == nil {
+		t.Error("RotateCA without TLS: no error")
+	}
+	if taken, err := vaulttest.New(vaulttest.Options{Addr: s.Addr()}); err == nil {
+		taken.Close()
+		t.Error("an address in use: no error")
+	}
+}
+
+func TestCloseLeavesNothing(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	s, err := vaulttest.New(vaulttest.Options{TLS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCaller(t, s, s.RootToken())
+	c.want(200, "GET", "auth/token/lookup-self", nil)
+	if got := s.Connections(); got != 1 {
+		t.Errorf("Connections: got %d, want 1", got)
+	}
+	s.Hang()
+	ctx, cancel := context.WithCancel(t.Context())
+	cut := make(chan error, 1)
+	go func() {
+		_, err := c.try(ctx, "GET", "sys/health", nil)
+		cut <- err
+	}()
+	if err := s.WaitInFlight(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s.Close()
+	cancel()
+	<-cut
+	c.client.CloseIdleConnections()
+	if s.Connections() != 0 || s.InFlight() != 0 {
+		t.Errorf("after Close: %d connections, %d in flight", s.Connections(), s.InFlight())
+	}
+	if err := s.Start(); err == nil {
+		t.Error("a closed server started again")
+	}
+}
