@@ -47,7 +47,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	})
 	kek := live.New(live.Options{
 		Contents:         watcher.Contents(),
-		Look:             watcher.Look,
+		Reread:           watcher.Look,
 		RequestTimeout:   o.requestTime,
 		ProbeInterval:    o.probeInterval,
 		OutageGrace:      o.outageGrace,
@@ -143,7 +143,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 func publish(ctx context.Context, socket *unixsock.Pending, kek *live.KEK, takeover bool, log *zap.Logger) (*unixsock.Listener, error) {
 	if owner, taken := socket.Owner(); taken {
 		log.Info("another process serves the socket; taking it over once the key is proven usable", zap.Int("owner", owner.PID))
-		adopted := kek.Adopted()
+		adopted := kek.Replaced()
 		if kek.Current() == nil {
 			select {
 			case <-adopted:

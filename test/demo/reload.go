@@ -171,7 +171,7 @@ func (d *demo) refusals() (reasons []string, err error) {
 	for line := range strings.Lines(log) {
 		var entry struct{ Msg, Error string }
 		// A last line that is not complete yet is none.
-		if json.Unmarshal([]byte(line), &entry) == nil && strings.HasPrefix(entry.Msg, "the new configuration is not used") {
+		if json.Unmarshal([]byte(line), &entry) == nil && strings.HasPrefix(entry.Msg, "configuration refused") {
 			reasons = append(reasons, entry.Error)
 		}
 	}

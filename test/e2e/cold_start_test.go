@@ -106,7 +106,7 @@ func startInWorstOrder(t *testing.T, c *testbed.Cluster, secrets remembered, con
 		if code := status.Code(err); code != codes.Unavailable {
 			return fmt.Errorf("its Status has code %s, want Unavailable", code)
 		}
-		return trousseau.Logged(from, "there is no usable configuration yet")(ctx)
+		return trousseau.Logged(from, "no usable configuration yet")(ctx)
 	})
 
 	vault.Start()

@@ -119,7 +119,7 @@ func fewUses(t *testing.T, c *testbed.Cluster) {
 	l := newLogin(t, c, "few uses")
 	l.configure(token("-use-limit=50"))
 	l.trousseau.Start()
-	const reason = "the token is good for a number of requests only"
+	const reason = "the token is good for a limited number of requests"
 	c.Await(30*time.Second, "the token to be refused", l.trousseau.NotReady(reason))
 	c.Await(10*time.Second, "its class in the metrics", l.trousseau.MetricIs(1, "trousseau_config_last_reload_error_info", "class", "refused_token"))
 	if _, err := l.trousseau.KMS.Status(t.Context()); err == nil || !strings.Contains(err.Error(), reason) {

@@ -130,7 +130,7 @@ func (l *login) mustBeKeptAlive() {
 func (l *login) mustLogInAnew(n int) {
 	l.t.Helper()
 	l.c.Await(time.Minute, l.name+": tokens to be used up", func(context.Context) error {
-		if got := strings.Count(l.trousseau.Log(), `"logged in to Vault anew"`); got < n {
+		if got := strings.Count(l.trousseau.Log(), `"logged in to Vault again"`); got < n {
 			return fmt.Errorf("it has logged in anew %d times, want %d", got, n)
 		}
 		return nil

@@ -100,7 +100,7 @@ func refuse(t *testing.T, c *testbed.Cluster, load *testbed.Load, r refusal, res
 	r.make()
 	noticed := c.Await(30*time.Second, r.name+" in the metrics", trousseau.MetricIs(1, "trousseau_config_last_reload_error_info", "class", r.class))
 	c.Await(5*time.Second, r.name+" in the log", trousseau.Logged(from, r.logged))
-	c.Await(5*time.Second, "the log to say who serves", trousseau.Logged(from, "the new configuration is not used; the one before it keeps serving"))
+	c.Await(5*time.Second, "the log to say who serves", trousseau.Logged(from, "configuration refused; the previous one keeps serving"))
 	load.AwaitMore(20)
 	load.MustHaveNoFailures(r.name)
 	if got := trousseau.MustMetric("trousseau_config_last_reload_successful"); got != 0 {

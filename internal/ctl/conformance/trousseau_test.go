@@ -54,7 +54,7 @@ func serveTrousseau(t *testing.T, v *vaulttest.Server, extra string) conformance
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended, served := make(chan struct{}), make(chan error, 1)
-	adopted := kek.Adopted()
+	adopted := kek.Replaced()
 	go func() {
 		defer close(ended)
 		kek.Run(ctx)

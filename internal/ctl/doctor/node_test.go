@@ -112,7 +112,7 @@ func (n *node) start() {
 	server := kms.New(kms.Options{KEK: kek, RequestTimeout: 15 * time.Second})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended, served := make(chan struct{}), make(chan error, 1)
-	adopted := kek.Adopted()
+	adopted := kek.Replaced()
 	go func() { defer close(ended); kek.Run(ctx) }()
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {

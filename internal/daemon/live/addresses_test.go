@@ -115,7 +115,7 @@ func TestIdleNodeFails(t *testing.T) {
 				b.load(both)
 				fault(b)
 				b.after(2 * probeInterval)
-				if times, problem := b.logged("the KEK cannot be used"); times != 0 || b.Degraded() != nil {
+				if times, problem := b.logged("KEK cannot be used"); times != 0 || b.Degraded() != nil {
 					t.Errorf("degraded: %s", problem)
 				}
 			})

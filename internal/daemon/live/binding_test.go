@@ -84,11 +84,11 @@ func TestBindingIsNotChanged(t *testing.T) {
 		name, from, to, refused string
 	}{
 		{"set", unbound, boundTo1, ""},
-		{"set and required at once", unbound, requires, "nothing is bound to associated data yet"},
+		{"set and required at once", unbound, requires, "no data is bound yet"},
 		{"required later", boundTo1, requires, ""},
 		{"no longer required", requires, boundTo1, ""},
-		{"changed", boundTo1, boundTo2, "it cannot be changed"},
-		{"removed", boundTo1, unbound, "it cannot be changed"},
+		{"changed", boundTo1, boundTo2, "data is bound to the current value"},
+		{"removed", boundTo1, unbound, "data is bound to the current value"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

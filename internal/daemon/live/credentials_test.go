@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	loggedInAnew = "logged in to Vault anew"
-	willDie      = "the Vault token will die and is not renewed: write a new one"
+	loggedInAgain = "logged in to Vault again"
+	expiresSoon   = "Vault token expires soon and cannot be renewed; issue a new one"
 )
 
 // appRole sets up an AppRole whose logins yield tokens like this, and returns
@@ -108,7 +108,7 @@ func TestTokenOfOurOwnIsKeptAlive(t *testing.T) {
 				if got := b.metric("trousseau_vault_token_renewable"); got != 1 {
 					t.Errorf("trousseau_vault_token_renewable = %v", got)
 				}
-				if times, _ := b.logged(willDie); times > 0 {
+				if times, _ := b.logged(expiresSoon); times > 0 {
 					t.Error("warned of the death of a token that is replaced")
 				}
 			}, rarely)
@@ -162,7 +162,7 @@ func TestTokenOfOurOwnIsRevokedByOthers(t *testing.T) {
 		if got := m.Logins(); got != 4 {
 			t.Errorf("%d logins, want one for each token", got)
 		}
-		if times, _ := b.logged(loggedInAnew); times != 3 {
+		if times, _ := b.logged(loggedInAgain); times != 3 {
 			t.Errorf("logged %d times", times)
 		}
 	})
@@ -179,7 +179,7 @@ func TestSuppliedTokenIsRenewed(t *testing.T) {
 		if got := b.vault.Count(vaulttest.OpRenewSelf); got < 13 || got > 18 {
 			t.Errorf("%d renewals of a token of an hour in ten", got)
 		}
-		if times, _ := b.logged(willDie); times > 0 {
+		if times, _ := b.logged(expiresSoon); times > 0 {
 			t.Error("warned of the death of a token that is renewed")
 		}
 		if got := b.metric("trousseau_vault_token_renewable"); got != 1 {
@@ -211,7 +211,7 @@ func TestDeathIsAnnounced(t *testing.T) {
 					b.after(10 * time.Minute)
 				}
 				var got []time.Duration
-				for _, e := range b.logs.FilterMessage(willDie).All() {
+				for _, e := range b.logs.FilterMessage(expiresSoon).All() {
 					fields := e.ContextMap()
 					within, _ := fields["within"].(time.Duration)
 					expires, _ := fields["expires"].(time.Time)
@@ -237,7 +237,7 @@ func TestLoginRefused(t *testing.T) {
 			t.Errorf("logged %d times: %s", times, problem)
 		}
 		b.wantMetrics(`
-# HELP trousseau_config_last_reload_error_info The class of the last failure to adopt the configuration; absent after a success.
+# HELP trousseau_config_last_reload_error_info Class of the failure that keeps the configuration from being used; absent if it is in use.
 # TYPE trousseau_config_last_reload_error_info gauge
 trousseau_config_last_reload_error_info{class="login_denied"} 1
 `, "trousseau_config_last_reload_error_info")
@@ -290,10 +290,10 @@ func TestTokenOfFewUsesIsRefused(t *testing.T) {
 	run(t, func(b *bench) {
 		token := b.vault.CreateToken(vaulttest.TokenOptions{NumUses: 50, Rules: vaulttest.TransitPolicy("transit", "kek")})
 		b.load(settings{token: token.ID})
-		b.wantStatus("", "good for a number of requests only")
+		b.wantStatus("", "good for a limited number of requests")
 		_, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour, NumUses: 50})
 		b.loadWith(credential)
-		b.wantStatus("", "make one without num_uses (token_num_uses)")
+		b.wantStatus("", "issue one without num_uses (token_num_uses)")
 		b.load(settings{})
 		b.roundTrip()
 	})
@@ -318,7 +318,7 @@ func TestAgentsToken(t *testing.T) {
 		if got := b.vault.Count(vaulttest.OpRenewSelf); got != 0 {
 			t.Errorf("%d renewals of the agent's token", got)
 		}
-		if times, _ := b.logged(willDie); times > 0 {
+		if times, _ := b.logged(expiresSoon); times > 0 {
 			t.Error("warned of the death of the agent's token")
 		}
 		b.roundTrip()
@@ -349,7 +349,7 @@ func TestRenewalFails(t *testing.T) {
 		b.loadWith(credential)
 		b.vault.Inject(vaulttest.Fault{Match: vaulttest.Ops(vaulttest.OpRenewSelf), Status: 500})
 		b.after(10 * time.Hour)
-		if times, problem := b.logged("the KEK cannot be used"); times > 0 {
+		if times, problem := b.logged("KEK cannot be used"); times > 0 {
 			t.Errorf("the token died %d times: %s", times, problem)
 		}
 		if got := m.Logins(); got < 10 || got > 20 {
@@ -367,7 +367,7 @@ func requireTLS(o *live.Options) { o.RequireTLS = true }
 // TestTokenInTheClear: warned about at each adoption, and refused if the operator
 // has said so.
 func TestTokenInTheClear(t *testing.T) {
-	const warning = "the token travels in the clear: vault's address is not https"
+	const warning = "vault address is not https; the token is sent unencrypted"
 	run(t, func(b *bench) {
 		b.load(settings{})
 		b.load(settings{})

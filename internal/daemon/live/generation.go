@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/rand"
 	"slices"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -19,9 +18,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// Generation is everything that one version of the configuration, at one
-// version of its key, means. It is immutable once adopted and safe for
-// concurrent use.
+// Generation is everything that one version of the configuration means at one
+// version of its key. It is immutable once adopted and safe for concurrent use.
 type Generation struct {
 	// Number counts adoptions in this process, from 1.
 	Number uint64
@@ -31,18 +29,16 @@ type Generation struct {
 	ID    keyid.ID
 	KeyID string
 
-	// config is what client was made of.
-	config *config.Config
-	client *vault.Client
-	// keys are the names that may decrypt; the first one encrypts.
-	keys    []string
+	config  *config.Config
+	client  *vault.Client
+	keys    []string // may decrypt; the first one encrypts
 	binding upstream.Binding
 	canary  canary
 }
 
-// newGeneration proves the newest version of cfg's first key and returns the
-// generation for it.
-func newGeneration(ctx context.Context, client *vault.Client, cfg *config.Config) (*Generation, error) {
+// proveNewest proves the newest version of cfg's first key and returns the
+// generation for it. It makes three calls: read the key, encrypt, decrypt.
+func proveNewest(ctx context.Context, client *vault.Client, cfg *config.Config) (*Generation, error) {
 	keys, binding := cfg.Vault.KeyNames, upstream.BindingOf(&cfg.Vault)
 	key, err := readKey(ctx, client, keys[0], binding.Data)
 	if err != nil {
@@ -52,20 +48,18 @@ func newGeneration(ctx context.Context, client *vault.Client, cfg *config.Config
 	if err != nil {
 		return nil, err
 	}
-	gen := &Generation{
-		ID:      keyid.ID{Engine: client.Engine(), Key: keys[0], Version: version, Created: unix(key.Created[version])},
-		config:  cfg,
-		client:  client,
-		keys:    keys,
-		binding: binding,
-		canary:  c,
+	id := keyid.ID{Engine: client.Engine(), Key: keys[0], Version: version}
+	if created := key.Created[version]; !created.IsZero() {
+		id.Created = created.Unix()
 	}
-	gen.KeyID = gen.ID.String()
-	return gen, nil
+	return &Generation{
+		ID: id, KeyID: id.String(),
+		config: cfg, client: client, keys: keys, binding: binding, canary: c,
+	}, nil
 }
 
-// inherit keeps a creation time that the token before could read and this one
-// may not: the canary has proven that it is the same key, and a key_id that
+// inherit keeps a creation time that the previous token could read and this one
+// cannot. The canary has proven that the key is the same, and a key_id that
 // changes with the token would re-encrypt everything for nothing.
 func (g *Generation) inherit(active *Generation) {
 	if active == nil || g.ID.Created != 0 || g.ID.Key != active.ID.Key || g.ID.Version != active.ID.Version {
@@ -75,7 +69,7 @@ func (g *Generation) inherit(active *Generation) {
 	g.KeyID = g.ID.String()
 }
 
-// fields are how a generation shows in the log.
+// fields describe the generation in the log.
 func (g *Generation) fields() []zap.Field {
 	return []zap.Field{
 		zap.Uint64("generation", g.Number),
@@ -95,19 +89,19 @@ func (g *Generation) encrypt(ctx context.Context, plaintext []byte) (seed.Wrappe
 	return seed.Wrapped{KeyID: g.KeyID, Ciphertext: ciphertext, Annotations: g.binding.Annotations()}, nil
 }
 
-// decrypt unwraps what an earlier or the current key version wrapped. What Vault
-// could never decrypt for us is refused without asking it.
+// decrypt unwraps what this or an earlier key version wrapped. It refuses what
+// Vault can never decrypt for us without a Vault call.
 func (g *Generation) decrypt(ctx context.Context, w seed.Wrapped) ([]byte, error) {
 	id, err := keyid.Parse(w.KeyID)
 	if err != nil {
 		return nil, fault.Errorf(fault.Invalid, "decrypting: the %w", err)
 	}
 	if id.Engine != g.ID.Engine || !slices.Contains(g.keys, id.Key) {
-		return nil, fault.Errorf(fault.Invalid, "decrypting: key_id %s names a key that keynames does not list; is it another plugin's?", keyid.Hash(w.KeyID))
+		return nil, fault.Errorf(fault.Invalid, "decrypting: key_id %s names a key that keynames does not list; it may belong to another plugin", keyid.Hash(w.KeyID))
 	}
 	version, ok := vault.CiphertextVersion(w.Ciphertext)
 	if !ok {
-		return nil, fault.Errorf(fault.Invalid, "decrypting: the ciphertext is not one of transit's")
+		return nil, fault.Errorf(fault.Invalid, "decrypting: the ciphertext is not a transit ciphertext")
 	}
 	if version != id.Version {
 		return nil, fault.Errorf(fault.Invalid, "decrypting: the ciphertext was made by key version %d, its key_id names version %d", version, id.Version)
@@ -119,8 +113,8 @@ func (g *Generation) decrypt(ctx context.Context, w seed.Wrapped) ([]byte, error
 	return g.client.Decrypt(ctx, id.Key, w.Ciphertext, data)
 }
 
-// canary is a plaintext of no value and what a key version made of it. Whoever
-// can decrypt it holds the same key version.
+// canary is a random plaintext and its ciphertext under one key version. A client
+// that can decrypt it holds the same key version.
 type canary struct {
 	plaintext  []byte
 	ciphertext []byte
@@ -152,14 +146,15 @@ func (c canary) check(ctx context.Context, client *vault.Client, key string) err
 }
 
 // readKey asks Vault for a key's versions. It returns the zero Key if policy
-// denies that: then only encrypting tells the newest version, and nothing its age.
+// denies that: then the version comes from a ciphertext, and the creation time
+// is unknown.
 func readKey(ctx context.Context, client *vault.Client, name string, data []byte) (vault.Key, error) {
 	key, err := client.ReadKey(ctx, name)
 	if fault.ClassOf(err) != fault.Denied {
 		return key, err
 	}
-	// It may have been the token: an agent that passes requests on has none before
-	// its first login. What is denied to one that works is the policy's.
+	// The token may be at fault: an API proxy has none before its first login. If
+	// the token can encrypt, it is the policy.
 	if _, _, err := newCanary(ctx, client, name, 0, data); err != nil {
 		return vault.Key{}, err
 	}
@@ -168,11 +163,4 @@ func readKey(ctx context.Context, client *vault.Client, name string, data []byte
 		return vault.Key{}, nil
 	}
 	return key, err
-}
-
-func unix(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.Unix()
 }

@@ -76,7 +76,7 @@ func run(t *testing.T, test func(*bench), adjust ...func(*live.Options)) {
 		b.logs = logs
 		opts := live.Options{
 			Contents:       b.contents,
-			Look:           func() { b.looks.Add(1) },
+			Reread:         func() { b.looks.Add(1) },
 			RequestTimeout: requestTimeout,
 			ProbeInterval:  probeInterval,
 			OutageGrace:    grace,

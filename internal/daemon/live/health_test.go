@@ -126,6 +126,89 @@ func start(b *bench) {
 
 func deny(b *bench) { b.vault.Revoke(b.token) }
 
+// TestHealthTransitions goes along every arrow of the state diagram in
+// docs/architecture.md: into a state, through an event, into the next state.
+func TestHealthTransitions(t *testing.T) {
+	into := map[string]func(*bench){
+		"none":     func(b *bench) { b.after(probeInterval) },
+		"ok":       func(b *bench) { b.load(settings{}) },
+		"degraded": func(b *bench) { b.load(settings{}); seal(b); b.after(time.Minute) },
+		"unavailable": func(b *bench) {
+			b.load(settings{})
+			seal(b)
+			b.after(grace + time.Minute)
+		},
+		"lost": func(b *bench) { b.load(settings{}); b.raiseMinimum(); b.after(2 * probeInterval) },
+	}
+	events := map[string]func(*bench){
+		"proven": func(b *bench) {
+			unseal(b)
+			b.key.SetMinDecryptionVersion(1)
+			if b.Current() == nil {
+				b.load(settings{})
+			}
+			b.after(15 * time.Second)
+		},
+		"probe failed": func(b *bench) { seal(b); b.after(time.Minute) },
+		"grace over":   func(b *bench) { b.after(grace + time.Minute) },
+		"key lost":     func(b *bench) { unseal(b); b.raiseMinimum(); b.after(2 * probeInterval) },
+	}
+	for _, tt := range []struct{ from, event, to string }{
+		{"none", "proven", "ok"},
+		{"none", "probe failed", "none"},
+		{"none", "grace over", "none"},
+		{"ok", "proven", "ok"},
+		{"ok", "grace over", "ok"},
+		{"ok", "probe failed", "degraded"},
+		{"ok", "key lost", "lost"},
+		{"degraded", "proven", "ok"},
+		{"degraded", "probe failed", "degraded"},
+		{"degraded", "grace over", "unavailable"},
+		{"degraded", "key lost", "lost"},
+		{"unavailable", "proven", "ok"},
+		{"unavailable", "probe failed", "unavailable"},
+		{"unavailable", "key lost", "lost"},
+		{"lost", "proven", "ok"},
+		{"lost", "probe failed", "lost"},
+		{"lost", "grace over", "lost"},
+	} {
+		t.Run(tt.from+", "+tt.event, func(t *testing.T) {
+			run(t, func(b *bench) {
+				into[tt.from](b)
+				if got := b.state(); got != tt.from {
+					t.Fatalf("the state before is %s, want %s", got, tt.from)
+				}
+				events[tt.event](b)
+				if got := b.state(); got != tt.to {
+					t.Errorf("the state is %s, want %s (%v)", got, tt.to, b.Degraded())
+				}
+			})
+		})
+	}
+}
+
+// state names what an outsider sees of the KEK's health.
+func (b *bench) state() string {
+	_, err := b.Status()
+	switch {
+	case b.Current() == nil:
+		return "none"
+	case err == nil && b.Degraded() == nil:
+		return "ok"
+	case err == nil:
+		return "degraded"
+	case fault.ClassOf(err) == fault.KeyLost:
+		return "lost"
+	}
+	return "unavailable"
+}
+
+// raiseMinimum makes what version 1 encrypted unreadable.
+func (b *bench) raiseMinimum() {
+	b.key.Rotate()
+	b.key.SetMinDecryptionVersion(2)
+}
+
 // TestTroubleIsSeenAtOnce: a request that meets trouble has the prober look, so
 // that nobody waits for the interval.
 func TestTroubleIsSeenAtOnce(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"go.uber.org/zap"
 
 	"github.com/trousseau-io/trousseau/internal/config"
@@ -16,49 +15,58 @@ import (
 	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
-// Why a candidate was not adopted, beside the classes of package vault. All are
-// metric labels.
+// reloadState is how the configuration on disk fares.
+type reloadState struct {
+	// adopted is when configuration was last adopted.
+	adopted time.Time
+	// refused is the class of the failure that keeps the configuration on disk
+	// from being used; "" if it is in use.
+	refused string
+}
+
+// Why a candidate was refused, in addition to the classes of package fault. All
+// are metric labels.
 const (
-	classConfig = "config"        // the bytes are no valid configuration
+	classConfig = "config"        // the bytes are not a valid configuration
 	classLogin  = "login_denied"  // Vault refuses the credential
 	classToken  = "refused_token" // the token would not last
-	// Adopting it would orphan data, for want of the transit engine, of the
-	// active key's name, of its associated data, or of the key itself.
+	// Adopting it would orphan data: it has another transit engine, does not list
+	// the active key, has other associated data, or holds another key.
 	classRefusedEngine  = "refused_engine"
 	classRefusedKey     = "refused_key"
 	classRefusedBinding = "refused_associated_data"
 	classRefusedVault   = "refused_vault"
 )
 
-// loadError is a candidate's failure with its class.
-type loadError struct {
+// reloadError is why a candidate was refused.
+type reloadError struct {
 	class string
 	err   error
-	// patient means that trying again soon does harm.
+	// patient means that another attempt soon does harm.
 	patient bool
 }
 
-func (e *loadError) Error() string { return e.err.Error() }
-func (e *loadError) Unwrap() error { return e.err }
+func (e *reloadError) Error() string { return e.err.Error() }
+func (e *reloadError) Unwrap() error { return e.err }
 
 func refusef(class, format string, args ...any) error {
-	return &loadError{class: class, err: fmt.Errorf(format, args...)}
+	return &reloadError{class: class, err: fmt.Errorf(format, args...)}
 }
 
 func classOf(err error) string {
-	var e *loadError
+	var e *reloadError
 	if errors.As(err, &e) {
 		return e.class
 	}
 	return string(fault.ClassOf(err))
 }
 
-// load turns each content into the current generation until ctx is done. The
-// first load and every reload take this same path.
+// load makes each content the current generation until ctx is done. The first
+// load and every reload take this path.
 func (k *KEK) load(ctx context.Context) {
 	var (
 		content watch.Content
-		said    string           // the failure last logged, with its content
+		logged  string           // the failure last logged, with its content
 		retry   <-chan time.Time // nil when only new content can help
 	)
 	pause := newPause()
@@ -76,59 +84,59 @@ func (k *KEK) load(ctx context.Context) {
 			return
 		}
 		if err == nil {
-			said = ""
+			logged = ""
 			continue
 		}
-		k.metrics.reloads.WithLabelValues(classOf(err)).Inc()
+		class := classOf(err)
+		k.metrics.reloads.WithLabelValues(class).Inc()
 		k.update(func(v *view) {
-			v.refused = classOf(err)
+			v.reload.refused = class
 			if v.gen == nil {
-				v.trouble = err
+				v.health.trouble = err
 			}
 		})
-		if what := content.Digest + err.Error(); what != said {
-			said = what
-			k.logFailure(err)
+		if failure := content.Digest + err.Error(); failure != logged {
+			logged = failure
+			k.logFailure(class, err)
 		}
-		// Bytes that are wrong stay wrong; everything else may pass.
-		if classOf(err) != classConfig {
+		// Wrong bytes stay wrong; every other failure may pass.
+		if class != classConfig {
 			retry = time.After(pause.after(err))
 		}
 	}
 }
 
-func (k *KEK) logFailure(err error) {
-	fields := []zap.Field{zap.String("class", classOf(err)), zap.Error(err)}
+func (k *KEK) logFailure(class string, err error) {
+	fields := []zap.Field{zap.String("class", class), zap.Error(err)}
 	if gen := k.Current(); gen != nil {
-		k.log.Warn("the new configuration is not used; the one before it keeps serving",
-			append(fields, zap.Uint64("generation", gen.Number))...)
+		k.log.Warn("configuration refused; the previous one keeps serving", append(fields, zap.Uint64("generation", gen.Number))...)
 		return
 	}
-	k.log.Warn("there is no usable configuration yet; every request is refused until there is", fields...)
+	k.log.Warn("no usable configuration yet; requests are refused", fields...)
 }
 
 // loadOnce makes a candidate from content and adopts it.
 func (k *KEK) loadOnce(ctx context.Context, content watch.Content) error {
 	if active := k.Current(); active != nil && active.Digest == content.Digest {
-		k.update(func(v *view) { v.refused = "" })
-		k.log.Info("the configuration is again the one in use", zap.Uint64("generation", active.Number))
+		k.update(func(v *view) { v.reload.refused = "" })
+		k.log.Info("configuration is the one in use again", zap.Uint64("generation", active.Number))
 		return nil
 	}
 	if content.Err != nil {
-		return &loadError{class: classConfig, err: fmt.Errorf("reading the configuration: %w", content.Err)}
+		return refusef(classConfig, "reading the configuration: %w", content.Err)
 	}
 	cfg, err := config.Parse(content.Main, content.Open)
 	if err != nil {
-		return &loadError{class: classConfig, err: fmt.Errorf("reading %s: %w", content.Path, err)}
+		return refusef(classConfig, "reading %s: %w", content.Path, err)
 	}
-	candidate, token, err := k.prepare(ctx, cfg, content.Digest)
+	candidate, token, err := k.newCandidate(ctx, cfg, content.Digest)
 	if err != nil {
 		return err
 	}
-	// The prober may adopt another generation meanwhile: then what the candidate
-	// was checked against is no longer what it would replace.
+	// If the prober adopts another generation meanwhile, the candidate is checked
+	// against that one.
 	for adopted := false; !adopted; {
-		if adopted, err = k.settle(ctx, k.Current(), candidate, token); err != nil {
+		if adopted, err = k.adoptChecked(ctx, k.Current(), candidate, token); err != nil {
 			k.discard(ctx, candidate.client)
 			return err
 		}
@@ -136,37 +144,7 @@ func (k *KEK) loadOnce(ctx context.Context, content watch.Content) error {
 	k.metrics.reloads.WithLabelValues("adopted").Inc()
 	k.log.Info("configuration adopted", candidate.fields()...)
 	if address := cfg.Vault.InTheClear(); address != "" {
-		k.log.Warn("the token travels in the clear: vault's address is not https", zap.String("vault", address))
+		k.log.Warn("vault address is not https; the token is sent unencrypted", zap.String("vault", address))
 	}
 	return nil
-}
-
-// pause is how long to wait between attempts to adopt something.
-type pause struct{ short, long *backoff.ExponentialBackOff }
-
-func newPause() pause {
-	return pause{
-		short: newBackoff(500*time.Millisecond, 5*time.Second),
-		long:  newBackoff(3*time.Minute, 15*time.Minute),
-	}
-}
-
-func (p pause) after(err error) time.Duration {
-	var e *loadError
-	if errors.As(err, &e) && e.patient {
-		return p.long.NextBackOff()
-	}
-	return p.short.NextBackOff()
-}
-
-func (p pause) reset() {
-	p.short.Reset()
-	p.long.Reset()
-}
-
-func newBackoff(first, longest time.Duration) *backoff.ExponentialBackOff {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval = first
-	b.MaxInterval = longest
-	return b
 }

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	notUsed  = "the new configuration is not used; the one before it keeps serving"
-	notYet   = "there is no usable configuration yet; every request is refused until there is"
+	notUsed  = "configuration refused; the previous one keeps serving"
+	notYet   = "no usable configuration yet; requests are refused"
 	nowInUse = "configuration adopted"
 )
 
@@ -34,16 +34,16 @@ func TestFirstLoad(t *testing.T) {
 			t.Errorf("Encrypt's key_id = %q, Status' = %q", got, want)
 		}
 		b.wantMetrics(fmt.Sprintf(`
-# HELP trousseau_config_last_reload_successful Whether the configuration as it is now is the one in use.
+# HELP trousseau_config_last_reload_successful Whether the configuration on disk is the one in use.
 # TYPE trousseau_config_last_reload_successful gauge
 trousseau_config_last_reload_successful 1
-# HELP trousseau_degraded Whether the KEK cannot be used in full right now.
+# HELP trousseau_degraded Whether the KEK cannot be fully used right now.
 # TYPE trousseau_degraded gauge
 trousseau_degraded 0
-# HELP trousseau_generation Number of the generation in use, counted from 1 at every start; 0 before the first.
+# HELP trousseau_generation Number of the generation in use, counted from 1 after each start; 0 before the first.
 # TYPE trousseau_generation gauge
 trousseau_generation 1
-# HELP trousseau_key_info The key version that encrypts; key_id_hash is the label that kube-apiserver's metrics carry.
+# HELP trousseau_key_info Key version that encrypts; key_id_hash is the label of kube-apiserver's own metrics.
 # TYPE trousseau_key_info gauge
 trousseau_key_info{key="kek",key_id_hash="%s",version="1"} 1
 `, keyid.Hash(want)), "trousseau_config_last_reload_successful", "trousseau_degraded", "trousseau_generation", "trousseau_key_info")
@@ -102,7 +102,7 @@ func TestReload(t *testing.T) {
 			other.CreateKey("kek")
 			b.hosts["other"] = other.RoundTripper()
 			b.load(settings{address: "http://other:8200", token: other.KMSToken("kek")})
-		}, false, "refused_vault", "is it another Vault, or was the key made anew?"},
+		}, false, "refused_vault", "check whether it is another Vault or the key was recreated"},
 		{"a key that does not exist", func(b *bench) {
 			b.load(settings{keys: []string{"typo", "kek"}, token: b.vault.RootToken()})
 		}, false, "key_lost", "reading key transit/typo at http://vault:8200: it does not exist (404)"},
@@ -158,7 +158,7 @@ func TestReload(t *testing.T) {
 						t.Errorf("logged %d times: %q, want once: %q", times, problem, tt.problem)
 					}
 					b.wantMetrics(fmt.Sprintf(`
-# HELP trousseau_config_last_reload_error_info The class of the last failure to adopt the configuration; absent after a success.
+# HELP trousseau_config_last_reload_error_info Class of the failure that keeps the configuration from being used; absent if it is in use.
 # TYPE trousseau_config_last_reload_error_info gauge
 trousseau_config_last_reload_error_info{class=%q} 1
 # HELP trousseau_config_reloads_total Attempts to adopt configuration, by result: adopted or the class of the failure.

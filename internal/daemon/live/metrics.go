@@ -13,9 +13,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/keyid"
 )
 
-// metrics exposes the view. Everything that can be read off it is, at the
-// moment of the scrape: there is no gauge to keep in step and no label set of a
-// former key to forget.
+// metrics exposes the view at the moment of the scrape, so that there is no gauge
+// to keep in step and no label of a former key to forget.
 type metrics struct {
 	kek     *KEK
 	reloads *prometheus.CounterVec
@@ -23,27 +22,27 @@ type metrics struct {
 
 var (
 	descGeneration = prometheus.NewDesc("trousseau_generation",
-		"Number of the generation in use, counted from 1 at every start; 0 before the first.", nil, nil)
+		"Number of the generation in use, counted from 1 after each start; 0 before the first.", nil, nil)
 	descReloadOK = prometheus.NewDesc("trousseau_config_last_reload_successful",
-		"Whether the configuration as it is now is the one in use.", nil, nil)
+		"Whether the configuration on disk is the one in use.", nil, nil)
 	descReloadTime = prometheus.NewDesc("trousseau_config_last_reload_success_timestamp_seconds",
-		"When configuration was last adopted.", nil, nil)
+		"Time when configuration was last adopted.", nil, nil)
 	descReloadError = prometheus.NewDesc("trousseau_config_last_reload_error_info",
-		"The class of the last failure to adopt the configuration; absent after a success.", []string{"class"}, nil)
+		"Class of the failure that keeps the configuration from being used; absent if it is in use.", []string{"class"}, nil)
 	descKey = prometheus.NewDesc("trousseau_key_info",
-		"The key version that encrypts; key_id_hash is the label that kube-apiserver's metrics carry.", []string{"key_id_hash", "key", "version"}, nil)
+		"Key version that encrypts; key_id_hash is the label of kube-apiserver's own metrics.", []string{"key_id_hash", "key", "version"}, nil)
 	descKeyCreated = prometheus.NewDesc("trousseau_key_version_created_timestamp_seconds",
-		"When Vault made the key version that encrypts; absent if policy denies reading the key.", nil, nil)
+		"Creation time of the key version that encrypts; absent if policy denies reading the key.", nil, nil)
 	descTokenExpiry = prometheus.NewDesc("trousseau_vault_token_expiry_timestamp_seconds",
-		"When the Vault token in use dies; absent if it never does or may not be looked up.", nil, nil)
+		"Expiry time of the current Vault token; absent if it never expires or lookup is denied.", nil, nil)
 	descToken = prometheus.NewDesc("trousseau_vault_token_info",
-		"The Vault token in use, by the SHA-256 of its accessor.", []string{"accessor_hash"}, nil)
+		"SHA-256 of the accessor of the current Vault token.", []string{"accessor_hash"}, nil)
 	descTokenKept = prometheus.NewDesc("trousseau_vault_token_renewable",
-		"Whether Trousseau keeps the Vault token alive, by renewing it or by logging in anew; absent if the token never dies or may not be looked up.", nil, nil)
+		"Whether Trousseau or an API proxy keeps the Vault token valid; absent if it never expires or lookup is denied.", nil, nil)
 	descProof = prometheus.NewDesc("trousseau_last_proof_timestamp_seconds",
-		"When an encrypt and decrypt round trip last succeeded.", nil, nil)
+		"Time of the last successful encrypt and decrypt round trip.", nil, nil)
 	descDegraded = prometheus.NewDesc("trousseau_degraded",
-		"Whether the KEK cannot be used in full right now.", nil, nil)
+		"Whether the KEK cannot be fully used right now.", nil, nil)
 )
 
 func newMetrics(reg prometheus.Registerer, k *KEK) *metrics {
@@ -74,14 +73,14 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	v := m.kek.view.Load()
-	gauge(descReloadOK, truth(v.gen != nil && v.refused == ""))
-	if !v.reloaded.IsZero() {
-		gauge(descReloadTime, seconds(v.reloaded))
+	gauge(descReloadOK, truth(v.gen != nil && v.reload.refused == ""))
+	if !v.reload.adopted.IsZero() {
+		gauge(descReloadTime, seconds(v.reload.adopted))
 	}
-	if v.refused != "" {
-		gauge(descReloadError, 1, v.refused)
+	if v.reload.refused != "" {
+		gauge(descReloadError, 1, v.reload.refused)
 	}
-	gauge(descDegraded, truth(v.trouble != nil))
+	gauge(descDegraded, truth(v.health.trouble != nil))
 	if v.gen == nil {
 		gauge(descGeneration, 0)
 		return
@@ -91,10 +90,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	if v.gen.ID.Created != 0 {
 		gauge(descKeyCreated, float64(v.gen.ID.Created))
 	}
-	gauge(descProof, seconds(v.proven))
+	gauge(descProof, seconds(v.health.proven))
 	if !v.token.Expires.IsZero() {
 		gauge(descTokenExpiry, seconds(v.token.Expires))
-		gauge(descTokenKept, truth(v.renewable() || v.gen.client.Mints() || v.gen.client.Proxied()))
+		gauge(descTokenKept, truth(v.token.renewable() || v.gen.client.Mints() || v.gen.client.Proxied()))
 	}
 	if v.token.Accessor != "" {
 		sum := sha256.Sum256([]byte(v.token.Accessor))

@@ -7,42 +7,42 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/trousseau-io/trousseau/internal/fault"
 	"github.com/trousseau-io/trousseau/internal/keyid"
 )
 
-// probe proves the current generation every ProbeInterval, sooner while it is
-// in trouble or a request has met trouble, until ctx is done.
+// proofHolds is how long a proof outweighs a request that met trouble.
+const proofHolds = time.Second
+
+// probe proves the current generation every ProbeInterval until ctx is done, and
+// sooner while it is in trouble or after a request has met trouble.
 func (k *KEK) probe(ctx context.Context) {
 	pause := newBackoff(500*time.Millisecond, min(5*time.Second, k.opts.ProbeInterval))
-	token := tender{k: k, spread: 0.9 + rand.Float64()*0.2}
+	token := tokenKeeper{kek: k, spread: 0.9 + rand.Float64()*0.2}
 	for {
-		// Taken before looking, so that no adoption goes unnoticed.
-		adopted := k.Adopted()
-		wait, kick := jitter(k.opts.ProbeInterval), k.kick
+		// Taken before looking, so that no adoption is missed.
+		replaced := k.Replaced()
+		interval, wake := jitter(k.opts.ProbeInterval), k.wake
 		if k.Current() != nil && k.Degraded() != nil {
-			// Known already: the backoff sets the pace, not the requests.
-			wait, kick = pause.NextBackOff(), nil
+			// The trouble is known: the backoff sets the pace, not the requests.
+			interval, wake = pause.NextBackOff(), nil
 		} else {
 			pause.Reset()
-			if next := token.next(); !next.IsZero() {
-				wait = min(wait, max(time.Until(next), proofHolds/4))
+			if next := token.nextCheck(); !next.IsZero() {
+				interval = min(interval, max(time.Until(next), proofHolds/4))
 			}
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-adopted:
-			// Just proven: start the interval anew.
+		case <-replaced:
+			// Just proven: the interval starts again.
 			continue
-		case <-kick:
-			// Requests do not drive the prober: a proof holds for a while.
-			if !rest(ctx, proofHolds-time.Since(k.view.Load().proven)) {
+		case <-wake:
+			if !wait(ctx, proofHolds-time.Since(k.view.Load().health.proven)) {
 				return
 			}
-		case <-time.After(wait):
+		case <-time.After(interval):
 		}
 		gen := k.Current()
 		if gen == nil {
@@ -52,117 +52,63 @@ func (k *KEK) probe(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		// What a Vault that cannot be used has to say about the token can wait.
+		// If Vault cannot be used, its answer about the token can wait.
 		if !fault.ClassOf(err).Transient() {
-			token.look(ctx, gen, err)
+			token.check(ctx, gen, err)
 		}
 	}
 }
 
-// proofHolds is how long a proof is believed over a request that met trouble.
-const proofHolds = time.Second
-
-// rest waits for d and reports false if ctx is done.
-func rest(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// probeOnce proves gen and notes how it fares. If its key has a newer version,
-// a generation for that one is adopted instead, and returned.
+// probeOnce proves gen and records the outcome. If its key has a newer version,
+// the generation of that version is adopted and returned.
 func (k *KEK) probeOnce(ctx context.Context, gen *Generation) (*Generation, error) {
 	bounded, cancel := context.WithTimeout(ctx, k.opts.RequestTimeout)
 	defer cancel()
 	var next *Generation
-	err := askAround(bounded, gen.client, func(ctx context.Context) (err error) {
-		next, err = gen.prove(ctx)
+	err := tryEachNode(bounded, gen.client, func(ctx context.Context) (err error) {
+		next, err = gen.reprove(ctx)
 		return err
 	})
 	if ctx.Err() != nil {
 		return gen, ctx.Err()
 	}
 	if next != nil {
-		if k.adopt(ctx, gen, next, k.view.Load().token) {
+		if k.adopt(ctx, gen, next, k.view.Load().token.Token) {
 			k.log.Info("key version adopted", next.fields()...)
 		}
 		return next, nil
 	}
-	return gen, k.noteProbe(gen, err)
+	return gen, k.recordProbe(gen, err)
 }
 
-// catchUp is how long a Vault node may lag behind the others. An eventually
-// consistent standby does by seconds; a Vault restored from a backup looks the
-// same, and stays so.
-const catchUp = time.Minute
-
-// noteProbe records the outcome of a probe, logs it if it is another one than
-// before, and returns what it comes to.
-func (k *KEK) noteProbe(gen *Generation, err error) error {
-	before, lagging := k.Degraded(), k.view.Load().lagging
-	switch {
-	case err == nil:
-		lagging = time.Time{}
-	case fault.ClassOf(err) != fault.VersionTooNew:
-	case lagging.IsZero():
-		lagging = time.Now()
-	case time.Since(lagging) >= catchUp:
-		err = fault.Errorf(fault.KeyLost, "vault at %s has not known version %d of key %s/%s for more than %s, and what it encrypted cannot be read: was Vault restored from a backup older than that version? "+
-			"Restore one that has it; if there is none, restart trousseau to go on without it: %w", gen.client.Address(), gen.ID.Version, gen.ID.Engine, gen.ID.Key, catchUp, err)
-	}
-	k.note(gen, func(v *view) {
-		v.trouble, v.lagging = err, lagging
-		if err == nil {
-			v.proven = time.Now()
-		}
-	})
-	if err == nil {
-		k.retries.restore()
-	}
-	switch class := fault.ClassOf(err); {
-	case err == nil && before != nil:
-		k.log.Info("the KEK is usable again", gen.fields()...)
-	case class == fault.KeyLost && fault.ClassOf(before) != fault.KeyLost:
-		k.log.Error("the KEK is lost: nothing can be encrypted until it is back", append(gen.fields(), zap.Error(err))...)
-	case err != nil && before == nil:
-		k.log.Warn("the KEK cannot be used", append(gen.fields(),
-			zap.String("class", string(class)), zap.Duration("grace", k.opts.OutageGrace), zap.Error(err))...)
-	}
-	return err
-}
-
-// prove checks that what gen encrypted can be decrypted, and that Vault still
-// encrypts: with gen's own key version, or with a newer one, for which it
-// returns the generation to adopt.
-func (g *Generation) prove(ctx context.Context) (next *Generation, err error) {
+// reprove checks that g's ciphertexts can be decrypted and that Vault still
+// encrypts. It returns the generation to adopt if the key has a newer version.
+func (g *Generation) reprove(ctx context.Context) (next *Generation, err error) {
 	err = g.canary.check(ctx, g.client, g.ID.Key)
 	switch fault.ClassOf(err) {
 	case fault.Invalid, fault.KeyLost, fault.VersionTooOld:
-		return nil, fault.Errorf(fault.KeyLost, "key %s no longer decrypts what it encrypted; was it deleted, made anew, or its min_decryption_version raised? %w", g.KeyID, err)
+		return nil, fault.Errorf(fault.KeyLost, "key %s no longer decrypts what it encrypted: check whether it was deleted or recreated, or its min_decryption_version raised: %w", g.KeyID, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	fresh, err := newGeneration(ctx, g.client, g.config)
+	newest, err := proveNewest(ctx, g.client, g.config)
 	switch {
-	case err == nil && g.supersededBy(fresh.ID):
-		fresh.Digest = g.Digest
-		return fresh, nil
-	case err == nil && fresh.ID.Version == g.ID.Version:
+	case err == nil && g.supersededBy(newest.ID):
+		newest.Digest = g.Digest
+		return newest, nil
+	case err == nil && newest.ID.Version == g.ID.Version:
 		return nil, nil
 	}
-	// The node that answered lags behind, or a new version is not usable yet:
-	// what counts is whether ours still encrypts.
+	// The node lags behind, or the new version cannot be used yet. What counts is
+	// whether the version in use still encrypts.
 	_, _, err = newCanary(ctx, g.client, g.ID.Key, g.ID.Version, g.binding.Data)
 	return nil, err
 }
 
-// supersededBy reports whether id, read from Vault just now, is to replace g's.
-// A version never goes backwards, and a creation time that policy no longer
-// lets us read is not forgotten: both would make the key_id flap.
+// supersededBy reports whether id, just read from Vault, replaces g's. A version
+// never goes backwards, and a creation time is kept if policy no longer allows
+// reading it: otherwise the key_id would flap.
 func (g *Generation) supersededBy(id keyid.ID) bool {
 	if id.Version != g.ID.Version {
 		return id.Version > g.ID.Version

@@ -137,7 +137,7 @@ func TestDecryptRefusesWithoutAskingVault(t *testing.T) {
 		{"another key", "transit/other/v1@1", "vault:v1:AAAA", "names a key that keynames does not list"},
 		{"another mount", "transit2/kek/v1@1", "vault:v1:AAAA", "names a key that keynames does not list"},
 		{"another namespace", "ns/transit/kek/v1@1", "vault:v1:AAAA", "names a key that keynames does not list"},
-		{"no ciphertext of transit's", "transit/kek/v1@1", "AAAA", "the ciphertext is not one of transit's"},
+		{"no ciphertext of transit's", "transit/kek/v1@1", "AAAA", "the ciphertext is not a transit ciphertext"},
 		{"versions differ", "transit/kek/v1@1", "vault:v2:AAAA", "made by key version 2, its key_id names version 1"},
 	}
 	run(t, func(b *bench) {
@@ -201,7 +201,7 @@ func TestReplacedClientLeavesNoConnection(t *testing.T) {
 	defer stop()
 	load := func() {
 		t.Helper()
-		adopted := k.Adopted()
+		adopted := k.Replaced()
 		token := v.KMSToken("kek")
 		contents <- watch.Content{
 			Main:   fmt.Appendf(nil, "provider: vault\nvault:\n  keynames: [kek]\n  address: %s\n  token: %s\n", v.URL(), token),

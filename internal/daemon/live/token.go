@@ -12,83 +12,88 @@ import (
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// tender keeps the token in use alive: it renews one that Vault lets us renew,
-// gets another one where the credential allows that, and warns in time where
-// nobody but the operator can do anything. It is the prober's alone, which makes
-// renewals and logins single-flight.
-type tender struct {
-	k *KEK
-	// spread moves the moments of several nodes apart.
-	spread float64
-	// client is the one whose token the rest is about.
-	client *vault.Client
-	// until is before when nothing is tried again.
-	until time.Time
-	pause pause
-	// warned is the last of warnings that has been given, and said the last
-	// trouble that has been logged.
-	warned time.Duration
-	said   string
+// tokenState is what Vault last said of the token in use.
+type tokenState struct {
+	vault.Token
+	// final means that Vault no longer extends the token.
+	final bool
 }
 
-// warnings are how long before its end an operator hears of a token's death.
+func (t tokenState) renewable() bool { return t.Renewable && !t.final }
+
+// tokenKeeper keeps the token in use alive: it renews a token that is renewable,
+// logs in again where the credential allows that, and otherwise warns before the
+// token expires. Only the prober uses it, so renewals and logins never overlap.
+type tokenKeeper struct {
+	kek *KEK
+	// spread keeps several nodes from renewing at the same moment.
+	spread float64
+	// client is the one that the fields below belong to.
+	client *vault.Client
+	// notBefore is when a renewal or login may be tried again.
+	notBefore time.Time
+	pause     pause
+	// warned is the shortest of warnings given, logged the last trouble logged.
+	warned time.Duration
+	logged string
+}
+
+// warnings are how long before its expiry an operator is told.
 var warnings = []time.Duration{7 * 24 * time.Hour, 24 * time.Hour, time.Hour}
 
-// look asks about gen's token and does what is due. The problem is what the
-// proof just before has met; nil for none.
-func (t *tender) look(ctx context.Context, gen *Generation, problem error) {
+// check asks Vault about gen's token and does what is due. trouble is the outcome
+// of the probe just before.
+func (t *tokenKeeper) check(ctx context.Context, gen *Generation, trouble error) {
 	if gen.client != t.client {
-		*t = tender{k: t.k, spread: t.spread, client: gen.client, pause: newPause()}
+		*t = tokenKeeper{kek: t.kek, spread: t.spread, client: gen.client, pause: newPause()}
 	}
-	bounded, cancel := context.WithTimeout(ctx, t.k.opts.RequestTimeout)
+	bounded, cancel := context.WithTimeout(ctx, t.kek.opts.RequestTimeout)
 	defer cancel()
 	if token, err := gen.client.LookupSelf(bounded); err == nil {
-		t.k.note(gen, func(v *view) { v.token = token })
+		t.kek.updateIf(gen, func(v *view) { v.token.Token = token })
 	}
-	v := t.k.view.Load()
+	v := t.kek.view.Load()
 	switch {
 	case v.gen != gen || gen.client.Proxied():
-	case gen.client.Mints() && fault.ClassOf(problem) == fault.Denied:
+	case gen.client.Mints() && fault.ClassOf(trouble) == fault.Denied:
 		t.logIn(ctx, gen)
-	case v.token.Expires.IsZero(): // lives for ever, or is not known
-	case !v.renewable() && !gen.client.Mints():
-		t.warn(v.token)
-	case time.Now().Before(t.due(v)):
-	case v.renewable() && t.renew(bounded, v):
+	case v.token.Expires.IsZero(): // never expires, or is unknown
+	case !v.token.renewable() && !gen.client.Mints():
+		t.warn(v.token.Token)
+	case time.Now().Before(t.due(v.token)):
+	case v.token.renewable() && t.renew(bounded, v):
 	case gen.client.Mints():
 		t.logIn(ctx, gen)
 	}
 }
 
-// next is when to look again at the latest: the zero time if it does not matter.
-func (t *tender) next() time.Time {
-	v := t.k.view.Load()
-	if v.gen == nil || v.gen.client.Proxied() {
+// nextCheck is when check must be called at the latest; zero for no such time.
+func (t *tokenKeeper) nextCheck() time.Time {
+	v := t.kek.view.Load()
+	switch {
+	case v.gen == nil || v.gen.client.Proxied():
+		return time.Time{}
+	case v.token.Asked.IsZero() && v.gen.client != t.client:
+		return time.Now() // Vault was too slow to be asked at the adoption
+	case v.token.Expires.IsZero() || !v.token.renewable() && !v.gen.client.Mints():
 		return time.Time{}
 	}
-	if v.token.Asked.IsZero() && v.gen.client != t.client {
-		return time.Now() // Vault was too slow to be asked when it was adopted
-	}
-	if v.token.Expires.IsZero() || !v.renewable() && !v.gen.client.Mints() {
-		return time.Time{}
-	}
-	due := t.due(v)
-	if v.gen.client == t.client && t.until.After(due) {
-		return t.until
+	due := t.due(v.token)
+	if v.gen.client == t.client && t.notBefore.After(due) {
+		return t.notBefore
 	}
 	return due
 }
 
-// due is when the last third of the token's life begins, or about that.
-func (t *tender) due(v *view) time.Time {
-	margin := time.Duration(t.spread * float64(v.token.Lease) / 3)
-	return v.token.Asked.Add(v.token.Left - margin)
+// due is when about a third of the token's life is left.
+func (t *tokenKeeper) due(token tokenState) time.Time {
+	margin := time.Duration(t.spread * float64(token.Lease) / 3)
+	return token.Asked.Add(token.Left - margin)
 }
 
-// renew extends the life of the token. It reports false if Vault does not do so
-// any more.
-func (t *tender) renew(ctx context.Context, v *view) bool {
-	if time.Now().Before(t.until) {
+// renew extends the token's life. It reports false if Vault no longer does so.
+func (t *tokenKeeper) renew(ctx context.Context, v *view) bool {
+	if time.Now().Before(t.notBefore) {
 		return true
 	}
 	left := v.token.Left - time.Since(v.token.Asked)
@@ -99,68 +104,64 @@ func (t *tender) renew(ctx context.Context, v *view) bool {
 	case fault.ClassOf(err).Transient() && v.gen.client.Mints():
 		return false
 	case fault.ClassOf(err).Transient():
-		t.failed("the Vault token could not be renewed", err)
+		t.failed("Vault token renewal failed", err)
 		return true
-	// At its maximum TTL a token is renewed with what it has left anyway.
+	// At its maximum TTL, a renewal only returns what is left anyway.
 	case err != nil, token.Left < left+v.token.Lease/20:
-		t.k.note(v.gen, func(v *view) { v.final = true })
-		t.k.log.Info("Vault does not extend the life of the token any more", zap.Time("expires", v.token.Expires), zap.Error(err))
+		t.kek.updateIf(v.gen, func(v *view) { v.token.final = true })
+		t.kek.log.Info("Vault no longer extends the token", zap.Time("expires", v.token.Expires), zap.Error(err))
 		return false
 	}
 	t.succeeded()
-	t.k.note(v.gen, func(v *view) { v.token = token })
-	t.k.log.Debug("the Vault token was renewed", zap.Time("expires", token.Expires))
+	t.kek.updateIf(v.gen, func(v *view) { v.token.Token = token })
+	t.kek.log.Debug("Vault token renewed", zap.Time("expires", token.Expires))
 	return true
 }
 
-// logIn gets another token and adopts it, as if the configuration had changed.
-func (t *tender) logIn(ctx context.Context, gen *Generation) {
-	if time.Now().Before(t.until) {
+// logIn gets a new token and adopts it as if the configuration had changed.
+func (t *tokenKeeper) logIn(ctx context.Context, gen *Generation) {
+	if time.Now().Before(t.notBefore) {
 		return
 	}
-	candidate, token, err := t.k.prepare(ctx, gen.config, gen.Digest)
+	candidate, token, err := t.kek.newCandidate(ctx, gen.config, gen.Digest)
 	adopted := false
 	if err == nil {
-		if adopted, err = t.k.settle(ctx, gen, candidate, token); !adopted {
-			t.k.discard(ctx, candidate.client)
+		if adopted, err = t.kek.adoptChecked(ctx, gen, candidate, token); !adopted {
+			t.kek.discard(ctx, candidate.client)
 		}
 	}
 	if err != nil {
-		t.failed("Vault gives no other token", err)
+		t.failed("re-login to Vault failed", err)
 		return
 	}
 	t.succeeded()
 	if adopted {
-		t.k.log.Info("logged in to Vault anew", append(candidate.fields(), zap.Time("expires", token.Expires))...)
+		t.kek.log.Info("logged in to Vault again", append(candidate.fields(), zap.Time("expires", token.Expires))...)
 	}
 }
 
-func (t *tender) failed(what string, err error) {
-	t.until = time.Now().Add(t.pause.after(err))
-	if err.Error() == t.said {
-		return
+func (t *tokenKeeper) failed(message string, err error) {
+	t.notBefore = time.Now().Add(t.pause.after(err))
+	if err.Error() != t.logged {
+		t.logged = err.Error()
+		t.kek.log.Warn(message, zap.String("class", classOf(err)), zap.Error(err))
 	}
-	t.said = err.Error()
-	t.k.log.Warn(what, zap.String("class", classOf(err)), zap.Error(err))
 }
 
-func (t *tender) succeeded() {
-	t.until, t.said = time.Time{}, ""
+func (t *tokenKeeper) succeeded() {
+	t.notBefore, t.logged = time.Time{}, ""
 	t.pause.reset()
 }
 
-// warn says that the token will die and that nobody prevents it, once at each of
-// the warnings that is shorter than the token's whole life.
-func (t *tender) warn(token vault.Token) {
+// warn tells that the token expires, once for each of warnings that is shorter
+// than the token's whole life.
+func (t *tokenKeeper) warn(token vault.Token) {
 	for _, before := range warnings {
 		if token.Lease <= before || token.Left > before || t.warned != 0 && t.warned <= before {
 			continue
 		}
 		t.warned = before
-		t.k.log.Warn("the Vault token will die and is not renewed: write a new one",
+		t.kek.log.Warn("Vault token expires soon and cannot be renewed; issue a new one",
 			zap.Duration("within", before), zap.Time("expires", token.Expires))
 	}
 }
-
-// renewable reports whether the token's life can be extended.
-func (v *view) renewable() bool { return v.token.Renewable && !v.final }
