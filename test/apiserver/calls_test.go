@@ -14,7 +14,7 @@ import (
 	kmsservice "k8s.io/kms/pkg/service"
 
 	"github.com/trousseau-io/trousseau/test/apiserver"
-	"github.com/trousseau-io/trousseau/test/apiserver/plugin"
+	"github.com/trousseau-io/trousseau/test/harness/plugin"
 )
 
 // dial returns kube-apiserver's client for p.

@@ -21,7 +21,8 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/test/apiserver"
-	"github.com/trousseau-io/trousseau/test/apiserver/plugin"
+	"github.com/trousseau-io/trousseau/test/harness/agent"
+	"github.com/trousseau-io/trousseau/test/harness/plugin"
 )
 
 const keyName = "trousseau-kms-vault"
@@ -96,8 +97,8 @@ func startPlugin(t *testing.T, vault *vaulttest.Server, args ...string) *plugin.
 // configure writes a good config.yaml with a token of its own.
 func configure(t *testing.T, p *plugin.Process, vault *vaulttest.Server) {
 	t.Helper()
-	file := plugin.Template{KeyNames: []string{keyName}, Address: vault.URL(), Token: vault.KMSToken(keyName)}
-	if err := plugin.Render(p.ConfigFile(), file.String()); err != nil {
+	file := agent.Template{KeyNames: []string{keyName}, Address: vault.URL(), Token: vault.KMSToken(keyName)}
+	if err := agent.Render(p.ConfigFile(), file.String()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/trousseau-io/trousseau/internal/testkit/storedtest"
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // put writes through etcd's JSON gateway.

@@ -15,7 +15,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // report takes a row of every scenario.

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // issueServer writes a certificate for a server on the loopback interface, which

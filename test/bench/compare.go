@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"runtime"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
+	"github.com/trousseau-io/trousseau/test/harness/pages"
 )
 
 const (
@@ -59,12 +59,12 @@ func compare(ctx context.Context, o options) error {
 		return err
 	}
 	defer d.close()
-	pages, err := loopback.Reserve("")
+	ops, err := loopback.Reserve("")
 	if err != nil {
 		return err
 	}
-	defer pages.Release()
-	p, err := launchReady(ctx, o.binary, v, "--ops-addr="+pages.Addr)
+	defer ops.Release()
+	p, err := launchReady(ctx, o.binary, v, "--ops-addr="+ops.Addr)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func compare(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	meter := &meter{page: "http://" + pages.Addr + "/metrics", web: &http.Client{}, daemon: p.cmd.Process.Pid, vault: v.pid}
+	meter := &meter{pages: pages.New(ops.Addr), daemon: p.cmd.Process.Pid, vault: v.pid}
 	costs, err := meter.costs(ctx, calls)
 	if err != nil {
 		return err

@@ -3,24 +3,22 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
+
+	"github.com/trousseau-io/trousseau/test/harness/pages"
 )
 
 // meter reads what processes have consumed since their start.
 type meter struct {
-	page   string // the daemon's /metrics
-	web    *http.Client
-	daemon int // pid
-	vault  int // pid
+	pages  *pages.Client // the daemon's
+	daemon int           // pid
+	vault  int           // pid
 }
 
 // consumption is what something has cost, in all or for each call.
@@ -83,48 +81,27 @@ func (m *meter) read(ctx context.Context, side string) (c consumption, err error
 		c.cpu, err = cpuTime(os.Getpid())
 		return c, err
 	}
-	if c.mallocs, err = m.sum(ctx, "go_memstats_mallocs_total", ""); err != nil {
+	if c.mallocs, err = m.sum(ctx, "go_memstats_mallocs_total"); err != nil {
 		return c, err
 	}
-	if c.bytes, err = m.sum(ctx, "go_memstats_alloc_bytes_total", ""); err != nil {
+	if c.bytes, err = m.sum(ctx, "go_memstats_alloc_bytes_total"); err != nil {
 		return c, err
 	}
 	c.cpu, err = cpuTime(m.daemon)
 	return c, err
 }
 
-// sum adds up the samples of a metric of the daemon's whose labels contain a
-// text.
-func (m *meter) sum(ctx context.Context, name, label string) (sum float64, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.page, nil)
+// sum adds up the samples of a metric of the daemon's that carry the labels.
+func (m *meter) sum(ctx context.Context, name string, labels ...string) (float64, error) {
+	page, err := m.pages.Metrics(ctx)
 	if err != nil {
 		return 0, err
 	}
-	resp, err := m.web.Do(req)
-	if err != nil {
-		return 0, err
+	sum, found, err := page.Sum(name, labels...)
+	if err == nil && !found {
+		err = fmt.Errorf("/metrics has no %s", name)
 	}
-	defer resp.Body.Close()
-	found := false
-	lines := bufio.NewScanner(resp.Body)
-	for lines.Scan() {
-		rest, ok := strings.CutPrefix(lines.Text(), name)
-		if !ok || !strings.HasPrefix(rest, "{") && !strings.HasPrefix(rest, " ") || !strings.Contains(rest, label) {
-			continue
-		}
-		var value float64
-		if _, err := fmt.Sscan(rest[strings.LastIndexByte(rest, ' '):], &value); err != nil {
-			return 0, fmt.Errorf("%s: %q: %w", name, rest, err)
-		}
-		sum, found = sum+value, true
-	}
-	if err := lines.Err(); err != nil {
-		return 0, err
-	}
-	if !found {
-		return 0, fmt.Errorf("%s has no %s", m.page, name)
-	}
-	return sum, nil
+	return sum, err
 }
 
 // cpuTime is what the threads of a process have run. A Go process does not end

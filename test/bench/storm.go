@@ -37,8 +37,8 @@ func storm(ctx context.Context, calls *calls, meter *meter) (s storms, err error
 			return s, fmt.Errorf("a storm of direct calls: %w", err)
 		}
 		direct = append(direct, took)
-		const name, label = "trousseau_vault_requests_total", `operation="decrypt"`
-		before, err := meter.sum(ctx, name, label)
+		const name, label, value = "trousseau_vault_requests_total", "operation", "decrypt"
+		before, err := meter.sum(ctx, name, label, value)
 		if err != nil {
 			return s, err
 		}
@@ -46,7 +46,7 @@ func storm(ctx context.Context, calls *calls, meter *meter) (s storms, err error
 			return s, fmt.Errorf("a storm through trousseau: %w", err)
 		}
 		through = append(through, took)
-		after, err := meter.sum(ctx, name, label)
+		after, err := meter.sum(ctx, name, label, value)
 		if err != nil {
 			return s, err
 		}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/test/chart/kubelet"
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // The default: a DaemonSet with a Vault Agent as a sidecar, installed by Helm.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // startAPIServer starts an etcd and a kube-apiserver with the admission that a

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // The Prometheus operator's CRDs are in its module. It is not one of ours, so its

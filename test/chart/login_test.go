@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // A DaemonSet without a sidecar: Trousseau logs in with its ServiceAccount's

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/trousseau-io/trousseau/test/chart/kubelet"
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // report takes a row of every scenario.

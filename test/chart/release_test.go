@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // Somebody installs a release, upgrades it to other values and to those of before

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // useUnderLoad has kube-apiserver and its plugin work while something is done.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // A DaemonSet whose config.yaml is in a Secret, as another user than root. The operator replaces the token

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // An operator installs Trousseau with trousseauctl's EncryptionConfiguration, has

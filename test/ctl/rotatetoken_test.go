@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // rotation is what of a rotation's report these tests look at.

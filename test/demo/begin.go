@@ -15,7 +15,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/keyid"
 	"github.com/trousseau-io/trousseau/test/apiserver"
-	"github.com/trousseau-io/trousseau/test/apiserver/plugin"
+	"github.com/trousseau-io/trousseau/test/harness/plugin"
 )
 
 // The settings shortened so that the story is short.

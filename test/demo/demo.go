@@ -14,7 +14,8 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 	"github.com/trousseau-io/trousseau/test/apiserver"
-	"github.com/trousseau-io/trousseau/test/apiserver/plugin"
+	"github.com/trousseau-io/trousseau/test/harness/agent"
+	"github.com/trousseau-io/trousseau/test/harness/plugin"
 )
 
 const (
@@ -41,7 +42,7 @@ type demo struct {
 	plugin *plugin.Process
 	kms    kmsservice.Service // kube-apiserver's client, for asking Status ourselves
 	api    *apiserver.Server
-	load   *load
+	load   *traffic
 
 	keyID   string            // as Status last announced it
 	secrets map[string][]byte // what etcd would hold, by name
@@ -106,12 +107,12 @@ func (d *demo) close(remove bool) {
 // render writes config.yaml with this token.
 func (d *demo) render(token string) error {
 	d.token = token
-	return plugin.Render(d.plugin.ConfigFile(), d.config().String())
+	return agent.Render(d.plugin.ConfigFile(), d.config().String())
 }
 
 // config is a good config.yaml.
-func (d *demo) config() plugin.Template {
-	return plugin.Template{KeyNames: []string{keyName}, Address: d.vault.URL(), Token: d.token}
+func (d *demo) config() agent.Template {
+	return agent.Template{KeyNames: []string{keyName}, Address: d.vault.URL(), Token: d.token}
 }
 
 // generation is the number of the generation in use, as the process tells its

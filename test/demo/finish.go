@@ -6,7 +6,7 @@ import (
 	"context"
 	"strings"
 
-	"github.com/trousseau-io/trousseau/test/apiserver/plugin"
+	"github.com/trousseau-io/trousseau/test/harness/plugin"
 )
 
 // stop ends trousseau and reads its whole log.

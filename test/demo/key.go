@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/test/apiserver"
-	"github.com/trousseau-io/trousseau/test/apiserver/plugin"
+	"github.com/trousseau-io/trousseau/test/harness/plugin"
 )
 
 // rotateKey rotates the transit key in Vault. Nobody tells trousseau.
 func (d *demo) rotateKey(ctx context.Context) error {
-	before, old := d.load.mark(), d.keyID
+	before, failed, old := d.load.kms.Mark(), d.load.failures(), d.keyID
 	version := d.key.Rotate()
 	rotated := time.Now()
 	if err := plugin.Await(ctx, 5*time.Second, "Status to announce another key_id", func(ctx context.Context) (ok bool, err error) {
@@ -52,8 +52,8 @@ func (d *demo) rotateKey(ctx context.Context) error {
 	d.fact("the old Secret", "still reads; stale: %t, so that its next update re-encrypts it", stale)
 	d.found(stale, "the Secret from before still reads", "stale: %t", stale)
 
-	after := d.load.tally()
-	d.fact("meanwhile", "%d calls, %d failed, slowest %s", after.calls-before.calls, after.failed-before.failed, rounded(after.slowest))
+	after := d.load.kms.Count()
+	d.fact("meanwhile", "%d calls, %d failed, slowest %s", after.Operations-before.Operations, d.load.failures()-failed, rounded(after.Longest))
 	return nil
 }
 
@@ -61,7 +61,7 @@ func (d *demo) rotateKey(ctx context.Context) error {
 // each Secret needs the plugin.
 func (d *demo) startAnother(ctx context.Context) error {
 	asked := func() (float64, error) {
-		return d.plugin.Metric(ctx, "trousseau_kms_requests_total", `method="Decrypt"`, `code="OK"`)
+		return d.plugin.Metric(ctx, "trousseau_kms_requests_total", "method", "Decrypt", "code", "OK")
 	}
 	before, err := asked()
 	if err != nil {

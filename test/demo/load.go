@@ -8,93 +8,68 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	kmsservice "k8s.io/kms/pkg/service"
 
 	"github.com/trousseau-io/trousseau/test/apiserver"
+	"github.com/trousseau-io/trousseau/test/harness/load"
 )
 
 const (
 	callers = 4
 	// pace is how often each caller goes round; a round is three calls.
 	pace = 10 * time.Millisecond
+	// patience is above every timeout of kube-apiserver's.
+	patience = time.Minute
 )
 
-// load is traffic that does not stop while the story goes on: callers that make
-// KMS calls with kube-apiserver's client, each on a connection of its own, and
-// one kube-apiserver that writes and reads Secrets.
-type load struct {
-	stopping context.CancelFunc
-	running  sync.WaitGroup
-
-	mu  sync.Mutex
-	now tally
+// traffic does not stop while the story goes on: callers that make KMS calls with
+// kube-apiserver's client, each on a connection of its own, and one
+// kube-apiserver that writes and reads Secrets.
+type traffic struct {
+	workers      *load.Workers
+	kms, secrets load.Counter
 }
 
-// tally is what has happened.
-type tally struct {
-	calls   int           // Encrypt and Decrypt
-	secrets int           // written and read back
-	failed  int           // of both
-	slowest time.Duration // KMS call since the last mark
-	first   error         // of those that failed
-}
-
-func startLoad(ctx context.Context, socket string, api *apiserver.Server) (*load, error) {
-	running, stop := context.WithCancel(ctx)
-	l := &load{stopping: stop}
+func startTraffic(ctx context.Context, socket string, api *apiserver.Server) (*traffic, error) {
+	l := &traffic{workers: load.NewWorkers()}
 	for range callers {
 		kms, err := apiserver.Dial(ctx, socket, "load")
 		if err != nil {
-			stop()
+			l.workers.Stop()
 			return nil, err
 		}
-		l.running.Go(func() { l.callKMS(ctx, running, kms) })
+		l.callKMS(ctx, kms)
 	}
-	l.running.Go(func() { l.useSecrets(ctx, running, api) })
+	l.workers.Go(pace, func() {
+		_ = l.secrets.Do(ctx, patience, func(ctx context.Context) error { return writeAndRead(ctx, api) })
+	})
 	return l, nil
 }
 
-// stop ends the load after what is under way and returns what has happened.
-func (l *load) stop() tally {
-	l.stopping()
-	l.running.Wait()
-	return l.tally()
-}
+// stop ends the traffic after what is under way.
+func (l *traffic) stop() { l.workers.Stop() }
 
-func (l *load) tally() tally {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.now
-}
-
-// mark returns what has happened and begins looking for the slowest call anew.
-func (l *load) mark() tally {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	before := l.now
-	l.now.slowest = 0
-	return before
-}
+// failures counts those of KMS calls and of Secrets.
+func (l *traffic) failures() int { return l.kms.Count().Failures + l.secrets.Count().Failures }
 
 // reached is a condition for plugin.Await: so many more calls than in before.
-func (l *load) reached(before tally, more int) func(context.Context) (bool, error) {
-	return func(context.Context) (bool, error) { return l.tally().calls >= before.calls+more, nil }
+func (l *traffic) reached(before load.Count, more int) func(context.Context) (bool, error) {
+	return func(context.Context) (bool, error) { return l.kms.Count().Operations >= before.Operations+more, nil }
 }
 
 // callKMS encrypts something new, decrypts it, and decrypts the first thing it
-// ever encrypted, over and over until running is done.
-func (l *load) callKMS(ctx, running context.Context, kms kmsservice.Service) {
-	tick := time.NewTicker(pace)
-	defer tick.Stop()
+// ever encrypted, over and over.
+func (l *traffic) callKMS(ctx context.Context, kms kmsservice.Service) {
 	var oldest wrapped
-	for uid := 0; ; uid++ {
+	uid := 0
+	l.workers.Go(pace, func() {
+		uid++
 		plaintext := make([]byte, 32)
 		rand.Read(plaintext)
 		fresh := wrapped{plaintext: plaintext}
-		l.call(func() (err error) {
+		_ = l.kms.Do(ctx, patience, func(ctx context.Context) (err error) {
 			fresh.response, err = kms.Encrypt(ctx, fmt.Sprint("demo-", uid), plaintext)
 			return err
 		})
@@ -103,15 +78,10 @@ func (l *load) callKMS(ctx, running context.Context, kms kmsservice.Service) {
 		}
 		for _, w := range []wrapped{fresh, oldest} {
 			if w.response != nil {
-				l.call(func() error { return w.check(ctx, kms, fmt.Sprint("demo-", uid)) })
+				_ = l.kms.Do(ctx, patience, func(ctx context.Context) error { return w.check(ctx, kms, fmt.Sprint("demo-", uid)) })
 			}
 		}
-		select {
-		case <-running.Done():
-			return
-		case <-tick.C:
-		}
-	}
+	})
 }
 
 // wrapped is a plaintext and what Encrypt made of it.
@@ -128,36 +98,6 @@ func (w wrapped) check(ctx context.Context, kms kmsservice.Service, uid string) 
 	return err
 }
 
-// call counts and times one KMS call.
-func (l *load) call(kms func() error) {
-	began := time.Now()
-	err := kms()
-	took := time.Since(began)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.now.calls++
-	l.now.slowest = max(l.now.slowest, took)
-	l.note(err)
-}
-
-// useSecrets writes and reads Secrets until running is done.
-func (l *load) useSecrets(ctx, running context.Context, api *apiserver.Server) {
-	tick := time.NewTicker(pace)
-	defer tick.Stop()
-	for {
-		err := writeAndRead(ctx, api)
-		l.mu.Lock()
-		l.now.secrets++
-		l.note(err)
-		l.mu.Unlock()
-		select {
-		case <-running.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
 func writeAndRead(ctx context.Context, api *apiserver.Server) error {
 	password := rand.Text()
 	stored, err := api.Write(ctx, apiserver.Secret("load", password))
@@ -169,15 +109,4 @@ func writeAndRead(ctx context.Context, api *apiserver.Server) error {
 		err = errors.New("the Secret read is not the one written")
 	}
 	return err
-}
-
-// note counts a failure. The caller holds l.mu.
-func (l *load) note(err error) {
-	if err == nil {
-		return
-	}
-	l.now.failed++
-	if l.now.first == nil {
-		l.now.first = err
-	}
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -11,15 +12,15 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/trousseau-io/trousseau/test/apiserver/plugin"
+	"github.com/trousseau-io/trousseau/test/harness/plugin"
 )
 
 // stopVault stops Vault for longer than the grace and starts it again, and
 // prints a line whenever trousseau says something else.
 func (d *demo) stopVault(ctx context.Context) error {
-	total := d.load.stop()
+	d.load.stop()
+	d.reportLoad(d.load)
 	d.load = nil
-	d.reportLoad(total)
 	d.fact("grace", "%s here, 5m unless set; it counts from the last time the key was proven usable", outageGrace)
 	o := outage{demo: d, began: time.Now()}
 	d.vault.Stop()
@@ -52,12 +53,13 @@ func (d *demo) stopVault(ctx context.Context) error {
 	return nil
 }
 
-func (d *demo) reportLoad(total tally) {
-	d.fact("load ends", "without Vault no KMS call can succeed; so far %d calls and %d Secrets, %d failed", total.calls, total.secrets, total.failed)
-	if total.first != nil {
-		d.fact("first failure", "%s", d.said(total.first))
+func (d *demo) reportLoad(total *traffic) {
+	kms, secrets, failed := total.kms.Count(), total.secrets.Count(), total.failures()
+	d.fact("load ends", "without Vault no KMS call can succeed; so far %d calls and %d Secrets, %d failed", kms.Operations, secrets.Operations, failed)
+	if first := cmp.Or(kms.First, secrets.First); first != nil {
+		d.fact("first failure", "%s", d.said(first))
 	}
-	d.found(total.failed == 0, "failed under load", "%d of %d KMS calls and %d Secrets", total.failed, total.calls, total.secrets)
+	d.found(failed == 0, "failed under load", "%d of %d KMS calls and %d Secrets", failed, kms.Operations, secrets.Operations)
 }
 
 // outage follows what trousseau and kube-apiserver do while Vault is away.

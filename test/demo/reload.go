@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/test/apiserver"
-	"github.com/trousseau-io/trousseau/test/apiserver/plugin"
+	"github.com/trousseau-io/trousseau/test/harness/agent"
+	"github.com/trousseau-io/trousseau/test/harness/load"
+	"github.com/trousseau-io/trousseau/test/harness/plugin"
 )
 
 const (
@@ -21,11 +23,11 @@ const (
 )
 
 func (d *demo) rotateToken(ctx context.Context) (err error) {
-	if d.load, err = startLoad(d.ctx, d.plugin.Socket(), d.api); err != nil {
+	if d.load, err = startTraffic(d.ctx, d.plugin.Socket(), d.api); err != nil {
 		return err
 	}
 	d.fact("load begins", "%d connections call Encrypt and Decrypt, one kube-apiserver writes and reads Secrets", callers)
-	if err := plugin.Await(ctx, 5*time.Second, "load", d.load.reached(tally{}, settle)); err != nil {
+	if err := plugin.Await(ctx, 5*time.Second, "load", d.load.reached(load.Count{}, settle)); err != nil {
 		return err
 	}
 	const row = "%17s %11s %8s %8s %8s"
@@ -71,7 +73,7 @@ func (d *demo) rotateOnce(ctx context.Context) (rotation, error) {
 	if err != nil {
 		return rotation{}, err
 	}
-	before := d.load.mark()
+	before, failed := d.load.kms.Mark(), d.load.failures()
 
 	if err := d.render(next); err != nil {
 		return rotation{}, err
@@ -89,19 +91,19 @@ func (d *demo) rotateOnce(ctx context.Context) (rotation, error) {
 		return rotation{}, err
 	}
 	denied, err := d.denied(ctx)
-	after := d.load.tally()
+	after := d.load.kms.Count()
 	return rotation{
 		adopted: adopted,
-		calls:   after.calls - before.calls,
-		failed:  after.failed - before.failed,
+		calls:   after.Operations - before.Operations,
+		failed:  d.load.failures() - failed,
 		denied:  denied - deniedBefore,
-		slowest: after.slowest,
+		slowest: after.Longest,
 	}, err
 }
 
 // denied is how many of trousseau's requests Vault has denied so far.
 func (d *demo) denied(ctx context.Context) (float64, error) {
-	return d.plugin.Metric(ctx, "trousseau_vault_requests_total", `code="denied"`)
+	return d.plugin.Metric(ctx, "trousseau_vault_requests_total", "code", "denied")
 }
 
 // breakConfig writes files that must not be used, one after the other, and then
@@ -121,7 +123,7 @@ func (d *demo) breakConfig(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	before := d.load.mark()
+	before, failed := d.load.kms.Mark(), d.load.failures()
 	broken := []struct{ what, content string }{
 		{"half a file", half},
 		{"no token in KV", noToken.String()},
@@ -129,7 +131,7 @@ func (d *demo) breakConfig(ctx context.Context) error {
 		{"another key", otherKey.String()},
 	}
 	for i, b := range broken {
-		if err := plugin.Render(d.plugin.ConfigFile(), b.content); err != nil {
+		if err := agent.Render(d.plugin.ConfigFile(), b.content); err != nil {
 			return err
 		}
 		var why []string
@@ -154,10 +156,11 @@ func (d *demo) breakConfig(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	after := d.load.tally()
-	d.fact("meanwhile", "%d calls, %d failed; generation %.0f all the time", after.calls-before.calls, after.failed-before.failed, now)
-	d.found(now == generation && after.failed == before.failed, "broken by broken files", "%d of %d calls; generation before %.0f, then %.0f",
-		after.failed-before.failed, after.calls-before.calls, generation, now)
+	calls := d.load.kms.Count().Operations - before.Operations
+	failed = d.load.failures() - failed
+	d.fact("meanwhile", "%d calls, %d failed; generation %.0f all the time", calls, failed, now)
+	d.found(now == generation && failed == 0, "broken by broken files", "%d of %d calls; generation before %.0f, then %.0f",
+		failed, calls, generation, now)
 	return nil
 }
 

@@ -12,7 +12,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/load"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // calls are made by several callers, each at a pace, until stopped. What became
@@ -94,19 +95,10 @@ func (c *calls) since(from time.Time) []call {
 }
 
 // count sums up the calls since a time.
-func (c *calls) count(from time.Time) testbed.Count {
-	var sum testbed.Count
+func (c *calls) count(from time.Time) load.Count {
+	var sum load.Count
 	for _, made := range c.since(from) {
-		sum.Operations++
-		sum.Longest = max(sum.Longest, made.took())
-		if made.err == nil {
-			continue
-		}
-		if sum.Failures == 0 {
-			sum.First, sum.FirstFailure = made.err, made.ended
-		}
-		sum.Failures++
-		sum.LastFailure = made.ended
+		sum.Add(made.began, made.ended, made.err)
 	}
 	return sum
 }

@@ -9,7 +9,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // report takes a row of every scenario.

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // An operator follows the README from top to bottom, on a cluster that runs

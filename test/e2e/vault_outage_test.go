@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	kmsservice "k8s.io/kms/pkg/service"
 
-	"github.com/trousseau-io/trousseau/test/e2e/testbed"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // Users go on reading and writing Secrets while Vault is away, and nobody has to

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
-	"github.com/trousseau-io/trousseau/test/apiserver/plugin"
+	"github.com/trousseau-io/trousseau/test/harness/plugin"
 )
 
 const (

@@ -4,9 +4,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
+	"net/http"
 	"time"
 )
 
@@ -70,7 +72,11 @@ func (s *soak) healthy(ctx context.Context) error {
 	if err := s.load.decrypt(ctx, s.client, w); err != nil {
 		return fmt.Errorf("decrypting: %w", err)
 	}
-	return s.pages.ready(ctx)
+	code, text, err := s.pages.Ready(ctx)
+	if err == nil && code != http.StatusOK {
+		err = fmt.Errorf("/readyz says %d: %s", code, text)
+	}
+	return err
 }
 
 // calmed checks what must hold in a calm, when all is well.
@@ -151,13 +157,13 @@ func (s *soak) nothingLeftOver(ctx context.Context) (footprint, error) {
 
 // measure reads /metrics, on which there must be no secret and no panic.
 func (s *soak) measure(ctx context.Context) (footprint, error) {
-	page, samples, err := s.pages.metrics(ctx)
+	page, err := s.pages.Metrics(ctx)
 	for range 4 {
 		if err == nil || ctx.Err() != nil {
 			break
 		}
 		// A machine that is busy may have been the reason.
-		page, samples, err = s.pages.metrics(ctx)
+		page, err = s.pages.Metrics(ctx)
 	}
 	if err != nil {
 		return footprint{}, violatedf("reading the metrics in a calm: %v", err)
@@ -165,16 +171,21 @@ func (s *soak) measure(ctx context.Context) (footprint, error) {
 	if secret, found := s.stage.known().find([]byte(page)); found {
 		return footprint{}, violatedf("a secret (%.4s…) is on the metrics page", secret)
 	}
-	if n := samples["trousseau_kms_panics_total"]; n != 0 {
+	value := func(name string) float64 {
+		n, _, parseErr := page.Sum(name)
+		err = errors.Join(err, parseErr)
+		return n
+	}
+	if n := value("trousseau_kms_panics_total"); n != 0 {
 		return footprint{}, violatedf("%.0f requests panicked", n)
 	}
 	connections := s.stage.vault.Connections()
 	return footprint{
-		goroutines:  samples["go_goroutines"] - 2*float64(connections),
-		files:       samples["process_open_fds"] - float64(connections),
+		goroutines:  value("go_goroutines") - 2*float64(connections),
+		files:       value("process_open_fds") - float64(connections),
 		connections: connections,
-		memory:      samples["process_resident_memory_bytes"] / (1 << 20),
-	}, nil
+		memory:      value("process_resident_memory_bytes") / (1 << 20),
+	}, err
 }
 
 // nothingLeaked looks for secrets in what was logged since the last time.

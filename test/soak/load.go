@@ -20,6 +20,7 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/trousseau-io/trousseau/test/apiserver"
+	harness "github.com/trousseau-io/trousseau/test/harness/load"
 )
 
 const (
@@ -47,8 +48,8 @@ type load struct {
 	mu    sync.Mutex
 	tally tally
 
-	stop    context.CancelFunc
-	running sync.WaitGroup
+	workers *harness.Workers // nil before start
+	running sync.WaitGroup   // what workers have begun beside themselves
 	conns   []*grpc.ClientConn
 }
 
@@ -85,30 +86,28 @@ func (l *load) dial() (kmsapi.KeyManagementServiceClient, error) {
 
 // start begins.
 func (l *load) start() error {
-	var ctx context.Context
-	ctx, l.stop = context.WithCancel(context.Background())
+	ctx := context.Background()
+	l.workers = harness.NewWorkers()
 	for range callers {
 		client, err := l.dial()
 		if err != nil {
 			return err
 		}
-		l.running.Go(func() { every(ctx, pace, func() { l.round(context.WithoutCancel(ctx), client) }) })
+		l.workers.Go(pace, func() { l.round(ctx, client) })
 	}
 	client, err := l.dial()
 	if err != nil {
 		return err
 	}
-	l.running.Go(func() {
-		// What comes of it is judged where it is asked.
-		every(ctx, statusPace, func() { _ = l.status(context.WithoutCancel(ctx), client) })
-	})
+	// What comes of it is judged where it is asked.
+	l.workers.Go(statusPace, func() { _ = l.status(ctx, client) })
 	return nil
 }
 
 // halt ends the load after the requests under way.
 func (l *load) halt() {
-	if l.stop != nil {
-		l.stop()
+	if l.workers != nil {
+		l.workers.Stop()
 	}
 	l.running.Wait()
 }
@@ -118,20 +117,6 @@ func (l *load) close() {
 	l.halt()
 	for _, conn := range l.conns {
 		_ = conn.Close()
-	}
-}
-
-// every calls f at each tick until ctx is done.
-func every(ctx context.Context, pace time.Duration, f func()) {
-	tick := time.NewTicker(pace)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			f()
-		}
 	}
 }
 

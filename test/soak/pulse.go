@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	harness "github.com/trousseau-io/trousseau/test/harness/load"
 )
 
 const (
@@ -42,7 +44,7 @@ func (p *pulse) run(ctx context.Context) {
 	p.mu.Lock()
 	p.last = time.Now()
 	p.mu.Unlock()
-	every(ctx, beat, p.look)
+	harness.Every(ctx, beat, p.look)
 }
 
 func (p *pulse) look() {

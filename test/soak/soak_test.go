@@ -89,7 +89,7 @@ func TestFootprintMayNotGrow(t *testing.T) {
 
 func TestAgentTriesAgain(t *testing.T) {
 	dir := filepath.Join(shortDir(t), "later")
-	a := newAgent(dir, "https://127.0.0.1:1")
+	a := newRenderer(dir, "https://127.0.0.1:1")
 	a.renderToken("hvs.first")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

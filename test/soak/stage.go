@@ -28,7 +28,7 @@ type stage struct {
 	vault  *vaulttest.Server
 	key    *vaulttest.Key
 	clock  atomic.Int64 // how far Vault's clock is ahead, a time.Duration
-	agent  *agent
+	agent  *renderer
 	daemon *daemon
 	disk   string // where the small disk is mounted; "" if noDisk says why it is not
 	noDisk error
@@ -70,7 +70,7 @@ func newStage(binary string, unexpected func(error)) (_ *stage, err error) {
 		return nil, err
 	}
 	s.key = s.vault.CreateKey(keyName)
-	s.agent = newAgent(config, s.vault.URL())
+	s.agent = newRenderer(config, s.vault.URL())
 	s.agent.put(caFile, string(s.vault.CAPEM()))
 	s.agent.put(certFile, string(s.vault.ClientCertPEM()))
 	s.agent.put(keyFile, string(s.vault.ClientKeyPEM()))

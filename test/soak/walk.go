@@ -12,6 +12,8 @@ import (
 	"time"
 
 	kmsapi "k8s.io/kms/apis/v2"
+
+	"github.com/trousseau-io/trousseau/test/harness/pages"
 )
 
 // soak is one walk and what it has seen.
@@ -22,7 +24,7 @@ type soak struct {
 	stage  *stage
 	load   *load
 	client kmsapi.KeyManagementServiceClient
-	pages  *pages
+	pages  *pages.Client
 	peace  peace
 	pulse  pulse
 	busy   [subjects]sync.Mutex
@@ -52,7 +54,7 @@ func newSoak(binary string, seed uint64, out io.Writer) (*soak, error) {
 		return nil, err
 	}
 	s.pulse.pid = func() int { pid, _ := s.stage.daemon.pid(); return pid }
-	s.pages = newPages(s.stage.daemon.ops.Addr)
+	s.pages = pages.New(s.stage.daemon.ops.Addr)
 	s.load = &load{
 		socket: s.stage.daemon.socket,
 		starts: func() int { _, n := s.stage.daemon.pid(); return n },

@@ -15,7 +15,8 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
-	"github.com/trousseau-io/trousseau/test/apiserver/plugin"
+	"github.com/trousseau-io/trousseau/test/harness/agent"
+	"github.com/trousseau-io/trousseau/test/harness/plugin"
 )
 
 const keyName = "trousseau-kms-vault"
@@ -85,7 +86,7 @@ func (d daemon) configure(vault *vaulttest.Server, credential string) {
 
 func (d daemon) render(text string) {
 	d.t.Helper()
-	if err := plugin.Render(d.process.ConfigFile(), text); err != nil {
+	if err := agent.Render(d.process.ConfigFile(), text); err != nil {
 		d.t.Fatal(err)
 	}
 }

@@ -9,11 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/trousseau-io/trousseau/test/harness/load"
 )
 
 // LoadOptions say on what a load is put.
@@ -39,21 +40,17 @@ const operationTimeout = 10 * time.Second
 
 // Load works until stopped. Its methods may be called concurrently.
 type Load struct {
-	bed     *Bed
-	options LoadOptions
-	stop    chan struct{}
-	once    sync.Once
-	workers sync.WaitGroup
-
-	mu    sync.Mutex
-	tally Tally
+	bed          *Bed
+	options      LoadOptions
+	workers      *load.Workers
+	secrets, kms load.Counter
 }
 
 // Tally is what a load has done so far.
 type Tally struct {
 	// Secrets counts single operations on Secrets; KMS counts round trips of
 	// one Encrypt and one Decrypt.
-	Secrets, KMS Count
+	Secrets, KMS load.Count
 }
 
 // Operations is the number of all operations, failed or not.
@@ -62,61 +59,37 @@ func (t Tally) Operations() int { return t.Secrets.Operations + t.KMS.Operations
 // Failures is the number of all that failed.
 func (t Tally) Failures() int { return t.Secrets.Failures + t.KMS.Failures }
 
-// Count counts operations of one kind.
-type Count struct {
-	Operations, Failures int
-	// First is the first failure's error.
-	First error
-	// FirstFailure and LastFailure are when such operations ended.
-	FirstFailure, LastFailure time.Time
-	// Longest is the longest time that one took, failed or not.
-	Longest time.Duration
-}
-
-func (c Count) String() string {
-	if c.Failures == 0 {
-		return fmt.Sprintf("0 of %d failed, the longest took %s", c.Operations, c.Longest.Round(time.Millisecond))
-	}
-	return fmt.Sprintf("%d of %d failed within %s, the longest took %s; the first: %v", c.Failures, c.Operations,
-		c.LastFailure.Sub(c.FirstFailure).Round(time.Millisecond), c.Longest.Round(time.Millisecond), c.First)
-}
-
 // StartLoad puts a load on servers until [Load.Stop] or the end of the test.
 func (b *Bed) StartLoad(o LoadOptions) *Load {
 	b.t.Helper()
-	l := &Load{bed: b, options: o, stop: make(chan struct{})}
+	l := &Load{bed: b, options: o, workers: load.NewWorkers()}
 	ctx, cancel := context.WithCancel(b.ctx)
 	// A load before this one may have left its last Secrets behind.
 	prefix := strings.ToLower(rand.Text()[:8])
 	for i, s := range o.APIServers {
-		l.workers.Go(func() { l.useSecrets(ctx, s, fmt.Sprintf("load-%s-%d-", prefix, i)) })
+		l.useSecrets(ctx, s, fmt.Sprintf("load-%s-%d-", prefix, i))
 	}
 	for _, p := range o.Plugins {
 		for range kmsWorkers {
-			l.workers.Go(func() { l.useKMS(ctx, p) })
+			l.workers.Go(kmsPace, func() { _ = l.kms.Do(ctx, 2*kmsTimeout, p.RoundTrip) })
 		}
 	}
 	b.t.Cleanup(func() {
-		l.once.Do(func() { close(l.stop) })
+		// What is under way at the end of a test is cut.
 		cancel()
-		l.workers.Wait()
+		l.workers.Stop()
 	})
 	return l
 }
 
 // Stop lets every operation under way finish, and returns what was done.
 func (l *Load) Stop() Tally {
-	l.once.Do(func() { close(l.stop) })
-	l.workers.Wait()
+	l.workers.Stop()
 	return l.Tally()
 }
 
 // Tally is what was done so far.
-func (l *Load) Tally() Tally {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.tally
-}
+func (l *Load) Tally() Tally { return Tally{Secrets: l.secrets.Count(), KMS: l.kms.Count()} }
 
 // AwaitMore waits until at least n more operations of each kind have been made,
 // failed or not, so that something has been seen of the state that is now.
@@ -139,50 +112,6 @@ func (l *Load) MustHaveNoFailures(when string) {
 	if t := l.Tally(); t.Failures() > 0 {
 		l.bed.t.Fatalf("%s: Secrets: %s; KMS: %s", when, t.Secrets, t.KMS)
 	}
-}
-
-// do makes and counts one operation.
-func (l *Load) do(ctx context.Context, count func(*Tally) *Count, timeout time.Duration, operation func(context.Context) error) bool {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	began := time.Now()
-	err := operation(ctx)
-	ended := time.Now()
-
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	c := count(&l.tally)
-	c.Operations++
-	c.Longest = max(c.Longest, ended.Sub(began))
-	if err == nil {
-		return true
-	}
-	if c.Failures == 0 {
-		c.First, c.FirstFailure = err, ended
-	}
-	c.Failures++
-	c.LastFailure = ended
-	return false
-}
-
-// paced calls step at a pace until the load is stopped.
-func (l *Load) paced(every time.Duration, step func()) {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-l.stop:
-			return
-		case <-ticker.C:
-			step()
-		}
-	}
-}
-
-func (l *Load) useKMS(ctx context.Context, p *Trousseau) {
-	l.paced(kmsPace, func() {
-		l.do(ctx, func(t *Tally) *Count { return &t.KMS }, 2*kmsTimeout, p.RoundTrip)
-	})
 }
 
 // useSecrets works on one Secret after the other. A step that fails is
@@ -214,14 +143,14 @@ func (l *Load) useSecrets(ctx context.Context, s *APIServer, prefix string) {
 	remove := func(ctx context.Context) error { return secrets.Delete(ctx, name, metav1.DeleteOptions{}) }
 
 	step, serial := 0, 0
-	l.paced(secretsPace, func() {
+	l.workers.Go(secretsPace, func() {
 		operation := [steps]func(context.Context) error{write(true), read, write(false), read, remove}[step]
 		if step == 0 {
 			// A create that failed may yet have been stored.
 			serial++
 			name = fmt.Sprintf("%s%d", prefix, serial)
 		}
-		if l.do(ctx, func(t *Tally) *Count { return &t.Secrets }, operationTimeout, operation) {
+		if l.secrets.Do(ctx, operationTimeout, operation) == nil {
 			step = (step + 1) % steps
 		}
 	})

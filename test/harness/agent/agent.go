@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+// Package agent writes config.yaml as Vault Agent does: the README's template, by
+// rename.
+package agent
 
 import (
 	"errors"

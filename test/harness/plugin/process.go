@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plugin runs the trousseau binary as a process of its own, writes its
-// config.yaml the way Vault Agent does, and looks at what it shows to an
-// operator: its log, its HTTP pages and the owner of its socket.
+// Package plugin runs the trousseau binary as a process of its own, and looks at
+// what it shows to an operator: its log, its ops endpoints and the owner of its
+// socket.
 package plugin
 
 import (
@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
+	"github.com/trousseau-io/trousseau/test/harness/pages"
 )
 
 const (
@@ -44,7 +45,7 @@ type Options struct {
 // Process is a running trousseau. Its methods may be called concurrently.
 type Process struct {
 	dir   string
-	ops   string // base URL of the operator's pages
+	ops   *pages.Client
 	cmd   *exec.Cmd
 	ended chan struct{} // closed once the process has ended
 	err   error         // how it ended; set before ended is closed
@@ -65,7 +66,7 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 		return nil, err
 	}
 
-	p := &Process{dir: o.Dir, ops: "http://" + port.Addr, ended: make(chan struct{})}
+	p := &Process{dir: o.Dir, ops: pages.New(port.Addr), ended: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, o.Binary, append([]string{
 		"--config-file-path=" + p.ConfigFile(),
 		"--listen-addr=unix://" + p.Socket(),
@@ -110,7 +111,7 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Socket is the path of the KMS socket.
 func (p *Process) Socket() string { return filepath.Join(p.dir, "kms.sock") }
 
-// ConfigFile is the path of config.yaml, which need not exist; see [Render].
+// ConfigFile is the path of config.yaml, which need not exist.
 func (p *Process) ConfigFile() string { return filepath.Join(p.dir, "config.yaml") }
 
 // Log is everything the process has written so far.

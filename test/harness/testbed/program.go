@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2"
+
+	"github.com/trousseau-io/trousseau/test/harness/pages"
 )
 
 // NewServer prepares any program, for the caller to start: one that a test brings
@@ -50,7 +52,7 @@ func (s *Server) ExitCode() int {
 // pages, are those of the host.
 func (b *Bed) Attach(running *Server, socket, ops string) *Trousseau {
 	b.t.Helper()
-	p := &Trousseau{Server: running, Socket: socket, bed: b, ops: "http://" + ops}
+	p := &Trousseau{Server: running, Socket: socket, bed: b, ops: pages.New(ops)}
 	b.Await(time.Minute, p.Name+"'s socket", func(context.Context) error {
 		_, err := os.Stat(socket)
 		return err

@@ -8,16 +8,16 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2"
 	kmsservice "k8s.io/kms/pkg/service"
+
+	"github.com/trousseau-io/trousseau/test/harness/pages"
 )
 
 // Trousseau is the trousseau binary, as one process.
@@ -31,7 +31,7 @@ type Trousseau struct {
 	KMS kmsservice.Service
 
 	bed *Bed
-	ops string // base URL of the operator's pages
+	ops *pages.Client
 }
 
 // kmsTimeout is the README's EncryptionConfiguration's.
@@ -52,7 +52,7 @@ func (b *Bed) newTrousseau(ops, name, configFile, socket string, flags ...string
 			"--listen-addr=unix://" + socket,
 			"--ops-addr=" + ops,
 		}, flags...)...),
-		Socket: socket, bed: b, ops: "http://" + ops,
+		Socket: socket, bed: b, ops: pages.New(ops),
 	}
 }
 
@@ -76,12 +76,12 @@ func (p *Trousseau) Start() {
 
 // Ready returns nil if /readyz says so, and else what it says.
 func (p *Trousseau) Ready(ctx context.Context) error {
-	code, page, err := p.page(ctx, "/readyz")
+	code, page, err := p.ops.Ready(ctx)
 	if err != nil {
 		return err
 	}
 	if code != http.StatusOK {
-		return fmt.Errorf("%s: /readyz: %d: %s", p.Name, code, bytes.TrimSpace(page))
+		return fmt.Errorf("%s: /readyz: %d: %s", p.Name, code, page)
 	}
 	return nil
 }
@@ -89,9 +89,9 @@ func (p *Trousseau) Ready(ctx context.Context) error {
 // NotReady is met when /readyz says that it is not, and why; see [Bed.Await].
 func (p *Trousseau) NotReady(why string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		code, page, err := p.page(ctx, "/readyz")
-		if err == nil && (code != http.StatusServiceUnavailable || !bytes.Contains(page, []byte(why))) {
-			err = fmt.Errorf("%s: /readyz: %d: %s; want 503 and %q", p.Name, code, bytes.TrimSpace(page), why)
+		code, page, err := p.ops.Ready(ctx)
+		if err == nil && (code != http.StatusServiceUnavailable || !strings.Contains(page, why)) {
+			err = fmt.Errorf("%s: /readyz: %d: %s; want 503 and %q", p.Name, code, page, why)
 		}
 		return err
 	}
@@ -106,33 +106,14 @@ func (p *Trousseau) AwaitReady() time.Duration {
 // Metric sums up the samples of a metric that have all the labels, given as
 // name and value in turn; found tells whether there is one.
 func (p *Trousseau) Metric(ctx context.Context, name string, labels ...string) (sum float64, found bool, err error) {
-	code, page, err := p.page(ctx, "/metrics")
+	page, err := p.ops.Metrics(ctx)
+	if err == nil {
+		sum, found, err = page.Sum(name, labels...)
+	}
 	if err != nil {
-		return 0, false, err
+		err = fmt.Errorf("%s: %w", p.Name, err)
 	}
-	if code != http.StatusOK {
-		return 0, false, fmt.Errorf("%s: /metrics: %d", p.Name, code)
-	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(bytes.NewReader(page))
-	if err != nil {
-		return 0, false, fmt.Errorf("%s: /metrics: %w", p.Name, err)
-	}
-samples:
-	for _, sample := range families[name].GetMetric() {
-		has := make(map[string]string)
-		for _, l := range sample.GetLabel() {
-			has[l.GetName()] = l.GetValue()
-		}
-		for i := 0; i < len(labels); i += 2 {
-			if has[labels[i]] != labels[i+1] {
-				continue samples
-			}
-		}
-		found = true
-		sum += sample.GetGauge().GetValue() + sample.GetCounter().GetValue()
-	}
-	return sum, found, nil
+	return sum, found, err
 }
 
 // MetricIs is met when a metric is there and has the value; see [Bed.Await].
@@ -189,18 +170,4 @@ func (p *Trousseau) RoundTrip(ctx context.Context) error {
 		return errors.New("what was decrypted is not what was encrypted")
 	}
 	return nil
-}
-
-func (p *Trousseau) page(ctx context.Context, path string) (code int, body []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.ops+path, nil)
-	if err != nil {
-		return 0, nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer resp.Body.Close()
-	body, err = io.ReadAll(resp.Body)
-	return resp.StatusCode, body, err
 }

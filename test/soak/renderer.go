@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/trousseau-io/trousseau/test/harness/agent"
+)
+
+// The files that trousseau reads.
+const (
+	configName = "config.yaml"
+	caFile     = "ca.pem"
+	certFile   = "client.pem"
+	keyFile    = "client-key.pem"
+)
+
+// renderer renders files as Vault Agent does, and like it tries again what could
+// not be written. Its methods may be called concurrently.
+type renderer struct {
+	dir     string
+	address string // of Vault
+
+	mu      sync.Mutex
+	inUse   string            // the token
+	content map[string]string // of the files as they should be
+	unsaved map[string]bool   // could not be written yet
+}
+
+func newRenderer(dir, address string) *renderer {
+	return &renderer{dir: dir, address: address, content: map[string]string{}, unsaved: map[string]bool{}}
+}
+
+func (r *renderer) path(name string) string { return filepath.Join(r.dir, name) }
+
+func (r *renderer) token() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.inUse
+}
+
+// should is what a file should contain.
+func (r *renderer) should(name string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.content[name]
+}
+
+// put writes a file, now or as soon as that is possible.
+func (r *renderer) put(name, content string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.content[name] = content
+	r.write(name)
+}
+
+// restore writes a file anew as it should be.
+func (r *renderer) restore(name string) { r.put(name, r.should(name)) }
+
+// renderToken writes config.yaml with this token.
+func (r *renderer) renderToken(token string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.inUse = token
+	r.content[configName] = r.config()
+	r.write(configName)
+}
+
+// config is config.yaml as the README's template renders it, with what TLS
+// takes. The caller holds r.mu.
+func (r *renderer) config() string {
+	var b strings.Builder
+	b.WriteString(agent.Template{KeyNames: []string{keyName}, Address: r.address, Token: r.inUse}.String())
+	for _, f := range []struct{ field, name string }{{"vaultCACert", caFile}, {"clientCert", certFile}, {"clientKey", keyFile}} {
+		fmt.Fprintf(&b, "  %s: %s \n", f.field, r.path(f.name))
+	}
+	return b.String()
+}
+
+// write has the file replaced. The caller holds r.mu.
+func (r *renderer) write(name string) {
+	delete(r.unsaved, name)
+	if agent.Render(r.path(name), r.content[name]) != nil {
+		r.unsaved[name] = true
+	}
+}
+
+// run tries again what could not be written, until ctx is done.
+func (r *renderer) run(ctx context.Context) {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		r.mu.Lock()
+		for name := range maps.Clone(r.unsaved) {
+			r.write(name)
+		}
+		r.mu.Unlock()
+	}
+}
