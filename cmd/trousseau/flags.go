@@ -36,7 +36,6 @@ type options struct {
 	requireTLS    bool
 	allowUIDs     []uint32
 	sandbox       bool
-	sandboxPaths  []string
 	logLevel      zapcore.Level
 	logFormat     string
 	version       bool
@@ -89,15 +88,7 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 		}
 		return nil
 	})
-	set.BoolVar(&o.sandbox, "sandbox", true, "give up every file that is not needed, where the kernel has Landlock; =false keeps them")
-	set.Func("sandbox-path", "further `directory`, or file, that the sandbox lets be read; may be repeated", func(s string) error {
-		path, err := filepath.Abs(s)
-		if s == "" || err != nil {
-			return errors.New("want a path such as /etc/pki/vault")
-		}
-		o.sandboxPaths = append(o.sandboxPaths, path)
-		return nil
-	})
+	set.BoolVar(&o.sandbox, "sandbox", true, "deny the process itself to write and execute files, by means of Landlock")
 	set.TextVar(&o.logLevel, "log-level", zapcore.InfoLevel, "least `level` that is logged: debug, info, warn or error")
 	set.StringVar(&o.logFormat, "log-format", "json", "`format` of the log: json or console")
 	set.BoolVar(&o.version, "version", false, "print the version and exit")

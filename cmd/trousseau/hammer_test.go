@@ -135,7 +135,7 @@ func startDaemon(t *testing.T, flags ...string) *process {
 	args := append([]string{
 		"--config-file-path=" + filepath.Join(d.dir, "config.yaml"),
 		"--listen-addr=unix://" + socket, "--ops-addr=" + port.Addr, "--log-level=debug",
-		"--sandbox=false", // or it would be the test process that gives its files up
+		"--sandbox=false", // it would apply to the test process
 	}, flags...)
 	go func() { d.ended <- run(ctx, args, io.Discard, d) }()
 	t.Cleanup(func() { d.stop(t) })

@@ -24,7 +24,7 @@ func main() {
 	// net/http logs what a server sends unasked through the standard logger,
 	// and that may be anything.
 	log.SetOutput(io.Discard)
-	if err := sandbox.NoDumps(); err != nil {
+	if err := sandbox.DenyDumps(); err != nil {
 		fmt.Fprintf(os.Stderr, "trousseau: %v\n", err)
 	}
 	signaled, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)

@@ -32,9 +32,9 @@ func storyCondition(name string) (bool, error) {
 	return err == nil && version >= 2, nil
 }
 
-// TestSandboxAsNobody runs the program as a user without any privilege, to whom an undumpable process' /proc/PID
-// belongs no more, and who reaches Vault over TLS with a CA of its own.
-func TestSandboxAsNobody(t *testing.T) {
+// TestSandboxUnprivileged runs the program as a user without any privilege, who no longer owns the /proc/PID of an
+// undumpable process, and with a CA of its own for Vault.
+func TestSandboxUnprivileged(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, as which another user's process is started")
 	}
@@ -65,7 +65,7 @@ func TestSandboxAsNobody(t *testing.T) {
 	}
 
 	d := &process{dir: dir, ops: "http://" + port.Addr}
-	// By this name the test binary can be executed by a user who cannot enter the directory that it is in.
+	// This name works for a user who cannot enter the directory of the test binary.
 	cmd := exec.CommandContext(context.Background(), "/proc/self/exe")
 	cmd.Args = []string{"trousseau", "--config-file-path=" + dir + "/etc/config.yaml", "--listen-addr=unix://" + dir + "/run/kms.sock", "--ops-addr=" + port.Addr}
 	cmd.Stderr = d
@@ -112,8 +112,8 @@ func TestSandboxAsNobody(t *testing.T) {
 	if err != nil || !regexp.MustCompile(`Max core file size +0 +0 `).Match(limits) {
 		t.Errorf("got limits %s, %v, want no core files", limits, err)
 	}
-	if available, _ := storyCondition("landlock"); available && !strings.Contains(d.log(), "can read nothing but") {
-		t.Errorf("got log:\n%swant it to say what can be read", d.log())
+	if available, _ := storyCondition("landlock"); available && !strings.Contains(d.log(), "sandbox enforced") {
+		t.Errorf("got log:\n%swant it to say that the sandbox is enforced", d.log())
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/daemon/kms"
 	"github.com/trousseau-io/trousseau/internal/daemon/live"
 	"github.com/trousseau-io/trousseau/internal/daemon/ops"
@@ -36,12 +37,10 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		zap.String("config", o.configFile), zap.String("socket", o.socket))
 	registry := prometheus.NewRegistry()
 
-	box := newSandbox(o, log.Named("sandbox"))
-	files := &confined{box: box, main: o.configFile}
 	watcher := watch.New(watch.Options{
 		Path:    o.configFile,
-		Related: files.related,
-		Read:    files.read,
+		Related: config.References,
+		Read:    config.ReadFile,
 		Poll:    o.configPoll,
 		Logger:  log.Named("watch"),
 	})
@@ -77,8 +76,8 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	if owner, taken := socket.Owner(); taken && !o.takeover {
 		return &unixsock.InUseError{Path: o.socket, PID: owner.PID}
 	}
-	// Not before, since binding takes more than publishing does; and before any configuration is read.
-	box.GiveUpWriting()
+	// Only now: binding needs more access than publishing.
+	denyWriting(o, log.Named("sandbox"))
 
 	// What runs beside the server outlives ctx until the last request is done.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))

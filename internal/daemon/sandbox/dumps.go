@@ -9,15 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NoDumps keeps other processes of the same user out of this one's memory: they can neither attach to it nor read
-// /proc/PID/mem (PR_SET_DUMPABLE, prctl(2)), and no core file is written when it crashes. A core_pattern that pipes
-// into a program ignores the limit on core files, core(5), but not the former. Root is not kept out.
-//
-// The process itself still sees all of /proc/self.
-func NoDumps() error {
+// DenyDumps protects the memory of the process, and the secrets in it. Other
+// processes of the same user can neither attach to it nor read /proc/PID/mem
+// (PR_SET_DUMPABLE, prctl(2)), and a crash writes no core file: a core_pattern
+// that is a program ignores the limit on core files (core(5)), but not the
+// former. Root is not kept out. The process itself still sees /proc/self.
+func DenyDumps() error {
 	var errs []error
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		errs = append(errs, fmt.Errorf("making this process undumpable: %w", err))
+		errs = append(errs, fmt.Errorf("making the process undumpable: %w", err))
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		errs = append(errs, fmt.Errorf("forbidding core files: %w", err))

@@ -7,10 +7,9 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strings"
+	"strconv"
 	"sync"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,29 +61,24 @@ func (c *child) state() (s state) {
 	return s
 }
 
-func zone() string {
-	name, _ := time.Now().Zone()
-	return name
-}
-
-// readOnThreads returns an error only if the file cannot be read on any of many threads, and no error if it can on
-// one.
-func readOnThreads(file string) error {
+// createOnThreads tries to create a file on each of many threads. Its error is that of the last thread that failed, nil
+// unless all failed.
+func createOnThreads(file string) error {
 	const threads = 20
 	var (
-		reading, begun sync.WaitGroup
-		mu             sync.Mutex
-		failure        error
-		failures       int
+		creating, begun sync.WaitGroup
+		mu              sync.Mutex
+		failure         error
+		failures        int
 	)
 	begun.Add(threads)
-	for range threads {
-		reading.Go(func() {
+	for i := range threads {
+		creating.Go(func() {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			begun.Done()
 			begun.Wait() // so that each goroutine has a thread of its own
-			if _, err := os.ReadFile(file); err != nil {
+			if err := os.WriteFile(file+strconv.Itoa(i), nil, 0o600); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				failure = err
@@ -92,14 +86,14 @@ func readOnThreads(file string) error {
 			}
 		})
 	}
-	reading.Wait()
+	creating.Wait()
 	if failures < threads {
 		return nil
 	}
 	return failure
 }
 
-// hideLandlock makes the kernel answer with errno whoever asks for Landlock.
+// hideLandlock makes the kernel answer every query for Landlock with errno.
 func hideLandlock(errno syscall.Errno) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
@@ -118,19 +112,4 @@ func hideLandlock(errno syscall.Errno) error {
 		return fmt.Errorf("seccomp: %w", e)
 	}
 	return nil
-}
-
-// lines counts the lines of a text that have every one of the words.
-func lines(text string, words ...string) int {
-	n := 0
-	for line := range strings.Lines(text) {
-		all := true
-		for _, w := range words {
-			all = all && strings.Contains(line, w)
-		}
-		if all {
-			n++
-		}
-	}
-	return n
 }

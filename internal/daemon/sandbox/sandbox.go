@@ -1,169 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sandbox takes from a process what it has no use for, so that whoever gets hold of the process does not get
-// it either. What has been given up cannot be had again, by this process or any that it starts.
+// Package sandbox drops access that the process does not need, so that an
+// attacker who controls it gains less. What is dropped cannot be had again, by
+// this process or any that it starts.
 //
-// [NoDumps] keeps the memory, and with it the secrets in it, out of the reach of debuggers and core files.
-//
-// [Sandbox] gives up files, in two steps, by means of Landlock (landlock(7)), which asks for no privilege:
-//
-//  1. [Sandbox.GiveUpWriting], once the socket is bound: no program can be executed and nothing written or removed,
-//     but for what it takes to publish the socket and to remove it in the end.
-//  2. [Sandbox.GiveUpReading], once there is a valid configuration: only what the configuration names can be read, and
-//     what it takes to reach Vault.
-//
-// The second step waits because the first valid configuration decides which directories are needed. Were it taken at
-// the start, a configuration that is rendered a moment later would be held to directories guessed without it. Until
-// then the process has made no use of any secret.
-//
-// Landlock knows a directory by its inode, not by its name: one that is removed and made anew is another one, and is
-// refused. So the directory above each of the configuration's is readable as well, unless it belongs to others: /,
-// what stands directly in it, and everything in /boot, /dev, /etc, /home, /proc, /root, /run, /sys, /usr and /var.
-// There, a directory made anew is refused until the process is restarted, or Options.Paths names the one above.
-// Files that are replaced in their directory, as Vault Agent and kubelet do it, and mount points, which cannot be
-// removed, need none of this.
-//
-// The resolver's files are followed too, since a host name that can no longer be resolved would cost more than what
-// is in the directory around them. That is /etc on most hosts; in a pod they are mounted, and nothing else is readable.
-//
-// Connections are not restricted, neither of TCP nor of unix sockets: where Vault is, configuration says anew at any
-// time, and where systemd listens, NOTIFY_SOCKET does.
+// Reading is not restricted: configuration may name other files at any time,
+// and directories may be removed and created again. Nor are connections.
 package sandbox
 
 import (
-	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
-	"sync"
-	"time"
+	"errors"
+	"fmt"
+	"syscall"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
-	"go.uber.org/zap"
+	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 )
 
-// Options says what the process goes on needing.
-type Options struct {
-	// SocketDir is the directory of the socket. It must exist when writing is given up.
-	SocketDir string
+// The names of these rights are those of landlock(7).
+const (
+	// writing is what DenyWriting denies.
+	writing landlock.AccessFSSet = ll.AccessFSExecute | ll.AccessFSWriteFile | ll.AccessFSTruncate |
+		ll.AccessFSRemoveDir | ll.AccessFSRemoveFile | ll.AccessFSMakeChar | ll.AccessFSMakeDir |
+		ll.AccessFSMakeReg | ll.AccessFSMakeSock | ll.AccessFSMakeFifo | ll.AccessFSMakeBlock |
+		ll.AccessFSMakeSym | ll.AccessFSIoctlDev | ll.AccessFSRefer
 
-	// Paths are further directories, or files, to read. All are absolute. One that does not exist when reading is
-	// given up is logged and left out.
-	Paths []string
+	// publishing is what remains in the socket's directory. A socket is bound in
+	// a directory of its own and renamed over its path, where a stale one may be;
+	// both are removed in the end. The rename is from one directory to another,
+	// which needs AccessFSRefer.
+	publishing landlock.AccessFSSet = ll.AccessFSMakeSock | ll.AccessFSRemoveFile | ll.AccessFSRemoveDir | ll.AccessFSRefer
+)
 
-	// Logger is told what is in force, and why if nothing is. Nil means no log.
-	Logger *zap.Logger
+// minVersion is the first version of Landlock that can allow a rename to another
+// directory. It came with Linux 5.19.
+const minVersion = 2
 
-	// resolver are the resolver's files. Nil means the system's; tests have their own.
-	resolver []string
-}
-
-// Sandbox gives up files. Make one with [New]. Its methods may be called from any goroutine; they fail by logging what
-// is not in force, since a process that can serve should. A nil Sandbox gives up nothing.
-type Sandbox struct {
-	socketDir string
-	extra     []string
-	resolver  []string
-	log       *zap.Logger
-
-	mu      sync.Mutex
-	absent  bool            // it has been logged that there is no Landlock
-	granted []fs.FileInfo   // what is readable; nil while everything is
-	names   map[string]bool // of the configuration's directories, as it named them
-	held    []*os.File
-}
-
-// New returns a Sandbox that has given up nothing yet.
-func New(o Options) *Sandbox {
-	if o.Logger == nil {
-		o.Logger = zap.NewNop()
+// DenyWriting leaves the process unable to execute, create, change, truncate or
+// remove any file, and to control any device, by means of Landlock (landlock(7)),
+// which needs no privilege. In socketDir, which must exist, it can still rename
+// a bound socket into place and remove sockets and directories. Files that are
+// open already stay as they are, standard error among them.
+//
+// It applies to all threads, and returns the kernel's version of Landlock. One
+// below 5 cannot deny control of devices, one below 3 truncation: these remain
+// possible. The error says why nothing is denied.
+func DenyWriting(socketDir string) (version int, err error) {
+	if version, err = kernelVersion(); err != nil {
+		return 0, err
 	}
-	if o.resolver == nil {
-		o.resolver = resolverFiles
-	}
-	return &Sandbox{socketDir: o.SocketDir, extra: o.Paths, resolver: o.resolver, log: o.Logger}
-}
-
-// GiveUpWriting leaves the process unable to execute, create, change, truncate or remove any file, and to control any
-// device. In the socket's directory it can still rename a bound socket into place, from a directory inside, and remove
-// sockets and directories. Files that are open already stay as they are, standard error among them.
-func (s *Sandbox) GiveUpWriting() {
-	if s == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	version, ok := s.available()
-	if !ok {
-		return
-	}
-	if err := restrict(writing, landlock.PathAccess(publishing, s.socketDir)); err != nil {
-		s.log.Warn("the sandbox does not keep this process from writing and executing", zap.Error(err))
-		return
-	}
-	s.log.Info("this process can execute nothing, and write nowhere but in the socket's directory",
-		zap.String("directory", s.socketDir), zap.Int("landlock_version", version))
-}
-
-// GiveUpReading leaves the process unable to read anything but the directories of the named files, where their
-// symbolic links lead, the directory above each as the package comment says, Options.Paths, and what the system has
-// for every program: the roots of trust, the resolver's files, Kubernetes' tokens for this pod, and /proc/self. The
-// names must be absolute. Only the first call has an effect.
-func (s *Sandbox) GiveUpReading(files []string) {
-	if s == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.granted != nil {
-		return
-	}
-	version, ok := s.available()
-	if !ok {
-		return
-	}
-	// The local time zone is loaded when it is first used, from files that will be out of reach.
-	_, _ = time.Now().Zone()
-
-	names := make(map[string]bool)
-	var paths []string
-	for _, file := range files {
-		names[filepath.Dir(file)] = true
-		paths = append(paths, directories(file)...)
-	}
-	for _, path := range s.extra {
-		if _, err := os.Stat(path); err != nil {
-			s.log.Warn("this path cannot be made readable; restart once it is there", zap.Error(err))
-		}
-	}
-	paths = slices.Concat(paths, s.extra, systemPaths(s.resolver))
-	slices.Sort(paths)
-
-	g := newGrants()
-	for _, path := range slices.Compact(paths) {
-		g.add(path)
-	}
-	g.rules = append(g.rules, landlock.PathAccess(listing|refer, s.socketDir))
-	if err := restrict(reading, g.rules...); err != nil {
-		s.log.Warn("the sandbox does not keep this process from reading", zap.Error(err))
-		g.release()
-		return
-	}
-	s.granted, s.held, s.names = g.infos, g.held, names
-	s.log.Info("this process can read nothing but these files and directories",
-		zap.Strings("paths", g.paths), zap.Int("landlock_version", version))
-}
-
-// available says which version of Landlock there is. That there is none is logged once.
-func (s *Sandbox) available() (version int, ok bool) {
-	if s.absent {
-		return 0, false
-	}
-	version, err := kernelVersion()
+	config, err := landlock.NewConfig(writing)
 	if err != nil {
-		s.absent = true
-		s.log.Warn("there is no sandbox: this process can read, write and execute what its user can", zap.Error(err))
-		return 0, false
+		return 0, err
 	}
-	return version, true
+	return version, config.BestEffort().RestrictPaths(landlock.PathAccess(publishing, socketDir))
+}
+
+// kernelVersion returns the version of Landlock that the kernel has, or says why
+// it cannot be used. BestEffort alone would ignore that silently.
+func kernelVersion() (int, error) {
+	version, err := ll.LandlockGetABIVersion()
+	switch {
+	case errors.Is(err, syscall.ENOSYS):
+		return 0, errors.New("this kernel has no Landlock; use Linux 5.19 or later")
+	case errors.Is(err, syscall.EOPNOTSUPP):
+		return 0, errors.New("this kernel's Landlock is off; add landlock to the kernel parameter lsm=")
+	case err != nil:
+		return 0, fmt.Errorf("querying Landlock, which a seccomp filter may forbid: %w", err)
+	case version < minVersion:
+		return 0, fmt.Errorf("this kernel has Landlock %d, which cannot allow the socket's rename; use Linux 5.19 or later", version)
+	}
+	return version, nil
 }
