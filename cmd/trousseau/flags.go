@@ -59,7 +59,7 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	set.SetOutput(io.Discard)
 	set.Usage = func() {}
 	set.StringVar(&o.configFile, "config-file-path", "/etc/trousseau/config.yaml", "configuration `file`; it may appear later, and is reloaded when it changes")
-	set.DurationVar(&o.configPoll, "config-poll-interval", 10*time.Second, "how often the file is read even if no change was notified")
+	set.DurationVar(&o.configPoll, "config-poll-interval", 2*time.Second, "poll interval for the file; most changes are noticed at once")
 	listen := set.String("listen-addr", "unix:///run/trousseau/kms.sock", "`address` of the socket, as in EncryptionConfiguration's endpoint")
 	set.Func("socket-mode", "permission `bits` of the socket, in octal (default 0600)", func(s string) error {
 		mode, err := strconv.ParseUint(s, 8, 32)
@@ -88,7 +88,7 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 		}
 		return nil
 	})
-	set.BoolVar(&o.sandbox, "sandbox", true, "deny the process itself to write and execute files, by means of Landlock")
+	set.BoolVar(&o.sandbox, "sandbox", true, "Landlock sandbox, in which the process can neither write nor execute files")
 	set.TextVar(&o.logLevel, "log-level", zapcore.InfoLevel, "least `level` that is logged: debug, info, warn or error")
 	set.StringVar(&o.logFormat, "log-format", "json", "`format` of the log: json or console")
 	set.BoolVar(&o.version, "version", false, "print the version and exit")

@@ -27,7 +27,7 @@ import (
 // serve is the daemon: configuration flows from the watcher through the KEK to
 // the KMS server on the socket.
 func serve(ctx context.Context, o options, stderr io.Writer) error {
-	// Before anybody can know that we are here: SIGHUP kills who does not ask for it.
+	// Install the handler first: SIGHUP's default action ends the process.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -37,12 +37,12 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		zap.String("config", o.configFile), zap.String("socket", o.socket))
 	registry := prometheus.NewRegistry()
 
-	watcher := watch.New(watch.Options{
-		Path:    o.configFile,
-		Related: config.References,
-		Read:    config.ReadFile,
-		Poll:    o.configPoll,
-		Logger:  log.Named("watch"),
+	watcher := watch.New(watch.Options[*config.Config]{
+		Path:   o.configFile,
+		Parse:  parseConfig,
+		Read:   config.ReadFile,
+		Poll:   o.configPoll,
+		Logger: log.Named("watch"),
 	})
 	kek := live.New(live.Options{
 		Contents:         watcher.Contents(),
@@ -136,6 +136,11 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	return nil
 }
 
+// parseConfig is [config.Parse] in the form that the watcher takes.
+func parseConfig(main []byte, open func(name string) ([]byte, error)) (*config.Config, error) {
+	return config.Parse(main, open)
+}
+
 // publish puts the socket at its path. If another process serves there, that
 // waits until this one has proven that it could do so as well. The listener is
 // nil if ctx was done first.
@@ -155,7 +160,7 @@ func publish(ctx context.Context, socket *unixsock.Pending, kek *live.KEK, takeo
 }
 
 // lookOnHangup reads the configuration at every SIGHUP.
-func lookOnHangup(ctx context.Context, hangup <-chan os.Signal, watcher *watch.Watcher, log *zap.Logger) {
+func lookOnHangup(ctx context.Context, hangup <-chan os.Signal, watcher *watch.Watcher[*config.Config], log *zap.Logger) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// Opener returns the content of a file named in the configuration. The name is absolute, and one that [References]
-// lists for the same data. Its errors are shown to the operator.
+// Opener returns the content of a file named in the configuration. The name is absolute. Its errors are shown to the
+// operator.
 type Opener func(name string) ([]byte, error)
 
 // ReadFile is [os.ReadFile] with bounds: it refuses what is larger than [MaxSize] or no regular file, and does not wait

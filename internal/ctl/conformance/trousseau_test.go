@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/ctl/conformance"
 	"github.com/trousseau-io/trousseau/internal/daemon/kms"
 	"github.com/trousseau-io/trousseau/internal/daemon/live"
@@ -35,9 +36,10 @@ func TestTrousseau(t *testing.T) {
 // serveTrousseau serves what cmd/trousseau does, until the test ends.
 func serveTrousseau(t *testing.T, v *vaulttest.Server, extra string) conformance.Endpoint {
 	t.Helper()
-	contents := make(chan watch.Content, 1)
-	contents <- watch.Content{Path: "config.yaml", Digest: "1", Main: fmt.Appendf(nil,
-		"provider: vault\nvault:\n  keynames: [kek]\n  address: %s\n  token: %s\n%s", v.URL(), v.KMSToken("kek"), extra)}
+	contents := make(chan watch.Content[*config.Config], 1)
+	cfg, err := config.Parse(fmt.Appendf(nil,
+		"provider: vault\nvault:\n  keynames: [kek]\n  address: %s\n  token: %s\n%s", v.URL(), v.KMSToken("kek"), extra), nil)
+	contents <- watch.Content[*config.Config]{Path: "config.yaml", Digest: "1", Value: cfg, Err: err}
 	const requestTimeout = 25 * time.Second
 	kek := live.New(live.Options{
 		Contents: contents, RequestTimeout: requestTimeout, ProbeInterval: time.Minute, OutageGrace: time.Minute,

@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/trousseau-io/trousseau/internal/config"
@@ -39,13 +41,8 @@ func (e *examination) configuration(ctx context.Context) {
 		}
 		return ok("%s, with credential %q", plural(len(e.config.Vault.KeyNames), "key"), e.config.Vault.Credential.Method)
 	})
-	names := []string{e.Config}
-	for _, name := range config.References(contents[e.Config]) {
-		if _, read := contents[name]; read {
-			names = append(names, name)
-		}
-	}
-	for _, name := range names {
+	others := slices.DeleteFunc(slices.Sorted(maps.Keys(contents)), func(name string) bool { return name == e.Config })
+	for _, name := range append([]string{e.Config}, others...) {
 		e.check(ctx, "file-mode", name, func(context.Context) outcome {
 			return mode(name, e.secretIn(contents[name]))
 		}, ground("config", e.Config))

@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/ctl/doctor"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 	"github.com/trousseau-io/trousseau/internal/daemon/kms"
@@ -37,7 +38,7 @@ type node struct {
 	socket     string
 	encryption string // the text of the file
 	pages      string // their address
-	contents   chan watch.Content
+	contents   chan watch.Content[*config.Config]
 
 	// What kube-apiserver answers.
 	providers int
@@ -49,7 +50,7 @@ type node struct {
 // newNode makes one; prepare may change what it begins with.
 func newNode(t *testing.T, prepare func(*scene)) *node {
 	t.Helper()
-	n := &node{scene: newScene(t), livez: 200, providers: 200, ago: time.Second, contents: make(chan watch.Content, 1)}
+	n := &node{scene: newScene(t), livez: 200, providers: 200, ago: time.Second, contents: make(chan watch.Content[*config.Config], 1)}
 	sockets, err := os.MkdirTemp("", "kms") // a short name
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +126,7 @@ func (n *node) start() {
 	pages := httptest.NewServer(ops.Handler(ops.Options{Registry: registry, Ready: []ops.Check{{Name: "kek", Check: kek.Degraded}}}))
 	t.Cleanup(pages.Close)
 	n.pages = strings.TrimPrefix(pages.URL, "http://")
-	// Content cannot be made with files beside it, so the daemon goes without TLS.
+	// The daemon goes without TLS.
 	n.deliver(strings.NewReplacer(n.address, n.vault.URL(), n.caCert, "").Replace(n.configure()))
 	select {
 	case <-adopted:
@@ -136,7 +137,8 @@ func (n *node) start() {
 
 func (n *node) deliver(text string) {
 	sum := sha256.Sum256([]byte(text))
-	n.contents <- watch.Content{Path: n.file, Main: []byte(text), Digest: hex.EncodeToString(sum[:])}
+	cfg, err := config.Parse([]byte(text), nil)
+	n.contents <- watch.Content[*config.Config]{Path: n.file, Digest: hex.EncodeToString(sum[:]), Value: cfg, Err: err}
 }
 
 // keyID is what the plugin says.

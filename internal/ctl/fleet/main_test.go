@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 	"github.com/trousseau-io/trousseau/internal/daemon/live"
 	"github.com/trousseau-io/trousseau/internal/daemon/ops"
@@ -29,7 +30,7 @@ type daemon struct {
 	t        *testing.T
 	vault    *vaulttest.Server
 	kek      *live.KEK
-	contents chan watch.Content
+	contents chan watch.Content[*config.Config]
 	addr     string // of the pages
 }
 
@@ -37,7 +38,7 @@ type daemon struct {
 func start(t *testing.T, vault *vaulttest.Server, version string) *daemon {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	d := &daemon{t: t, vault: vault, contents: make(chan watch.Content, 1)}
+	d := &daemon{t: t, vault: vault, contents: make(chan watch.Content[*config.Config], 1)}
 	d.kek = live.New(live.Options{
 		Contents: d.contents, RequestTimeout: patience, ProbeInterval: 200 * time.Millisecond,
 		OutageGrace: time.Minute, Registerer: registry,
@@ -61,7 +62,10 @@ func start(t *testing.T, vault *vaulttest.Server, version string) *daemon {
 func (d *daemon) configure(key, token string) {
 	text := fmt.Sprintf("vault:\n  keynames: [%s]\n  address: %s\n  token: %s\n", key, d.vault.URL(), token)
 	sum := sha256.Sum256([]byte(text))
-	d.contents <- watch.Content{Path: "/etc/trousseau/config.yaml", Main: []byte(text), Digest: hex.EncodeToString(sum[:])}
+	cfg, err := config.Parse([]byte(text), nil)
+	d.contents <- watch.Content[*config.Config]{
+		Path: "/etc/trousseau/config.yaml", Digest: hex.EncodeToString(sum[:]), Value: cfg, Err: err,
+	}
 }
 
 // until fetches until what comes is as wanted.

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/daemon/live"
 	"github.com/trousseau-io/trousseau/internal/daemon/watch"
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
@@ -40,7 +41,7 @@ type bench struct {
 	vault    *vaulttest.Server
 	key      *vaulttest.Key
 	token    string // of the configuration last loaded
-	contents chan watch.Content
+	contents chan watch.Content[*config.Config]
 	looks    atomic.Int32
 	registry *prometheus.Registry
 	logs     *observer.ObservedLogs
@@ -66,7 +67,7 @@ func run(t *testing.T, test func(*bench), adjust ...func(*live.Options)) {
 		b := &bench{
 			t:        t,
 			vault:    inProcess(t),
-			contents: make(chan watch.Content, 1),
+			contents: make(chan watch.Content[*config.Config], 1),
 			registry: prometheus.NewRegistry(),
 			hosts:    make(hosts),
 		}
@@ -160,7 +161,10 @@ func (b *bench) load(s settings) (token string) {
 // deliver hands over the bytes of a configuration file.
 func (b *bench) deliver(text string) {
 	sum := sha256.Sum256([]byte(text))
-	b.contents <- watch.Content{Path: "/etc/trousseau/config.yaml", Main: []byte(text), Digest: hex.EncodeToString(sum[:])}
+	cfg, err := config.Parse([]byte(text), nil)
+	b.contents <- watch.Content[*config.Config]{
+		Path: "/etc/trousseau/config.yaml", Digest: hex.EncodeToString(sum[:]), Value: cfg, Err: err,
+	}
 	synctest.Wait()
 }
 

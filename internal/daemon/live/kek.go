@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/daemon/watch"
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
@@ -27,7 +28,7 @@ import (
 // Options are what a [KEK] is made of.
 type Options struct {
 	// Contents delivers the configuration each time that it has changed.
-	Contents <-chan watch.Content
+	Contents <-chan watch.Content[*config.Config]
 	// Reread asks for the configuration to be read now, because Vault has just
 	// denied a request. It must not block. Nil does nothing.
 	Reread func()

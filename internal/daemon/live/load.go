@@ -65,7 +65,7 @@ func classOf(err error) string {
 // load and every reload take this path.
 func (k *KEK) load(ctx context.Context) {
 	var (
-		content watch.Content
+		content watch.Content[*config.Config]
 		logged  string           // the failure last logged, with its content
 		retry   <-chan time.Time // nil when only new content can help
 	)
@@ -116,19 +116,20 @@ func (k *KEK) logFailure(class string, err error) {
 }
 
 // loadOnce makes a candidate from content and adopts it.
-func (k *KEK) loadOnce(ctx context.Context, content watch.Content) error {
+func (k *KEK) loadOnce(ctx context.Context, content watch.Content[*config.Config]) error {
 	if active := k.Current(); active != nil && active.Digest == content.Digest {
 		k.update(func(v *view) { v.reload.refused = "" })
 		k.log.Info("configuration is the one in use again", zap.Uint64("generation", active.Number))
 		return nil
 	}
-	if content.Err != nil {
+	var mistakes *config.Error
+	switch {
+	case errors.As(content.Err, &mistakes):
+		return refusef(classConfig, "reading %s: %w", content.Path, content.Err)
+	case content.Err != nil:
 		return refusef(classConfig, "reading the configuration: %w", content.Err)
 	}
-	cfg, err := config.Parse(content.Main, content.Open)
-	if err != nil {
-		return refusef(classConfig, "reading %s: %w", content.Path, err)
-	}
+	cfg := content.Value
 	candidate, token, err := k.newCandidate(ctx, cfg, content.Digest)
 	if err != nil {
 		return err

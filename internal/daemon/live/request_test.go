@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/daemon/live"
 	"github.com/trousseau-io/trousseau/internal/daemon/watch"
 	"github.com/trousseau-io/trousseau/internal/fault"
@@ -187,7 +188,7 @@ func TestReplacedClientFinishesItsRequests(t *testing.T) {
 func TestReplacedClientLeavesNoConnection(t *testing.T) {
 	v := vaulttest.Start(t)
 	v.CreateKey("kek")
-	contents := make(chan watch.Content, 1)
+	contents := make(chan watch.Content[*config.Config], 1)
 	k := live.New(live.Options{
 		Contents:       contents,
 		RequestTimeout: 3 * time.Second,
@@ -203,10 +204,9 @@ func TestReplacedClientLeavesNoConnection(t *testing.T) {
 		t.Helper()
 		adopted := k.Replaced()
 		token := v.KMSToken("kek")
-		contents <- watch.Content{
-			Main:   fmt.Appendf(nil, "provider: vault\nvault:\n  keynames: [kek]\n  address: %s\n  token: %s\n", v.URL(), token),
-			Digest: token,
-		}
+		cfg, err := config.Parse(fmt.Appendf(nil,
+			"provider: vault\nvault:\n  keynames: [kek]\n  address: %s\n  token: %s\n", v.URL(), token), nil)
+		contents <- watch.Content[*config.Config]{Digest: token, Value: cfg, Err: err}
 		<-adopted
 	}
 	load()

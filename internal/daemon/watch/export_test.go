@@ -5,7 +5,7 @@ package watch
 import "github.com/fsnotify/fsnotify"
 
 // WithNotify returns o changed to take its inotify instance from open.
-func (o Options) WithNotify(open func() (*fsnotify.Watcher, error)) Options {
+func (o Options[T]) WithNotify(open func() (*fsnotify.Watcher, error)) Options[T] {
 	o.notify = open
 	return o
 }

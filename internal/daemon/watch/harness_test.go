@@ -24,10 +24,41 @@ const (
 	unreadable = "(unreadable)"
 )
 
-func held(c watch.Content) string {
+// parsed is what these tests parse: the text of the main file, and what came of
+// opening each of the others.
+type parsed struct {
+	main  string
+	files map[string]outcome
+}
+
+type outcome struct {
+	text string
+	err  error
+}
+
+type (
+	options = watch.Options[parsed]
+	content = watch.Content[parsed]
+	watcher = watch.Watcher[parsed]
+)
+
+// opening makes a Parse that opens the files that names returns for the main
+// file.
+func opening(names func(main string) []string) func([]byte, func(string) ([]byte, error)) (parsed, error) {
+	return func(main []byte, open func(string) ([]byte, error)) (parsed, error) {
+		p := parsed{string(main), make(map[string]outcome)}
+		for _, name := range names(p.main) {
+			data, err := open(name)
+			p.files[name] = outcome{string(data), err}
+		}
+		return p, nil
+	}
+}
+
+func held(c content) string {
 	switch {
 	case c.Err == nil:
-		return string(c.Main)
+		return c.Value.main
 	case errors.Is(c.Err, fs.ErrNotExist):
 		return absent
 	default:
@@ -35,9 +66,16 @@ func held(c watch.Content) string {
 	}
 }
 
-// start runs a Watcher until the test ends.
-func start(t *testing.T, o watch.Options) *watch.Watcher {
+// start runs a Watcher until the test ends. Unless o says otherwise, it reads
+// the system's files and parses the main one alone.
+func start(t *testing.T, o options) *watcher {
 	t.Helper()
+	if o.Read == nil {
+		o.Read = os.ReadFile
+	}
+	if o.Parse == nil {
+		o.Parse = opening(func(string) []string { return nil })
+	}
 	w := watch.New(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -49,7 +87,7 @@ func start(t *testing.T, o watch.Options) *watch.Watcher {
 	return w
 }
 
-func receive(t *testing.T, w *watch.Watcher) watch.Content {
+func receive(t *testing.T, w *watcher) content {
 	t.Helper()
 	select {
 	case c := <-w.Contents():
@@ -62,7 +100,7 @@ func receive(t *testing.T, w *watch.Watcher) watch.Content {
 
 // await receives until the main file is reported to hold want. What it held in
 // between may or may not be reported.
-func await(t *testing.T, w *watch.Watcher, want string) watch.Content {
+func await(t *testing.T, w *watcher, want string) content {
 	t.Helper()
 	var got []string
 	timeout := time.After(bound)
@@ -123,7 +161,7 @@ func (r *reader) saw(data string) func() bool {
 }
 
 // collect receives everything, and returns what it has received so far.
-func collect(t *testing.T, w *watch.Watcher) func() []string {
+func collect(t *testing.T, w *watcher) func() []string {
 	t.Helper()
 	var (
 		mu       sync.Mutex

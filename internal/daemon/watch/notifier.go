@@ -13,53 +13,35 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// notifier tells that something may have happened to one of a set of directory
-// entries. It watches directories, never files: a watch on a file ends when
-// another is renamed over it.
+// notifier tells when something may have happened in one of a set of
+// directories. It watches directories, not files: a watch on a file ends when
+// another file is renamed over it.
 //
-// The set is told anew before every look (reset, then watch). That costs a few
-// system calls and makes one case of many: a directory that was replaced, or
-// one of its ancestors; two names of one directory; a watch that the kernel or
-// fsnotify dropped; a directory that is no longer of interest.
+// Every look sets the directories again (reset, then watch). That costs a few
+// system calls, and finds a directory that was replaced under its old name.
 //
-// All methods are for one goroutine. What fsnotify sends is received by another
-// one, because fsnotify may hold, while it waits for an error to be received
-// (1.10.1, inotify.handleEvent on IN_MOVE_SELF), the lock that its Add, Remove
-// and Close need.
+// All methods are for one goroutine. Another one receives from fsnotify: while
+// fsnotify waits for an error to be received it may hold the lock that its Add,
+// Remove and Close need (1.10.1, inotify.handleEvent on IN_MOVE_SELF).
 type notifier struct {
 	// changed holds a value if something may have happened since it was last
 	// received from.
 	changed chan struct{}
 
-	// fault is why not every change since reset is notified, nil if every one
-	// is.
+	// fault is why a change since reset may go unnoticed, nil if none can.
 	fault error
 
 	open      func() (*fsnotify.Watcher, error)
-	inotify   *fsnotify.Watcher // nil while none is to be had
+	inotify   *fsnotify.Watcher // nil while none could be opened
 	receiving sync.WaitGroup
-	dirs      map[string]bool // watched since reset
-
-	mu      sync.Mutex
-	entries map[string]bool // names that matter, in whichever directory
 }
 
-func newNotifier(open func() (*fsnotify.Watcher, error)) *notifier {
-	return &notifier{open: open, changed: make(chan struct{}, 1)}
-}
-
-// reset empties the set. It also tries to get an inotify instance if there is
-// none.
+// reset empties the set, and opens inotify if it is not open.
 func (n *notifier) reset() {
 	n.fault = nil
-	n.dirs = make(map[string]bool)
-	n.mu.Lock()
-	n.entries = make(map[string]bool)
-	n.mu.Unlock()
-
 	if n.inotify != nil {
 		for _, dir := range n.inotify.WatchList() {
-			// It fails if the kernel was quicker, the directory being gone.
+			// It fails if the directory is gone, and its watch with it.
 			_ = n.inotify.Remove(dir)
 		}
 		return
@@ -73,23 +55,22 @@ func (n *notifier) reset() {
 	n.receiving.Go(func() { n.receive(in) })
 }
 
-// watch adds an entry to the set. From its return on, whatever happens to the
-// entry, or to the directory itself, is notified, unless fault says otherwise.
-func (n *notifier) watch(dir, entry string) {
+// watch adds the directory of a file, and that of the file to which its
+// symbolic links lead. Changes in both are notified from its return on.
+func (n *notifier) watch(name string) {
+	n.add(filepath.Dir(name))
+	// Only now: a link that is changed from here on is noticed.
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		n.add(filepath.Dir(target))
+	}
+}
+
+func (n *notifier) add(dir string) {
 	if n.inotify == nil {
 		return
 	}
-	n.mu.Lock()
-	n.entries[entry] = true
-	n.mu.Unlock()
-
-	if n.dirs[dir] {
-		return
-	}
-	n.dirs[dir] = true
+	// The poll finds a directory that does not exist yet.
 	err := n.inotify.Add(dir)
-	// A directory that has gone meanwhile is an entry of another one, which is
-	// watched.
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && n.fault == nil {
 		n.fault = fmt.Errorf("watching directory %s: %w%s", dir, err, remedy(err))
 	}
@@ -98,56 +79,34 @@ func (n *notifier) watch(dir, entry string) {
 // close releases everything. The notifier cannot be used again.
 func (n *notifier) close() {
 	if n.inotify != nil {
-		// Closing the descriptor cannot usefully fail, and nobody could act on it.
-		_ = n.inotify.Close()
+		_ = n.inotify.Close() // Nothing can be done about a failure.
 	}
 	n.receiving.Wait()
 }
 
-// receive takes everything that in sends, until in is closed.
+// receive takes everything that in sends, until in is closed. An error is a
+// change too: events may have been lost (fsnotify.ErrEventOverflow).
 func (n *notifier) receive(in *fsnotify.Watcher) {
-	for {
+	for open := true; open; {
 		select {
-		case event, ok := <-in.Events:
-			if !ok {
-				return
-			}
-			if n.matters(event.Name) {
-				n.notify()
-			}
-		case _, ok := <-in.Errors:
-			if !ok {
-				return
-			}
-			// Events may have been lost (fsnotify.ErrEventOverflow).
-			n.notify()
+		case _, open = <-in.Events:
+		case _, open = <-in.Errors:
+		}
+		select {
+		case n.changed <- struct{}{}:
+		default: // The one before has not been received and will do.
 		}
 	}
 }
 
-// matters reports whether an event with that name is about an entry of the set.
-// The directory is not compared, because fsnotify knows each by one name only;
-// a namesake in another directory causes a needless look at worst.
-func (n *notifier) matters(name string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.entries[filepath.Base(name)]
-}
-
-func (n *notifier) notify() {
-	select {
-	case n.changed <- struct{}{}:
-	default: // The one before has not been received and will do.
-	}
-}
-
-// remedy names the limit behind the errors of inotify(7) that do not.
+// remedy names the kernel limit behind an inotify error whose text does not
+// mention it.
 func remedy(err error) string {
 	switch {
 	case errors.Is(err, syscall.EMFILE):
-		return " (the limits are fs.inotify.max_user_instances and the number of open files)"
+		return " (raise fs.inotify.max_user_instances or the number of open files)"
 	case errors.Is(err, syscall.ENOSPC):
-		return " (the limit is fs.inotify.max_user_watches)"
+		return " (raise fs.inotify.max_user_watches)"
 	}
 	return ""
 }

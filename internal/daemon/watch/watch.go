@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package watch answers one question about a file and the files that belong
-// to it: what are their bytes now?
+// Package watch parses a file, and the files that it names, whenever one of them
+// changes. It knows nothing of their format.
 //
-// It does not know what the bytes mean. It reads all of the files in one look,
-// hashes exactly what it read, and reports when the hash has changed, whichever
-// way the change came about: a Vault Agent's rename, an editor's write in
-// place, kubelet's swap of the ..data link, a directory taken away and put
-// back. inotify says when to look, so a change is seen at once; a steady poll
-// looks anyway, because inotify is silent on network file systems and for
-// changes of mounts, and may not be available at all.
+// inotify says when to look, so a rename or a write in a watched directory is
+// seen at once. A steady poll sees everything else: a directory that is removed
+// and created again, network file systems, mounts, inotify not available.
 package watch
 
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -22,46 +23,42 @@ import (
 )
 
 const (
-	defaultPoll  = 10 * time.Second
+	defaultPoll  = 2 * time.Second
 	defaultQuiet = 50 * time.Millisecond
 
-	// A file that is written without a pause must not keep us from ever
-	// looking, so a look is postponed by this many quiet periods at most.
-	maxQuiets = 10
+	// maxQuiets bounds how long changes without a pause can postpone a look, in
+	// quiet periods.
+	maxQuiets = 6
 )
 
-// Options says what a [Watcher] watches, and how.
-type Options struct {
-	// Path is the absolute name of the main file. Neither it nor its
-	// directory need exist yet.
+// Options says what a [Watcher] watches, and how. Path, Parse and Read are
+// required.
+type Options[T any] struct {
+	// Path is the absolute name of the main file, which need not exist yet.
 	Path string
 
-	// Related returns the absolute names of the other files that belong to
-	// the main file, given the bytes just read from it, which it must not
-	// modify. It is not called when the main file cannot be read. It is called
-	// from Run, once per look, so it must be quick. Nil means that there are
-	// no such files.
-	Related func(main []byte) []string
+	// Parse turns the content of the main file into a value. It gets other files
+	// from open, by absolute name and only until it returns; open reads each once
+	// in a look. Parse must not modify the bytes. It is called from Run, once per
+	// look in which the main file could be read.
+	Parse func(main []byte, open func(name string) ([]byte, error)) (T, error)
 
 	// Read returns the content of the named file. It is called from Run, which
-	// can do nothing else, end included, until Read returns. Its error texts
-	// are part of the digest and so must be the same for the same condition.
-	// Nil means a reader that refuses files of more than 1 MiB and anything
-	// that is not a regular file.
+	// does nothing else meanwhile. Its error texts are part of the digest, so
+	// they must be the same for the same condition.
 	Read func(name string) ([]byte, error)
 
-	// Poll is how often the files are read even if no change was notified.
-	// Zero means 10 seconds.
+	// Poll is the time between two looks without a notification. Zero means 2 s.
 	Poll time.Duration
 
-	// Quiet is how long no change must have been notified before the files are
-	// read, so that a file that is truncated and then written is usually not
-	// read in between. Changes that never pause postpone a read by no more
-	// than 10 × Quiet. Zero means 50 ms.
+	// Quiet is how long there must be no notification before a look, so that a
+	// file that is truncated and then written is usually not read in between.
+	// Notifications without a pause postpone it by at most 6 × Quiet. Zero means
+	// 50 ms.
 	Quiet time.Duration
 
-	// Logger is told when notification cannot be had, and when it works again.
-	// Nil means no log.
+	// Logger is told when notification fails, and when it works again. Nil
+	// means no log.
 	Logger *zap.Logger
 
 	// notify opens an inotify instance. Nil means fsnotify.NewWatcher; tests
@@ -69,82 +66,80 @@ type Options struct {
 	notify func() (*fsnotify.Watcher, error)
 }
 
-// Watcher reports what a file and those that belong to it contain, each time
-// that it changes. Make one with [New]; it does nothing until [Watcher.Run].
-// Its other methods may be called at any time, from any goroutine.
-type Watcher struct {
-	path     string
-	related  func(main []byte) []string
-	readFile func(name string) ([]byte, error)
-	poll     time.Duration
-	quiet    time.Duration
-	logger   *zap.Logger
+// Content is the result of one look. It may be copied and used concurrently. A
+// file that was caught half-written is reported so, and again once complete.
+type Content[T any] struct {
+	// Path is the main file's name, as in Options.
+	Path string
 
+	// Digest is the hex SHA-256 of the name of each file that was read, with
+	// its content or the reason why it could not be read.
+	Digest string
+
+	// Value and Err are what Parse returned for exactly the bytes behind Digest.
+	// If the main file could not be read, Err is the error of Read.
+	Value T
+	Err   error
+}
+
+// Watcher reports the value of a file each time that it changes. Make one with
+// [New]; it does nothing until [Watcher.Run]. Its other methods may be called
+// at any time, from any goroutine.
+type Watcher[T any] struct {
+	o        Options[T]
 	notifier *notifier
-	blind    bool // it has been logged that not every change is notified
+	blind    bool // it has been logged that notification fails
 	asked    chan struct{}
-	contents chan Content
+	contents chan Content[T]
 }
 
 // New returns a Watcher that is yet to be run. It touches no file.
-func New(o Options) *Watcher {
-	w := &Watcher{
-		path:     o.Path,
-		related:  o.Related,
-		readFile: o.Read,
-		poll:     cmp.Or(o.Poll, defaultPoll),
-		quiet:    cmp.Or(o.Quiet, defaultQuiet),
-		logger:   o.Logger,
-		asked:    make(chan struct{}, 1),
-		contents: make(chan Content),
-	}
-	if w.related == nil {
-		w.related = func([]byte) []string { return nil }
-	}
-	if w.readFile == nil {
-		w.readFile = readRegular
-	}
-	if w.logger == nil {
-		w.logger = zap.NewNop()
+func New[T any](o Options[T]) *Watcher[T] {
+	o.Poll = cmp.Or(o.Poll, defaultPoll)
+	o.Quiet = cmp.Or(o.Quiet, defaultQuiet)
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
 	}
 	if o.notify == nil {
 		o.notify = fsnotify.NewWatcher
 	}
-	w.notifier = newNotifier(o.notify)
-	return w
+	return &Watcher[T]{
+		o:        o,
+		notifier: &notifier{open: o.notify, changed: make(chan struct{}, 1)},
+		asked:    make(chan struct{}, 1),
+		contents: make(chan Content[T]),
+	}
 }
 
-// Contents returns the channel on which Run sends what the files hold: once at
-// the start, even if the main file cannot be read then, and afterwards whenever
-// the digest differs from the one last received. A slow receiver misses what
-// was there in between and gets only the newest. The channel is never closed.
-func (w *Watcher) Contents() <-chan Content { return w.contents }
+// Contents returns the channel on which Run sends: once at the start, even if
+// the main file cannot be read then, and afterwards whenever the digest differs
+// from the one last received. A slow receiver gets only the newest. The channel
+// is never closed.
+func (w *Watcher[T]) Contents() <-chan Content[T] { return w.contents }
 
-// Look makes Run read the files now, without waiting for a quiet moment. It
-// does not wait for that to happen. The reading begins after the call, so that
-// it sees every change made before it.
-func (w *Watcher) Look() {
+// Look makes Run look now, without waiting for a quiet moment. It does not wait
+// for the look, which begins after the call and so sees every earlier change.
+func (w *Watcher[T]) Look() {
 	select {
 	case w.asked <- struct{}{}:
 	default: // The look already asked for has not begun.
 	}
 }
 
-// Run watches until ctx is done and then returns, having released everything
-// it held. No error of the file system ends it. Call it once.
-func (w *Watcher) Run(ctx context.Context) {
+// Run watches until ctx is done, then releases everything and returns. No error
+// of the file system ends it. Call it once.
+func (w *Watcher[T]) Run(ctx context.Context) {
 	defer w.notifier.close()
-
-	poll := time.NewTicker(w.poll)
+	poll := time.NewTicker(w.o.Poll)
 	defer poll.Stop()
-	quiet := time.NewTimer(w.quiet)
+	quiet := time.NewTimer(w.o.Quiet)
 	defer quiet.Stop()
 
 	var (
-		newest   Content
-		received string         // the digest last received
-		out      chan<- Content // nil while newest is what was last received
-		latest   time.Time      // until when a look may be postponed; zero: none is
+		newest   Content[T]
+		received string            // the digest last received
+		out      chan<- Content[T] // nil while newest is what was last received
+		latest   time.Time         // until when a look may be postponed; zero: none is
 	)
 	look := func() {
 		quiet.Stop()
@@ -167,9 +162,9 @@ func (w *Watcher) Run(ctx context.Context) {
 		case <-w.notifier.changed:
 			now := time.Now()
 			if latest.IsZero() {
-				latest = now.Add(maxQuiets * w.quiet)
+				latest = now.Add(maxQuiets * w.o.Quiet)
 			}
-			quiet.Reset(min(w.quiet, latest.Sub(now)))
+			quiet.Reset(min(w.o.Quiet, latest.Sub(now)))
 
 		case <-quiet.C:
 			look()
@@ -186,32 +181,58 @@ func (w *Watcher) Run(ctx context.Context) {
 	}
 }
 
-// look reads all of the files. Each is watched before it is read, so that no
+// file is the outcome of reading one file.
+type file struct {
+	data []byte
+	err  error
+}
+
+// look reads and parses. Each file is watched before it is read, so that no
 // change can fall between the two.
-func (w *Watcher) look() Content {
+func (w *Watcher[T]) look() Content[T] {
 	w.notifier.reset()
-	c := read(w.path, w.related, func(name string) ([]byte, error) {
-		for dir, entry := range lookups(name) {
-			w.notifier.watch(dir, entry)
+	files := make(map[string]file)
+	open := func(name string) ([]byte, error) {
+		f, known := files[name]
+		if !known {
+			w.notifier.watch(name)
+			f.data, f.err = w.o.Read(name)
+			files[name] = f
 		}
-		return w.readFile(name)
-	})
+		return f.data, f.err
+	}
+	c := Content[T]{Path: w.o.Path}
+	main, err := open(w.o.Path)
+	if c.Err = err; err == nil {
+		c.Value, c.Err = w.o.Parse(main, open)
+	}
+	c.Digest = digest(files)
 	w.report(w.notifier.fault)
 	return c
 }
 
-// report logs that notification stopped or resumed, but not that it goes on
-// failing: every look tries anew.
-func (w *Watcher) report(fault error) {
-	blind := fault != nil
-	if blind == w.blind {
-		return
+// digest hashes files in an order and an encoding in which no two different
+// sets look alike.
+func digest(files map[string]file) string {
+	sum := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if f := files[name]; f.err != nil {
+			fmt.Fprintf(sum, "%x error %x\n", name, f.err.Error())
+		} else {
+			fmt.Fprintf(sum, "%x data %x\n", name, f.data)
+		}
 	}
-	w.blind = blind
-	if blind {
-		w.logger.Warn("not every file change can be notified: relying on periodic reads",
-			zap.Duration("interval", w.poll), zap.Error(fault))
-		return
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// report logs that notification fails or works again, once for each change.
+func (w *Watcher[T]) report(fault error) {
+	switch {
+	case fault != nil && !w.blind:
+		w.o.Logger.Warn("file notification unavailable, relying on polling",
+			zap.Duration("interval", w.o.Poll), zap.Error(fault))
+	case fault == nil && w.blind:
+		w.o.Logger.Info("file notification works again")
 	}
-	w.logger.Info("file changes are notified again")
+	w.blind = fault != nil
 }

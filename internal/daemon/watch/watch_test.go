@@ -24,7 +24,7 @@ func TestSameBytesAreSilent(t *testing.T) {
 	root.write("etc/config.yaml", "one")
 	var r reader
 	core, logs := observer.New(zap.DebugLevel)
-	w := start(t, watch.Options{
+	w := start(t, options{
 		Path: root.at("etc/config.yaml"), Read: r.read, Poll: time.Hour, Logger: zap.New(core),
 	})
 	received := collect(t, w)
@@ -52,33 +52,12 @@ func TestSameBytesAreSilent(t *testing.T) {
 	}
 }
 
-// Other files of the directory are none of our business, nor may they postpone
-// a look.
-func TestOtherEntriesCauseNoLook(t *testing.T) {
-	t.Parallel()
-	root := newDir(t)
-	root.write("etc/config.yaml", "one")
-	var r reader
-	w := start(t, watch.Options{Path: root.at("etc/config.yaml"), Read: r.read, Poll: time.Hour, Quiet: time.Millisecond})
-	receive(t, w)
-	before := r.reads()
-
-	for i := range 100 {
-		root.write(fmt.Sprintf("etc/%d", i), "other")
-	}
-	root.render("etc/config.yaml", "two") // Notified after all of the above.
-	await(t, w, "two")
-	if got := r.reads() - before; got > 2 {
-		t.Errorf("looked %d times, want once or twice", got)
-	}
-}
-
 func TestLatestWins(t *testing.T) {
 	t.Parallel()
 	root := newDir(t)
 	root.write("etc/config.yaml", "one")
 	var r reader
-	w := start(t, watch.Options{Path: root.at("etc/config.yaml"), Read: r.read, Poll: time.Hour})
+	w := start(t, options{Path: root.at("etc/config.yaml"), Read: r.read, Poll: time.Hour})
 	receive(t, w)
 
 	for _, data := range []string{"two", "three", "four"} {
@@ -100,7 +79,7 @@ func TestBackToWhatWasReceived(t *testing.T) {
 	root := newDir(t)
 	root.write("etc/config.yaml", "one")
 	var r reader
-	w := start(t, watch.Options{Path: root.at("etc/config.yaml"), Read: r.read, Poll: time.Hour})
+	w := start(t, options{Path: root.at("etc/config.yaml"), Read: r.read, Poll: time.Hour})
 	receive(t, w)
 
 	for _, data := range []string{"two", "one"} {
@@ -123,7 +102,7 @@ func TestLook(t *testing.T) {
 	root := newDir(t)
 	root.write("etc/config.yaml", "one")
 	// Neither poll nor notification will come to help.
-	w := start(t, watch.Options{Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: time.Hour})
+	w := start(t, options{Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: time.Hour})
 	receive(t, w)
 
 	for _, data := range []string{"two", "three"} {
@@ -137,8 +116,8 @@ func TestLook(t *testing.T) {
 
 func TestLookNeverBlocks(t *testing.T) {
 	t.Parallel()
-	w := watch.New(watch.Options{Path: "/nowhere/config.yaml"})
-	for range 100 { // Nobody runs it.
+	w := watch.New(options{Path: "/nowhere/config.yaml"})
+	for range 100 { // It is not running.
 		w.Look()
 	}
 }
@@ -147,7 +126,7 @@ func TestBurstEndsWithTheLast(t *testing.T) {
 	t.Parallel()
 	root := newDir(t)
 	root.write("etc/config.yaml", "start")
-	w := start(t, watch.Options{Path: root.at("etc/config.yaml"), Poll: time.Hour})
+	w := start(t, options{Path: root.at("etc/config.yaml"), Poll: time.Hour})
 	receive(t, w)
 
 	for i := range 1000 {
@@ -160,8 +139,8 @@ func TestTruncatedFileIsNotRead(t *testing.T) {
 	t.Parallel()
 	root := newDir(t)
 	root.write("etc/config.yaml", "one")
-	patient := start(t, watch.Options{Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: 3 * time.Second})
-	hasty := start(t, watch.Options{Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: time.Nanosecond})
+	patient := start(t, options{Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: 3 * time.Second})
+	hasty := start(t, options{Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: time.Nanosecond})
 	received := collect(t, patient)
 	eventually(t, "the first content was received", func() bool { return len(received()) == 1 })
 	receive(t, hasty)
@@ -186,11 +165,11 @@ func TestChangeRightAfterRead(t *testing.T) {
 			root.write("etc/config.yaml", "one")
 			root.write("tls/key", "one")
 			var once sync.Once
-			w := start(t, watch.Options{
+			w := start(t, options{
 				Path: root.at("etc/config.yaml"),
-				Related: func([]byte) []string {
+				Parse: opening(func(string) []string {
 					return []string{root.at("etc/config.yaml"), root.at("tls/key")}
-				},
+				}),
 				Read: func(name string) ([]byte, error) {
 					data, err := os.ReadFile(name)
 					if name == root.at(changed) {
@@ -210,7 +189,7 @@ func TestDirectoryReplacedOverAndOver(t *testing.T) {
 	root := newDir(t)
 	root.write("etc/config.yaml", "start")
 	core, logs := observer.New(zap.DebugLevel)
-	w := start(t, watch.Options{
+	w := start(t, options{
 		Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: time.Millisecond, Logger: zap.New(core),
 	})
 	received := collect(t, w)
@@ -239,10 +218,11 @@ func TestRunLeavesNothing(t *testing.T) {
 	root.write("etc/config.yaml", "one")
 	root.write("keys/key", "two")
 	run := func() {
-		w := watch.New(watch.Options{
-			Path:    root.at("etc/config.yaml"),
-			Related: func([]byte) []string { return []string{root.at("keys/key")} },
-			Quiet:   time.Millisecond,
+		w := watch.New(options{
+			Path:  root.at("etc/config.yaml"),
+			Parse: opening(func(string) []string { return []string{root.at("keys/key")} }),
+			Read:  os.ReadFile,
+			Quiet: time.Millisecond,
 		})
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
