@@ -68,7 +68,7 @@ func kernelVersion() (int, error) {
 	case err != nil:
 		return 0, fmt.Errorf("querying Landlock, which a seccomp filter may forbid: %w", err)
 	case version < minVersion:
-		return 0, fmt.Errorf("this kernel has Landlock %d, which cannot allow the socket's rename; use Linux 5.19 or later", version)
+		return 0, fmt.Errorf("this kernel's Landlock %d cannot allow the socket's rename; use Linux 5.19 or later", version)
 	}
 	return version, nil
 }
