@@ -5,6 +5,7 @@ package config
 import (
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -28,7 +29,7 @@ func References(data []byte) (names []string) {
 		for _, kubernetes := range valuesOf(vault, "vault", "kubernetes") {
 			names = append(names, filesOf(kubernetes, "vault.kubernetes", "tokenFile")...)
 			// Read as Parse does, so that both agree on whether the field is there.
-			if s, ok := new(parser).section("vault.kubernetes", 0, kubernetes); ok && !s.has("tokenFile") {
+			if s := new(parser).section(place{field: "vault.kubernetes"}, kubernetes); s != nil && !s.has("tokenFile") {
 				names = append(names, serviceAccountFile)
 			}
 		}
@@ -59,3 +60,6 @@ func valuesOf(mapping *yaml.Node, section, name string) (values []*yaml.Node) {
 	}
 	return values
 }
+
+// plainText returns a scalar as Parse reads it.
+func plainText(n *yaml.Node) string { return strings.TrimSpace(n.Value) }
