@@ -56,8 +56,19 @@ var lineRules = []rule{
 	must(`^[\pL\pM\pN\pP\pS ]*$`, "contains a tab or another character that cannot be printed; remove it"),
 }
 
-// line returns a check of one line of text.
-func line(rules ...rule) check { return oneLine(slices.Concat(lineRules, rules)) }
+// placeholders are for every value but associatedData, which the operator must keep once something is encrypted with it.
+// Their problems do not quote the value, which may contain a secret.
+var placeholders = []rule{
+	mustNot(`<nil>`, "contains <nil>: the template printed a field that does not exist; correct its name in the template"),
+	mustNot(`^\$(\{.*\}|[A-Z_]+)$`, "contains a ${…} placeholder, but environment variables are not read; "+
+		"write the value itself"),
+	mustNot(`^<.*>$`, "contains a <…> placeholder; write the value itself"),
+	mustNot(`^\{\{.*\}\}$`, "contains a {{…}} template that was not rendered; write the value itself"),
+	mustNot(`^map\[.*\]$`, "contains a whole KV secret, printed as map[…]; name one of its fields in the template"),
+}
+
+// line returns a check of one line of text that is no placeholder.
+func line(rules ...rule) check { return oneLine(slices.Concat(lineRules, placeholders, rules)) }
 
 // oneLine returns a check that drops outer white space, because templates leave it behind, and applies rules.
 func oneLine(rules []rule) check {

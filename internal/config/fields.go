@@ -124,7 +124,11 @@ func suggestion(section, name string) string {
 		return "write " + right + " under " + strings.Join(places, " or ") + ", indented"
 	}
 	names := fieldNames(section)
-	distance := func(f string) int { return levenshtein.ComputeDistance(strings.ToLower(f), strings.ToLower(name)) }
+	misspelled := strings.ToLower(name)
+	distance := func(f string) int { // others write vaultNamespace for what is vault.namespace here
+		return min(levenshtein.ComputeDistance(strings.ToLower(f), misspelled),
+			levenshtein.ComputeDistance(strings.ToLower(f), strings.TrimPrefix(misspelled, "vault")))
+	}
 	nearest := slices.MinFunc(names, func(a, b string) int { return distance(a) - distance(b) })
 	if distance(nearest) <= max(1, len(nearest)/3) {
 		return "did you mean " + nearest + "?"

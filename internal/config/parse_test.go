@@ -177,6 +177,8 @@ func TestParse(t *testing.T) {
 			with(func(v *config.Vault) { v.AssociatedData = "cluster a, ü" })},
 		{"longest associated data", asVaultAgentRendersIt + "  associatedData: " + strings.Repeat("a", 256) + "\n",
 			with(func(v *config.Vault) { v.AssociatedData = strings.Repeat("a", 256) })},
+		{"associated data that looks like a placeholder", asVaultAgentRendersIt + "  associatedData: <cluster>\n",
+			with(func(v *config.Vault) { v.AssociatedData = "<cluster>" })},
 		{"number for associated data", asVaultAgentRendersIt + "  associatedData: 007\n",
 			with(func(v *config.Vault) { v.AssociatedData = "007" })},
 		{"associated data required", asVaultAgentRendersIt + "  requireAssociatedData: true\n  associatedData: a\n",

@@ -64,6 +64,9 @@ func documents(data []byte) (found []*yaml.Node, err error) {
 // maxSearched is the size up to which syntaxProblem looks for the line, in bytes: each step parses the file again.
 const maxSearched = 64 << 10
 
+// indentedMark matches the mark of a document where YAML does not take it for one.
+var indentedMark = regexp.MustCompile(`(?m)^[ \t]+---[ \t\r]*$`)
+
 // syntaxProblem puts a YAML error in our own words: the library's text may quote a value, and its line is that of the
 // enclosing mapping. The line is the first one that makes data invalid: up to the line before, it is valid. Where a value
 // spans lines the mistake may be further down, but never further up. It is 0 for a large file.
@@ -81,6 +84,10 @@ func syntaxProblem(data []byte, err error) (line int, text string) {
 		_, err := documents(upTo(i + 1))
 		return err != nil
 	})
+	if mark := indentedMark.FindIndex(upTo(line)); mark != nil {
+		return 1 + bytes.Count(data[:mark[0]], []byte("\n")), `the document mark "---" must not be indented; ` +
+			"move it to the beginning of its line, or remove it"
+	}
 	return line, text
 }
 
