@@ -2,7 +2,7 @@
 
 // Package config turns the bytes of config.yaml into a validated [Config].
 //
-// The file is usually rendered by a Vault Agent template, and nobody reads it until it is wrong. So Parse reports all
+// The file is usually rendered by a Vault Agent template, and no one reads it until it is wrong. So Parse reports all
 // mistakes at once, each with its line, its field and what to write instead. Because the file holds a Vault token, no
 // text made here quotes a value that could be a secret.
 //
