@@ -11,8 +11,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/config"
 )
 
-// checkConfig parses and validates a configuration file as the daemon would,
-// without asking Vault.
+// checkConfig parses and validates a configuration file as the daemon would, without calling Vault. The error has a
+// line for each problem.
 func checkConfig(args []string, stdout io.Writer) error {
 	if len(args) != 1 || strings.HasPrefix(args[0], "-") {
 		return usageError{errors.New("check-config takes one argument, the file to check")}
@@ -22,37 +22,23 @@ func checkConfig(args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := config.Parse(data, config.ReadFile)
-	var mistakes *config.Error
-	if errors.As(err, &mistakes) {
-		return &checkError{file: file, problems: mistakes.Problems}
+	cfg, err := config.Parse(data, nil)
+	if mistakes, ok := errors.AsType[*config.Error](err); ok {
+		text := file + " is not usable:"
+		for _, p := range mistakes.Problems {
+			place := file
+			if p.Line > 0 {
+				place = fmt.Sprintf("%s:%d", file, p.Line)
+			}
+			p.Line = 0
+			text += fmt.Sprintf("\n  %s: %s", place, p)
+		}
+		return errors.New(text)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	_, err = fmt.Fprintf(stdout, "%s: ok: key %s of %s at %s\n", file, cfg.Vault.KeyNames[0], cfg.Vault.TransitPath, cfg.Vault.Address)
+	v := cfg.Vault
+	_, err = fmt.Fprintf(stdout, "%s: ok: key %s of %s at %s\n", file, v.KeyNames[0], v.TransitPath, v.Address)
 	return err
-}
-
-// checkError lists what is wrong with a file, a line for each problem.
-type checkError struct {
-	file     string
-	problems []config.Problem
-}
-
-func (e *checkError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s is not usable:", e.file)
-	for _, p := range e.problems {
-		fmt.Fprintf(&b, "\n  %s", e.file)
-		if p.Line > 0 {
-			fmt.Fprintf(&b, ":%d", p.Line)
-		}
-		b.WriteString(": ")
-		if p.Field != "" {
-			fmt.Fprintf(&b, "%s: ", p.Field)
-		}
-		b.WriteString(p.Text)
-	}
-	return b.String()
 }

@@ -4,43 +4,45 @@ package config
 
 import (
 	"cmp"
-	"slices"
+	"crypto/tls"
+	"fmt"
+	"strings"
 )
 
-// Credential is what Vault lets us in for. Method says which of the fields below Namespace are set; the others are
+// Credential says how to authenticate to Vault. Method says which of the fields below Namespace are set; the others are
 // empty.
 type Credential struct {
 	// Method is the kind of credential.
 	Method Method
 	// Path is the mount of the auth method to log in at, without "auth/" and without leading or trailing slash; empty
-	// for TokenGiven and Proxied, which log in nowhere.
+	// for TokenGiven and Proxied, which do not log in.
 	Path string
-	// Namespace is the one to log in at and in which the token lives: authNamespace, or that of the transit engine when
-	// the file does not say. Its form is that of Vault.Namespace.
+	// Namespace is the one to log in at, and the token's own: authNamespace, by default that of the transit engine. Its
+	// form is that of Vault.Namespace.
 	Namespace string
 	// Token is the token of TokenGiven: the field token, or the one line in the file that tokenFile names.
 	Token Secret
 	// RoleID and SecretID are those of AppRole; SecretID may come from a file, as the token may.
 	RoleID   string
 	SecretID Secret
-	// Role is the role to log in for with Kubernetes, and with JWT, where empty means the mount's default role.
+	// Role is the role to log in with for Kubernetes, and for JWT, where empty means the mount's default role.
 	Role string
-	// JWT is the content of the file that tokenFile names below kubernetes or jwt.
+	// JWT is the content of the tokenFile of kubernetes or jwt.
 	JWT Secret
 }
 
 // Method is a kind of credential.
 type Method string
 
-// The methods. All but TokenGiven and Proxied have to be exchanged for a token first, at the auth method of Vault that
-// has this name and, unless the file says otherwise, is mounted under it.
+// The methods. All but TokenGiven and Proxied are exchanged for a token first, at Vault's auth method of this name, which
+// by default is mounted under its name.
 const (
 	TokenGiven  Method = "token"      // a token, as it is
 	AppRole     Method = "approle"    // a role ID and a secret ID
 	Kubernetes  Method = "kubernetes" // the token of a Kubernetes ServiceAccount
-	JWT         Method = "jwt"        // a JWT that somebody else issued
+	JWT         Method = "jwt"        // a JWT from another issuer
 	Certificate Method = "cert"       // the client certificate of the TLS connection: Vault.ClientCert
-	Proxied     Method = "proxy"      // none: at the address is an API proxy of Vault Agent, which adds its own token
+	Proxied     Method = "proxy"      // none: the address is Vault Agent's API proxy, which adds its own token
 )
 
 // mount returns where the auth method is mounted by default; "" for a method that does not log in.
@@ -51,92 +53,120 @@ func (m Method) mount() string {
 	return string(m)
 }
 
-// way is one way to write a credential.
+// way is one way to write a credential: any one of its fields chooses it.
 type way struct {
 	method Method
-	fields []string // any one of them chooses it
-	read   func(*parser, section, *Credential)
-	first  string // the one of fields that stands first in the file
+	fields []string
 }
+
+// certificate is the way to log in when there is no other. Beside another one, its fields are for the connection only.
+var certificate = way{Certificate, []string{"clientCert", "clientKey"}}
 
 var ways = []way{
-	{method: TokenGiven, fields: []string{"token"}, read: (*parser).token},
-	{method: TokenGiven, fields: []string{"tokenFile"}, read: (*parser).tokenFile},
-	{method: AppRole, fields: []string{"roleID", "secretID", "secretIDFile"}, read: (*parser).appRole},
-	{method: Kubernetes, fields: []string{"kubernetes"}, read: (*parser).kubernetes},
-	{method: JWT, fields: []string{"jwt"}, read: (*parser).jwt},
-	{method: Proxied, fields: []string{"apiProxy"}, read: func(*parser, section, *Credential) {}},
+	{TokenGiven, []string{"token"}},
+	{TokenGiven, []string{"tokenFile"}},
+	{AppRole, []string{"roleID", "secretID", "secretIDFile"}},
+	{Kubernetes, []string{"kubernetes"}},
+	{JWT, []string{"jwt"}},
+	{Proxied, []string{"apiProxy"}},
+	certificate,
 }
 
-// certificate is the way to log in when there is no other: beside one, the same fields are for the connection only.
-var certificate = way{
-	method: Certificate, fields: []string{"clientCert", "clientKey"}, read: func(*parser, section, *Credential) {},
-}
-
-// credential reads the one credential, and where it is to be used; namespace is that of the transit engine.
+// credential returns the one credential, and where to use it; namespace is that of the transit engine.
 func (p *parser) credential(s section, namespace string) (c Credential) {
-	given := p.given(s)
-	for i, w := range given {
-		if i > 0 {
-			p.second(s, "credential", given[0].first, w.first)
+	var given []string // the first field of each way that is there
+	proxied := strings.EqualFold(s["apiProxy"].text, "true")
+	for _, w := range ways {
+		first := s.first(w.fields...)
+		if first == "" || w.method == Proxied && !proxied || w.method == Certificate && given != nil {
+			continue
 		}
-		read := Credential{Method: w.method}
-		w.read(p, s, &read) // for its mistakes, if it is not the one
-		if i == 0 {
-			c = read
-		}
+		c.Method, given = w.method, append(given, first)
 	}
-	c.Path = p.authPath(s, c.Method)
-	c.Namespace = p.path(s, "authNamespace", namespace)
-	if len(given) == 1 { // of two, who knows which one the line is for
-		p.meaningless(s, given[0])
+	p.appRole(s)
+	switch {
+	case len(given) > 1:
+		p.onlyOne(s, "credential", given)
+	case c.Method == Proxied:
+		p.noEffect(s, given[0]+"; remove this line", "authPath", "authNamespace")
+	case c.Method == TokenGiven:
+		p.noEffect(s, given[0]+"; remove this line", "authPath")
+	case given != nil:
+	case !s.has("apiProxy") || s["apiProxy"].text != "": // a refused one decides whether a credential is missing
+		p.missing(s, "token", "token", "no other credential is set either; write one of: token, tokenFile, "+
+			"roleID with secretID or secretIDFile, kubernetes, jwt, clientCert with clientKey, apiProxy: true")
 	}
+	kubernetes, jwt := s["kubernetes"].inner, s["jwt"].inner
+	c.Path = cmp.Or(s["authPath"].text, c.Method.mount())
+	c.Namespace = cmp.Or(s["authNamespace"].text, namespace)
+	c.Token = NewSecret(cmp.Or(s["token"].text, s["tokenFile"].text))
+	c.RoleID = s["roleID"].text
+	c.SecretID = NewSecret(cmp.Or(s["secretID"].text, s["secretIDFile"].text))
+	c.Role = cmp.Or(kubernetes["role"].text, jwt["role"].text)
+	c.JWT = NewSecret(cmp.Or(kubernetes["tokenFile"].text, jwt["tokenFile"].text))
 	return c
 }
 
-// given returns the ways whose fields are there, in the order of the file.
-func (p *parser) given(s section) (found []way) {
-	proxied, ok := p.boolean(s, "apiProxy")
-	for _, w := range ways {
-		w.first = s.first(w.fields...)
-		if w.first != "" && (w.method != Proxied || proxied) {
-			found = append(found, w)
-		}
-	}
+// appRole refuses half of an AppRole, and two secret IDs.
+func (p *parser) appRole(s section) {
+	secretID := s.first("secretID", "secretIDFile")
 	switch {
-	case len(found) > 0:
-		slices.SortStableFunc(found, func(a, b way) int { return cmp.Compare(s.lineOf(a.first), s.lineOf(b.first)) })
-	case s.first(certificate.fields...) != "":
-		found = []way{certificate}
-	case s.has("apiProxy") && !ok:
-		// Refused already; what it should be, true or false, decides whether a credential is missing.
-	default:
-		p.refuse(s.line, s.full("token"), "is missing, and so is any other credential; write one: token or tokenFile, "+
-			"roleID with secretID or secretIDFile, kubernetes, jwt, clientCert with clientKey, or apiProxy: true")
+	case secretID == "" && s.has("roleID"):
+		p.missing(s, "secretID", "roleID", "roleID needs secretID or secretIDFile")
+	case secretID != "" && !s.has("roleID"):
+		p.missing(s, "roleID", secretID, secretID+" needs the role ID that it was issued for")
 	}
-	return found
+	if s.has("secretID") && s.has("secretIDFile") {
+		p.onlyOne(s, "secret ID", []string{"secretID", "secretIDFile"})
+	}
 }
 
-// meaningless refuses what says where to log in when the credential logs in nowhere.
-func (p *parser) meaningless(s section, w way) {
-	refuse := func(name string) {
-		if s.has(name) {
-			p.refuse(s.lineOf(name), s.full(name), "has no meaning with %s; remove this line", w.first)
+// onlyOne refuses all but that one of some fields which stands first in the file.
+func (p *parser) onlyOne(s section, what string, names []string) {
+	first := s.first(names...)
+	for _, name := range names {
+		if name != first {
+			p.refuse(s[name].place, fmt.Sprintf("is a second %s, after %s on line %d; keep one of them",
+				what, first, s[first].line))
 		}
 	}
-	if w.method.mount() == "" {
-		refuse("authPath")
+}
+
+// tls sets what authenticates Vault to us and us to Vault.
+func (p *parser) tls(s section, v *Vault) {
+	v.TLSServerName = s["tlsServerName"].text
+	v.CACert = append(v.CACert, s["vaultCACert"].text...) // nil when there is none
+	v.ClientCert = append(v.ClientCert, s["clientCert"].text...)
+	v.ClientKey = NewSecret(s["clientKey"].text)
+	if strings.HasPrefix(v.Address, "http:") {
+		unused := []string{"vaultCACert", "tlsServerName"}
+		if v.Credential.Method == Certificate {
+			p.refuse(s[s.first(certificate.fields...)].place, "cannot log in over http; "+
+				"use https in vault.address, or another credential instead of clientCert and clientKey")
+		} else {
+			unused = append(unused, certificate.fields...)
+		}
+		p.noEffect(s, "an http address; use https in vault.address or remove this line", unused...)
 	}
-	if w.method == Proxied {
-		refuse("authNamespace")
+	switch hasCert, hasKey := s.has("clientCert"), s.has("clientKey"); {
+	case hasCert && !hasKey:
+		p.missing(s, "clientKey", "clientCert", "clientCert needs a file with its private key")
+	case hasKey && !hasCert:
+		p.missing(s, "clientCert", "clientKey", "clientKey needs a file with its certificate")
+	}
+	if v.ClientCert == nil || v.ClientKey.IsZero() {
+		return
+	}
+	if _, err := tls.X509KeyPair(v.ClientCert, []byte(v.ClientKey.Reveal())); err != nil {
+		p.refuse(s["clientKey"].place, "does not match the first certificate in clientCert")
 	}
 }
 
-// second refuses one of two fields of which there may be one: that which stands further down in the file.
-func (p *parser) second(s section, what, first, second string) {
-	if s.first(first, second) == second {
-		first, second = second, first
+// noEffect refuses each of the fields that is there.
+func (p *parser) noEffect(s section, with string, names ...string) {
+	for _, name := range names {
+		if s.has(name) {
+			p.refuse(s[name].place, "has no effect with "+with)
+		}
 	}
-	p.refuse(s.lineOf(second), s.full(second), "is a second %s beside %s on line %d; keep one of the two",
-		what, first, s.lineOf(first))
 }

@@ -7,74 +7,44 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 )
 
 // Opener returns the content of a file named in the configuration. The name is absolute. Its errors are shown to the
-// operator.
+// operator, so they must not hold a secret.
 type Opener func(name string) ([]byte, error)
 
-// ReadFile is [os.ReadFile] with bounds: it refuses what is larger than [MaxSize] or no regular file, and does not wait
-// for the other end of a named pipe. Symbolic links are followed, as Kubernetes' volumes need. Errors are
-// [*fs.PathError]. It can serve as an [Opener].
+// ReadFile is [os.ReadFile] with limits: it refuses a file that is larger than [MaxSize] or not regular, and does not
+// wait for the other end of a named pipe. It follows symbolic links, as Kubernetes' volumes need. Errors are
+// [*fs.PathError]. It is an [Opener].
 func ReadFile(name string) ([]byte, error) {
+	refuse := func(why string) ([]byte, error) {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New(why)}
+	}
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, syscall.ENXIO) { // what Linux says of a socket
-		return nil, &fs.PathError{Op: "read", Path: name, Err: errNotRegular}
+	if errors.Is(err, syscall.ENXIO) { // Linux's error for a socket
+		return refuse("not a regular file")
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // opened for reading: nothing can be lost
-	info, err := f.Stat()
-	if err != nil {
+	if info, err := f.Stat(); err != nil {
 		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, &fs.PathError{Op: "read", Path: name, Err: errNotRegular}
+	} else if !info.Mode().IsRegular() {
+		return refuse("not a regular file")
 	}
 	content, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if len(content) > MaxSize {
-		return nil, &fs.PathError{Op: "read", Path: name, Err: errTooLarge}
+	case len(content) > MaxSize:
+		return refuse("larger than 1 MiB")
 	}
 	return content, nil
 }
 
-var (
-	errNotRegular = errors.New("not a regular file")
-	errTooLarge   = errors.New("larger than 1 MiB")
-)
-
-// file reads the file that a field names, or the file whenAbsent when the field is absent. ok is false when there is
-// neither, and when the field is refused.
-func (p *parser) file(s section, name, whenAbsent string) (content []byte, file string, ok bool) {
-	file, ok = p.text(s, name)
-	if !s.has(name) && whenAbsent != "" {
-		file, ok = whenAbsent, true
-	}
-	if !ok {
-		return nil, "", false
-	}
-	refuse := func(format string, args ...any) ([]byte, string, bool) {
-		p.refuse(s.lineOf(name), s.full(name), format, args...)
-		return nil, "", false
-	}
-	if !filepath.IsAbs(file) {
-		// Not shown: it may be the secret itself where the name of its file belongs.
-		return refuse("must be the full name of a file, beginning with /")
-	}
-	content, err := p.open(file)
-	if err != nil {
-		return refuse("reading %s: %s", show(file), reason(err))
-	}
-	return content, file, true
-}
-
-// reason returns the text of an error without the file name, which may not be fit to be shown.
+// reason returns the text of an error without the file name, which could be a secret in the wrong field.
 func reason(err error) string {
 	if pathError, ok := errors.AsType[*fs.PathError](err); ok {
 		return pathError.Err.Error()

@@ -78,16 +78,17 @@ func newFiles(t testing.TB) files {
 		etc + "dek-info-key.pem": pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: damaged,
 			Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"}}),
 
-		etc + "token":      []byte(fileToken + "\n"),
-		etc + "secret-id":  []byte(fileSecretID + "\n"),
-		etc + "jwt":        []byte(fileJWT + "\n"),
-		serviceAccount:     []byte(podJWT),
-		etc + "two-words":  []byte("hvs.one hvs.two"),
-		etc + "two-lines":  []byte("hvs.one\nhvs.two\n"),
-		etc + "no-value":   []byte("<no value>\n"),
-		etc + "garbage":    []byte("hvs.\xff"),
-		etc + "empty":      []byte(" \n"),
-		etc + "unreadable": nil,
+		etc + "token":       []byte(fileToken + "\n"),
+		etc + "secret-id":   []byte(fileSecretID + "\n"),
+		etc + "jwt":         []byte(fileJWT + "\n"),
+		serviceAccount:      []byte(podJWT),
+		etc + "two-words":   []byte("hvs.one hvs.two"),
+		etc + "two-lines":   []byte("hvs.one\nhvs.two\n"),
+		etc + "no-value":    []byte("<no value>\n"),
+		etc + "placeholder": []byte("${VAULT_TOKEN}\n"),
+		etc + "garbage":     []byte("hvs.\xff"),
+		etc + "empty":       []byte(" \n"),
+		etc + "unreadable":  nil,
 	}
 }
 

@@ -177,6 +177,8 @@ func TestParse(t *testing.T) {
 			with(func(v *config.Vault) { v.AssociatedData = "cluster a, ü" })},
 		{"longest associated data", asVaultAgentRendersIt + "  associatedData: " + strings.Repeat("a", 256) + "\n",
 			with(func(v *config.Vault) { v.AssociatedData = strings.Repeat("a", 256) })},
+		{"associated data that looks like a placeholder", asVaultAgentRendersIt + "  associatedData: <cluster>\n",
+			with(func(v *config.Vault) { v.AssociatedData = "<cluster>" })},
 		{"number for associated data", asVaultAgentRendersIt + "  associatedData: 007\n",
 			with(func(v *config.Vault) { v.AssociatedData = "007" })},
 		{"associated data required", asVaultAgentRendersIt + "  requireAssociatedData: true\n  associatedData: a\n",
@@ -316,9 +318,9 @@ func problems(t *testing.T, data []byte, f files) (texts []string) {
 
 // TestParseRefusesBytes has the mistakes that cannot be written into an archive of text files.
 func TestParseRefusesBytes(t *testing.T) {
-	const notText = "the file is not text: this line holds a byte that is neither UTF-8 nor printable"
-	const notYAML = `not valid YAML; write name: "value", indented with blanks, not tabs, and see whether the file is cut short`
-	const tooLong = "the value (not shown, it has 257 bytes) is too long; Trousseau takes names of up to 256 bytes"
+	const notText = "the file is not text: this line contains a byte that is not printable UTF-8"
+	const notYAML = `not valid YAML; write name: "value", indented with spaces, not tabs, and check that the file is complete`
+	const tooLong = "the value (not shown, it has 257 bytes) is too long; the maximum is 256 bytes"
 	long := strings.Repeat("n", 257)
 	replace := func(old, with string) string { return strings.Replace(asVaultAgentRendersIt, old, with, 1) }
 	tests := []struct{ name, data, want string }{
@@ -341,7 +343,7 @@ func TestParseRefusesBytes(t *testing.T) {
 			"line 8: vault.roleID: " + tooLong},
 		{"long role", replace("token: hvs.abc", "kubernetes: {role: "+long+"}"), "line 8: vault.kubernetes.role: " + tooLong},
 		{"long associated data", asVaultAgentRendersIt + "  associatedData: " + long,
-			"line 9: vault.associatedData: the value (not shown, it has 257 bytes) is too long; write up to 256 bytes"},
+			"line 9: vault.associatedData: the value (not shown, it has 257 bytes) is too long; the maximum is 256 bytes"},
 		{"long mount", asVaultAgentRendersIt + "  transitPath: " + long, "line 9: vault.transitPath: " + tooLong},
 	}
 	for _, tt := range tests {

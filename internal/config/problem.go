@@ -3,19 +3,15 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 )
 
 // Problem is one mistake in the configuration. None of its fields ever holds a secret.
 type Problem struct {
-	// Field is the full name of the field, such as vault.token or vault.keynames[1]; empty when the file as a whole
-	// is meant.
+	// Field is the full name of the field, such as vault.token or vault.keynames[1]; empty for the file as a whole.
 	Field string
-	// Line is where the field stands in config.yaml, counted from 1, or where the section that lacks it begins; 0
-	// when there is no such line.
+	// Line is the line of the field in config.yaml, from 1, or that of the section that lacks it; 0 if there is none.
 	Line int
 	// Text says what is wrong and what to do, and reads on from Field: "is empty; write a value or remove the line".
 	Text string
@@ -34,16 +30,16 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// Error is why a configuration was refused.
+// Error says why a configuration was refused.
 type Error struct {
 	// Problems are all mistakes found, sorted by line; never empty.
 	Problems []Problem
 }
 
-// maxProblemsInText bounds the error text, because it goes to the log at each attempt. Problems has them all.
+// maxProblemsInText limits the error text, because each attempt logs it. Problems has all of them.
 const maxProblemsInText = 20
 
-// Error joins the problems with "; ". Of a long list only the first are spelled out.
+// Error joins the problems with "; ". Of a long list it has only the first.
 func (e *Error) Error() string {
 	var texts []string
 	for _, p := range e.Problems[:min(len(e.Problems), maxProblemsInText)] {
@@ -53,9 +49,4 @@ func (e *Error) Error() string {
 		texts = append(texts, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(texts, "; ")
-}
-
-func newError(problems []Problem) *Error {
-	slices.SortStableFunc(problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
-	return &Error{Problems: problems}
 }

@@ -10,11 +10,11 @@ import (
 // redacted is what a Secret prints instead of its value.
 const redacted = "[redacted]"
 
-// Secret is a string that does not get printed by accident: fmt with any verb, JSON, YAML, zap and slog all show
-// "[redacted]", or nothing when it is empty. The zero Secret is empty. It is immutable and safe for concurrent use.
+// Secret is a string that is not printed by accident: fmt with any verb, JSON, YAML, zap and slog all show "[redacted]",
+// or nothing when it is empty. The zero Secret is empty. A Secret is immutable and safe for concurrent use.
 type Secret struct {
-	// The value is kept in a closure, because printers that walk unexported fields by reflection (fmt among them, which
-	// calls no methods there) can follow a string or a pointer, but of a func they see only the address.
+	// The value is in a closure, because printers that walk unexported fields by reflection follow strings and pointers,
+	// but see only the address of a func. fmt is one of them, and calls no methods there.
 	reveal func() string
 }
 
@@ -26,7 +26,7 @@ func NewSecret(value string) Secret {
 	return Secret{reveal: func() string { return value }}
 }
 
-// Reveal returns the value. Call it where the value is used, and nowhere else.
+// Reveal returns the value. Call it only where the value is used.
 func (s Secret) Reveal() string {
 	if s.reveal == nil {
 		return ""

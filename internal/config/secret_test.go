@@ -205,7 +205,7 @@ func exposed(t reflect.Type) (names []string) {
 	return names
 }
 
-// TestSecretsAreOfTypeSecret fails when somebody adds a token, a key or a password to Config as a plain string.
+// TestSecretsAreOfTypeSecret fails when Config gets a token, a key or a password as a plain string.
 func TestSecretsAreOfTypeSecret(t *testing.T) {
 	if got := exposed(reflect.TypeFor[config.Config]()); got != nil {
 		t.Errorf("these fields of Config hold secrets and must be of type Secret: %v", got)

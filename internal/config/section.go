@@ -3,166 +3,218 @@
 package config
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
 	"regexp"
-	"slices"
+	"sort"
 	"strings"
+	"unicode/utf8"
 
-	"github.com/agnivade/levenshtein"
 	"go.yaml.in/yaml/v3"
 )
 
-// sections lists all there are, the outer before the inner.
-var sections = []string{"", "vault", "vault.kubernetes", "vault.jwt"}
-
-// knownFields lists what each section may hold, in the spelling of the documentation. Case does not matter, as it did
-// not in the original Trousseau.
-var knownFields = map[string][]string{
-	"": {"provider", "vault"},
-	"vault": {
-		"address", "addresses", "apiProxy", "associatedData", "authNamespace", "authPath", "clientCert", "clientKey",
-		"jwt", "keynames", "kubernetes", "namespace", "requireAssociatedData", "roleID", "secretID", "secretIDFile",
-		"tlsServerName", "token", "tokenFile", "transitPath", "vaultCACert",
-	},
-	"vault.kubernetes": {"role", "tokenFile"},
-	"vault.jwt":        {"role", "tokenFile"},
-}
-
-// knownField returns the documented spelling of a field.
-func knownField(section, name string) (spelling string, known bool) {
-	at := slices.IndexFunc(knownFields[section], func(f string) bool { return strings.EqualFold(f, name) })
-	if at < 0 {
-		return "", false
+// decode returns the root of the one YAML document in data. With problems, root is that of the first document if it has
+// one, else nil.
+func decode(data []byte) (root *yaml.Node, problems []Problem) {
+	refuse := func(line int, text string) []Problem { return []Problem{{Line: line, Text: text}} }
+	if len(data) > MaxSize {
+		return nil, refuse(0, "the file is larger than 1 MiB; it cannot be a Trousseau configuration")
 	}
-	return knownFields[section][at], true
+	for at, r := range string(data) {
+		invalid := r == utf8.RuneError && !bytes.HasPrefix(data[at:], []byte("\ufffd"))
+		if invalid || r < ' ' && r != '\t' && r != '\n' && r != '\r' {
+			return nil, refuse(1+bytes.Count(data[:at], []byte("\n")),
+				"the file is not text: this line contains a byte that is not printable UTF-8")
+		}
+	}
+	docs, err := documents(data)
+	if err != nil {
+		return nil, refuse(syntaxProblem(data, err))
+	}
+	if len(docs) > 1 {
+		problems = refuse(docs[1].Line, `a second YAML document begins here; keep one, and remove the "---" between them`)
+	}
+	if len(docs) > 0 && !isNull(docs[0].Content[0]) {
+		return docs[0].Content[0], problems
+	}
+	if problems == nil {
+		problems = refuse(0, "the file is empty; it needs a vault section with keynames, address and token")
+	}
+	return nil, problems
 }
 
-// section is a mapping whose keys are all known fields, each present once.
-type section struct {
-	name   string // as the operator knows it: vault.kubernetes; "" for the top level
-	line   int
-	fields map[string]field // documented spelling → field
+// documents parses data. It stops after the second document, since one is all we take.
+func documents(data []byte) (found []*yaml.Node, err error) {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	for len(found) < 2 {
+		var document yaml.Node
+		switch err := decoder.Decode(&document); {
+		case errors.Is(err, io.EOF):
+			return found, nil
+		case err != nil:
+			return nil, err
+		}
+		found = append(found, &document)
+	}
+	return found, nil
 }
 
-// field is one field as it stands in the file.
-type field struct {
+// maxSearched is the size up to which syntaxProblem looks for the line, in bytes: each step parses the file again.
+const maxSearched = 64 << 10
+
+// indentedMark matches the mark of a document where YAML does not take it for one.
+var indentedMark = regexp.MustCompile(`(?m)^[ \t]+---[ \t\r]*$`)
+
+// syntaxProblem puts a YAML error in our own words: the library's text may quote a value, and its line is that of the
+// enclosing mapping. The line is the first one that makes data invalid: up to the line before, it is valid. Where a value
+// spans lines the mistake may be further down, but never further up. It is 0 for a large file.
+func syntaxProblem(data []byte, err error) (line int, text string) {
+	text = `not valid YAML; write name: "value", indented with spaces, not tabs, and check that the file is complete`
+	if strings.HasPrefix(err.Error(), "yaml: unknown anchor ") {
+		text = "a value that begins with * is a YAML alias; write the value itself, in quotes if it begins with *"
+	}
+	if len(data) > maxSearched {
+		return 0, text
+	}
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	upTo := func(line int) []byte { return bytes.Join(lines[:line], nil) }
+	line = 1 + sort.Search(len(lines), func(i int) bool {
+		_, err := documents(upTo(i + 1))
+		return err != nil
+	})
+	if mark := indentedMark.FindIndex(upTo(line)); mark != nil {
+		return 1 + bytes.Count(data[:mark[0]], []byte("\n")), `the document mark "---" must not be indented; ` +
+			"move it to the beginning of its line, or remove it"
+	}
+	return line, text
+}
+
+// section is a mapping of the file: documented spelling of a field → its value. Every known field has one.
+type section map[string]value
+
+// value is a field, or one item of a list, as it stands in the file, and what read makes of it; nothing if it is absent
+// or refused.
+type value struct {
+	place
+	node  *yaml.Node // nil when the field is absent
+	text  string     // of kinds scalar and file
+	items []value    // of kind list
+	inner section    // of kind mapping
+}
+
+// place is where a problem is: the full name of a field, such as vault.keynames[1], and the line where it stands, or
+// where the section begins that lacks it.
+type place struct {
+	field string
 	line  int
-	value *yaml.Node
 }
 
-func (s section) has(name string) bool         { return s.fields[name].value != nil }
-func (s section) value(name string) *yaml.Node { return s.fields[name].value }
+func (s section) has(name string) bool { return s[name].node != nil }
 
-// lineOf returns the line of a field, or that of the section when the field is absent.
-func (s section) lineOf(name string) int {
-	if !s.has(name) {
-		return s.line
-	}
-	return s.fields[name].line
-}
-
-// first returns the one of some fields that stands first in the file, or "" when none is there.
+// first returns that one of names which stands first in the file, or "" when none is there.
 func (s section) first(names ...string) (first string) {
 	for _, name := range names {
-		if s.has(name) && (first == "" || s.lineOf(name) < s.lineOf(first)) {
+		if s.has(name) && (first == "" || s[name].line < s[first].line) {
 			first = name
 		}
 	}
 	return first
 }
 
-// full returns a field's name as the operator knows it: vault.token.
-func (s section) full(name string) string {
-	if s.name == "" {
-		return name
+// section reads a mapping. It refuses unknown and repeated fields but goes on with the others. It returns nil when n is
+// not a mapping.
+func (p *parser) section(at place, n *yaml.Node) section {
+	if !p.accept(at, wrongKind(n, mapping, strings.Join(fieldNames(at.field), ", "))) {
+		return nil
 	}
-	return s.name + "." + name
-}
-
-// section reads a mapping. It refuses unknown and repeated fields but goes on with the others; ok is false when n is
-// no mapping at all.
-func (p *parser) section(name string, line int, n *yaml.Node) (s section, ok bool) {
-	if !p.isPlain(line, name, n) {
-		return section{}, false
+	s := make(section)
+	for _, f := range table[at.field] {
+		s[f.name] = value{place: at.below(f.name, at.line)}
 	}
-	known := strings.Join(knownFields[name], ", ")
-	switch {
-	case isNull(n):
-		p.refuse(line, name, "has nothing below it; indent its fields: %s", known)
-		return section{}, false
-	case n.Kind != yaml.MappingNode:
-		p.refuse(line, name, `expected fields, one on each line as "name: value"; the known ones are %s`, known)
-		return section{}, false
-	}
-	s = section{name: name, line: line, fields: make(map[string]field)}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], n.Content[i+1]
-		spelling, known := p.fieldName(s, key)
-		if !known {
-			continue
+		key := n.Content[i]
+		name, wrong := fieldName(at.field, key)
+		if s.has(name) {
+			wrong = fmt.Sprintf("is set twice, on lines %d and %d; keep one of them", s[name].line, key.Line)
 		}
-		if s.has(spelling) {
-			p.refuse(key.Line, s.full(spelling), "is set twice, on lines %d and %d; keep one of them",
-				s.lineOf(spelling), key.Line)
-			continue
+		if here := at.below(name, key.Line); p.accept(here, wrong) {
+			s[name] = value{place: here, node: n.Content[i+1]}
 		}
-		s.fields[spelling] = field{line: key.Line, value: value}
 	}
-	return s, true
+	return s
 }
 
-// within reads the section that a field of s holds.
-func (p *parser) within(s section, name string) (inner section, ok bool) {
-	return p.section(s.full(name), s.lineOf(name), s.value(name))
+// below returns the place of a field of a section.
+func (at place) below(name string, line int) place {
+	return place{strings.Trim(at.field+"."+name, "."), line}
 }
 
-// plainWord is what a misspelled field name may look like for us to repeat it. Vault's tokens have a dot in them.
+// plainWord is what a misspelled field name must look like to be quoted. Vault's tokens have a dot in them.
 var plainWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,31}$`)
 
-// fieldName returns the documented spelling of the field that a mapping's key names, or refuses it.
-func (p *parser) fieldName(s section, key *yaml.Node) (spelling string, known bool) {
+// fieldName returns the documented spelling of the field that a mapping's key names, or what is wrong with it. The name
+// of an unknown field is as it stands in the file, or "" when it is not to be quoted.
+func fieldName(section string, key *yaml.Node) (name, wrong string) {
 	if key.ShortTag() == "!!merge" {
-		p.refuse(key.Line, s.name, "YAML merge keys (<<) are not supported; write the fields themselves")
-		return "", false
+		return "", "YAML merge keys (<<) are not supported; write the fields themselves"
 	}
-	if !p.isPlain(key.Line, s.name, key) {
-		return "", false
+	if wrong := unsupported(key); wrong != "" {
+		return "", wrong
 	}
 	if key.Kind != yaml.ScalarNode || !plainWord.MatchString(key.Value) {
-		p.refuse(key.Line, s.name, "here is something other than a field (not shown, it could be a secret); "+
-			"the known ones are %s", strings.Join(knownFields[s.name], ", "))
-		return "", false
+		return "", "expected a field name here (the text is not shown, it could be a secret); the known ones are " +
+			strings.Join(fieldNames(section), ", ")
 	}
-	if spelling, known = knownField(s.name, key.Value); known {
-		return spelling, true
+	if name, known := knownField(section, key.Value); known {
+		return name, ""
 	}
-	p.refuse(key.Line, s.full(key.Value), "is not a known field; %s", suggestion(s.name, key.Value))
-	return "", false
+	return key.Value, "is not a known field; " + suggestion(section, key.Value)
 }
 
-// suggestion says what to write instead of an unknown field.
-func suggestion(section, name string) string {
-	var right string
-	var places []string
-	for _, other := range sections {
-		spelling, known := knownField(other, name)
-		inner, beneath := strings.CutPrefix(section, other+".")
-		switch {
-		case !known:
-			continue
-		case other == "":
-			return "write " + spelling + " at the top level, without indentation"
-		case beneath:
-			return "write " + spelling + " under " + other + ", beside " + inner
-		}
-		right, places = spelling, append(places, other)
+// unsupported says which YAML feature makes n mean something other than it says; "" when none does.
+func unsupported(n *yaml.Node) string {
+	const howTo = "; write the value itself, in quotes if it begins with "
+	switch {
+	case n.Kind == yaml.AliasNode:
+		return "YAML aliases (*) are not supported" + howTo + "*"
+	case n.Anchor != "":
+		return "YAML anchors (&) are not supported" + howTo + "&"
+	case n.Style&yaml.TaggedStyle != 0 && n.ShortTag() != naturalTag[n.Kind]:
+		return "YAML tags (!) are not supported" + howTo + "!"
 	}
-	if places != nil {
-		return "write " + right + " under " + strings.Join(places, " or ") + ", indented"
-	}
-	distance := func(f string) int { return levenshtein.ComputeDistance(strings.ToLower(f), strings.ToLower(name)) }
-	nearest := slices.MinFunc(knownFields[section], func(a, b string) int { return distance(a) - distance(b) })
-	if distance(nearest) <= max(1, len(nearest)/3) {
-		return "did you mean " + nearest + "?"
-	}
-	return "the known ones are " + strings.Join(knownFields[section], ", ")
+	return ""
 }
+
+// wrongKind says why n cannot be a value of that kind; "" when it can. howTo says what to write instead.
+func wrongKind(n *yaml.Node, k kind, howTo string) string {
+	wrong, absent := unsupported(n), isNull(n)
+	switch {
+	case wrong != "":
+		return wrong
+	case k == mapping && absent:
+		return "has no fields below it; indent them: " + howTo
+	case k == mapping && n.Kind != yaml.MappingNode:
+		return `expected fields, one per line as "name: value"; the known ones are ` + howTo
+	case k == list && (absent || n.Kind == yaml.SequenceNode && len(n.Content) == 0):
+		return "is empty; " + howTo
+	case k == list && n.Kind != yaml.SequenceNode:
+		return "must be a list; " + howTo
+	case k == mapping, k == list:
+		return ""
+	case n.Kind == yaml.SequenceNode:
+		return "must be one value, not a list"
+	case n.Kind == yaml.MappingNode:
+		return "must be one value, not fields; put it in quotes if it begins with {"
+	case absent:
+		return "has no value; write one or remove the line"
+	}
+	return ""
+}
+
+// naturalTag is the tag that changes nothing, because every value is text, a list or a mapping.
+var naturalTag = map[yaml.Kind]string{yaml.ScalarNode: "!!str", yaml.SequenceNode: "!!seq", yaml.MappingNode: "!!map"}
+
+// isNull reports whether n is a name with nothing behind it, or with ~ or null.
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
