@@ -63,21 +63,19 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		Logger:         log.Named("kms"),
 	})
 
-	socket, err := unixsock.Bind(ctx, unixsock.Options{
+	socket := unixsock.Options{
 		Path:      o.socket,
 		Mode:      o.socketMode,
 		Group:     o.socketGroup,
 		AllowUIDs: o.allowUIDs,
 		Logger:    log.Named("socket"),
-	})
-	if err != nil {
+	}
+	listener, err := unixsock.Listen(ctx, socket)
+	inUse, live := errors.AsType[*unixsock.InUseError](err)
+	if err != nil && !(live && o.takeover) {
 		return err
 	}
-	defer socket.Close()
-	if owner, taken := socket.Owner(); taken && !o.takeover {
-		return &unixsock.InUseError{Path: o.socket, PID: owner.PID}
-	}
-	// Not before, since binding takes more than publishing does; and before any configuration is read.
+	// Before any configuration is read.
 	box.GiveUpWriting()
 
 	// What runs beside the server outlives ctx until the last request is done.
@@ -90,10 +88,17 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	parts.Go(func() { lookOnHangup(background, hangup, watcher, log) })
 	parts.Go(func() { tellSystemd(background, kek) })
 
-	listener, err := publish(ctx, socket, kek, o.takeover, log)
-	if err != nil || listener == nil {
-		return err
+	if live {
+		log.Info("another process serves the socket; taking it over once the key is proven usable", zap.Int("owner", inUse.PID))
+		if !proven(ctx, kek) {
+			return nil
+		}
+		socket.Takeover = true
+		if listener, err = unixsock.Listen(ctx, socket); err != nil {
+			return err
+		}
 	}
+	defer listener.Close()
 	if err := errors.Join(ops.RegisterProcess(registry), ops.RegisterBuildInfo(registry, version, revision())); err != nil {
 		return err
 	}
@@ -137,22 +142,18 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	return nil
 }
 
-// publish puts the socket at its path. If another process serves there, that
-// waits until this one has proven that it could do so as well. The listener is
-// nil if ctx was done first.
-func publish(ctx context.Context, socket *unixsock.Pending, kek *live.KEK, takeover bool, log *zap.Logger) (*unixsock.Listener, error) {
-	if owner, taken := socket.Owner(); taken {
-		log.Info("another process serves the socket; taking it over once the key is proven usable", zap.Int("owner", owner.PID))
-		adopted := kek.Replaced()
-		if kek.Current() == nil {
-			select {
-			case <-adopted:
-			case <-ctx.Done():
-				return nil, nil
-			}
+// proven waits until the key is proven usable, and returns false if ctx is done
+// first.
+func proven(ctx context.Context, kek *live.KEK) bool {
+	adopted := kek.Replaced()
+	if kek.Current() == nil {
+		select {
+		case <-adopted:
+		case <-ctx.Done():
+			return false
 		}
 	}
-	return socket.Publish(ctx, takeover)
+	return true
 }
 
 // lookOnHangup reads the configuration at every SIGHUP.

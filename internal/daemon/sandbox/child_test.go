@@ -101,7 +101,6 @@ func obey(encoded string) error {
 type puppet struct {
 	box      *sandbox.Sandbox
 	logged   *observer.ObservedLogs
-	pending  *unixsock.Pending
 	listener *unixsock.Listener
 }
 
@@ -159,10 +158,8 @@ func (p *puppet) do(verb string, args []string) (text string, err error) {
 			err = l.Close()
 		}
 
-	case "bind":
-		p.pending, err = unixsock.Bind(context.Background(), unixsock.Options{Path: args[0]})
 	case "publish":
-		p.listener, err = p.pending.Publish(context.Background(), true)
+		p.listener, err = unixsock.Listen(context.Background(), unixsock.Options{Path: args[0], Takeover: true})
 	case "close":
 		if p.listener == nil {
 			return "", errors.New("nothing is published")

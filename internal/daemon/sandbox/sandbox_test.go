@@ -196,10 +196,9 @@ func TestPublish(t *testing.T) {
 
 	enter := func() *child {
 		c := start(t, -1, setup{SocketDir: root.at("sock")})
-		c.do("bind", socket)
 		c.do("give-up-writing")
 		c.do("give-up-reading", root.at("etc/config.yaml"))
-		c.do("publish")
+		c.do("publish", socket)
 		c.do("connect", socket)
 		return c
 	}

@@ -27,17 +27,8 @@ import (
 const roleVariable = "UNIXSOCK_TEST_ROLE"
 
 var roles = map[string]func(path string) error{
-	// bind stops between Bind and Publish.
-	"bind": func(path string) error {
-		_, err := unixsock.Bind(context.Background(), unixsock.Options{Path: path, Group: os.Getenv("UNIXSOCK_TEST_GROUP")})
-		return err
-	},
-	"publish": func(path string) error {
-		p, err := unixsock.Bind(context.Background(), unixsock.Options{Path: path})
-		if err != nil {
-			return err
-		}
-		l, err := p.Publish(context.Background(), false)
+	"listen": func(path string) error {
+		l, err := unixsock.Listen(context.Background(), unixsock.Options{Path: path, Group: os.Getenv("UNIXSOCK_TEST_GROUP")})
 		if err != nil {
 			return err
 		}
@@ -63,16 +54,12 @@ var roles = map[string]func(path string) error{
 		}
 		return syscall.Setuid(nobody)
 	},
-	// republish takes the socket over from itself again and again, with a umask that hides nothing.
-	"republish": func(path string) error {
+	// replace takes the socket over from itself again and again, with a umask that hides nothing.
+	"replace": func(path string) error {
 		syscall.Umask(0)
 		var before *unixsock.Listener
 		for range 300 {
-			p, err := unixsock.Bind(context.Background(), unixsock.Options{Path: path, Mode: 0o640})
-			if err != nil {
-				return err
-			}
-			l, err := p.Publish(context.Background(), true)
+			l, err := unixsock.Listen(context.Background(), unixsock.Options{Path: path, Mode: 0o640, Takeover: true})
 			if err != nil {
 				return err
 			}
@@ -158,26 +145,28 @@ func socketPath(t *testing.T) string {
 	return filepath.Join(t.TempDir(), "kms.sock")
 }
 
-func bind(t *testing.T, o unixsock.Options) *unixsock.Pending {
+// listen returns a listener that greets every connection with name and then echoes.
+func listen(t *testing.T, o unixsock.Options, name string) *unixsock.Listener {
 	t.Helper()
-	p, err := unixsock.Bind(t.Context(), o)
+	l, err := unixsock.Listen(t.Context(), o)
 	if err != nil {
-		t.Fatalf("Bind(%s): %v", o.Path, err)
-	}
-	t.Cleanup(func() { _ = p.Close() })
-	return p
-}
-
-// publish binds and publishes a listener that greets every connection with name and then echoes.
-func publish(t *testing.T, o unixsock.Options, takeover bool, name string) *unixsock.Listener {
-	t.Helper()
-	l, err := bind(t, o).Publish(t.Context(), takeover)
-	if err != nil {
-		t.Fatalf("Publish(%t): %v", takeover, err)
+		t.Fatalf("Listen(%s): %v", o.Path, err)
 	}
 	go accept(l, name)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
+}
+
+// wantInUse checks that Listen without Takeover leaves the socket to the process with this id.
+func wantInUse(t *testing.T, path string, pid int) {
+	t.Helper()
+	l, err := unixsock.Listen(t.Context(), unixsock.Options{Path: path})
+	if err == nil {
+		_ = l.Close()
+	}
+	if inUse, ok := errors.AsType[*unixsock.InUseError](err); !ok || inUse.Path != path || inUse.PID != pid {
+		t.Fatalf("Listen: %v, want an InUseError with pid %d", err, pid)
+	}
 }
 
 func accept(l net.Listener, name string) {
