@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -61,8 +62,8 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	set.Usage = func() {}
 	set.StringVar(&o.configFile, "config-file-path", "/etc/trousseau/config.yaml", "configuration `file`; it may appear later, and is reloaded when it changes")
 	set.DurationVar(&o.configPoll, "config-poll-interval", 10*time.Second, "how often the file is read even if no change was notified")
-	listen := set.String("listen-addr", "unix:///run/trousseau/kms.sock", "`address` of the socket: the endpoint in EncryptionConfiguration")
-	set.Func("socket-mode", "permission `bits` of the socket, in octal (default 0600)", func(s string) error {
+	listen := set.String("listen-addr", "unix:///run/trousseau/kms.sock", "`address` of the socket: the endpoint in EncryptionConfiguration, and the ListenStream= of a socket unit")
+	set.Func("socket-mode", "permission `bits` of the socket, in octal; a socket unit sets its own (default 0600)", func(s string) error {
 		mode, err := strconv.ParseUint(s, 8, 32)
 		if err != nil || mode == 0 || mode > 0o777 {
 			return fmt.Errorf("want octal permission bits such as 0660")
@@ -70,8 +71,8 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 		o.socketMode = fs.FileMode(mode)
 		return nil
 	})
-	set.StringVar(&o.socketGroup, "socket-group", "", "`group` of the socket, name or number; empty: the primary group")
-	set.BoolVar(&o.takeover, "takeover", false, "replacement of a live process at the socket, once the key is proven usable")
+	set.StringVar(&o.socketGroup, "socket-group", "", "`group` of the socket, name or number; empty: the primary group; a socket unit sets its own")
+	set.BoolVar(&o.takeover, "takeover", false, "replacement of a live process at the socket, once the key is proven usable; not with a socket unit")
 	set.StringVar(&o.opsAddr, "ops-addr", "127.0.0.1:8095", "`address` of /livez, /readyz and /metrics; empty for none")
 	set.DurationVar(&o.requestTime, "request-timeout", 2500*time.Millisecond, "longest time for one request; keep it below EncryptionConfiguration's timeout")
 	set.DurationVar(&o.drainTime, "drain-timeout", 5*time.Second, "how long requests under way may take to finish at the end")
@@ -118,6 +119,9 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 		return o, usageError{fmt.Errorf("--listen-addr: %w", err)}
 	}
 	o.socket = path
+	if o.takeover && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
+		return o, usageError{errors.New("--takeover: systemd passed the socket, so there is nothing to take over; remove the flag and restart the service")}
+	}
 	if o.configFile, err = filepath.Abs(o.configFile); err != nil {
 		return o, usageError{fmt.Errorf("--config-file-path: %w", err)}
 	}

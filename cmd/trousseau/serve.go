@@ -114,7 +114,16 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	parts.Go(func() { pages.serve(shown) })
 
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() {
+		if listener.FromSystemd() {
+			// Requests have waited in the socket. Without a key they would fail.
+			log.Info("socket passed by systemd; accepting once the key is proven usable", zap.Duration("at_most", o.requestTime))
+			wait, cancel := context.WithTimeout(ctx, o.requestTime)
+			proven(wait, kek)
+			cancel()
+		}
+		served <- server.Serve(listener)
+	}()
 	systemd(daemon.SdNotifyReady)
 	log.Info("serving", zap.String("socket", o.socket))
 	drain := func() bool {

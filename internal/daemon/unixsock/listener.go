@@ -3,7 +3,8 @@
 // Package unixsock listens on a unix socket that survives crashes, restarts and upgrades of the daemon. Linux only.
 //
 // A new socket gets its mode and group under a temporary name, then it is renamed over its path. So the path is never
-// missing during a takeover, the mode is never wrong, and a stale socket needs no removal.
+// missing during a takeover, the mode is never wrong, and a stale socket needs no removal. A socket passed by systemd
+// is used as it is: systemd owns the path, the mode and the group, and keeps the socket open between two processes.
 package unixsock
 
 import (
@@ -62,19 +63,19 @@ func (e *InUseError) Error() string {
 type Listener struct {
 	o        Options
 	sock     *net.UnixListener
-	self     fs.FileInfo
+	self     fs.FileInfo // nil: systemd owns the file
 	replaced chan struct{}
 	stop     chan struct{}
 	watching sync.WaitGroup
 	close    func() error
 }
 
-// Listen puts a new socket at o.Path in one step. It
+// Listen returns the socket that systemd passed to this process, or puts a new socket at o.Path in one step. It
 // replaces a stale socket. It replaces the socket of a live process only with o.Takeover; otherwise the error is an
 // *InUseError. The path is unchanged after every error. The caller closes the Listener.
 //
 // These are errors too: a regular file, directory or symbolic link at o.Path; a directory that is missing or not
-// writable. Processes that call Listen at the same
+// writable; more than one socket from systemd, or one with another address. Processes that call Listen at the same
 // time take turns; Listen waits at most 5 s, or until ctx is done.
 func Listen(ctx context.Context, o Options) (_ *Listener, err error) {
 	if o.Path, err = ParseAddr(o.Path); err != nil {
@@ -84,7 +85,10 @@ func Listen(ctx context.Context, o Options) (_ *Listener, err error) {
 	o.Logger = cmp.Or(o.Logger, zap.NewNop()).With(zap.String("path", o.Path))
 	l := &Listener{o: o, replaced: make(chan struct{}), stop: make(chan struct{})}
 	l.close = sync.OnceValue(l.shut)
-	if err := l.listen(ctx); err != nil {
+	if l.sock, err = inherit(o.Path); err == nil && l.sock == nil {
+		err = l.listen(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	l.warnIfOpen()
@@ -199,18 +203,23 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
+// FromSystemd returns whether systemd passed the socket, so that connections may have waited in it.
+func (l *Listener) FromSystemd() bool {
+	return l.self == nil
+}
+
 // Addr returns the socket's path, not the temporary one it was bound to.
 func (l *Listener) Addr() net.Addr {
 	return &net.UnixAddr{Name: l.o.Path, Net: "unix"}
 }
 
 // Replaced is closed within a second after another socket is at the path: a successor gets all new connections. It is
-// never closed after Close. A path without a socket is only logged, as a warning.
+// never closed after Close, nor for a socket from systemd. A path without a socket is only logged, as a warning.
 func (l *Listener) Replaced() <-chan struct{} {
 	return l.replaced
 }
 
-// Close stops listening and removes the socket from the path, unless a successor owns the path. Accepted
+// Close stops listening and removes the socket from the path, unless a successor or systemd owns the path. Accepted
 // connections stay open. Further calls return the result of the first.
 func (l *Listener) Close() error {
 	return l.close()

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,6 +35,27 @@ var roles = map[string]func(path string) error{
 		}
 		go accept(l, "child")
 		return nil
+	},
+	// passed uses the socket that the test passes as systemd does, and checks what is left in the environment.
+	"passed": func(path string) error {
+		l, err := listenPassed(path)
+		if err != nil {
+			return err
+		}
+		for _, v := range os.Environ() {
+			if strings.HasPrefix(v, "LISTEN_") {
+				return errors.New("left in the environment: " + v)
+			}
+		}
+		go accept(l, "child")
+		return nil
+	},
+	"passed-closed": func(path string) error {
+		l, err := listenPassed(path)
+		if err != nil {
+			return err
+		}
+		return l.Close()
 	},
 	// greet reports the server's first line, or that there was none.
 	"greet": func(path string) error {
@@ -72,6 +94,17 @@ var roles = map[string]func(path string) error{
 		}
 		return nil
 	},
+}
+
+func listenPassed(path string) (*unixsock.Listener, error) {
+	if err := os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid())); err != nil {
+		return nil, err
+	}
+	o := unixsock.Options{Path: path, Mode: 0o600}
+	if os.Getenv("UNIXSOCK_TEST_ALLOW") == "others" {
+		o.AllowUIDs = []uint32{uint32(os.Geteuid()) + 1}
+	}
+	return unixsock.Listen(context.Background(), o)
 }
 
 func TestMain(m *testing.M) {
