@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -60,8 +61,8 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	set.Usage = func() {}
 	set.StringVar(&o.configFile, "config-file-path", "/etc/trousseau/config.yaml", "configuration `file`; it may appear later, and is reloaded when it changes")
 	set.DurationVar(&o.configPoll, "config-poll-interval", 2*time.Second, "poll interval for the file; most changes are noticed at once")
-	listen := set.String("listen-addr", "unix:///run/trousseau/kms.sock", "`address` of the socket, as in EncryptionConfiguration's endpoint")
-	set.Func("socket-mode", "permission `bits` of the socket, in octal (default 0600)", func(s string) error {
+	listen := set.String("listen-addr", "unix:///run/trousseau/kms.sock", "`address` of the socket: the endpoint in EncryptionConfiguration, and the ListenStream= of a socket unit")
+	set.Func("socket-mode", "permission `bits` of the socket, in octal; a socket unit sets its own (default 0600)", func(s string) error {
 		mode, err := strconv.ParseUint(s, 8, 32)
 		if err != nil || mode == 0 || mode > 0o777 {
 			return fmt.Errorf("want octal permission bits such as 0660")
@@ -69,8 +70,8 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 		o.socketMode = fs.FileMode(mode)
 		return nil
 	})
-	set.StringVar(&o.socketGroup, "socket-group", "", "`group` of the socket, name or number; empty leaves it to the system")
-	set.BoolVar(&o.takeover, "takeover", false, "if another process serves the socket, take it over once the key is proven usable")
+	set.StringVar(&o.socketGroup, "socket-group", "", "`group` of the socket, name or number; empty: the primary group; a socket unit sets its own")
+	set.BoolVar(&o.takeover, "takeover", false, "replacement of a live process at the socket, once the key is proven usable; not with a socket unit")
 	set.StringVar(&o.opsAddr, "ops-addr", "127.0.0.1:8095", "`address` of /livez, /readyz and /metrics; empty for none")
 	set.DurationVar(&o.requestTime, "request-timeout", 2500*time.Millisecond, "longest time for one request; keep it below EncryptionConfiguration's timeout")
 	set.DurationVar(&o.drainTime, "drain-timeout", 5*time.Second, "how long requests under way may take to finish at the end")
@@ -78,7 +79,7 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	set.DurationVar(&o.outageGrace, "outage-grace", 5*time.Minute, "how long Status stays ok although Vault cannot be used; 0 for not at all")
 	set.IntVar(&o.vaultRequests, "max-vault-requests", 128, "`number` of requests that may ask Vault at the same time; the rest waits for its turn")
 	set.BoolVar(&o.requireTLS, "require-tls", false, "refuse a configuration whose Vault token would leave this host unencrypted")
-	set.Func("socket-allow-uids", "user `ids` that may connect to the socket, separated by commas; empty leaves it to the socket's mode", func(s string) error {
+	set.Func("socket-allow-uids", "user `ids` that may connect to the socket, separated by commas; empty: every user that the socket's mode admits", func(s string) error {
 		for word := range strings.SplitSeq(s, ",") {
 			uid, err := strconv.ParseUint(word, 10, 32)
 			if err != nil {
@@ -109,6 +110,9 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 		return o, usageError{fmt.Errorf("--listen-addr: %w", err)}
 	}
 	o.socket = path
+	if o.takeover && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
+		return o, usageError{errors.New("--takeover: systemd passed the socket, so there is nothing to take over; remove the flag and restart the service")}
+	}
 	if o.configFile, err = filepath.Abs(o.configFile); err != nil {
 		return o, usageError{fmt.Errorf("--config-file-path: %w", err)}
 	}

@@ -39,7 +39,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 
 	watcher := watch.New(watch.Options[*config.Config]{
 		Path:   o.configFile,
-		Parse:  parseConfig,
+		Parse:  config.Parse,
 		Read:   config.ReadFile,
 		Poll:   o.configPoll,
 		Logger: log.Named("watch"),
@@ -62,21 +62,19 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		Logger:         log.Named("kms"),
 	})
 
-	socket, err := unixsock.Bind(ctx, unixsock.Options{
+	socket := unixsock.Options{
 		Path:      o.socket,
 		Mode:      o.socketMode,
 		Group:     o.socketGroup,
 		AllowUIDs: o.allowUIDs,
 		Logger:    log.Named("socket"),
-	})
-	if err != nil {
+	}
+	listener, err := unixsock.Listen(ctx, socket)
+	inUse, live := errors.AsType[*unixsock.InUseError](err)
+	if err != nil && !(live && o.takeover) {
 		return err
 	}
-	defer socket.Close()
-	if owner, taken := socket.Owner(); taken && !o.takeover {
-		return &unixsock.InUseError{Path: o.socket, PID: owner.PID}
-	}
-	// Only now: binding needs more access than publishing.
+	// Before any configuration is read.
 	denyWriting(o, log.Named("sandbox"))
 
 	// What runs beside the server outlives ctx until the last request is done.
@@ -89,10 +87,17 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	parts.Go(func() { lookOnHangup(background, hangup, watcher, log) })
 	parts.Go(func() { tellSystemd(background, kek) })
 
-	listener, err := publish(ctx, socket, kek, o.takeover, log)
-	if err != nil || listener == nil {
-		return err
+	if live {
+		log.Info("another process serves the socket; taking it over once the key is proven usable", zap.Int("owner", inUse.PID))
+		if !proven(ctx, kek) {
+			return nil
+		}
+		socket.Takeover = true
+		if listener, err = unixsock.Listen(ctx, socket); err != nil {
+			return err
+		}
 	}
+	defer listener.Close()
 	if err := errors.Join(ops.RegisterProcess(registry), ops.RegisterBuildInfo(registry, version, revision())); err != nil {
 		return err
 	}
@@ -108,7 +113,16 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	parts.Go(func() { pages.serve(shown) })
 
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() {
+		if listener.FromSystemd() {
+			// Requests have waited in the socket. Without a key they would fail.
+			log.Info("socket passed by systemd; accepting once the key is proven usable", zap.Duration("at_most", o.requestTime))
+			wait, cancel := context.WithTimeout(ctx, o.requestTime)
+			proven(wait, kek)
+			cancel()
+		}
+		served <- server.Serve(listener)
+	}()
 	systemd(daemon.SdNotifyReady)
 	log.Info("serving", zap.String("socket", o.socket))
 	drain := func() bool {
@@ -136,27 +150,18 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	return nil
 }
 
-// parseConfig is [config.Parse] in the form that the watcher takes.
-func parseConfig(main []byte, open func(name string) ([]byte, error)) (*config.Config, error) {
-	return config.Parse(main, open)
-}
-
-// publish puts the socket at its path. If another process serves there, that
-// waits until this one has proven that it could do so as well. The listener is
-// nil if ctx was done first.
-func publish(ctx context.Context, socket *unixsock.Pending, kek *live.KEK, takeover bool, log *zap.Logger) (*unixsock.Listener, error) {
-	if owner, taken := socket.Owner(); taken {
-		log.Info("another process serves the socket; taking it over once the key is proven usable", zap.Int("owner", owner.PID))
-		adopted := kek.Replaced()
-		if kek.Current() == nil {
-			select {
-			case <-adopted:
-			case <-ctx.Done():
-				return nil, nil
-			}
+// proven waits until the key is proven usable, and returns false if ctx is done
+// first.
+func proven(ctx context.Context, kek *live.KEK) bool {
+	adopted := kek.Replaced()
+	if kek.Current() == nil {
+		select {
+		case <-adopted:
+		case <-ctx.Done():
+			return false
 		}
 	}
-	return socket.Publish(ctx, takeover)
+	return true
 }
 
 // lookOnHangup reads the configuration at every SIGHUP.

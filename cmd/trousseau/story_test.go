@@ -38,6 +38,7 @@ type story struct {
 	answer chan answer   // of kms-background
 	notify *net.UnixConn // systemd's end of NOTIFY_SOCKET
 	heard  []string      // from there, and not asked for yet
+	units  units
 	method method
 	https  *vaulttest.Server // a node of vault; nil unless the script asks for it
 }
@@ -111,6 +112,7 @@ var storyCommands = map[string]func(ts *testscript.TestScript, neg bool, args []
 	"signal":         cmdSignal,
 	"notified":       cmdNotified,
 	"silent":         cmdSilent,
+	"unit":           cmdUnit,
 }
 
 func storyOf(ts *testscript.TestScript) *story { return ts.Value(storyKey{}).(*story) }

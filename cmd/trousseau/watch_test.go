@@ -59,7 +59,7 @@ func TestFileThatConfigurationNamesIsTriedAgain(t *testing.T) {
 			write("config.yaml", "vault:\n  keynames: [a]\n  address: https://localhost\n  "+fields+"\n")
 			w := watch.New(watch.Options[*config.Config]{
 				Path:  filepath.Join(dir, "config.yaml"),
-				Parse: parseConfig,
+				Parse: config.Parse,
 				Read: func(name string) ([]byte, error) {
 					if name == serviceAccount {
 						name = file

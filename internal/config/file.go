@@ -12,7 +12,7 @@ import (
 
 // Opener returns the content of a file named in the configuration. The name is absolute. Its errors are shown to the
 // operator, so they must not hold a secret.
-type Opener func(name string) ([]byte, error)
+type Opener = func(name string) ([]byte, error)
 
 // ReadFile is [os.ReadFile] with limits: it refuses a file that is larger than [MaxSize] or not regular, and does not
 // wait for the other end of a named pipe. It follows symbolic links, as Kubernetes' volumes need. Errors are

@@ -46,11 +46,7 @@ func serveTrousseau(t *testing.T, v *vaulttest.Server, extra string) conformance
 	})
 	server := kms.New(kms.Options{KEK: kek, RequestTimeout: requestTimeout})
 	path := filepath.Join(socketDir(t), "kms.sock")
-	pending, err := unixsock.Bind(t.Context(), unixsock.Options{Path: path, Mode: 0o600})
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := pending.Publish(t.Context(), false)
+	listener, err := unixsock.Listen(t.Context(), unixsock.Options{Path: path, Mode: 0o600})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +65,6 @@ func serveTrousseau(t *testing.T, v *vaulttest.Server, extra string) conformance
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
-		pending.Close()
 	})
 	select {
 	case <-adopted:

@@ -102,11 +102,7 @@ func (n *node) start() {
 	kek := live.New(live.Options{
 		Contents: n.contents, RequestTimeout: 15 * time.Second, ProbeInterval: time.Hour, OutageGrace: time.Minute, Registerer: registry,
 	})
-	pending, err := unixsock.Bind(t.Context(), unixsock.Options{Path: n.socket, Mode: 0o600})
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := pending.Publish(t.Context(), false)
+	listener, err := unixsock.Listen(t.Context(), unixsock.Options{Path: n.socket, Mode: 0o600})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +117,6 @@ func (n *node) start() {
 		cancel()
 		<-ended
 		<-served
-		pending.Close()
 	})
 	pages := httptest.NewServer(ops.Handler(ops.Options{Registry: registry, Ready: []ops.Check{{Name: "kek", Check: kek.Degraded}}}))
 	t.Cleanup(pages.Close)

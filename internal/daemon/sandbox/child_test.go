@@ -86,7 +86,6 @@ func obey(encoded string) error {
 
 // puppet is the child's state.
 type puppet struct {
-	pending  *unixsock.Pending
 	listener *unixsock.Listener
 }
 
@@ -138,10 +137,8 @@ func (p *puppet) do(verb string, args []string) (text string, err error) {
 			err = l.Close()
 		}
 
-	case "bind":
-		p.pending, err = unixsock.Bind(context.Background(), unixsock.Options{Path: args[0]})
 	case "publish":
-		p.listener, err = p.pending.Publish(context.Background(), true)
+		p.listener, err = unixsock.Listen(context.Background(), unixsock.Options{Path: args[0], Takeover: true})
 	case "close":
 		if p.listener == nil {
 			return "", errors.New("nothing is published")

@@ -25,22 +25,16 @@ const (
 		ll.AccessFSMakeReg | ll.AccessFSMakeSock | ll.AccessFSMakeFifo | ll.AccessFSMakeBlock |
 		ll.AccessFSMakeSym | ll.AccessFSIoctlDev | ll.AccessFSRefer
 
-	// publishing is what remains in the socket's directory. A socket is bound in
-	// a directory of its own and renamed over its path, where a stale one may be;
-	// both are removed in the end. The rename is from one directory to another,
-	// which needs AccessFSRefer.
-	publishing landlock.AccessFSSet = ll.AccessFSMakeSock | ll.AccessFSRemoveFile | ll.AccessFSRemoveDir | ll.AccessFSRefer
+	// publishing is what remains in the socket's directory: a socket is bound
+	// beside its path and renamed over it, where a stale one may be.
+	publishing landlock.AccessFSSet = ll.AccessFSMakeSock | ll.AccessFSRemoveFile
 )
-
-// minVersion is the first version of Landlock that can allow a rename to another
-// directory. It came with Linux 5.19.
-const minVersion = 2
 
 // DenyWriting leaves the process unable to execute, create, change, truncate or
 // remove any file, and to control any device, by means of Landlock (landlock(7)),
-// which needs no privilege. In socketDir, which must exist, it can still rename
-// a bound socket into place and remove sockets and directories. Files that are
-// open already stay as they are, standard error among them.
+// which needs no privilege. In socketDir, which must exist, it can still make,
+// rename and remove sockets. Files that are open already stay as they are,
+// standard error among them.
 //
 // It applies to all threads, and returns the kernel's version of Landlock. One
 // below 5 cannot deny control of devices, one below 3 truncation: these remain
@@ -62,13 +56,11 @@ func kernelVersion() (int, error) {
 	version, err := ll.LandlockGetABIVersion()
 	switch {
 	case errors.Is(err, syscall.ENOSYS):
-		return 0, errors.New("this kernel has no Landlock; use Linux 5.19 or later")
+		return 0, errors.New("this kernel has no Landlock; use Linux 5.13 or later")
 	case errors.Is(err, syscall.EOPNOTSUPP):
 		return 0, errors.New("this kernel's Landlock is off; add landlock to the kernel parameter lsm=")
 	case err != nil:
 		return 0, fmt.Errorf("querying Landlock, which a seccomp filter may forbid: %w", err)
-	case version < minVersion:
-		return 0, fmt.Errorf("this kernel's Landlock %d cannot allow the socket's rename; use Linux 5.19 or later", version)
 	}
 	return version, nil
 }

@@ -104,9 +104,8 @@ func TestPublish(t *testing.T) {
 
 	enter := func() *child {
 		c := start(t, -1, setup{})
-		c.do("bind", socket)
 		c.do("deny-writing", root.at("sock"))
-		c.do("publish")
+		c.do("publish", socket)
 		c.do("connect", socket)
 		return c
 	}

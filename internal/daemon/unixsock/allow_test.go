@@ -3,7 +3,6 @@
 package unixsock_test
 
 import (
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -69,9 +68,9 @@ func TestAllowUIDs(t *testing.T) {
 			}
 			path := publicPath(t)
 			core, logs := observer.New(zap.WarnLevel)
-			publish(t, unixsock.Options{Path: path, Mode: 0o622, AllowUIDs: tt.allowed, Logger: zap.New(core)}, false, "welcome")
+			listen(t, unixsock.Options{Path: path, Mode: 0o622, AllowUIDs: tt.allowed, Logger: zap.New(core)}, "welcome")
 			refusals := func() []observer.LoggedEntry {
-				return logs.FilterMessage("refusing a connection of a user who is not allowed").All()
+				return logs.FilterMessage("connection refused, user not allowed").All()
 			}
 
 			c := start(t, "greet", path, asUser(tt.uid))
@@ -92,11 +91,11 @@ func TestAllowUIDs(t *testing.T) {
 	}
 }
 
-// Whoever is refused is nobody else's trouble.
+// Refused connections do not affect others.
 func TestRefusalsDoNotEndAccept(t *testing.T) {
 	needsRoot(t)
 	path := publicPath(t)
-	publish(t, unixsock.Options{Path: path, Mode: 0o622, AllowUIDs: []uint32{0}}, false, "welcome")
+	listen(t, unixsock.Options{Path: path, Mode: 0o622, AllowUIDs: []uint32{0}}, "welcome")
 	before := dial(t, path)
 	before.line(t)
 	for range 3 {
@@ -108,11 +107,11 @@ func TestRefusalsDoNotEndAccept(t *testing.T) {
 	before.echoes(t, 0)
 }
 
-// What counts is who connected, not who uses the connection.
+// The user at the time of connect counts, not the one that uses the connection.
 func TestAllowUIDsAtTheTimeOfConnect(t *testing.T) {
 	needsRoot(t)
 	path := publicPath(t)
-	l, err := bind(t, unixsock.Options{Path: path, AllowUIDs: []uint32{0}}).Publish(t.Context(), false)
+	l, err := unixsock.Listen(t.Context(), unixsock.Options{Path: path, AllowUIDs: []uint32{0}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,26 +127,11 @@ func TestAllowUIDsAtTheTimeOfConnect(t *testing.T) {
 	_ = conn.Close()
 }
 
-// A successor that may not connect still learns who serves, and takes over.
-func TestOwnerIsSeenByThoseNotAllowed(t *testing.T) {
+// A successor whose user may not connect still learns which process serves, and takes over.
+func TestOwnerIsSeenByUsersNotAllowed(t *testing.T) {
 	path := socketPath(t)
-	strangers := []uint32{uint32(os.Geteuid()) + 1}
-	publish(t, unixsock.Options{Path: path, AllowUIDs: strangers}, false, "old")
-
-	p := bind(t, unixsock.Options{Path: path})
-	want := unixsock.Owner{PID: os.Getpid(), UID: os.Geteuid()}
-	if got, ok := p.Owner(); !ok || got != want {
-		t.Errorf("Owner() = %+v, %t, want %+v", got, ok, want)
-	}
-	_, err := p.Publish(t.Context(), false)
-	if inUse, ok := errors.AsType[*unixsock.InUseError](err); !ok || inUse.PID != os.Getpid() {
-		t.Errorf("Publish(false): %v, want an InUseError with this pid", err)
-	}
-	l, err := p.Publish(t.Context(), true)
-	if err != nil {
-		t.Fatalf("Publish(true): %v", err)
-	}
-	defer l.Close()
-	go accept(l, "new")
+	listen(t, unixsock.Options{Path: path, AllowUIDs: []uint32{uint32(os.Geteuid()) + 1}}, "old")
+	wantInUse(t, path, os.Getpid())
+	listen(t, unixsock.Options{Path: path, Takeover: true}, "new")
 	wantServer(t, path, "new")
 }

@@ -1,156 +1,260 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Package unixsock listens on a unix socket that survives crashes, restarts and upgrades of the daemon. Linux only.
+//
+// A new socket gets its mode and group under a temporary name, then it is renamed over its path. So the path is never
+// missing during a takeover, the mode is never wrong, and a stale socket needs no removal. A socket passed by systemd
+// is used as it is: systemd owns the path, the mode and the group, and keeps the socket open between two processes.
 package unixsock
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"math"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 )
 
-// Listener is a published socket: a net.Listener that knows whether it still stands at its path. It is safe for
-// concurrent use.
+// Options says where to listen and who may connect.
+type Options struct {
+	// Path is the socket's path, in a form that ParseAddr accepts. Its directory must exist and be writable.
+	Path string
+	// Mode is the socket's permission bits. Connecting takes the write bit (unix(7)). 0 means 0600.
+	Mode fs.FileMode
+	// Group is the name or number of the socket's group; "" leaves it to the kernel.
+	Group string
+	// AllowUIDs are the users who may connect, as numbered in this process's user namespace (user_namespaces(7)): a
+	// user that is not mapped into it is usually 65534. nil means all that Mode admits; empty but not nil means none.
+	AllowUIDs []uint32
+	// Takeover allows Listen to replace the socket of a live process.
+	Takeover bool
+	// Logger may be nil: nothing is logged.
+	Logger *zap.Logger
+}
+
+// InUseError is the error of Listen if a live process serves the socket.
+type InUseError struct {
+	Path string
+	PID  int // 0: the process is in a PID namespace that is not visible from here
+}
+
+func (e *InUseError) Error() string {
+	by := fmt.Sprintf("process %d", e.PID)
+	if e.PID == 0 {
+		by = "a process whose id is not visible from here"
+	}
+	return fmt.Sprintf("socket %s is served by %s; stop it or start with --takeover", e.Path, by)
+}
+
+// Listener is a unix socket as a net.Listener. It is safe for concurrent use.
 type Listener struct {
-	path     string
-	allowed  []uint32 // nil: all
-	log      *zap.Logger
-	dir      *directory
+	o        Options
 	sock     *net.UnixListener
-	self     fs.FileInfo
+	self     fs.FileInfo // nil: systemd owns the file
 	replaced chan struct{}
 	stop     chan struct{}
-	stopped  chan struct{}
+	watching sync.WaitGroup
 	close    func() error
 }
 
-func newListener(p *Pending, self fs.FileInfo) *Listener {
-	l := &Listener{
-		path:     p.path,
-		allowed:  p.allowed,
-		log:      p.log,
-		dir:      p.dir,
-		sock:     p.sock,
-		self:     self,
-		replaced: make(chan struct{}),
-		stop:     make(chan struct{}),
-		stopped:  make(chan struct{}),
+// Listen returns the socket that systemd passed to this process, or puts a new socket at o.Path in one step. It
+// replaces a stale socket. It replaces the socket of a live process only with o.Takeover; otherwise the error is an
+// *InUseError. The path is unchanged after every error. The caller closes the Listener.
+//
+// These are errors too: a regular file, directory or symbolic link at o.Path; a directory that is missing or not
+// writable; more than one socket from systemd, or one with another address. Processes that call Listen at the same
+// time take turns; Listen waits at most 5 s, or until ctx is done.
+func Listen(ctx context.Context, o Options) (_ *Listener, err error) {
+	if o.Path, err = ParseAddr(o.Path); err != nil {
+		return nil, err
 	}
+	o.Mode = cmp.Or(o.Mode, 0o600)
+	o.Logger = cmp.Or(o.Logger, zap.NewNop()).With(zap.String("path", o.Path))
+	l := &Listener{o: o, replaced: make(chan struct{}), stop: make(chan struct{})}
 	l.close = sync.OnceValue(l.shut)
-	go l.watch(p.interval)
-	return l
+	if l.sock, err = inherit(o.Path); err == nil && l.sock == nil {
+		err = l.listen(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.warnIfOpen()
+	return l, nil
 }
 
-// Accept waits for the next connection of a user in Options.AllowUIDs. Those of others are closed before a byte of
-// them is read, with a warning in the log. After Close it returns an error that is net.ErrClosed.
-//
-// Who a peer is, the kernel noted when it called connect(2) (SO_PEERCRED, unix(7)): a process that changes its user
-// afterwards, or hands the open connection to another one, stays who it was.
+func (l *Listener) warnIfOpen() {
+	if info, err := os.Lstat(l.o.Path); err == nil && info.Mode()&0o002 != 0 {
+		l.o.Logger.Warn("every user of this machine can connect to the socket", zap.Stringer("mode", info.Mode()))
+	}
+	info, err := os.Stat(filepath.Dir(l.o.Path))
+	if err == nil && info.Mode()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
+		l.o.Logger.Warn("every user of this machine can replace the socket: its directory is writable for all; chmod o-w it")
+	}
+}
+
+func (l *Listener) listen(ctx context.Context) error {
+	gid, err := groupID(l.o.Group)
+	if err != nil {
+		return err
+	}
+	dir, err := lockDirectory(ctx, filepath.Dir(l.o.Path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	switch pid, live, err := ownerOf(l.o.Path); {
+	case err != nil:
+		return err
+	case live && !l.o.Takeover:
+		return &InUseError{Path: l.o.Path, PID: pid}
+	}
+
+	// In /proc: with a long directory name, the path would be too long to bind.
+	proc := fmt.Sprintf("/proc/self/fd/%d/", dir.Fd())
+	path, temporary := proc+filepath.Base(l.o.Path), proc+".unixsock"
+	_ = os.Remove(temporary) // left by a process that was killed here: we have the lock
+	// bind(2) gives the file the mode of the descriptor, less the umask. So no other user can connect before the group
+	// and the mode are set. The umask cannot do this: it belongs to the whole process.
+	config := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) (err error) {
+		controlErr := conn.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) })
+		return cmp.Or(controlErr, err)
+	}}
+	listener, err := config.Listen(ctx, "unix", temporary)
+	switch {
+	case errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("directory %s is not writable for uid %d: %w; give it to that user or choose another path",
+			dir.Name(), os.Geteuid(), cause(err))
+	case err != nil:
+		return fmt.Errorf("binding a socket in directory %s: %w", dir.Name(), cause(err))
+	}
+	l.sock = listener.(*net.UnixListener)
+	l.sock.SetUnlinkOnClose(false) // the path may be a successor's by then
+	if l.self, err = permit(temporary, gid, l.o.Mode); err == nil {
+		err = cause(os.Rename(temporary, path))
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("publishing socket %s: %w", l.o.Path, err), os.Remove(temporary), l.sock.Close())
+	}
+	l.watching.Go(l.watch)
+	return nil
+}
+
+// groupID returns -1, which chown(2) takes for "no change", if there is no group.
+func groupID(group string) (int, error) {
+	if group == "" {
+		return -1, nil
+	}
+	found, err := user.LookupGroup(group)
+	if err == nil {
+		return strconv.Atoi(found.Gid)
+	}
+	gid, numberErr := strconv.ParseUint(group, 10, 32)
+	if numberErr != nil || gid == math.MaxUint32 { // the -1 of chown(2)
+		return 0, fmt.Errorf("socket group %q: no such group on this machine; create it or give its number: %w", group, err)
+	}
+	return int(gid), nil
+}
+
+// permit sets the group and mode of a file and returns its identity. It opens the file only once, because the name
+// could become a symbolic link in a directory that other users can write to.
+func permit(path string, gid int, mode fs.FileMode) (fs.FileInfo, error) {
+	file, err := os.OpenFile(path, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, cause(err)
+	}
+	defer file.Close()
+	opened := fmt.Sprintf("/proc/self/fd/%d", file.Fd())
+	if err = os.Chown(opened, -1, gid); err == nil {
+		err = os.Chmod(opened, mode.Perm())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("setting mode %#o and group %d as uid %d: %w; the process must be a member of that group", mode, gid, os.Geteuid(), cause(err))
+	}
+	return file.Stat()
+}
+
+// Accept waits for the next connection of a user in Options.AllowUIDs: the user at the time of connect(2). It closes
+// other connections before it reads from them, and logs a warning. After Close the error is net.ErrClosed.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
-		conn, err := l.sock.AcceptUnix()
-		if err != nil {
-			return nil, err
+		conn, err := l.sock.Accept()
+		if err != nil || l.o.AllowUIDs == nil {
+			return conn, err
 		}
-		if l.admits(conn) {
+		peer, err := credentials(conn.(*net.UnixConn))
+		if err == nil && slices.Contains(l.o.AllowUIDs, peer.Uid) {
 			return conn, nil
 		}
 		_ = conn.Close()
+		l.o.Logger.Warn("connection refused, user not allowed", zap.Uint32("uid", peer.Uid), zap.Int32("pid", peer.Pid), zap.Error(err))
 	}
 }
 
-func (l *Listener) admits(conn *net.UnixConn) bool {
-	if l.allowed == nil {
-		return true
-	}
-	peer, err := credentials(conn)
-	if err != nil {
-		l.log.Warn("refusing a connection because the kernel does not say whose it is", zap.String("path", l.path), zap.Error(err))
-		return false
-	}
-	if slices.Contains(l.allowed, peer.Uid) {
-		return true
-	}
-	l.log.Warn("refusing a connection of a user who is not allowed",
-		zap.String("path", l.path), zap.Uint32("uid", peer.Uid), zap.Int32("pid", peer.Pid))
-	return false
+// FromSystemd returns whether systemd passed the socket, so that connections may have waited in it.
+func (l *Listener) FromSystemd() bool {
+	return l.self == nil
 }
 
-// Addr returns the published path, not the temporary one the socket was bound to.
+// Addr returns the socket's path, not the temporary one it was bound to.
 func (l *Listener) Addr() net.Addr {
-	return &net.UnixAddr{Name: l.path, Net: "unix"}
+	return &net.UnixAddr{Name: l.o.Path, Net: "unix"}
 }
 
-// Replaced is closed once another socket has been seen at the path: a successor has taken over, new connections go
-// to it, and what is left to do is to finish the connections already accepted. It is never closed after Close.
-//
-// A path that merely disappears is not a replacement. It is logged as a warning, because nobody can connect any more
-// until the process is restarted.
+// Replaced is closed within a second after another socket is at the path: a successor gets all new connections. It is
+// never closed after Close, nor for a socket from systemd. A path without a socket is only logged, as a warning.
 func (l *Listener) Replaced() <-chan struct{} {
 	return l.replaced
 }
 
-// Close stops listening and removes the socket from the path, unless the path is a successor's by now. Accepted
-// connections are not touched. Every further call returns the first one's result.
+// Close stops listening and removes the socket from the path, unless a successor or systemd owns the path. Accepted
+// connections stay open. Further calls return the result of the first.
 func (l *Listener) Close() error {
 	return l.close()
 }
 
 func (l *Listener) shut() error {
 	close(l.stop)
-	<-l.stopped
-	// Removed before closed: while the socket is open its inode number cannot be given to another file, so the
-	// comparison in unlink cannot be fooled.
-	l.unlink()
-	return errors.Join(l.sock.Close(), l.dir.close())
+	l.watching.Wait()
+	if l.self != nil {
+		dir, err := lockDirectory(context.Background(), filepath.Dir(l.o.Path))
+		if err == nil {
+			defer dir.Close()
+			// While the socket is open, no other file can get its inode number, which SameFile compares.
+			if info, statErr := os.Lstat(l.o.Path); statErr == nil && os.SameFile(info, l.self) {
+				err = os.Remove(l.o.Path)
+			}
+		}
+		if err != nil { // gRPC drops an error of Close. The next start replaces the socket.
+			l.o.Logger.Warn("cannot remove the socket", zap.Error(err))
+		}
+	}
+	return l.sock.Close()
 }
 
-// unlink logs instead of returning: servers drop the error of a listener they close, and a socket left behind is
-// stale, which the next start copes with.
-func (l *Listener) unlink() {
-	log := l.log.With(zap.String("path", l.path))
-	unlock, err := l.dir.lock(context.Background())
-	if err != nil {
-		log.Warn("leaving the socket behind", zap.Error(err))
-		return
-	}
-	defer unlock()
-
-	base := filepath.Base(l.path)
-	info, err := l.dir.root.Lstat(base)
-	if err == nil && !os.SameFile(info, l.self) {
-		return
-	}
-	if err == nil {
-		err = l.dir.root.Remove(base)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		log.Warn("leaving the socket behind", zap.Error(cause(err)))
-	}
-}
-
-func (l *Listener) watch(interval time.Duration) {
-	defer close(l.stopped)
-	tick := time.NewTicker(interval)
+// watch closes l.replaced when another socket is at the path.
+func (l *Listener) watch() {
+	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-
-	gone := false
-	for {
+	for gone := false; ; {
 		select {
 		case <-l.stop:
 			return
 		case <-tick.C:
 		}
-		// By name, not through the held directory: clients too go by the name, and a directory removed and made
-		// anew holds a successor's socket.
-		info, err := os.Lstat(l.path)
+		info, err := os.Lstat(l.o.Path)
 		switch {
 		case err == nil && os.SameFile(info, l.self):
 			gone = false
@@ -159,8 +263,7 @@ func (l *Listener) watch(interval time.Duration) {
 			return
 		case !gone:
 			gone = true
-			l.log.Warn("the socket is gone from its path: connections go on, new ones cannot be made until a restart",
-				zap.String("path", l.path), zap.Error(err))
+			l.o.Logger.Warn("socket is gone from its path; restart to accept new connections", zap.Error(err))
 		}
 	}
 }

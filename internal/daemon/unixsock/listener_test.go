@@ -14,21 +14,21 @@ import (
 )
 
 func TestTakeover(t *testing.T) {
+	t.Parallel()
 	path := socketPath(t)
-	o := unixsock.Options{Path: path, CheckInterval: 2 * time.Millisecond}
-	old := publish(t, o, false, "old")
+	old := listen(t, unixsock.Options{Path: path}, "old")
 	before := dial(t, path)
 	if got := before.line(t); got != "old" {
 		t.Fatalf("the first connection reaches %q", got)
 	}
-	before.echoes(t, 10*o.CheckInterval)
+	before.echoes(t, 1500*time.Millisecond)
 	select {
 	case <-old.Replaced():
 		t.Fatal("Replaced before anything happened")
 	default:
 	}
 
-	successor := publish(t, o, true, "new")
+	successor := listen(t, unixsock.Options{Path: path, Takeover: true}, "new")
 	wantServer(t, path, "new")
 	select {
 	case <-old.Replaced():
@@ -56,7 +56,7 @@ func TestTakeover(t *testing.T) {
 
 func TestTakeoverFromAnotherProcess(t *testing.T) {
 	path := socketPath(t)
-	other := start(t, "publish", path)
+	other := start(t, "listen", path)
 	if got := other.said(t); got != "ok" {
 		t.Fatal(got)
 	}
@@ -65,7 +65,7 @@ func TestTakeoverFromAnotherProcess(t *testing.T) {
 		t.Fatalf("the first connection reaches %q", got)
 	}
 
-	publish(t, unixsock.Options{Path: path}, true, "parent")
+	listen(t, unixsock.Options{Path: path, Takeover: true}, "parent")
 	wantServer(t, path, "parent")
 	before.echoes(t, 0)
 	other.kill()
@@ -74,9 +74,10 @@ func TestTakeoverFromAnotherProcess(t *testing.T) {
 
 // A deleted path is not a replacement; it is warned of once, and a socket made there later is noticed.
 func TestPathDeleted(t *testing.T) {
+	t.Parallel()
 	path := socketPath(t)
 	core, logs := observer.New(zap.WarnLevel)
-	l := publish(t, unixsock.Options{Path: path, CheckInterval: time.Millisecond, Logger: zap.New(core)}, false, "old")
+	l := listen(t, unixsock.Options{Path: path, Logger: zap.New(core)}, "old")
 	before := dial(t, path)
 	before.line(t)
 
@@ -86,12 +87,12 @@ func TestPathDeleted(t *testing.T) {
 	eventually(t, "a warning", func() bool { return logs.Len() > 0 })
 	select {
 	case <-l.Replaced():
-		t.Fatal("Replaced, although nothing stands at the path")
+		t.Fatal("Replaced, although nothing is at the path")
 	default:
 	}
-	before.echoes(t, 20*time.Millisecond)
+	before.echoes(t, 1500*time.Millisecond)
 
-	publish(t, unixsock.Options{Path: path}, false, "new")
+	listen(t, unixsock.Options{Path: path}, "new")
 	select {
 	case <-l.Replaced():
 	case <-time.After(10 * time.Second):

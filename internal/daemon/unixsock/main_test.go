@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,22 +28,34 @@ import (
 const roleVariable = "UNIXSOCK_TEST_ROLE"
 
 var roles = map[string]func(path string) error{
-	// bind stops between Bind and Publish.
-	"bind": func(path string) error {
-		_, err := unixsock.Bind(context.Background(), unixsock.Options{Path: path, Group: os.Getenv("UNIXSOCK_TEST_GROUP")})
-		return err
-	},
-	"publish": func(path string) error {
-		p, err := unixsock.Bind(context.Background(), unixsock.Options{Path: path})
-		if err != nil {
-			return err
-		}
-		l, err := p.Publish(context.Background(), false)
+	"listen": func(path string) error {
+		l, err := unixsock.Listen(context.Background(), unixsock.Options{Path: path, Group: os.Getenv("UNIXSOCK_TEST_GROUP")})
 		if err != nil {
 			return err
 		}
 		go accept(l, "child")
 		return nil
+	},
+	// passed uses the socket that the test passes as systemd does, and checks what is left in the environment.
+	"passed": func(path string) error {
+		l, err := listenPassed(path)
+		if err != nil {
+			return err
+		}
+		for _, v := range os.Environ() {
+			if strings.HasPrefix(v, "LISTEN_") {
+				return errors.New("left in the environment: " + v)
+			}
+		}
+		go accept(l, "child")
+		return nil
+	},
+	"passed-closed": func(path string) error {
+		l, err := listenPassed(path)
+		if err != nil {
+			return err
+		}
+		return l.Close()
 	},
 	// greet reports the server's first line, or that there was none.
 	"greet": func(path string) error {
@@ -63,16 +76,12 @@ var roles = map[string]func(path string) error{
 		}
 		return syscall.Setuid(nobody)
 	},
-	// republish takes the socket over from itself again and again, with a umask that hides nothing.
-	"republish": func(path string) error {
+	// replace takes the socket over from itself again and again, with a umask that hides nothing.
+	"replace": func(path string) error {
 		syscall.Umask(0)
 		var before *unixsock.Listener
 		for range 300 {
-			p, err := unixsock.Bind(context.Background(), unixsock.Options{Path: path, Mode: 0o640})
-			if err != nil {
-				return err
-			}
-			l, err := p.Publish(context.Background(), true)
+			l, err := unixsock.Listen(context.Background(), unixsock.Options{Path: path, Mode: 0o640, Takeover: true})
 			if err != nil {
 				return err
 			}
@@ -85,6 +94,17 @@ var roles = map[string]func(path string) error{
 		}
 		return nil
 	},
+}
+
+func listenPassed(path string) (*unixsock.Listener, error) {
+	if err := os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid())); err != nil {
+		return nil, err
+	}
+	o := unixsock.Options{Path: path, Mode: 0o600}
+	if os.Getenv("UNIXSOCK_TEST_ALLOW") == "others" {
+		o.AllowUIDs = []uint32{uint32(os.Geteuid()) + 1}
+	}
+	return unixsock.Listen(context.Background(), o)
 }
 
 func TestMain(m *testing.M) {
@@ -158,26 +178,28 @@ func socketPath(t *testing.T) string {
 	return filepath.Join(t.TempDir(), "kms.sock")
 }
 
-func bind(t *testing.T, o unixsock.Options) *unixsock.Pending {
+// listen returns a listener that greets every connection with name and then echoes.
+func listen(t *testing.T, o unixsock.Options, name string) *unixsock.Listener {
 	t.Helper()
-	p, err := unixsock.Bind(t.Context(), o)
+	l, err := unixsock.Listen(t.Context(), o)
 	if err != nil {
-		t.Fatalf("Bind(%s): %v", o.Path, err)
-	}
-	t.Cleanup(func() { _ = p.Close() })
-	return p
-}
-
-// publish binds and publishes a listener that greets every connection with name and then echoes.
-func publish(t *testing.T, o unixsock.Options, takeover bool, name string) *unixsock.Listener {
-	t.Helper()
-	l, err := bind(t, o).Publish(t.Context(), takeover)
-	if err != nil {
-		t.Fatalf("Publish(%t): %v", takeover, err)
+		t.Fatalf("Listen(%s): %v", o.Path, err)
 	}
 	go accept(l, name)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
+}
+
+// wantInUse checks that Listen without Takeover leaves the socket to the process with this id.
+func wantInUse(t *testing.T, path string, pid int) {
+	t.Helper()
+	l, err := unixsock.Listen(t.Context(), unixsock.Options{Path: path})
+	if err == nil {
+		_ = l.Close()
+	}
+	if inUse, ok := errors.AsType[*unixsock.InUseError](err); !ok || inUse.Path != path || inUse.PID != pid {
+		t.Fatalf("Listen: %v, want an InUseError with pid %d", err, pid)
+	}
 }
 
 func accept(l net.Listener, name string) {
