@@ -10,9 +10,9 @@ import (
 	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
-// Metrics counts and times calls to Vault. One Metrics serves every [Client] of
-// the process, so that the counters outlive a reload. A nil *Metrics counts
-// nothing. It is safe for concurrent use.
+// Metrics counts and times calls to Vault. All [Client]s of the process share
+// one, so that the counters survive a reload. A nil *Metrics counts nothing. It
+// is safe for concurrent use.
 type Metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
@@ -23,7 +23,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "trousseau_vault_requests_total",
-			Help: "Calls to Vault, by operation and code: ok or the class of the error.",
+			Help: "Calls to Vault, by operation and code (ok or the error class).",
 		}, []string{"operation", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "trousseau_vault_request_duration_seconds",
