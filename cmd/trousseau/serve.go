@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -94,19 +93,16 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	if err != nil || listener == nil {
 		return err
 	}
-	if err := errors.Join(ops.RegisterProcess(registry), ops.RegisterBuildInfo(registry, version, revision())); err != nil {
-		return err
-	}
-	pages := &pages{options: ops.Options{
+	ops.Register(registry, version, revision())
+	shown, hide := context.WithCancel(background)
+	defer hide()
+	endpoints := ops.Listen(shown, ops.Options{
 		Addr:     o.opsAddr,
 		Registry: registry,
 		Ready:    []ops.Check{{Name: "kek", Check: kek.Degraded}},
 		Logger:   log.Named("ops"),
-	}}
-	shown, hide := context.WithCancel(background)
-	defer hide()
-	pages.listen(shown)
-	parts.Go(func() { pages.serve(shown) })
+	})
+	parts.Go(func() { endpoints.Serve(shown) })
 
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
