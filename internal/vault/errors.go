@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/vault-client-go"
@@ -41,15 +42,9 @@ const (
 	unreadable = "received an error response from vault but could not read its body"
 )
 
-// refusesLogin reports whether an auth method refuses a login with this status:
-// methods differ, and AppRole answers 400 to a wrong secret ID.
-func refusesLogin(code int) bool {
-	switch code {
-	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
-		return true
-	}
-	return false
-}
+// loginRefusals are the statuses with which auth methods refuse a login: AppRole
+// answers 400 to a wrong secret ID.
+var loginRefusals = []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound}
 
 // explain classifies an error that vault-client-go returned for a call. It is the
 // only place that reads an HTTP status or Vault's message, and uses both only to
@@ -74,7 +69,7 @@ func (c *Client) explain(ctx context.Context, call call, err error) *fault.Error
 	}
 	said := strings.Join(resp.Errors, "\n")
 	switch code := resp.StatusCode; {
-	case call.refused != "" && refusesLogin(code) && !strings.HasPrefix(said, unreadable):
+	case call.refused != "" && slices.Contains(loginRefusals, code) && !strings.HasPrefix(said, unreadable):
 		return fail(fault.Denied, "%s (%d)", call.refused, code)
 	case code == http.StatusBadRequest && strings.HasPrefix(string(resp.RawResponseBytes), plainToTLS):
 		return fail(fault.Unavailable, "the server speaks TLS; use https://")

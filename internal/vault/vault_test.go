@@ -65,7 +65,7 @@ func bounded(t testing.TB) context.Context {
 var localPort = regexp.MustCompile(`127\.0\.0\.1:\d+->`)
 
 // wantError checks class and text of an error. In text, ADDRESS stands for the client's address and HOST for the host
-// and port in it; the client's own port, which nobody chose, is LOCAL.
+// and port in it; the client's own port, which the kernel chose, is LOCAL.
 func wantError(t *testing.T, c *vault.Client, err error, class fault.Class, text string) {
 	t.Helper()
 	wantErrorAt(t, c.Address(), err, class, text)

@@ -56,7 +56,9 @@ func (c *conn) drop(reason string) {
 }
 
 func (c *conn) Close() error {
-	c.crowd.leave(c)
+	c.crowd.mu.Lock()
+	c.crowd.forget(c)
+	c.crowd.mu.Unlock()
 	return c.Conn.Close()
 }
 

@@ -57,13 +57,7 @@ func (cr *crowd) enter(c *conn) {
 	}
 }
 
-// leave removes a connection; it is idempotent.
-func (cr *crowd) leave(c *conn) {
-	cr.mu.Lock()
-	defer cr.mu.Unlock()
-	cr.forget(c)
-}
-
+// forget removes a connection; it is idempotent. cr.mu must be held.
 func (cr *crowd) forget(c *conn) {
 	if c.place != nil {
 		cr.strangers.Remove(c.place)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -26,23 +27,22 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer) metrics {
-	m := metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+	auto := promauto.With(reg)
+	return metrics{
+		requests: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "trousseau_kms_requests_total",
 			Help: "KMS v2 requests, by method and gRPC code.",
 		}, []string{"method", "code"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		duration: auto.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "trousseau_kms_request_duration_seconds",
 			Help:    "Duration of KMS v2 requests in seconds, by method.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
 		}, []string{"method"}),
-		panics: prometheus.NewCounter(prometheus.CounterOpts{
+		panics: auto.NewCounter(prometheus.CounterOpts{
 			Name: "trousseau_kms_panics_total",
 			Help: "Panics while handling KMS v2 requests.",
 		}),
 	}
-	reg.MustRegister(m.requests, m.duration, m.panics)
-	return m
 }
 
 // refusal is how long a request that will be refused may take to arrive.

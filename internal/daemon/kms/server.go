@@ -49,36 +49,10 @@ type Options struct {
 	Logger *zap.Logger
 }
 
-const (
-	// maxMessage bounds a request: 1 KiB each of ciphertext and key_id and
-	// 32 KiB of annotations, with room for the rest.
-	maxMessage = 40 << 10
-	// maxStreams bounds the requests of one connection; kube-apiserver queues
-	// more. At its start it may ask for a thousand seeds at once, and the more are
-	// here together, the more share one call to Vault.
-	maxStreams = 1024
-	// workers is how many goroutines are kept for requests. They keep their grown
-	// stacks: growing new ones took a tenth of a request's time.
-	workers = 32
-	// maxHeaders bounds the headers of a request; kube-apiserver's are a few
-	// hundred bytes.
-	maxHeaders = 8 << 10
-	// window is how much of a request, and of a whole connection, may be in
-	// transit: HTTP/2's default and grpc's minimum. By default, grpc lets a peer
-	// raise it to 16 MiB.
-	window = 64<<10 - 1
-	// buffer is the size of each read and write buffer, enough for a usual
-	// request. The read buffer lives as long as its connection.
-	buffer = 4 << 10
-	// handshake bounds how long a connection may take to speak HTTP/2.
-	handshake = 5 * time.Second
-	// idle closes a connection that has no request for so long. kube-apiserver
-	// asks for Status every minute.
-	idle = 10 * time.Minute
-	// A peer that is silent for quiet is sent a ping, and has pingTimeout to reply.
-	quiet       = time.Minute
-	pingTimeout = 20 * time.Second
-)
+// maxStreams bounds the requests of one connection; kube-apiserver queues more. At
+// its start it may ask for a thousand seeds at once, and the more are here
+// together, the more share one call to Vault.
+const maxStreams = 1024
 
 // Server answers KMS v2 requests.
 type Server struct {
@@ -100,22 +74,37 @@ func New(opts Options) *Server {
 		kek:     opts.KEK,
 		timeout: opts.RequestTimeout,
 		log:     log,
-		metrics: newMetrics(cmp.Or[prometheus.Registerer](opts.Registerer, prometheus.NewRegistry())),
+		metrics: newMetrics(opts.Registerer),
 		crowd:   &crowd{log: log},
 	}
 	s.grpc = grpc.NewServer(
 		grpc.InTapHandle(s.begin),
 		grpc.UnaryInterceptor(s.intercept),
-		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.NumStreamWorkers(workers),
-		grpc.MaxHeaderListSize(maxHeaders),
-		grpc.StaticStreamWindowSize(window),
-		grpc.StaticConnWindowSize(window),
-		grpc.ReadBufferSize(buffer),
-		grpc.WriteBufferSize(buffer),
-		grpc.ConnectionTimeout(handshake),
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idle, Time: quiet, Timeout: pingTimeout}),
+		// 1 KiB each of ciphertext and key_id, 32 KiB of annotations, and the rest.
+		grpc.MaxRecvMsgSize(40<<10),
+		// Kept goroutines keep their grown stacks: growing a new one took a tenth of
+		// a request's time.
+		grpc.NumStreamWorkers(32),
+		// kube-apiserver's headers are a few hundred bytes.
+		grpc.MaxHeaderListSize(8<<10),
+		// How much of a request, and of a whole connection, may be in transit:
+		// HTTP/2's default and grpc's minimum. By default, grpc lets a peer raise it
+		// to 16 MiB.
+		grpc.StaticStreamWindowSize(64<<10-1),
+		grpc.StaticConnWindowSize(64<<10-1),
+		// Enough for a usual request. The read buffer lives as long as its connection.
+		grpc.ReadBufferSize(4<<10),
+		grpc.WriteBufferSize(4<<10),
+		// How long a connection may take to speak HTTP/2.
+		grpc.ConnectionTimeout(5*time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			// kube-apiserver asks for Status every minute.
+			MaxConnectionIdle: 10 * time.Minute,
+			// A peer that is silent for Time is sent a ping, to answer within Timeout.
+			Time:    time.Minute,
+			Timeout: 20 * time.Second,
+		}),
 	)
 	kmsapi.RegisterKeyManagementServiceServer(s.grpc, s)
 	return s
