@@ -15,28 +15,34 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/trousseau-io/trousseau/internal/daemon/sandbox"
 )
 
 func main() {
-	// net/http logs what a server sends unasked through the standard logger,
-	// and that may be anything.
+	// net/http logs unsolicited bytes from a server through the standard logger.
+	// They may contain a secret.
 	log.SetOutput(io.Discard)
 	if err := sandbox.DenyDumps(); err != nil {
 		fmt.Fprintf(os.Stderr, "trousseau: %v\n", err)
 	}
 	signaled, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	// The first signal begins the shutdown; before that shows, signals have their
-	// default effect again, so that a second one ends the process at once.
+	// The first signal starts the shutdown and restores the default action, so that
+	// a second one ends the process at once.
 	ctx, end := context.WithCancel(context.Background())
 	context.AfterFunc(signaled, func() { stop(); end() })
 	os.Exit(exitCode(run(ctx, os.Args[1:], os.Stdout, os.Stderr), os.Stderr))
 }
 
-// run is the program but for the process around it. It returns when ctx is done
-// and everything has been shut down, or when there is nothing to go on with.
+// run runs the program. It returns once ctx is done and everything has shut down,
+// or when it cannot continue.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "check-config" {
 		return checkConfig(args[1:], stdout)
@@ -68,4 +74,38 @@ func exitCode(err error, stderr io.Writer) int {
 	}
 	fmt.Fprintf(stderr, "trousseau: %v\n", err)
 	return 1
+}
+
+// newLogger logs to w. Of a message repeated within a second, it writes the first
+// hundred and then every hundredth: in an outage every request fails alike.
+func newLogger(o options, w io.Writer) *zap.Logger {
+	ec := zap.NewProductionEncoderConfig()
+	ec.TimeKey = "time"
+	ec.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	ec.EncodeDuration = zapcore.StringDurationEncoder
+	encoder := zapcore.NewJSONEncoder(ec)
+	if o.logFormat == "console" {
+		encoder = zapcore.NewConsoleEncoder(ec)
+	}
+	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), o.logLevel)
+	return zap.New(zapcore.NewSamplerWithOptions(core, time.Second, 100, 100))
+}
+
+// version is set at link time: -X main.version=v1.2.3.
+var version = "dev"
+
+func versionLine() string {
+	return fmt.Sprintf("trousseau %s (revision %s, %s %s/%s)", version, revision(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// revision is the commit of the build, if it was recorded.
+func revision() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return "unknown"
 }

@@ -70,8 +70,8 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		Logger:    log.Named("socket"),
 	}
 	listener, err := unixsock.Listen(ctx, socket)
-	inUse, live := errors.AsType[*unixsock.InUseError](err)
-	if err != nil && !(live && o.takeover) {
+	inUse, taken := errors.AsType[*unixsock.InUseError](err)
+	if err != nil && !(taken && o.takeover) {
 		return err
 	}
 	// Before any configuration is read.
@@ -87,7 +87,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	parts.Go(func() { lookOnHangup(background, hangup, watcher, log) })
 	parts.Go(func() { tellSystemd(background, kek) })
 
-	if live {
+	if taken {
 		log.Info("another process serves the socket; taking it over once the key is proven usable", zap.Int("owner", inUse.PID))
 		if !proven(ctx, kek) {
 			return nil
@@ -98,19 +98,16 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		}
 	}
 	defer listener.Close()
-	if err := errors.Join(ops.RegisterProcess(registry), ops.RegisterBuildInfo(registry, version, revision())); err != nil {
-		return err
-	}
-	pages := &pages{options: ops.Options{
+	ops.Register(registry, version, revision())
+	shown, hide := context.WithCancel(background)
+	defer hide()
+	endpoints := ops.Listen(shown, ops.Options{
 		Addr:     o.opsAddr,
 		Registry: registry,
 		Ready:    []ops.Check{{Name: "kek", Check: kek.Degraded}},
 		Logger:   log.Named("ops"),
-	}}
-	shown, hide := context.WithCancel(background)
-	defer hide()
-	pages.listen(shown)
-	parts.Go(func() { pages.serve(shown) })
+	})
+	parts.Go(func() { endpoints.Serve(shown) })
 
 	served := make(chan error, 1)
 	go func() {

@@ -46,7 +46,7 @@ type story struct {
 type storyKey struct{}
 
 // setUpStory gives each script a Vault with a transit key, a socket path and a
-// free port for the operator's pages.
+// free port for the ops endpoints.
 func setUpStory(env *testscript.Env) error {
 	v, err := vaulttest.New(vaulttest.Options{})
 	if err != nil {
@@ -227,7 +227,7 @@ func (s *story) call(args []string) (string, error) {
 	return "", fmt.Errorf("unknown verb %s", args[0])
 }
 
-// get PATH prints the status code and the body of one of the operator's pages.
+// get PATH prints the status code and the body of an ops endpoint.
 func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
 	text, err := fetch(ts, args[0])
 	ts.Check(err)

@@ -4,30 +4,22 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-	"golang.org/x/sys/unix"
 
 	"github.com/trousseau-io/trousseau/internal/daemon/live"
 )
 
-// systemd passes state on to systemd if it started us, see sd_notify(3). That it
-// does not listen is no reason to do anything differently.
+// systemd passes state on to systemd if it started this process, see
+// sd_notify(3). Errors are ignored: the service works without it.
 func systemd(state string) { _, _ = daemon.SdNotify(false, state) }
 
-// systemdReloading opens a reload as Type=notify-reload wants it.
-func systemdReloading() {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return
-	}
-	systemd(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/int64(time.Microsecond)))
-}
+// systemdReloading announces a reload, as Type=notify-reload requires.
+func systemdReloading() { systemd(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec()) }
 
-// tellSystemd keeps the STATUS line of systemctl status current.
+// tellSystemd updates the STATUS line of systemctl status every second.
 func tellSystemd(ctx context.Context, kek *live.KEK) {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
 		return

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fault is the vocabulary of failure that Vault's client, the live key
-// and the KMS server share: a closed set of classes, and an error that carries
-// one.
+// Package fault defines the error classes that Vault's client, the live key and
+// the KMS server share, and an error that carries one.
 package fault
 
 import (
@@ -11,42 +10,41 @@ import (
 	"fmt"
 )
 
-// Class says what kind of trouble an [Error] is. The set is closed, so a class
-// is fit for a metric label.
+// Class is the kind of an [Error]. The set is closed, so that a class can be a
+// metric label.
 type Class string
 
-// The classes. What a caller may conclude from each stands beside it.
+// The classes, and what a caller may conclude from each.
 const (
-	// Unavailable: no usable answer from Vault; trying again may help.
+	// Unavailable: no usable answer from Vault; a retry may help.
 	Unavailable Class = "unavailable"
 	// Sealed: Vault answered that it is sealed or has no active node.
 	Sealed Class = "sealed"
-	// Throttled: Vault or something before it refused for load.
+	// Throttled: Vault or a proxy before it refused because of load.
 	Throttled Class = "throttled"
 	// Timeout: the caller's deadline passed before Vault answered.
 	Timeout Class = "timeout"
-	// Canceled: the caller went away.
+	// Canceled: the caller canceled the request.
 	Canceled Class = "canceled"
-	// Denied: the token is dead or its policy does not allow the call.
+	// Denied: the token is expired or revoked, or its policy forbids the call.
 	Denied Class = "denied"
 	// KeyLost: the transit key, its mount or its namespace does not exist, or
 	// the key is not the one that encrypted what we hold.
 	KeyLost Class = "key_lost"
-	// Overloaded: as many calls as are allowed were under way until the
-	// caller's deadline.
+	// Overloaded: the concurrency limit was reached until the caller's deadline.
 	Overloaded Class = "overloaded"
-	// VersionTooOld: the key version is below what Vault still allows
-	// (min_decryption_version, min_encryption_version).
+	// VersionTooOld: the key version is below the key's min_decryption_version or
+	// min_encryption_version.
 	VersionTooOld Class = "version_too_old"
-	// VersionTooNew: the Vault node that answered does not know the key
-	// version yet, as an eventually consistent standby may not.
+	// VersionTooNew: this Vault node does not have the key version yet; it may be
+	// an eventually consistent standby.
 	VersionTooNew Class = "version_too_new"
-	// Invalid: Vault will never accept this request, whoever asks.
+	// Invalid: Vault will never accept this request, from any caller.
 	Invalid Class = "invalid"
 )
 
-// Transient reports whether another attempt may fare better, with the same
-// token and the same request.
+// Transient reports whether a retry of the same request with the same token may
+// succeed.
 func (c Class) Transient() bool {
 	switch c {
 	case Unavailable, Sealed, Throttled, Timeout, VersionTooNew:
@@ -55,8 +53,8 @@ func (c Class) Transient() bool {
 	return false
 }
 
-// Error is a failure with its class. Its text is made of our own words: never a
-// token, a plaintext or a Vault response body.
+// Error is a failure with its class. Its text never contains a token, a
+// plaintext or a Vault response body.
 type Error struct {
 	Class Class
 	// Reason says what failed, where, and what to do.
@@ -65,14 +63,14 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Reason }
 
-// Errorf makes an [Error] of a class, worded as fmt.Errorf words it; args must
-// not hold a secret.
+// Errorf makes an [Error] with the text of fmt.Errorf; args must not contain a
+// secret.
 func Errorf(c Class, format string, args ...any) *Error {
 	return &Error{Class: c, Reason: fmt.Errorf(format, args...).Error()}
 }
 
-// ClassOf returns the class of the first [Error] in err's chain; "" for nil,
-// Canceled and Timeout for bare context errors, else Unavailable.
+// ClassOf returns the class of the first [Error] in err's chain, "" for nil,
+// Canceled or Timeout for a context's error, and otherwise Unavailable.
 func ClassOf(err error) Class {
 	var e *Error
 	switch {

@@ -1,33 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package keyid is the key_id that Trousseau reports to kube-apiserver: how it
-// is made, read back and hashed.
+// Package keyid makes, parses and hashes the key_id that Trousseau reports to
+// kube-apiserver.
 //
 // A key_id names one version of one transit key (the KEK):
 //
 //	<namespace/><mount>/<key>/v<version>@<creation time, unix seconds>
 //
 // It is derived only from what Vault reports, so every node reports the same
-// one and a restart needs no state on disk. The creation time keeps a key that
-// was deleted and made anew under its old name from reusing a key_id, which
-// KEP-3299 forbids ("key_id and rotation"). The creation time is absent when
+// one and a restart needs no state on disk. Because of the creation time, a key
+// that was deleted and recreated under its old name never reuses a key_id, which
+// KEP-3299 forbids ("key_id and rotation"). The creation time is absent if
 // Vault's policy denies reading the key.
 package keyid
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
-	"strings"
 )
 
 // MaxSize is the longest key_id, in bytes, that kube-apiserver accepts
 // (KeyIDMaxSize in apiserver/pkg/storage/value/encrypt/envelope/kmsv2).
 const MaxSize = 1024
 
-// ID is a key_id taken apart.
+// ID is a parsed key_id.
 type ID struct {
 	// Engine is the transit engine's full path: the namespace, if any, and
 	// the mount, joined by a slash.
@@ -49,52 +48,35 @@ func (id ID) String() string {
 	return s
 }
 
+// The first group is greedy: all but the last two elements are the engine.
+var form = regexp.MustCompile(`^(?s:(.+))/([^/]+)/v([1-9][0-9]*)(?:@([1-9][0-9]*))?$`)
+
 // Parse reads a key_id as [ID.String] writes it, and accepts nothing else: for
 // every accepted s, the result's String is s. Its errors do not repeat s, which
-// may come from whoever can write to etcd.
+// anyone who can write to etcd may have chosen.
 func Parse(s string) (ID, error) {
 	if len(s) > MaxSize {
-		return ID{}, fmt.Errorf("key_id is %d bytes long, at most %d are allowed", len(s), MaxSize)
+		return ID{}, fmt.Errorf("key_id is %d bytes long; the limit is %d", len(s), MaxSize)
 	}
-	path, version, ok := cutLast(s, "/v")
-	if !ok {
-		return ID{}, errors.New("key_id does not end in /v<version>")
+	parts := form.FindStringSubmatch(s)
+	if parts == nil {
+		return ID{}, errors.New("key_id is not of the form <mount>/<key>/v<version>[@<unix seconds>]")
 	}
-	var id ID
-	id.Engine, id.Key, ok = cutLast(path, "/")
-	if !ok || id.Engine == "" || id.Key == "" {
-		return ID{}, errors.New("key_id does not begin with <mount>/<key>")
+	id := ID{Engine: parts[1], Key: parts[2]}
+	version, err := strconv.ParseInt(parts[3], 10, 32)
+	if err == nil && parts[4] != "" {
+		id.Created, err = strconv.ParseInt(parts[4], 10, 64)
 	}
-	version, created, dated := strings.Cut(version, "@")
-	v, err := strconv.ParseInt(version, 10, 32)
-	if err != nil || v < 1 {
-		return ID{}, errors.New("key_id's version is not a positive number")
+	if err != nil {
+		return ID{}, errors.New("key_id's version or creation time is out of range")
 	}
-	id.Version = int(v)
-	if dated {
-		id.Created, err = strconv.ParseInt(created, 10, 64)
-		if err != nil || id.Created < 1 {
-			return ID{}, errors.New("key_id's creation time is not a positive number of seconds")
-		}
-	}
-	if id.String() != s {
-		return ID{}, errors.New("key_id is not in its canonical form")
-	}
+	id.Version = int(version)
 	return id, nil
 }
 
-// Hash returns "sha256:" and the hex digest of a key_id: the form in which
+// Hash returns "sha256:" and the hex digest of a key_id: the label of
 // kube-apiserver's metrics (apiserver_envelope_encryption_key_id_hash_total and
-// its kin) label it.
+// others).
 func Hash(keyID string) string {
-	sum := sha256.Sum256([]byte(keyID))
-	return "sha256:" + hex.EncodeToString(sum[:])
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+len(sep):], true
+	return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(keyID)))
 }

@@ -4,12 +4,7 @@
 // etcd, and Vault, which wraps and unwraps it.
 package seed
 
-import (
-	"maps"
-	"slices"
-	"strconv"
-	"strings"
-)
+import "fmt"
 
 // Wrapped is a DEK seed as kube-apiserver stores it beside the data that it
 // encrypts. Treat it as read-only.
@@ -18,26 +13,14 @@ type Wrapped struct {
 	KeyID string
 	// Ciphertext is the wrapped seed.
 	Ciphertext []byte
-	// Annotations are what the plugin wants back with it, by fully qualified
-	// domain name. They are stored in the clear, and whoever can write to etcd
-	// can change them.
+	// Annotations are what the plugin wants back, by fully qualified domain name.
+	// They are stored in the clear, and anyone who can write to etcd can change
+	// them.
 	Annotations map[string][]byte
 }
 
-// Identity is a text that two Wrapped share if all of them is equal, and only
-// then.
+// Identity is equal for two Wrapped exactly when all their fields are equal.
 func (w Wrapped) Identity() string {
-	var b strings.Builder
-	part := func(text string) {
-		b.WriteString(strconv.Itoa(len(text)))
-		b.WriteByte(':')
-		b.WriteString(text)
-	}
-	part(w.KeyID)
-	part(string(w.Ciphertext))
-	for _, key := range slices.Sorted(maps.Keys(w.Annotations)) {
-		part(key)
-		part(string(w.Annotations[key]))
-	}
-	return b.String()
+	// Quoting keeps the fields apart, and fmt sorts maps by key.
+	return fmt.Sprintf("%q %q %q", w.KeyID, w.Ciphertext, w.Annotations)
 }

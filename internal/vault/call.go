@@ -4,7 +4,9 @@ package vault
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault-client-go"
@@ -12,87 +14,99 @@ import (
 	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
-// call is one request to one node, described for metrics and error texts.
+// node is one of the servers that [Config.Addresses] names.
+type node struct {
+	address string
+	api     *vault.Client
+}
+
+// nodes are all servers of one Vault, at least one. It is safe for concurrent use.
+type nodes struct {
+	all []node
+	// turn only grows, so a late failure cannot skip the node that is current now.
+	turn atomic.Uint64
+}
+
+// current returns the node to call now, and the number of its turn.
+func (n *nodes) current() (node, uint64) {
+	turn := n.turn.Load()
+	return n.all[turn%uint64(len(n.all))], turn
+}
+
+// speaksAgainstNode reports whether another node may answer where this one
+// failed. Throttled does not: Vault counts rate limit quotas on each node, so
+// trying the next one would bypass the operator's limit
+// (developer.hashicorp.com/vault/docs/concepts/resource-quotas).
+func speaksAgainstNode(c fault.Class) bool { return c.Transient() && c != fault.Throttled }
+
+// call describes one request, for vault-client-go, metrics and error texts.
 type call struct {
-	node       node
-	turn       uint64 // node's
-	operation  string // metric label
-	what       string // "encrypting with transit/key"
-	path       string // API path without /v1/
-	capability string // what a policy must grant on path
-	refused    string // what a refusal means where it is not about a policy
-}
-
-// begin chooses the node for a call.
-func (c *Client) begin(call call) call {
-	call.node, call.turn = c.nodes().current()
-	return call
-}
-
-// fail makes the error of a call.
-func (c call) fail(class fault.Class, reason string) *fault.Error {
-	return fault.Errorf(class, "%s at %s: %s", c.what, c.node.address, reason)
-}
-
-// unusable is the error for an answer that Vault's API does not allow.
-func (c call) unusable(why string) *fault.Error {
-	return c.fail(fault.Unavailable, "the answer is not one of Vault's for this call: "+why)
+	operation string // metric label
+	what      string // "encrypting with transit/key"
+	path      string // API path without /v1/
+	body      []byte // what to write; nil to read
+	option    vault.RequestOption
+	refused   string // what a refusal means where it is not about a policy
 }
 
 // answer is what vault-client-go returns; nil for an empty body.
 type answer = *vault.Response[map[string]any]
 
-// do runs one request through vault-client-go, takes its result out with decode,
-// counts it, explains its error and draws the conclusion for the next call.
-func (c *Client) do(ctx context.Context, call call, request func() (answer, error), decode func(answer) *fault.Error) error {
-	// A deadline that has passed already says nothing about the node.
+func (c call) send(ctx context.Context, api *vault.Client) (answer, error) {
+	if c.body == nil {
+		return api.Read(ctx, apiPrefix+c.path, c.option)
+	}
+	return api.WriteFromBytes(ctx, apiPrefix+c.path, c.body, c.option)
+}
+
+// ask makes a call to the current node, decodes the answer, counts the call and
+// chooses the node for the next one. A nil decode expects no answer. The reason
+// of decode's error is the end of ask's.
+func ask[T any](ctx context.Context, c *Client, call call, decode func(answer) (T, *fault.Error)) (T, error) {
+	node, turn := c.nodes().current()
+	// A deadline that has already passed says nothing about the node.
 	asked := ctx.Err() == nil
 	start := time.Now()
-	failure := c.attempt(ctx, call, request, decode)
+	var none, result T
+	var failure *fault.Error
+	switch response, err := call.send(ctx, node.api); {
+	case err != nil:
+		failure = c.explain(ctx, call, err)
+	case decode == nil:
+	case response == nil || response.Data == nil && response.Auth == nil:
+		failure = unusable("no data")
+	default:
+		result, failure = decode(response)
+	}
 	c.metrics.observe(call.operation, failure, time.Since(start))
 	if failure == nil {
-		return nil
+		return result, nil
 	}
 	if asked && speaksAgainstNode(failure.Class) {
-		c.nodes().pass(call.turn)
+		// Of many calls that fail at one node, only the first moves on.
+		c.nodes().turn.CompareAndSwap(turn, turn+1)
 	}
-	return failure
+	return none, fault.Errorf(failure.Class, "%s at %s: %s", call.what, node.address, failure.Reason)
 }
 
-func (c *Client) attempt(ctx context.Context, call call, request func() (answer, error), decode func(answer) *fault.Error) *fault.Error {
-	resp, err := request()
+// unusable is the error for an answer that Vault's API does not allow.
+func unusable(why string) *fault.Error {
+	return fault.Errorf(fault.Unavailable, "unexpected response from Vault: %s", why)
+}
+
+// marshal writes JSON; structs of strings, bytes and numbers cannot fail.
+func marshal(body any) []byte {
+	text, err := json.Marshal(body)
 	if err != nil {
-		return c.explain(ctx, call, err)
+		panic(err)
 	}
-	return decode(resp)
-}
-
-func (c *Client) read(ctx context.Context, call call, decode func(data map[string]any) *fault.Error) error {
-	return c.do(ctx, call, func() (answer, error) {
-		return call.node.api.Read(ctx, apiPrefix+call.path)
-	}, withData(call, decode))
-}
-
-func (c *Client) write(ctx context.Context, call call, body []byte, decode func(data map[string]any) *fault.Error) error {
-	return c.do(ctx, call, func() (answer, error) {
-		return call.node.api.WriteFromBytes(ctx, apiPrefix+call.path, body, vault.WithRequestCallbacks(markIdempotent))
-	}, withData(call, decode))
-}
-
-// withData decodes an answer that consists of data.
-func withData(call call, decode func(data map[string]any) *fault.Error) func(answer) *fault.Error {
-	return func(resp answer) *fault.Error {
-		if resp == nil || resp.Data == nil {
-			return call.unusable("it is empty")
-		}
-		return decode(resp.Data)
-	}
+	return text
 }
 
 // markIdempotent lets net/http repeat a POST whose pooled connection turns out
 // to be dead; an empty value is never sent (net/http Transport's documentation).
 func markIdempotent(req *http.Request) { req.Header["Idempotency-Key"] = nil }
 
-// markForProxy sets the header that the API proxy of Vault Agent can insist on
-// (require_request_header), and that a page in a browser cannot set.
+// markForProxy sets the header that the API proxy of Vault Agent can require
+// (require_request_header), and that a web page in a browser cannot set.
 func markForProxy(req *http.Request) { req.Header.Set("X-Vault-Request", "true") }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package vault is all that Trousseau knows of HashiCorp Vault and OpenBao: the
-// transit engine's encrypt, decrypt and read-key calls, the token that makes
-// them, and what can go wrong, sorted into a closed set of classes.
+// Package vault is the client for HashiCorp Vault and OpenBao: the transit
+// engine's encrypt, decrypt and read-key calls, and the token that makes them.
+// Errors are sorted into the classes of package fault.
 //
-// It is the only importer of vault-client-go, whose defaults do not suit a
-// caller that gives up after three seconds: see [Dial].
+// It is the only importer of vault-client-go, whose default timeouts and retries
+// do not suit a caller that gives up after three seconds: see [Dial].
 package vault
 
 import (
@@ -28,66 +28,66 @@ const (
 	maxBody = 1 << 20
 	// idleConns is how many connections are kept for the next burst.
 	idleConns = 128
-	// apiPrefix is not left to vault-client-go, which would take a mount named
-	// v1 for it.
+	// apiPrefix is set here, because vault-client-go mistakes a mount named v1
+	// for it.
 	apiPrefix = "/v1/"
-	// backstop bounds a call whose context carries no deadline.
+	// backstop bounds a call whose context has no deadline.
 	backstop = 30 * time.Second
 )
 
-// Tests wait for longer: the machine that runs them may stall.
+// Variables, because tests wait longer: the machine that runs them may stall.
 var (
 	// dialTimeout leaves time for a second attempt within KMS v2's default
 	// deadline of 3 s.
 	dialTimeout = time.Second
-	// handshakeTimeout is longer, because a handshake takes processor time on
-	// both sides, and a starved node needs its plugin most.
+	// handshakeTimeout is longer, because a handshake takes CPU time on both
+	// sides, and must succeed on an overloaded node too.
 	handshakeTimeout = 2 * time.Second
 )
 
 // Config says how to reach one transit engine. [Dial] copies it.
 type Config struct {
 	// Addresses are the URLs of Vault's nodes: scheme, host and port, without a
-	// path. At least one; the first is asked first.
+	// path. At least one; the first is tried first.
 	Addresses []string
 	// Namespace is the Vault namespace, "" for none or root.
 	Namespace string
 	// Mount is the transit engine's mount path, without leading or trailing slash.
 	Mount string
-	// Credential is how to come by the token that is sent with every call.
+	// Credential says how to authenticate to Vault.
 	Credential Credential
-	// AuthNamespace is the namespace of the auth method and of the token; "" is
-	// that of the transit engine.
+	// AuthNamespace is the namespace of the auth method and of the token; ""
+	// means Namespace.
 	AuthNamespace string
 	// CACert holds PEM certificates that replace the system's roots; nil keeps
-	// those.
+	// the system's.
 	CACert []byte
 	// ServerName overrides the name checked in Vault's certificate.
 	ServerName string
-	// ClientCert and ClientKey are the PEM pair shown to Vault; both or neither.
+	// ClientCert and ClientKey are the PEM client certificate and its key; set
+	// both or neither.
 	ClientCert, ClientKey []byte
 	// Metrics counts the calls; nil counts nothing.
 	Metrics *Metrics
-	// Transport replaces the network, for tests; nil means a transport of the
-	// client's own.
+	// Transport replaces the network, for tests; nil means a new transport.
 	Transport http.RoundTripper
 }
 
-// Client calls one Vault with one token. It is safe for concurrent use, after
-// [Client.Login] where its credential is not a token. Every method takes its
-// deadline from ctx, makes exactly one attempt and returns only *[fault.Error]s.
+// Client calls one Vault with one token. It is safe for concurrent use once
+// [Client.Login] has returned, if its credential needs a login. Every method
+// takes its deadline from ctx, makes exactly one attempt and returns only
+// *[fault.Error]s.
 //
-// All calls go to one node of Vault's, until a failure speaks against that node
-// (classes [fault.Unavailable], [fault.Sealed], [fault.Timeout] and [fault.VersionTooNew]): then the
-// next call, and those after it, go to the next node, after the last one to the
-// first again.
+// All calls go to the current node. A failure that another node may not have
+// ([fault.Unavailable], [fault.Sealed], [fault.Timeout], [fault.VersionTooNew])
+// makes the next node current, and after the last one the first.
 type Client struct {
-	// Funcs, because fmt follows pointers in some cases (a wrong verb is one):
-	// to the token behind nodes, and to what other goroutines write.
+	// Funcs, because fmt sometimes follows pointers (for a wrong verb, say) and
+	// would print the token behind nodes and what other goroutines write.
 	nodes         func() *nodes
 	closeIdle     func()
 	credential    Credential
-	revocable     bool // Login has got a token that Vault can revoke
+	revocable     bool // Login obtained a token that Vault can revoke
 	engine        string
 	mount         string
 	authNamespace string
@@ -98,7 +98,7 @@ type Client struct {
 // wrong. The caller must [Client.Close] it.
 func Dial(cfg Config) (*Client, error) {
 	if len(cfg.Addresses) == 0 {
-		return nil, errors.New("preparing a vault client: there is no address to call")
+		return nil, errors.New("preparing a vault client: no address is set")
 	}
 	c := &Client{
 		closeIdle:     func() {},
@@ -121,7 +121,7 @@ func Dial(cfg Config) (*Client, error) {
 		c.closeIdle = transport.CloseIdleConnections
 		rt = transport
 	}
-	// One for all nodes: its pool keeps the connections of each host apart.
+	// One for all nodes: the pool is kept per host.
 	web := &http.Client{
 		Transport:     guard{rt},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -143,7 +143,7 @@ func Dial(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// newAPI makes the client of one node. vault-client-go knows one address only.
+// newAPI makes the client of one node; vault-client-go supports one address.
 func newAPI(cfg Config, address string, web *http.Client) (*vault.Client, error) {
 	api, err := vault.New(
 		vault.WithAddress(address),
@@ -152,22 +152,22 @@ func newAPI(cfg Config, address string, web *http.Client) (*vault.Client, error)
 		vault.WithRetryConfiguration(vault.RetryConfiguration{RetryMax: 0}),
 		vault.WithDisableRedirects(),
 	)
-	if err != nil {
-		return nil, fmt.Errorf("preparing a client for vault at %s: %w", address, err)
+	if err == nil {
+		err = api.SetRequestCallbacks(markForProxy)
 	}
-	if err := api.SetRequestCallbacks(markForProxy); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("preparing a client for vault at %s: %w", address, err)
 	}
 	if cfg.Namespace != "" {
 		if err := api.SetNamespace(cfg.Namespace); err != nil {
-			return nil, fmt.Errorf("preparing a vault client: namespace %q holds characters that no HTTP header can carry", cfg.Namespace)
+			return nil, fmt.Errorf("preparing a vault client: namespace %q contains characters that are invalid in an HTTP header", cfg.Namespace)
 		}
 	}
 	return api, nil
 }
 
-// Close drops the idle connections, unless Config.Transport was given. Calls
-// under way are not cut.
+// Close closes idle connections, unless Config.Transport was given. Calls in
+// progress continue.
 func (c *Client) Close() { c.closeIdle() }
 
 // Address returns the URL of the node that the next call goes to.
@@ -176,17 +176,17 @@ func (c *Client) Address() string {
 	return next.address
 }
 
-// Nodes returns how many nodes there are to ask.
+// Nodes returns how many nodes there are.
 func (c *Client) Nodes() int { return len(c.nodes().all) }
 
 // Engine returns the namespace, if any, and the mount, joined by a slash.
 func (c *Client) Engine() string { return c.engine }
 
-// newTransport speaks HTTP/1.1 over a pool of connections. Transit's messages
-// are a few hundred bytes: the pool was measured a fifth faster than one HTTP/2
-// connection at 1 and at 16 callers and no slower at 128 (BenchmarkTransport),
-// and a dead connection stalls one call instead of all. No proxy, because the
-// environment does not configure us.
+// newTransport speaks HTTP/1.1 over a pool of connections. For transit's messages
+// of a few hundred bytes, the pool is a fifth faster than one HTTP/2 connection
+// at 1 and at 16 callers and no slower at 128 (BenchmarkTransport), and a dead
+// connection stalls one call instead of all. There is no proxy, because the
+// environment does not configure the daemon.
 func newTransport(tlsConfig *tls.Config) *http.Transport {
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 	return &http.Transport{
@@ -205,7 +205,7 @@ func tlsClientConfig(cfg Config) (*tls.Config, error) {
 	if cfg.CACert != nil {
 		tc.RootCAs = x509.NewCertPool()
 		if !tc.RootCAs.AppendCertsFromPEM(cfg.CACert) {
-			return nil, errors.New("preparing a vault client: the CA file holds no usable certificate")
+			return nil, errors.New("preparing a vault client: vaultCACert contains no valid certificate")
 		}
 	}
 	if cfg.ClientCert != nil {
@@ -218,37 +218,21 @@ func tlsClientConfig(cfg Config) (*tls.Config, error) {
 	return tc, nil
 }
 
-// guard bounds answers. It deliberately has no CloseIdleConnections method:
+// guard bounds responses. It deliberately has no CloseIdleConnections method:
 // go-retryablehttp calls that after every failed request, and one sealed Vault
 // would cost every connection of the pool.
 type guard struct{ next http.RoundTripper }
 
 func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := g.next.RoundTrip(req)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, maxBody)
 	}
-	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxBody}
-	return resp, nil
+	return resp, err
 }
 
-var errBodyTooLarge = fmt.Errorf("the answer is larger than %d bytes", maxBody)
-
-type boundedBody struct {
-	io.ReadCloser
-	left int64
-}
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if b.left -= int64(n); b.left < 0 {
-		return 0, errBodyTooLarge
-	}
-	return n, err
-}
-
-// transportReason words an error that came from below HTTP. Only error types
-// whose text cannot quote an answer pass their own text on.
+// transportReason describes an error from below HTTP. Only error types whose
+// text cannot quote a response pass on their own text.
 func transportReason(err error) string {
 	var (
 		op       *net.OpError
@@ -256,6 +240,7 @@ func transportReason(err error) string {
 		noTLS    tls.RecordHeaderError
 		hostname x509.HostnameError
 		timeout  net.Error
+		tooLarge *http.MaxBytesError
 	)
 	switch {
 	case errors.As(err, &hostname):
@@ -263,19 +248,19 @@ func transportReason(err error) string {
 	case errors.As(err, &verify):
 		return verify.Error() + "; check vaultCACert and tlsServerName"
 	case errors.As(err, &noTLS), errors.Is(err, http.ErrSchemeMismatch):
-		return "what listens there does not speak TLS; is the address http:// ?"
+		return "the server does not speak TLS; use http:// or the port that speaks TLS"
 	case errors.As(err, &op) && op.Op == "remote error": // crypto/tls names a received alert so
 		return "vault refused the TLS handshake: " + op.Error() + "; check clientCert and clientKey"
 	case errors.As(err, &op):
 		return op.Error()
 	case errors.As(err, &timeout) && timeout.Timeout(): // net/http's own, whose type is not exported
-		return fmt.Sprintf("what listens there did not complete the TLS handshake within %v", handshakeTimeout)
-	case errors.Is(err, errBodyTooLarge):
-		return errBodyTooLarge.Error()
+		return fmt.Sprintf("the TLS handshake took longer than %v", handshakeTimeout)
+	case errors.As(err, &tooLarge):
+		return fmt.Sprintf("the response is larger than %d bytes", maxBody)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "vault closed the connection before it had answered"
+		return "vault closed the connection before answering"
 	case strings.Contains(err.Error(), "server sent GOAWAY"):
 		return "vault closed the connection"
 	}
-	return "the answer is not one of Vault's; check what listens at this address"
+	return "the response is not from Vault; check what listens at this address"
 }

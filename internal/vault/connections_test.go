@@ -175,7 +175,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// Close must leave alone a transport that somebody else owns.
+// Close must leave alone a transport that the caller owns.
 func TestCloseWithForeignTransport(t *testing.T) {
 	s := vaulttest.Start(t)
 	s.CreateKey("kek")

@@ -21,10 +21,10 @@ import (
 // arrive, which is never more than one.
 func TestFaults(t *testing.T) {
 	const (
-		foreign   = "the answer is not one of Vault's; check what listens at this address"
-		empty     = "the answer is not one of Vault's for this call: it is empty"
-		cutShort  = "vault closed the connection before it had answered"
-		redirects = "vault redirects to another node, which is never followed with the token; use an address that reaches the active node"
+		foreign   = "the response is not from Vault; check what listens at this address"
+		empty     = "unexpected response from Vault: no data"
+		cutShort  = "vault closed the connection before answering"
+		redirects = "vault redirected the request, which is never followed with the token; use an address that reaches the active node"
 	)
 	status := func(code int, body string) func(*vaulttest.Server) {
 		return func(s *vaulttest.Server) { s.FailNext(0, code, body) }
@@ -53,12 +53,12 @@ func TestFaults(t *testing.T) {
 		"308":             {redirect(308), fault.Unavailable, empty, 1},
 		"301":             {redirect(301), fault.Unavailable, redirects, 1},
 		"307 nowhere":     {respond(307, ""), fault.Unavailable, redirects, 1},
-		"400 page":        {status(400, "<html>Bad Request</html>"), fault.Unavailable, "the answer 400 Bad Request is not one of Vault's for this call; check what listens at this address", 1},
-		"400 cut off":     {respond(400, strings.Repeat("x", 2<<20)), fault.Unavailable, "the answer 400 Bad Request is not one of Vault's for this call; check what listens at this address", 1},
-		"412":             {status(412, ""), fault.VersionTooNew, "the Vault node that answered lags behind (412)", 1},
-		"413":             {status(413, ""), fault.Unavailable, "the answer 413 Request Entity Too Large is not one of Vault's for this call; check what listens at this address", 1},
-		"429 quota":       {func(s *vaulttest.Server) { s.Throttle() }, fault.Throttled, "a rate limit was hit (429)", 1},
-		"429 page":        {status(429, "slow down"), fault.Throttled, "a rate limit was hit (429)", 1},
+		"400 page":        {status(400, "<html>Bad Request</html>"), fault.Unavailable, "unexpected response 400 Bad Request; check what listens at this address", 1},
+		"400 cut off":     {respond(400, strings.Repeat("x", 2<<20)), fault.Unavailable, "unexpected response 400 Bad Request; check what listens at this address", 1},
+		"412":             {status(412, ""), fault.VersionTooNew, "this Vault node is behind in replication (412)", 1},
+		"413":             {status(413, ""), fault.Unavailable, "unexpected response 413 Request Entity Too Large; check what listens at this address", 1},
+		"429 quota":       {func(s *vaulttest.Server) { s.Throttle() }, fault.Throttled, "rate limit exceeded (429)", 1},
+		"429 page":        {status(429, "slow down"), fault.Throttled, "rate limit exceeded (429)", 1},
 		"500":             {func(s *vaulttest.Server) { s.FailRate(1, 1) }, fault.Unavailable, "vault answered 500 Internal Server Error", 1},
 		"501":             {status(501, ""), fault.Unavailable, "vault answered 501 Not Implemented", 1},
 		"502":             {status(502, "<html>Bad Gateway</html>"), fault.Unavailable, "vault answered 502 Bad Gateway", 1},
@@ -68,9 +68,9 @@ func TestFaults(t *testing.T) {
 		"503 page":        {status(503, "<html>No server is available</html>"), fault.Unavailable, "vault answered 503 Service Unavailable", 1},
 		"504":             {status(504, ""), fault.Unavailable, "vault answered 504 Gateway Timeout", 1},
 		"unknown status":  {status(599, ""), fault.Unavailable, "vault answered 599 ", 1},
-		"2 MiB 200":       {respond(200, `{"data":{"x":"`+strings.Repeat("x", 2<<20)+`"}}`), fault.Unavailable, "the answer is larger than 1048576 bytes", 1},
+		"2 MiB 200":       {respond(200, `{"data":{"x":"`+strings.Repeat("x", 2<<20)+`"}}`), fault.Unavailable, "the response is larger than 1048576 bytes", 1},
 		"2 MiB 503":       {respond(503, strings.Repeat("x", 2<<20)), fault.Unavailable, "vault answered 503 Service Unavailable", 1},
-		"a byte over":     {respond(200, strings.Repeat(" ", 1<<20+1)), fault.Unavailable, "the answer is larger than 1048576 bytes", 1},
+		"a byte over":     {respond(200, strings.Repeat(" ", 1<<20+1)), fault.Unavailable, "the response is larger than 1048576 bytes", 1},
 		"not a byte over": {respond(200, strings.Repeat(" ", 1<<20-4)+"null"), fault.Unavailable, empty, 1},
 	}
 	for name, test := range tests {
@@ -108,7 +108,7 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 	s, target := vaulttest.Start(t), vaulttest.Start(t)
 	s.RedirectTo(target.URL())
 	c := dial(t, s, nil)
-	const reason = "vault redirects to another node, which is never followed with the token; use an address that reaches the active node"
+	const reason = "vault redirected the request, which is never followed with the token; use an address that reaches the active node"
 	wantError(t, c, encrypt(bounded(t), c), fault.Unavailable, "encrypting with transit/kek at ADDRESS: "+reason)
 	_, err := c.LookupSelf(bounded(t))
 	wantError(t, c, err, fault.Unavailable, "looking up the token at ADDRESS: "+reason)
@@ -128,8 +128,8 @@ func TestCancel(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	wantError(t, c, encrypt(ctx, c), fault.Canceled, "encrypting with transit/kek at ADDRESS: the caller canceled it")
-	wantError(t, c, encrypt(ctx, c), fault.Canceled, "encrypting with transit/kek at ADDRESS: the caller canceled it")
+	wantError(t, c, encrypt(ctx, c), fault.Canceled, "encrypting with transit/kek at ADDRESS: canceled by the caller")
+	wantError(t, c, encrypt(ctx, c), fault.Canceled, "encrypting with transit/kek at ADDRESS: canceled by the caller")
 	if got := s.Count(vaulttest.OpEncrypt); got != 1 {
 		t.Errorf("got %d requests, want 1", got)
 	}
@@ -184,7 +184,7 @@ func TestNotHTTP(t *testing.T) {
 	})
 	c := dial(t, s, func(cfg *vault.Config) { cfg.Addresses = []string{"http://" + address} })
 	wantError(t, c, encrypt(bounded(t), c), fault.Unavailable,
-		"encrypting with transit/kek at ADDRESS: the answer is not one of Vault's; check what listens at this address")
+		"encrypting with transit/kek at ADDRESS: the response is not from Vault; check what listens at this address")
 }
 
 // listen serves each connection with serve, then closes it once the client has, and returns the address.

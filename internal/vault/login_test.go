@@ -71,7 +71,7 @@ func TestLogin(t *testing.T) {
 
 			refused := dial(t, s, func(cfg *vault.Config) { cfg.Credential = bad })
 			_, err = refused.Login(bounded(t))
-			if fault.ClassOf(err) != fault.Denied || !strings.Contains(err.Error(), "/login at "+s.URL()+": vault refuses the login; check the role") {
+			if fault.ClassOf(err) != fault.Denied || !strings.Contains(err.Error(), "/login at "+s.URL()+": vault refused the login; check the role") {
 				t.Errorf("with a wrong credential: %v", err)
 			}
 			wantSecretFree(t, s, err)
@@ -105,7 +105,7 @@ func TestLoginMeetsTrouble(t *testing.T) {
 	}
 	remove := s.Intercept(answer(http.StatusOK, `{"data":null,"auth":{"client_token":"","mfa_requirement":{"mfa_request_id":"x"}}}`))
 	defer remove()
-	if _, err := c.Login(bounded(t)); fault.ClassOf(err) != fault.Denied || !strings.Contains(err.Error(), "second factor") {
+	if _, err := c.Login(bounded(t)); fault.ClassOf(err) != fault.Denied || !strings.Contains(err.Error(), "MFA, which is not supported") {
 		t.Errorf("MFA: %v", err)
 	}
 }

@@ -6,13 +6,14 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
-// Metrics counts and times calls to Vault. One Metrics serves every [Client] of
-// the process, so that the counters outlive a reload. A nil *Metrics counts
-// nothing. It is safe for concurrent use.
+// Metrics counts and times calls to Vault. All [Client]s of the process share
+// one, so that the counters survive a reload. A nil *Metrics counts nothing. It
+// is safe for concurrent use.
 type Metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
@@ -20,19 +21,18 @@ type Metrics struct {
 
 // NewMetrics registers the metrics of this package with reg.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
-	m := &Metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+	auto := promauto.With(reg)
+	return &Metrics{
+		requests: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "trousseau_vault_requests_total",
-			Help: "Calls to Vault, by operation and code: ok or the class of the error.",
+			Help: "Calls to Vault, by operation and code (ok or the error class).",
 		}, []string{"operation", "code"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		duration: auto.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "trousseau_vault_request_duration_seconds",
 			Help:    "Duration of calls to Vault in seconds, by operation.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}, []string{"operation"}),
 	}
-	reg.MustRegister(m.requests, m.duration)
-	return m
 }
 
 func (m *Metrics) observe(operation string, err *fault.Error, took time.Duration) {

@@ -46,7 +46,7 @@ func TestMetrics(t *testing.T) {
 	_ = encrypt(gone, first)
 
 	want := `
-# HELP trousseau_vault_requests_total Calls to Vault, by operation and code: ok or the class of the error.
+# HELP trousseau_vault_requests_total Calls to Vault, by operation and code (ok or the error class).
 # TYPE trousseau_vault_requests_total counter
 trousseau_vault_requests_total{code="canceled",operation="encrypt"} 1
 trousseau_vault_requests_total{code="ok",operation="encrypt"} 2

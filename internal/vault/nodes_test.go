@@ -18,7 +18,7 @@ import (
 const (
 	sealed        = `{"errors":["Vault is sealed"]}`
 	sealedText    = "encrypting with transit/kek at ADDRESS: vault is sealed or has no active node (503)"
-	redirectsText = "vault redirects to another node, which is never followed with the token; use an address that reaches the active node"
+	redirectsText = "vault redirected the request, which is never followed with the token; use an address that reaches the active node"
 )
 
 // cluster starts n nodes of one Vault, which has the key kek.
@@ -146,7 +146,7 @@ func TestCallersOwnEndKeepsTheNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	wantErrorAt(t, nodes[0].URL(), <-failure, fault.Canceled, "encrypting with transit/kek at ADDRESS: the caller canceled it")
+	wantErrorAt(t, nodes[0].URL(), <-failure, fault.Canceled, "encrypting with transit/kek at ADDRESS: canceled by the caller")
 	wantNext(t, c, nodes[0])
 
 	late, cancel := context.WithDeadline(bounded(t), time.Now().Add(-time.Second))

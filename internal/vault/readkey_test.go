@@ -14,7 +14,7 @@ import (
 // What is KeyLost decides whether the API server is told that its data is gone, so everything that merely looks like a
 // missing key must be something else.
 func TestReadKeyRefused(t *testing.T) {
-	const notVault = "the answer 404 Not Found is not one of Vault's for this call; check what listens at this address"
+	const notVault = "unexpected response 404 Not Found; check what listens at this address"
 	respond := func(status int, body string) func(*vaulttest.Server) {
 		return func(s *vaulttest.Server) { s.Intercept(answer(status, body)) }
 	}
@@ -26,7 +26,7 @@ func TestReadKeyRefused(t *testing.T) {
 	}{
 		"missing key": {
 			func(s *vaulttest.Server) { s.Transit().Key("kek").Delete() }, nil,
-			fault.KeyLost, "it does not exist (404)",
+			fault.KeyLost, "not found (404)",
 		},
 		"missing mount": {
 			func(s *vaulttest.Server) { s.Unmount("", "transit") },
@@ -55,20 +55,20 @@ func TestReadKeyRefused(t *testing.T) {
 		"404 empty object":   {respond(404, `{}`), nil, fault.Unavailable, notVault},
 		"404 null errors":    {respond(404, `{"errors":null}`), nil, fault.Unavailable, notVault},
 		"404 quoting errors": {respond(404, `<html>{"errors":[]}</html>`), nil, fault.Unavailable, notVault},
-		"405":                {respond(405, `{"errors":[]}`), nil, fault.Unavailable, "the answer 405 Method Not Allowed is not one of Vault's for this call; check what listens at this address"},
-		"no latest_version":  {respond(200, `{"data":{"type":"aes256-gcm96","keys":{"1":1}}}`), nil, fault.Unavailable, "the answer is not one of Vault's for this call: it has no latest_version"},
-		"version word":       {respond(200, `{"data":{"latest_version":1,"keys":{"one":1}}}`), nil, fault.Unavailable, "the answer is not one of Vault's for this call: a key version is not a number"},
+		"405":                {respond(405, `{"errors":[]}`), nil, fault.Unavailable, "unexpected response 405 Method Not Allowed; check what listens at this address"},
+		"no latest_version":  {respond(200, `{"data":{"type":"aes256-gcm96","keys":{"1":1}}}`), nil, fault.Unavailable, "unexpected response from Vault: no latest_version"},
+		"version word":       {respond(200, `{"data":{"latest_version":1,"keys":{"one":1}}}`), nil, fault.Unavailable, "unexpected response from Vault: a key version is not a number"},
 		"asymmetric": {
 			respond(200, `{"data":{"type":"rsa-2048","latest_version":1,"supports_encryption":true,"keys":{"1":{"public_key":"x"}}}}`), nil,
-			fault.Invalid, "a key of type rsa-2048 cannot be used; make one of type aes256-gcm96",
+			fault.Invalid, "key type rsa-2048 is not supported; create a key of type aes256-gcm96",
 		},
 		"signing only": {
 			respond(200, `{"data":{"type":"hmac","latest_version":1,"supports_encryption":false,"keys":{"1":1}}}`), nil,
-			fault.Invalid, "a key of type hmac cannot be used; make one of type aes256-gcm96",
+			fault.Invalid, "key type hmac is not supported; create a key of type aes256-gcm96",
 		},
 		"unprintable type": {
 			respond(200, `{"data":{"type":"<script>","latest_version":1,"keys":{}}}`), nil,
-			fault.Invalid, "a key of type unknown cannot be used; make one of type aes256-gcm96",
+			fault.Invalid, "key type unknown is not supported; create a key of type aes256-gcm96",
 		},
 	}
 	for name, test := range tests {

@@ -61,7 +61,7 @@ func TestErrorsQuoteNothing(t *testing.T) {
 			_, readErr := c.ReadKey(bounded(t), "kek")
 			_, lookupErr := c.LookupSelf(bounded(t))
 			for call, err := range map[string]error{"encrypt": encryptErr, "decrypt": decryptErr, "read": readErr, "lookup": lookupErr} {
-				// A lookup that says nothing of an expiry is a token that never dies.
+				// A lookup without an expiry is that of a token that never expires.
 				if err == nil && call != "lookup" {
 					t.Errorf("%s, %d %s: got no error", call, status, name)
 				}

@@ -37,11 +37,11 @@ func TestTLSRefused(t *testing.T) {
 		},
 		"http to https": {
 			secure, func(cfg *vault.Config) { cfg.Addresses[0] = strings.Replace(cfg.Addresses[0], "https", "http", 1) },
-			"what listens there speaks TLS; the address must be https://",
+			"the server speaks TLS; use https://",
 		},
 		"https to http": {
 			plain, func(cfg *vault.Config) { cfg.Addresses[0] = strings.Replace(cfg.Addresses[0], "http", "https", 1) },
-			"what listens there does not speak TLS; is the address http:// ?",
+			"the server does not speak TLS; use http:// or the port that speaks TLS",
 		},
 		"no client certificate": {
 			mutual, func(cfg *vault.Config) { cfg.ClientCert, cfg.ClientKey = nil, nil },
@@ -83,7 +83,7 @@ func TestHandshakeThatNeverEnds(t *testing.T) {
 	c := dial(t, s, func(cfg *vault.Config) { cfg.Addresses = []string{"https://" + address} })
 	start := time.Now()
 	wantError(t, c, encrypt(bounded(t), c), fault.Unavailable,
-		"encrypting with transit/kek at ADDRESS: what listens there did not complete the TLS handshake within 6s")
+		"encrypting with transit/kek at ADDRESS: the TLS handshake took longer than 6s")
 	if took := time.Since(start); took < 5900*time.Millisecond {
 		t.Errorf("took %v, want 6s", took)
 	}

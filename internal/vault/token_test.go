@@ -45,7 +45,7 @@ func TestLookupSelfRefused(t *testing.T) {
 	remove := s.Intercept(answer(http.StatusOK, `{"data":{"accessor":"a","expire_time":"tomorrow"}}`))
 	_, err := c.LookupSelf(bounded(t))
 	wantError(t, c, err, fault.Unavailable,
-		"looking up the token at ADDRESS: the answer is not one of Vault's for this call: its expire_time is not a time")
+		"looking up the token at ADDRESS: unexpected response from Vault: expire_time is not a time")
 	remove()
 
 	s.Revoke(token)

@@ -57,7 +57,7 @@ func TestEncryptRefused(t *testing.T) {
 	}{
 		"version unknown to this node": {
 			func(s *vaulttest.Server, k *vaulttest.Key) { k.Rotate(); s.SetLag(1) }, 2,
-			fault.VersionTooNew, "the Vault node that answered does not know this key version (yet)",
+			fault.VersionTooNew, "this Vault node does not have this key version (yet)",
 		},
 		"version below min_encryption_version": {
 			func(_ *vaulttest.Server, k *vaulttest.Key) { k.Rotate(); k.SetMinEncryptionVersion(2) }, 1,
@@ -71,19 +71,19 @@ func TestEncryptRefused(t *testing.T) {
 			func(s *vaulttest.Server, _ *vaulttest.Key) {
 				s.Intercept(answer(http.StatusOK, `{"data":{"ciphertext":"vault:v2:AAAA","key_version":1}}`))
 			}, 1,
-			fault.Unavailable, "the answer is not one of Vault's for this call: it used version 2 where 1 was asked for",
+			fault.Unavailable, "unexpected response from Vault: key version 2 was used instead of 1",
 		},
 		"ciphertext without version": {
 			func(s *vaulttest.Server, _ *vaulttest.Key) {
 				s.Intercept(answer(http.StatusOK, `{"data":{"ciphertext":"AAAA","key_version":1}}`))
 			}, 0,
-			fault.Unavailable, "the answer is not one of Vault's for this call: its ciphertext does not begin with vault:v<version>:",
+			fault.Unavailable, "unexpected response from Vault: the ciphertext does not begin with vault:v<version>:",
 		},
 		"ciphertext is a number": {
 			func(s *vaulttest.Server, _ *vaulttest.Key) {
 				s.Intercept(answer(http.StatusOK, `{"data":{"ciphertext":1}}`))
 			}, 0,
-			fault.Unavailable, "the answer is not one of Vault's for this call: its ciphertext does not begin with vault:v<version>:",
+			fault.Unavailable, "unexpected response from Vault: the ciphertext does not begin with vault:v<version>:",
 		},
 	}
 	for name, test := range tests {
@@ -111,7 +111,7 @@ func TestDecryptRefused(t *testing.T) {
 			func(_ *vaulttest.Server, k *vaulttest.Key) { k.Rotate(); k.SetMinDecryptionVersion(2) }, "",
 			fault.VersionTooOld, "this key version is below the key's min_decryption_version; lower it until everything is re-encrypted",
 		},
-		"too new": {nil, "vault:v2:AAAA", fault.VersionTooNew, "the Vault node that answered does not know this key version (yet)"},
+		"too new": {nil, "vault:v2:AAAA", fault.VersionTooNew, "this Vault node does not have this key version (yet)"},
 		"key deleted": {
 			func(_ *vaulttest.Server, k *vaulttest.Key) { k.Delete() }, "",
 			fault.KeyLost, "the key does not exist",
@@ -126,8 +126,8 @@ func TestDecryptRefused(t *testing.T) {
 			}, "",
 			fault.KeyLost, "the key is deleted",
 		},
-		"not base64": {nil, "vault:v1:*", fault.Invalid, "the ciphertext is not one of transit's"},
-		"no prefix":  {nil, "x", fault.Invalid, "the ciphertext is not one of transit's"},
+		"not base64": {nil, "vault:v1:*", fault.Invalid, "not a valid transit ciphertext"},
+		"no prefix":  {nil, "x", fault.Invalid, "not a valid transit ciphertext"},
 		"other 400": {
 			func(s *vaulttest.Server, _ *vaulttest.Key) {
 				s.Intercept(answer(http.StatusBadRequest, `{"errors":["something new"]}`))
@@ -136,13 +136,13 @@ func TestDecryptRefused(t *testing.T) {
 		},
 		"no plaintext": {
 			func(s *vaulttest.Server, _ *vaulttest.Key) { s.Intercept(answer(http.StatusOK, `{"data":{"x":"y"}}`)) }, "",
-			fault.Unavailable, "the answer is not one of Vault's for this call: it has no plaintext",
+			fault.Unavailable, "unexpected response from Vault: no plaintext",
 		},
 		"plaintext not base64": {
 			func(s *vaulttest.Server, _ *vaulttest.Key) {
 				s.Intercept(answer(http.StatusOK, `{"data":{"plaintext":"*"}}`))
 			}, "",
-			fault.Unavailable, "the answer is not one of Vault's for this call: its plaintext is not base64",
+			fault.Unavailable, "unexpected response from Vault: the plaintext is not base64",
 		},
 	}
 	for name, test := range tests {

@@ -65,7 +65,7 @@ func bounded(t testing.TB) context.Context {
 var localPort = regexp.MustCompile(`127\.0\.0\.1:\d+->`)
 
 // wantError checks class and text of an error. In text, ADDRESS stands for the client's address and HOST for the host
-// and port in it; the client's own port, which nobody chose, is LOCAL.
+// and port in it; the client's own port, which the kernel chose, is LOCAL.
 func wantError(t *testing.T, c *vault.Client, err error, class fault.Class, text string) {
 	t.Helper()
 	wantErrorAt(t, c.Address(), err, class, text)
@@ -108,13 +108,13 @@ func TestDialRefuses(t *testing.T) {
 		cfg  vault.Config
 		want string
 	}{
-		"no address": {vault.Config{}, "preparing a vault client: there is no address to call"},
+		"no address": {vault.Config{}, "preparing a vault client: no address is set"},
 		"address":    {vault.Config{Addresses: []string{"http://[::1"}}, `preparing a client for vault at http://[::1: `},
-		"CA":         {vault.Config{Addresses: []string{nowhere}, CACert: []byte("x")}, "preparing a vault client: the CA file holds no usable certificate"},
-		"empty CA":   {vault.Config{Addresses: []string{nowhere}, CACert: []byte{}}, "preparing a vault client: the CA file holds no usable certificate"},
+		"CA":         {vault.Config{Addresses: []string{nowhere}, CACert: []byte("x")}, "preparing a vault client: vaultCACert contains no valid certificate"},
+		"empty CA":   {vault.Config{Addresses: []string{nowhere}, CACert: []byte{}}, "preparing a vault client: vaultCACert contains no valid certificate"},
 		"pair":       {vault.Config{Addresses: []string{nowhere}, ClientCert: mutual.ClientCertPEM()}, "preparing a vault client: client certificate and key: tls: failed to find any PEM data in key input"},
-		"token":      {vault.Config{Addresses: []string{nowhere}, Credential: vault.Given("hvs.tok\n")}, "preparing a vault client: the token holds characters that no HTTP header can carry"},
-		"namespace":  {vault.Config{Addresses: []string{nowhere}, Namespace: "a\n"}, `preparing a vault client: namespace "a\n" holds characters that no HTTP header can carry`},
+		"token":      {vault.Config{Addresses: []string{nowhere}, Credential: vault.Given("hvs.tok\n")}, "preparing a vault client: the token contains characters that are invalid in an HTTP header"},
+		"namespace":  {vault.Config{Addresses: []string{nowhere}, Namespace: "a\n"}, `preparing a vault client: namespace "a\n" contains characters that are invalid in an HTTP header`},
 		"other pair": {vault.Config{Addresses: []string{nowhere}, ClientCert: mutual.CAPEM(), ClientKey: mutual.ClientKeyPEM()}, "preparing a vault client: client certificate and key: tls: private key does not match public key"},
 	}
 	for name, test := range tests {

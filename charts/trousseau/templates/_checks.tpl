@@ -1,32 +1,32 @@
 {{- /* SPDX-License-Identifier: Apache-2.0 */ -}}
-{{- /* What the schema cannot say, or not in words. */ -}}
+{{- /* Checks that the schema cannot express, or not with a clear message. */ -}}
 {{- define "trousseau.checks" -}}
 {{- $v := .Values -}}
 {{- $static := eq $v.mode "staticPod" -}}
 {{- if and (ne $v.config.source "secret") (not $v.vault.address) -}}
-{{- fail "vault.address: required, the URL of Vault such as https://vault.example:8200; only config.source=secret goes without" -}}
+{{- fail "vault.address: required unless config.source=secret; set the URL of Vault, such as https://vault.example:8200" -}}
 {{- end -}}
 {{- if and $v.requireTLS (ne $v.config.source "secret") -}}
 {{- range $field, $urls := dict "vault.address" (list $v.vault.address) "vault.addresses" $v.vault.addresses -}}
 {{- range $urls -}}
 {{- if hasPrefix "http://" . -}}
-{{- fail (printf "%s: %s would send the token unencrypted; use https:// or, if that never leaves the node, requireTLS=false" $field .) -}}
+{{- fail (printf "%s: %s would send the token unencrypted; use https://, or set requireTLS=false if the connection never leaves the node" $field .) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if and $v.vault.requireAssociatedData (not $v.vault.associatedData) (ne $v.config.source "secret") -}}
-{{- fail "vault.requireAssociatedData: needs vault.associatedData" -}}
+{{- fail "vault.requireAssociatedData: needs vault.associatedData; set both" -}}
 {{- end -}}
 {{- if and (eq $v.config.source "secret") (not $v.config.secret.name) -}}
-{{- fail "config.secret.name: required with config.source=secret, the Secret that holds config.yaml" -}}
+{{- fail "config.secret.name: required with config.source=secret; name the Secret that contains config.yaml" -}}
 {{- end -}}
 {{- if and $static (eq $v.config.source "secret") -}}
-{{- fail "config.source: secret cannot be used with mode=staticPod, a static pod may refer to no Secret; use agent or login" -}}
+{{- fail "config.source: secret does not work with mode=staticPod, because a static pod can use no Secret; use agent or login" -}}
 {{- end -}}
 {{- range $secret, $file := dict "token" "tokenFile" "secretID" "secretIDFile" -}}
 {{- if hasKey $v.config.login $secret -}}
-{{- fail (printf "config.login.%s: a secret does not belong in values; put it into a file and name that in config.login.%s" $secret $file) -}}
+{{- fail (printf "config.login.%s: do not put secrets into values; write it to a file and name the file in config.login.%s" $secret $file) -}}
 {{- end -}}
 {{- end -}}
 {{- $credentials := list -}}
@@ -38,17 +38,17 @@
 {{- end -}}
 {{- end -}}
 {{- if gt (len $credentials) 1 -}}
-{{- fail (printf "config.login: %s are ways to log in, of which there can be only one" (join " and " $credentials)) -}}
+{{- fail (printf "config.login: %s exclude each other, only one is allowed" (join " and " $credentials)) -}}
 {{- end -}}
 {{- if and $v.config.login.roleID (not $v.config.login.secretIDFile) -}}
 {{- fail "config.login: roleID needs secretIDFile, such as /etc/trousseau-credentials/secret-id (and nodeCredentials)" -}}
 {{- end -}}
 {{- if and $v.config.login.clientCert (not $v.config.login.clientKey) -}}
-{{- fail "config.login: clientCert needs clientKey, the file with its private key" -}}
+{{- fail "config.login: clientCert needs clientKey; name the file with its private key" -}}
 {{- end -}}
 {{- with $v.updateStrategy.rollingUpdate -}}
 {{- if and .maxSurge .maxUnavailable (ne (toString .maxSurge) "0") (ne (toString .maxUnavailable) "0") -}}
-{{- fail "updateStrategy.rollingUpdate: with maxSurge, maxUnavailable must be 0; a DaemonSet takes one of the two" -}}
+{{- fail "updateStrategy.rollingUpdate: a DaemonSet accepts maxSurge only with maxUnavailable 0" -}}
 {{- end -}}
 {{- end -}}
 {{- $auth := $v.config.agent.autoAuth -}}
@@ -60,13 +60,13 @@
 {{- end -}}
 {{- $logins := ternary (include "trousseau.config.agent" .) (include "trousseau.login" .) (eq $v.config.source "agent") -}}
 {{- if and (ne $v.config.source "secret") (contains "/etc/trousseau-credentials" $logins) (not $v.nodeCredentials) -}}
-{{- fail "nodeCredentials: required, since a file below /etc/trousseau-credentials is named: the directory of the node that is mounted there" -}}
+{{- fail "nodeCredentials: required for files below /etc/trousseau-credentials; set the directory on the node to mount there" -}}
 {{- end -}}
 {{- if and (not $static) (not $v.serviceAccount.create) (not $v.serviceAccount.name) (include "trousseau.usesToken" .) -}}
-{{- fail "serviceAccount.name: required with serviceAccount.create=false; the namespace's default account is shared with others" -}}
+{{- fail "serviceAccount.name: required with serviceAccount.create=false, because the namespace's default account is shared" -}}
 {{- end -}}
 {{- if and (eq $v.config.source "agent") (contains "{{" (include "trousseau.config.fields" . | cat (join " " $v.vault.keys))) -}}
-{{- fail "vault: the agent would take {{ for the beginning of a template; write the fields without it" -}}
+{{- fail "vault: the agent would read {{ as the start of a template; remove it from the fields" -}}
 {{- end -}}
 {{- if and $v.podMonitor.enabled (not $static) (has $v.ops.address (list "127.0.0.1" "localhost" "[::1]")) -}}
 {{- fail "ops.address: Prometheus cannot reach a loopback address; leave it empty, or set podMonitor.enabled=false" -}}
@@ -77,7 +77,7 @@
 {{- range $v.extraArgs -}}
 {{- $flag := regexReplaceAll "^-+([^=]*).*$" . "${1}" -}}
 {{- if has $flag (list "listen-addr" "socket-mode" "socket-group" "socket-allow-uids" "takeover" "require-tls" "ops-addr" "log-level" "log-format" "config-file-path") -}}
-{{- fail (printf "extraArgs: --%s has a value of its own in this chart; set that instead" $flag) -}}
+{{- fail (printf "extraArgs: --%s has its own value in this chart; set that instead" $flag) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -1,5 +1,5 @@
 {{- /* SPDX-License-Identifier: Apache-2.0 */ -}}
-{{- /* fields of config.yaml that both ways of writing it have */ -}}
+{{- /* the fields of config.yaml that agent and login share */ -}}
 {{- define "trousseau.config.fields" -}}
 {{- with .Values.vault }}
 {{- with .addresses }}
@@ -32,7 +32,7 @@ requireAssociatedData: true
 {{- end }}
 {{- end -}}
 
-{{- /* how Trousseau logs in by itself */ -}}
+{{- /* the credential fields of config.yaml */ -}}
 {{- define "trousseau.login" -}}
 {{- $login := .Values.config.login | default (dict "kubernetes" dict) -}}
 {{- if hasKey $login "kubernetes" -}}
@@ -42,7 +42,7 @@ requireAssociatedData: true
 {{- toYaml $login -}}
 {{- end -}}
 
-{{- /* config.yaml of a Trousseau that logs in by itself */ -}}
+{{- /* config.yaml for config.source=login */ -}}
 {{- define "trousseau.config.login" -}}
 provider: vault
 vault:
@@ -57,7 +57,7 @@ vault:
   {{- include "trousseau.login" . | nindent 2 }}
 {{- end -}}
 
-{{- /* what the agent renders config.yaml from */ -}}
+{{- /* the template from which the agent renders config.yaml */ -}}
 {{- define "trousseau.config.template" -}}
 {{ "{{" }} with secret {{ .Values.config.agent.kvPath | quote }} {{ "}}" }}
 ---
@@ -123,7 +123,7 @@ template {
 log_level = {{ $agent.logLevel | quote }}
 {{- end -}}
 
-{{- /* the files that the containers are given, by name */ -}}
+{{- /* the files of the containers, by name */ -}}
 {{- define "trousseau.files.agent" -}}
 agent.hcl: |
   {{- include "trousseau.config.agent" . | nindent 2 }}

@@ -1,5 +1,5 @@
 {{- /* SPDX-License-Identifier: Apache-2.0 */ -}}
-{{- /* the pod, the same for a DaemonSet and for the kubelet's directory */ -}}
+{{- /* the pod, for the DaemonSet and for the static pod */ -}}
 {{- define "trousseau.pod" -}}
 {{- $static := eq .Values.mode "staticPod" -}}
 {{- $source := .Values.config.source -}}
@@ -46,13 +46,13 @@ securityContext:
     type: RuntimeDefault
 {{- if eq $source "agent" }}
 initContainers:
-# A sidecar: it must keep running, or no new token ever arrives. Trousseau does
-# not wait for it.
+# A sidecar, because it must keep running to render new tokens. Trousseau does not
+# wait for it.
 - name: vault-agent
   image: {{ include "trousseau.image" (list .Values.config.agent.image "latest") }}
   imagePullPolicy: {{ .Values.config.agent.image.pullPolicy }}
   restartPolicy: Always
-  # Not the image's entry point, which wants to change owners and users.
+  # Not the image's entry point, which would change owners and users.
   command: ["vault"]
   args: ["agent", "-config=/etc/vault-agent/agent.hcl"]
   securityContext:
@@ -102,7 +102,7 @@ containers:
   resources:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  # Never Vault: a restart does not help against a Vault that is away.
+  # Does not depend on Vault: a restart does not end Vault's outage.
   livenessProbe:
     httpGet:
       {{- include "trousseau.probe" . | nindent 6 }}
@@ -132,7 +132,7 @@ volumes:
     path: {{ .Values.socket.directory }}
     type: {{ ternary "Directory" "DirectoryOrCreate" (ne (int64 .Values.runAsUser) 0) }}
 {{- if eq $source "agent" }}
-# In memory, since config.yaml holds a token.
+# In memory, because config.yaml contains a token.
 - name: config
   emptyDir:
     medium: Memory
@@ -178,7 +178,7 @@ capabilities:
   drop: ["ALL"]
 {{- end -}}
 
-{{- /* (root, login): what a container needs that asks Vault and, if so, logs in */ -}}
+{{- /* (root, login): mounts of a container that calls Vault and, if login is set, logs in */ -}}
 {{- define "trousseau.mounts" -}}
 {{- $root := index . 0 -}}
 {{- $mounts := list -}}
@@ -196,8 +196,8 @@ capabilities:
 {{- end -}}
 {{- end -}}
 
-{{- /* (root, name, files): a ConfigMap's files or, for a static pod, which may
-refer to no object, the same from its own annotations. */ -}}
+{{- /* (root, name, files): a ConfigMap's files or, for a static pod, which cannot
+refer to an object, the same files from its own annotations. */ -}}
 {{- define "trousseau.volume" -}}
 {{- $root := index . 0 -}}
 {{- if eq $root.Values.mode "staticPod" -}}

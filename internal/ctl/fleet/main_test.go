@@ -43,9 +43,7 @@ func start(t *testing.T, vault *vaulttest.Server, version string) *daemon {
 		Contents: d.contents, RequestTimeout: patience, ProbeInterval: 200 * time.Millisecond,
 		OutageGrace: time.Minute, Registerer: registry,
 	})
-	if err := ops.RegisterBuildInfo(registry, version, "0123456789abcdef"); err != nil {
-		t.Fatal(err)
-	}
+	ops.Register(registry, version, "0123456789abcdef")
 	pages := httptest.NewServer(ops.Handler(ops.Options{
 		Registry: registry, Ready: []ops.Check{{Name: "kek", Check: d.kek.Degraded}},
 	}))

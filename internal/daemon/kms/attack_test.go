@@ -184,7 +184,7 @@ func requests(next func(stream uint32) []byte) func(net.Conn, uint64) {
 	}
 }
 
-// fillPipe makes the server write until it cannot, because nobody reads.
+// fillPipe makes the server write until it cannot, because the client does not read.
 func fillPipe(conn net.Conn) {
 	for before, unchanged := -1, 0; unchanged < 3; unchanged++ {
 		if !send(conn, slices.Repeat(frame(frameSettings, 0, 0, nil), 50)) {
@@ -255,7 +255,7 @@ func playAttacker(path, name string) error {
 	return err
 }
 
-// yield gives this process the CPU that nobody else wants: the kernel shares it
+// yield gives this process the CPU that others leave: the kernel shares it
 // out among processes, and how it does that is not what is tested.
 func yield() error {
 	threads, err := os.ReadDir("/proc/self/task")

@@ -11,27 +11,26 @@ import (
 	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
-// answers is the one place where a failure becomes a gRPC code and the phrase
-// that API clients and kube-apiserver's log get to see.
+// answers is the one place where a failure becomes a gRPC code and a phrase for
+// API clients and kube-apiserver's log.
 var answers = map[fault.Class]struct {
 	code   codes.Code
 	phrase string
 }{
-	fault.Unavailable:   {codes.Unavailable, "vault cannot be used right now"},
+	fault.Unavailable:   {codes.Unavailable, "vault is unavailable"},
 	fault.Sealed:        {codes.Unavailable, "vault is sealed or has no active node"},
-	fault.Throttled:     {codes.ResourceExhausted, "vault limits the rate of requests"},
+	fault.Throttled:     {codes.ResourceExhausted, "vault's rate limit is exceeded"},
 	fault.Timeout:       {codes.DeadlineExceeded, "vault did not answer in time"},
 	fault.Canceled:      {codes.Canceled, "the request was canceled"},
-	fault.Overloaded:    {codes.ResourceExhausted, "more requests are under way than --max-vault-requests allows"},
-	fault.Denied:        {codes.PermissionDenied, "vault denies the request: the token is dead or its policy too narrow"},
+	fault.Overloaded:    {codes.ResourceExhausted, "concurrency limit --max-vault-requests reached"},
+	fault.Denied:        {codes.PermissionDenied, "vault denied the request: the token is expired or revoked, or its policy is too narrow"},
 	fault.KeyLost:       {codes.FailedPrecondition, "the transit key is lost"},
 	fault.VersionTooOld: {codes.FailedPrecondition, "this key version may no longer be used"},
 	fault.VersionTooNew: {codes.Unavailable, "vault does not know this key version yet"},
-	fault.Invalid:       {codes.InvalidArgument, "this was not encrypted by this plugin's key"},
+	fault.Invalid:       {codes.InvalidArgument, "this was not encrypted with this plugin's key"},
 }
 
-// failure is an error whose public side is a gRPC status and whose private side
-// is for our log.
+// failure is an error with a gRPC status for the caller and a cause for our log.
 type failure struct {
 	public *status.Status
 	cause  error
@@ -40,7 +39,7 @@ type failure struct {
 func (f *failure) Error() string              { return f.cause.Error() }
 func (f *failure) GRPCStatus() *status.Status { return f.public }
 
-// publish translates an error of the KEK's.
+// publish translates an error of the KEK.
 func publish(err error) error {
 	var f *failure
 	if errors.As(err, &f) {
@@ -50,17 +49,7 @@ func publish(err error) error {
 	return &failure{status.New(answer.code, answer.phrase+"; see trousseau's log"), err}
 }
 
-// unhealthy translates why there is no key_id. Its words reach
-// /readyz/kms-providers, where the operator looks first, so the reason is given.
-func unhealthy(err error) error {
-	return &failure{status.New(codes.Unavailable, err.Error()), err}
-}
-
-func invalid(problem string) error {
-	return &failure{status.New(codes.InvalidArgument, problem), errors.New(problem)}
-}
-
-// unusable is an answer of the KEK's that kube-apiserver would throw away.
-func unusable(problem string) error {
-	return &failure{status.New(codes.Internal, problem), errors.New(problem)}
+// refuse is a failure whose reason the caller may read.
+func refuse(code codes.Code, reason string) error {
+	return &failure{status.New(code, reason), errors.New(reason)}
 }

@@ -14,9 +14,9 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// maxUnanswered is how many bytes a peer may send until something has been
-// written to it. Flow control lets an honest one send 64 KiB of requests and the
-// headers of maxStreams more.
+// maxUnanswered is how many bytes a peer may send before something is written to
+// it. Flow control lets an honest one send 64 KiB of requests and the headers of
+// maxStreams more.
 const maxUnanswered = 256 << 10
 
 // conn is a connection in a crowd.
@@ -31,13 +31,13 @@ type conn struct {
 	open  int // requests
 }
 
-// Read bounds the queue of what grpc has to write because of what it has read.
-// grpc bounds their number, ten thousand, but one SETTINGS frame in it keeps
-// 22 KiB, and a peer that does not read can make the queue as long as it likes.
+// Read bounds the queue of responses that grpc keeps for what it has read. grpc
+// bounds their number at ten thousand, but one SETTINGS frame in it keeps 22 KiB,
+// and a peer that does not read can fill the queue.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.unanswered.Add(int64(n)) > maxUnanswered {
-		c.drop("it sends without reading what it is sent")
+		c.drop("peer is not reading responses")
 		return 0, net.ErrClosed
 	}
 	return n, err
@@ -49,19 +49,21 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// drop closes the connection for a reason of ours.
-func (c *conn) drop(because string) {
-	c.crowd.log.Warn("closing a connection", zap.String("because", because))
+// drop closes the connection and logs why.
+func (c *conn) drop(reason string) {
+	c.crowd.log.Warn("closing connection", zap.String("reason", reason))
 	_ = c.Close()
 }
 
 func (c *conn) Close() error {
-	c.crowd.leave(c)
+	c.crowd.mu.Lock()
+	c.crowd.forget(c)
+	c.crowd.mu.Unlock()
 	return c.Conn.Close()
 }
 
-// RemoteAddr lets a request find its connection: of that, grpc shows the
-// address only.
+// RemoteAddr carries the connection, because a request's context has only its
+// peer's address.
 func (c *conn) RemoteAddr() net.Addr { return address{c.Conn.RemoteAddr(), c} }
 
 type address struct {
@@ -69,45 +71,37 @@ type address struct {
 	conn *conn
 }
 
-// connOf returns the connection that a request came on.
-func connOf(ctx context.Context) (*conn, bool) {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return nil, false
-	}
-	a, ok := p.Addr.(address)
-	return a.conn, ok
+// connOf returns the connection of a request.
+func connOf(ctx context.Context) *conn {
+	p, _ := peer.FromContext(ctx)
+	return p.Addr.(address).conn
 }
 
-// listener lets its connections into the crowd.
+// listener adds its connections to the crowd.
 type listener struct {
 	net.Listener
 	crowd *crowd
 }
 
-// Accept never ends for want of a resource.
+// Accept never fails for good because a resource is exhausted.
 func (l *listener) Accept() (net.Conn, error) {
 	inner, err := l.Listener.Accept()
+	for _, want := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, want) {
+			l.crowd.log.Warn("cannot accept a connection yet", zap.Error(err))
+			return nil, shortage{err}
+		}
+	}
 	if err != nil {
-		return nil, l.explain(err)
+		return nil, err
 	}
 	c := &conn{Conn: inner, crowd: l.crowd}
 	l.crowd.enter(c)
 	return c, nil
 }
 
-func (l *listener) explain(err error) error {
-	for _, want := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, want) {
-			l.crowd.log.Warn("a caller has to wait for a connection", zap.Error(err))
-			return shortage{err}
-		}
-	}
-	return err
-}
-
-// shortage is an error after which grpc calls Accept again, a second later at
-// most. Of those of accept(2), net says so for open files but not for memory.
+// shortage makes grpc call Accept again within a second. Of the errors of
+// accept(2), package net calls a lack of files temporary but not one of memory.
 type shortage struct{ error }
 
 func (shortage) Temporary() bool { return true }

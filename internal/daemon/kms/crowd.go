@@ -10,41 +10,39 @@ import (
 )
 
 const (
-	// maxKnown and maxStrangers add up to how many connections there are at
-	// most. A kube-apiserver has one for each provider of its
-	// EncryptionConfiguration. The sum leaves room for files of our own below
-	// 1024, the lowest limit in use.
+	// maxKnown and maxStrangers add up to the limit on connections. A
+	// kube-apiserver has one for each provider of its EncryptionConfiguration.
+	// The sum leaves room for our own files below 1024, the lowest common limit.
 	maxKnown     = 64
 	maxStrangers = 512
-	// crowded is how many requests may be open before connections are held to a
-	// share each. What is here of one is at most 40 KiB, and about as much may
-	// be on its way.
+	// crowded is how many requests may be open before each connection is limited
+	// to a share. One request keeps at most 40 KiB here, and about as much may be
+	// in transit.
 	crowded       = maxStreams + maxStreams/4
 	knownShare    = 16
 	strangerShare = 1
 )
 
-// crowd is everyone who is connected to a [Server]. Whoever may connect may
-// misbehave, and kube-apiserver has to be served all the same, on the connection
-// that it has and on a new one. Three rules see to that:
+// crowd is the set of connections to a [Server]. Any client may misbehave, and
+// kube-apiserver must still be served, on an existing connection and on a new
+// one. Three rules ensure that:
 //
-//   - A connection that sends a whole request becomes known while there is room,
-//     and is then not closed for anyone else.
-//   - The others are strangers. When there are too many, the one goes that has
-//     sent no whole request for longest; a caller who wants something sends one
-//     within a moment.
-//   - When too many requests are open, whole or not, a connection that has its
+//   - A connection that sends a complete request becomes known while there is
+//     room, and is then not closed to make room for others.
+//   - The others are strangers. When there are too many, the one that has sent no
+//     complete request for longest is closed; an honest client sends one at once.
+//   - When too many requests are open, complete or not, a connection that has its
 //     share of them is refused another.
 type crowd struct {
 	log *zap.Logger
 
 	mu        sync.Mutex
 	known     int
-	strangers list.List // of *conn, the next to go in front
+	strangers list.List // of *conn, the next to be closed in front
 	open      int       // requests
 }
 
-// enter takes in a new connection.
+// enter adds a new connection.
 func (cr *crowd) enter(c *conn) {
 	cr.mu.Lock()
 	c.place = cr.strangers.PushBack(c)
@@ -55,34 +53,27 @@ func (cr *crowd) enter(c *conn) {
 	}
 	cr.mu.Unlock()
 	if out != nil {
-		out.drop("there are too many, and this one has sent no whole request for longest")
+		out.drop("too many connections, and this one has sent no complete request for longest")
 	}
 }
 
-// leave takes out a connection; a second time it does nothing.
-func (cr *crowd) leave(c *conn) {
-	cr.mu.Lock()
-	defer cr.mu.Unlock()
-	cr.forget(c)
-}
-
+// forget removes a connection; it is idempotent. cr.mu must be held.
 func (cr *crowd) forget(c *conn) {
-	switch {
-	case c.place != nil:
+	if c.place != nil {
 		cr.strangers.Remove(c.place)
 		c.place = nil
-	case c.known:
+	} else if c.known {
 		cr.known--
 		c.known = false
 	}
 }
 
-// recognize notes that a request of c's has arrived whole.
+// recognize records that a complete request has arrived on c.
 func (cr *crowd) recognize(c *conn) {
 	cr.mu.Lock()
 	defer cr.mu.Unlock()
 	switch {
-	case c.place == nil: // known or gone
+	case c.place == nil: // known or closed
 	case cr.known < maxKnown:
 		cr.forget(c)
 		cr.known++
@@ -92,8 +83,7 @@ func (cr *crowd) recognize(c *conn) {
 	}
 }
 
-// begin reports whether a request of c's may be waited for and handled; if so,
-// end follows.
+// begin reports whether a request on c is accepted; if so, end must follow.
 func (cr *crowd) begin(c *conn) bool {
 	cr.mu.Lock()
 	defer cr.mu.Unlock()
@@ -109,7 +99,7 @@ func (cr *crowd) begin(c *conn) bool {
 	return true
 }
 
-// end notes that a request of c's is answered or given up.
+// end records that a request on c is answered or abandoned.
 func (cr *crowd) end(c *conn) {
 	cr.mu.Lock()
 	defer cr.mu.Unlock()

@@ -175,7 +175,7 @@ func TestTooManyRequests(t *testing.T) {
 	for status.Code(err) == codes.DeadlineExceeded && ctx.Err() == nil {
 		_, err = modest.Encrypt(ctx, request) // the machine was busy, and it came too late for a refusal
 	}
-	checkStatus(t, err, codes.ResourceExhausted, "too many requests at once")
+	checkStatus(t, err, codes.ResourceExhausted, "too many concurrent requests")
 	if _, err := h.Status(t.Context(), &kmsapi.StatusRequest{}); err != nil {
 		t.Errorf("another caller's Status: %v", err)
 	}

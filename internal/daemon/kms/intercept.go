@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/trousseau-io/trousseau/internal/keyid"
@@ -25,35 +27,76 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer) metrics {
-	m := metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+	auto := promauto.With(reg)
+	return metrics{
+		requests: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "trousseau_kms_requests_total",
 			Help: "KMS v2 requests, by method and gRPC code.",
 		}, []string{"method", "code"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		duration: auto.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "trousseau_kms_request_duration_seconds",
 			Help:    "Duration of KMS v2 requests in seconds, by method.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
 		}, []string{"method"}),
-		panics: prometheus.NewCounter(prometheus.CounterOpts{
+		panics: auto.NewCounter(prometheus.CounterOpts{
 			Name: "trousseau_kms_panics_total",
 			Help: "Panics while handling KMS v2 requests.",
 		}),
 	}
-	reg.MustRegister(m.requests, m.duration, m.panics)
-	return m
 }
 
-// intercept is around every request: deadline, panic, metrics and log line.
-func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if c, ok := connOf(ctx); ok {
-		s.crowd.recognize(c)
+// refusal is how long a request that will be refused may take to arrive.
+const refusal = 50 * time.Millisecond
+
+// arrival is a request that has begun, and may never be complete.
+type arrival struct {
+	conn    *conn
+	refused bool
+	// stop cancels the cleanup callback; it returns false if that has already run.
+	stop func() bool
+}
+
+type arrivalKey struct{}
+
+// begin runs before grpc waits for a request's message. Without the deadline set
+// here, grpc would wait until the connection ends.
+//
+// It never returns an error, because then grpc (v1.85, operateHeaders) does not
+// release the timer of the caller's own deadline, which may be years away.
+func (s *Server) begin(ctx context.Context, _ *tap.Info) (context.Context, error) {
+	a := arrival{conn: connOf(ctx)}
+	limit := s.timeout
+	if a.refused = !s.crowd.begin(a.conn); a.refused {
+		limit = min(limit, refusal)
 	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	a.stop = context.AfterFunc(ctx, func() {
+		cancel()
+		if !a.refused {
+			s.crowd.end(a.conn)
+		}
+	})
+	return context.WithValue(ctx, arrivalKey{}, a), nil
+}
+
+// intercept wraps every complete request: its share, deadline, panic, metrics and
+// log line.
+func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	a := ctx.Value(arrivalKey{}).(arrival)
+	if a.stop() && !a.refused {
+		defer s.crowd.end(a.conn)
+	}
+	s.crowd.recognize(a.conn)
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	method := path.Base(info.FullMethod)
 	start := time.Now()
-	resp, err := s.handleShielded(ctx, req, method, handler)
+	resp, err := s.shield(method, func() (any, error) {
+		if a.refused {
+			return nil, refuse(codes.ResourceExhausted, "too many concurrent requests")
+		}
+		return handler(ctx, req)
+	})
 	took := time.Since(start)
 	code := status.Code(err)
 	s.metrics.requests.WithLabelValues(method, code.String()).Inc()
@@ -62,26 +105,23 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 	return resp, err
 }
 
-func (s *Server) handleShielded(ctx context.Context, req any, method string, handler grpc.UnaryHandler) (resp any, err error) {
-	defer s.rescue(method, &err)
-	return handler(ctx, req)
+// shield turns a panic of f into an error, because one bad request must not end
+// the plugin. The panic's value is not logged: it may quote the request.
+func (s *Server) shield(method string, f func() (any, error)) (result any, err error) {
+	defer func() {
+		if recover() == nil {
+			return
+		}
+		s.metrics.panics.Inc()
+		s.log.Error("request panicked", zap.String("method", method), zap.Stack("stack"))
+		err = &failure{status.New(codes.Internal, "internal error; see trousseau's log"), fmt.Errorf("%s panicked", method)}
+	}()
+	return f()
 }
 
-// rescue turns a panic into an error: one bad request must not take the
-// control plane's plugin down. The panic's value is not logged, because it may
-// quote the request.
-func (s *Server) rescue(method string, err *error) {
-	if recover() == nil {
-		return
-	}
-	s.metrics.panics.Inc()
-	s.log.Error("a request panicked", zap.String("method", method), zap.Stack("stack"))
-	*err = &failure{status.New(codes.Internal, "internal error; see trousseau's log"), fmt.Errorf("%s panicked", method)}
-}
-
-// logRequest writes one line per Encrypt and Decrypt, for debugging unless it
-// failed. Status is called several times a minute and is silent; what it would
-// say is logged when it changes.
+// logRequest writes one line per Encrypt and Decrypt, at debug level unless it
+// failed. Status is called several times a minute and is not logged; changes of
+// its answer are logged where they happen.
 func (s *Server) logRequest(method string, req, resp any, code codes.Code, took time.Duration, err error) {
 	level := zap.DebugLevel
 	if err != nil {
@@ -94,10 +134,8 @@ func (s *Server) logRequest(method string, req, resp any, code codes.Code, took 
 	var uid, keyID string
 	switch r := req.(type) {
 	case *kmsapi.EncryptRequest:
-		uid = r.GetUid()
-		if resp, ok := resp.(*kmsapi.EncryptResponse); ok {
-			keyID = resp.GetKeyId()
-		}
+		encrypted, _ := resp.(*kmsapi.EncryptResponse)
+		uid, keyID = r.GetUid(), encrypted.GetKeyId()
 	case *kmsapi.DecryptRequest:
 		uid, keyID = r.GetUid(), r.GetKeyId()
 	default:
@@ -105,25 +143,13 @@ func (s *Server) logRequest(method string, req, resp any, code codes.Code, took 
 	}
 	fields := []zap.Field{
 		zap.String("method", method),
-		zap.String("uid", shortened(uid)),
+		zap.String("uid", fmt.Sprintf("%.64s", uid)), // bounded; kube-apiserver's are UUIDs
 		zap.Stringer("code", code),
 		zap.Duration("duration", took),
+		zap.Error(err),
 	}
 	if keyID != "" {
 		fields = append(fields, zap.String("key_id_hash", keyid.Hash(keyID)))
 	}
-	if err != nil {
-		fields = append(fields, zap.Error(err))
-	}
 	entry.Write(fields...)
-}
-
-// shortened bounds what a caller can write into the log; kube-apiserver's uids
-// are UUIDs.
-func shortened(uid string) string {
-	const longest = 64
-	if len(uid) > longest {
-		return uid[:longest] + "…"
-	}
-	return uid
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kms is the Kubernetes KMS v2 contract over any [KEK]: what
+// Package kms serves the Kubernetes KMS v2 contract over any [KEK]: what
 // kube-apiserver may send and what it accepts back, deadlines, panics, and the
 // gRPC code for each kind of failure.
 //
@@ -9,6 +9,7 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"time"
@@ -25,8 +26,8 @@ import (
 
 // KEK wraps and unwraps DEK seeds. Its methods are called concurrently.
 type KEK interface {
-	// Status returns the key_id to announce, or why none can be relied on. It
-	// must not block.
+	// Status returns the key_id to announce, or why there is none. It must not
+	// block.
 	Status() (keyID string, err error)
 	// Encrypt wraps plaintext.
 	Encrypt(ctx context.Context, plaintext []byte) (seed.Wrapped, error)
@@ -34,51 +35,24 @@ type KEK interface {
 	Decrypt(ctx context.Context, wrapped seed.Wrapped) (plaintext []byte, err error)
 }
 
-// Options are what a [Server] is made of.
+// Options configure a [Server].
 type Options struct {
-	// KEK does the work.
+	// KEK wraps and unwraps the seeds.
 	KEK KEK
-	// RequestTimeout bounds a request; a shorter deadline of the caller's wins.
-	// It should be below the timeout that EncryptionConfiguration gives, 3s by
-	// default, so that the caller sees our error instead of its own.
+	// RequestTimeout bounds a request; a shorter deadline of the caller wins. Keep
+	// it below the timeout in EncryptionConfiguration, 3s by default, so that the
+	// caller sees our error instead of DeadlineExceeded.
 	RequestTimeout time.Duration
-	// Registerer takes the metrics; nil means none.
+	// Registerer registers the metrics; nil means none.
 	Registerer prometheus.Registerer
-	// Logger takes the log; nil discards it.
+	// Logger may be nil, which discards the log.
 	Logger *zap.Logger
 }
 
-const (
-	// maxMessage bounds a request: 1 KiB each of ciphertext and key_id and
-	// 32 KiB of annotations fit, with room for the rest.
-	maxMessage = 40 << 10
-	// maxStreams bounds the requests of one connection; kube-apiserver waits
-	// with what is beyond. At its start it may ask for a thousand seeds at once,
-	// and the more of them are here together, the more share a call of Vault.
-	maxStreams = 1024
-	// workers is how many goroutines are kept for requests. They keep the stacks
-	// that a request has grown: growing a new one took a tenth of its time.
-	workers = 32
-	// maxHeaders bounds the headers of a request; kube-apiserver's are a few
-	// hundred bytes.
-	maxHeaders = 8 << 10
-	// window is how much of a request, and of all of a connection, may be on its
-	// way: HTTP/2's default and grpc's least. Left alone, grpc lets a peer raise
-	// it to 16 MiB.
-	window = 64<<10 - 1
-	// buffer is for reading from a connection and for writing to it, enough for
-	// a usual request. The reading half lasts as long as the connection.
-	buffer = 4 << 10
-	// handshake bounds how long a connection may take to speak HTTP/2.
-	handshake = 5 * time.Second
-	// idle is after how long without a request a connection is closed, politely.
-	// kube-apiserver asks for the Status each minute.
-	idle = 10 * time.Minute
-	// A peer from which nothing has come for quiet is asked for a sign of life,
-	// and given signTime for that.
-	quiet    = time.Minute
-	signTime = 20 * time.Second
-)
+// maxStreams bounds the requests of one connection; kube-apiserver queues more. At
+// its start it may ask for a thousand seeds at once, and the more are here
+// together, the more share one call to Vault.
+const maxStreams = 1024
 
 // Server answers KMS v2 requests.
 type Server struct {
@@ -95,54 +69,54 @@ type Server struct {
 
 // New makes a Server and registers its metrics.
 func New(opts Options) *Server {
-	if opts.Logger == nil {
-		opts.Logger = zap.NewNop()
-	}
-	if opts.Registerer == nil {
-		opts.Registerer = prometheus.NewRegistry()
-	}
+	log := cmp.Or(opts.Logger, zap.NewNop())
 	s := &Server{
 		kek:     opts.KEK,
 		timeout: opts.RequestTimeout,
-		log:     opts.Logger,
+		log:     log,
 		metrics: newMetrics(opts.Registerer),
-		crowd:   &crowd{log: opts.Logger},
+		crowd:   &crowd{log: log},
 	}
 	s.grpc = grpc.NewServer(
 		grpc.InTapHandle(s.begin),
-		grpc.UnaryInterceptor(s.arrive),
-		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.UnaryInterceptor(s.intercept),
 		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.NumStreamWorkers(workers),
-		grpc.MaxHeaderListSize(maxHeaders),
-		grpc.StaticStreamWindowSize(window),
-		grpc.StaticConnWindowSize(window),
-		grpc.ReadBufferSize(buffer),
-		grpc.WriteBufferSize(buffer),
-		grpc.ConnectionTimeout(handshake),
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idle, Time: quiet, Timeout: signTime}),
+		// 1 KiB each of ciphertext and key_id, 32 KiB of annotations, and the rest.
+		grpc.MaxRecvMsgSize(40<<10),
+		// Kept goroutines keep their grown stacks: growing a new one took a tenth of
+		// a request's time.
+		grpc.NumStreamWorkers(32),
+		// kube-apiserver's headers are a few hundred bytes.
+		grpc.MaxHeaderListSize(8<<10),
+		// How much of a request, and of a whole connection, may be in transit:
+		// HTTP/2's default and grpc's minimum. By default, grpc lets a peer raise it
+		// to 16 MiB.
+		grpc.StaticStreamWindowSize(64<<10-1),
+		grpc.StaticConnWindowSize(64<<10-1),
+		// Enough for a usual request. The read buffer lives as long as its connection.
+		grpc.ReadBufferSize(4<<10),
+		grpc.WriteBufferSize(4<<10),
+		// How long a connection may take to speak HTTP/2.
+		grpc.ConnectionTimeout(5*time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			// kube-apiserver asks for Status every minute.
+			MaxConnectionIdle: 10 * time.Minute,
+			// A peer that is silent for Time is sent a ping, to answer within Timeout.
+			Time:    time.Minute,
+			Timeout: 20 * time.Second,
+		}),
 	)
 	kmsapi.RegisterKeyManagementServiceServer(s.grpc, s)
 	return s
 }
 
-// Serve answers on l until [Server.Shutdown], and then returns nil. It closes l.
+// Serve serves on l until [Server.Shutdown], then returns nil. It closes l.
 func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(&listener{l, s.crowd}) }
 
-// Shutdown tells callers to connect anew elsewhere, lets requests under way
-// finish until ctx is done, and then cuts them. It reports whether all finished.
+// Shutdown asks callers to reconnect elsewhere, lets open requests finish until
+// ctx is done, and then cuts them. It reports whether all finished.
 func (s *Server) Shutdown(ctx context.Context) bool {
-	drained := make(chan struct{})
-	go func() {
-		defer close(drained)
-		s.grpc.GracefulStop()
-	}()
-	select {
-	case <-drained:
-		return true
-	case <-ctx.Done():
-		s.grpc.Stop()
-		<-drained
-		return false
-	}
+	stop := context.AfterFunc(ctx, s.grpc.Stop)
+	s.grpc.GracefulStop()
+	return stop()
 }

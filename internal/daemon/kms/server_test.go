@@ -144,13 +144,13 @@ func TestLimitsOfRequests(t *testing.T) {
 	}{
 		{"largest of all", &kmsapi.DecryptRequest{Ciphertext: sized(1024), KeyId: string(sized(1024)), Annotations: annotation("a.io", 32<<10-4)}, ""},
 		{"no ciphertext", &kmsapi.DecryptRequest{KeyId: keyID}, "ciphertext is empty"},
-		{"long ciphertext", &kmsapi.DecryptRequest{Ciphertext: sized(1025), KeyId: keyID}, "ciphertext is 1025 bytes, at most 1024 are allowed"},
+		{"long ciphertext", &kmsapi.DecryptRequest{Ciphertext: sized(1025), KeyId: keyID}, "ciphertext: 1025 bytes exceed the limit of 1024"},
 		{"no key_id", &kmsapi.DecryptRequest{Ciphertext: sized(1)}, "key_id is empty"},
-		{"long key_id", &kmsapi.DecryptRequest{Ciphertext: sized(1), KeyId: string(sized(1025))}, "key_id is 1025 bytes, at most 1024 are allowed"},
-		{"many annotations", &kmsapi.DecryptRequest{Ciphertext: sized(1), KeyId: keyID, Annotations: annotation("a.io", 32<<10-3)}, "annotations are 32769 bytes, at most 32768 are allowed"},
-		{"annotation key of one label", &kmsapi.DecryptRequest{Ciphertext: sized(1), KeyId: keyID, Annotations: annotation("foo", 1)}, "an annotation's key is not a fully qualified domain name"},
-		{"annotation key with a slash", &kmsapi.DecryptRequest{Ciphertext: sized(1), KeyId: keyID, Annotations: annotation("trousseau.io/x", 1)}, "an annotation's key is not a fully qualified domain name"},
-		{"annotation key in capitals", &kmsapi.DecryptRequest{Ciphertext: sized(1), KeyId: keyID, Annotations: annotation("Foo.io", 1)}, "an annotation's key is not a fully qualified domain name"},
+		{"long key_id", &kmsapi.DecryptRequest{Ciphertext: sized(1), KeyId: string(sized(1025))}, "key_id: 1025 bytes exceed the limit of 1024"},
+		{"many annotations", &kmsapi.DecryptRequest{Ciphertext: sized(1), KeyId: keyID, Annotations: annotation("a.io", 32<<10-3)}, "annotations: 32769 bytes exceed the limit of 32768"},
+		{"annotation key of one label", &kmsapi.DecryptRequest{Ciphertext: sized(1), KeyId: keyID, Annotations: annotation("foo", 1)}, "annotation key is not a fully qualified domain name"},
+		{"annotation key with a slash", &kmsapi.DecryptRequest{Ciphertext: sized(1), KeyId: keyID, Annotations: annotation("trousseau.io/x", 1)}, "annotation key is not a fully qualified domain name"},
+		{"annotation key in capitals", &kmsapi.DecryptRequest{Ciphertext: sized(1), KeyId: keyID, Annotations: annotation("Foo.io", 1)}, "annotation key is not a fully qualified domain name"},
 		{"annotation key with a final dot", &kmsapi.DecryptRequest{Ciphertext: sized(1), KeyId: keyID, Annotations: annotation("foo.kubernetes.io.", 1)}, ""},
 	}
 	for _, tt := range tests {
@@ -180,9 +180,9 @@ func TestLimitsOfResponses(t *testing.T) {
 	}{
 		{"largest of all", 1024, 1024, ""},
 		{"no ciphertext", 0, 1, "ciphertext is empty"},
-		{"long ciphertext", 1025, 1, "ciphertext is 1025 bytes, at most 1024 are allowed"},
+		{"long ciphertext", 1025, 1, "ciphertext: 1025 bytes exceed the limit of 1024"},
 		{"no key_id", 1, 0, "key_id is empty"},
-		{"long key_id", 1, 1025, "key_id is 1025 bytes, at most 1024 are allowed"},
+		{"long key_id", 1, 1025, "key_id: 1025 bytes exceed the limit of 1024"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -202,17 +202,17 @@ func TestCodes(t *testing.T) {
 		code codes.Code
 		text string
 	}{
-		{fault.Errorf(fault.Unavailable, "detail"), codes.Unavailable, "vault cannot be used right now; see trousseau's log"},
+		{fault.Errorf(fault.Unavailable, "detail"), codes.Unavailable, "vault is unavailable; see trousseau's log"},
 		{fault.Errorf(fault.Sealed, "detail"), codes.Unavailable, "vault is sealed or has no active node; see trousseau's log"},
-		{fault.Errorf(fault.Throttled, "detail"), codes.ResourceExhausted, "vault limits the rate of requests; see trousseau's log"},
+		{fault.Errorf(fault.Throttled, "detail"), codes.ResourceExhausted, "vault's rate limit is exceeded; see trousseau's log"},
 		{fault.Errorf(fault.Timeout, "detail"), codes.DeadlineExceeded, "vault did not answer in time; see trousseau's log"},
 		{fault.Errorf(fault.Canceled, "detail"), codes.Canceled, "the request was canceled; see trousseau's log"},
-		{fault.Errorf(fault.Denied, "detail"), codes.PermissionDenied, "vault denies the request: the token is dead or its policy too narrow; see trousseau's log"},
+		{fault.Errorf(fault.Denied, "detail"), codes.PermissionDenied, "vault denied the request: the token is expired or revoked, or its policy is too narrow; see trousseau's log"},
 		{fault.Errorf(fault.KeyLost, "detail"), codes.FailedPrecondition, "the transit key is lost; see trousseau's log"},
 		{fault.Errorf(fault.VersionTooOld, "detail"), codes.FailedPrecondition, "this key version may no longer be used; see trousseau's log"},
 		{fault.Errorf(fault.VersionTooNew, "detail"), codes.Unavailable, "vault does not know this key version yet; see trousseau's log"},
-		{fault.Errorf(fault.Invalid, "detail"), codes.InvalidArgument, "this was not encrypted by this plugin's key; see trousseau's log"},
-		{errors.New("detail"), codes.Unavailable, "vault cannot be used right now; see trousseau's log"},
+		{fault.Errorf(fault.Invalid, "detail"), codes.InvalidArgument, "this was not encrypted with this plugin's key; see trousseau's log"},
+		{errors.New("detail"), codes.Unavailable, "vault is unavailable; see trousseau's log"},
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%T %s", tt.err, fault.ClassOf(tt.err)), func(t *testing.T) {

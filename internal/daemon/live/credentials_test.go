@@ -233,7 +233,7 @@ func TestLoginRefused(t *testing.T) {
 		m, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour})
 		good := b.load(settings{})
 		b.loadWith(credential + "-wrong")
-		if times, problem := b.logged(notUsed); times != 1 || !strings.Contains(problem, "vault refuses the login") {
+		if times, problem := b.logged(notUsed); times != 1 || !strings.Contains(problem, "vault refused the login") {
 			t.Errorf("logged %d times: %s", times, problem)
 		}
 		b.wantMetrics(`

@@ -105,7 +105,7 @@ func TestReload(t *testing.T) {
 		}, false, "refused_vault", "check whether it is another Vault or the key was recreated"},
 		{"a key that does not exist", func(b *bench) {
 			b.load(settings{keys: []string{"typo", "kek"}, token: b.vault.RootToken()})
-		}, false, "key_lost", "reading key transit/typo at http://vault:8200: it does not exist (404)"},
+		}, false, "key_lost", "reading key transit/typo at http://vault:8200: not found (404)"},
 		{"a token without policy", func(b *bench) {
 			b.load(settings{token: b.vault.CreateToken(vaulttest.TokenOptions{}).ID})
 		}, false, "denied", `its policy lacks "update" on transit/encrypt/kek`},

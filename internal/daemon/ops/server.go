@@ -3,77 +3,108 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 )
 
-// shutdownWait is how long Serve lets requests finish. The pages answer in milliseconds, and whoever stops the process
-// should not wait for a scraper.
-const shutdownWait = time.Second
+const (
+	// retry is the interval at which Serve tries an address that is not available.
+	// During a takeover the predecessor holds it for a moment.
+	retry = time.Second
+	// shutdownWait is how long Serve lets open requests finish. A scraper must not delay the end of the process.
+	shutdownWait = time.Second
+)
 
-// Server is the pages on a TCP port of their own.
+// Options say what the ops endpoints show and where they are served.
+type Options struct {
+	// Addr is the TCP address that Listen uses, such as "127.0.0.1:8095"; port 0 picks a free one, and "" serves nothing.
+	// There is no authentication. Handler ignores Addr.
+	Addr string
+	// Registry is what /metrics shows; nil shows nothing. Handler adds the metric of its own errors to it.
+	Registry *prometheus.Registry
+	// Ready are the checks of /readyz, in this order. None means ready.
+	Ready []Check
+	// Logger may be nil, which discards the log.
+	Logger *zap.Logger
+}
+
+func (o Options) withDefaults() Options {
+	o.Registry = cmp.Or(o.Registry, prometheus.NewRegistry())
+	o.Logger = cmp.Or(o.Logger, zap.NewNop())
+	return o
+}
+
+// Server serves the ops endpoints. KMS works without them, so their failures are only logged.
 type Server struct {
-	listener net.Listener
-	http     *http.Server
+	options  Options
+	listener net.Listener // nil while the address is not available
 }
 
-// New listens on o.Addr and returns a Server for Serve to run. An address that cannot be had is for the caller to judge:
-// the process's real work need not depend on this page. ctx bounds the lookup of a host name in o.Addr.
-func New(ctx context.Context, o Options) (*Server, error) {
-	o = o.withDefaults()
-	if o.Addr == "" {
-		return nil, errors.New("ops address is empty; name one such as 127.0.0.1:8095")
+// Listen listens on o.Addr. If that fails, it logs the reason, and Serve tries again. ctx bounds the lookup of a host name.
+func Listen(ctx context.Context, o Options) *Server {
+	s := &Server{options: o.withDefaults()}
+	if err := s.listen(ctx); err != nil {
+		s.options.Logger.Error("ops endpoints unavailable, retrying; KMS is unaffected", zap.Error(err), zap.Duration("retry", retry))
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", o.Addr)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("ops address %s is taken; free it or choose another: %w", o.Addr, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listening on ops address %s: %w", o.Addr, err)
-	}
-	return &Server{
-		listener: listener,
-		http: &http.Server{
-			Handler:           Handler(o),
-			ReadHeaderTimeout: 5 * time.Second,
-			ReadTimeout:       5 * time.Second,
-			WriteTimeout:      30 * time.Second,
-			IdleTimeout:       time.Minute,
-			MaxHeaderBytes:    8 << 10,
-			ErrorLog:          zap.NewStdLog(o.Logger.Named("http")),
-		},
-	}, nil
+	return s
 }
 
-// Addr is the address listened on, with the port that was picked for port 0.
-func (s *Server) Addr() net.Addr {
-	return s.listener.Addr()
-}
-
-// Serve answers until ctx is done, then lets requests finish for at most a second, closes the listener and returns nil.
-// It returns early, with the reason, only when the listener breaks. It is called once.
-func (s *Server) Serve(ctx context.Context) error {
-	stopped := make(chan error, 1)
-	go func() { stopped <- s.http.Serve(s.listener) }()
-	select {
-	case err := <-stopped:
-		return fmt.Errorf("serving ops on %s: %w", s.Addr(), err)
-	case <-ctx.Done():
+func (s *Server) listen(ctx context.Context) (err error) {
+	if s.options.Addr == "" {
+		return nil
 	}
-
-	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
-	defer cancel()
-	if err := s.http.Shutdown(bound); err != nil {
-		// Whoever is still connected after the bound is cut off; nothing here is worth waiting for.
-		_ = s.http.Close()
+	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.options.Addr); err != nil {
+		return fmt.Errorf("--ops-addr: %w", err)
 	}
-	<-stopped
 	return nil
+}
+
+// Serve serves until ctx is done, as soon as the address is available. Then it lets open requests finish for at most a
+// second and closes the listener. Call it once.
+func (s *Server) Serve(ctx context.Context) {
+	if s.options.Addr == "" {
+		return
+	}
+	log := s.options.Logger
+	for s.listener == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(retry):
+		}
+		if s.listen(ctx) == nil {
+			log.Info("ops endpoints available")
+		}
+	}
+	server := &http.Server{
+		Handler:           Handler(s.options),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       5 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          zap.NewStdLog(log.Named("http")),
+	}
+	closed := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(closed)
+		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
+		defer cancel()
+		if server.Shutdown(bound) != nil {
+			_ = server.Close()
+		}
+	})
+	if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		log.Error("ops endpoints stopped; KMS is unaffected", zap.Error(err))
+		return
+	}
+	<-closed
 }

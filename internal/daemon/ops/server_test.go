@@ -16,31 +16,42 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/trousseau-io/trousseau/internal/daemon/ops"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// serve runs a server and returns its address and what stops it and returns Serve's error.
-func serve(t *testing.T, o ops.Options) (addr string, stop func() error) {
+// serve runs a server and returns its address, and a function that ends Serve and waits for it.
+func serve(t *testing.T, o ops.Options) (addr string, stop func()) {
 	t.Helper()
 	o.Addr = "127.0.0.1:0"
-	s, err := ops.New(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
+	s := ops.Listen(t.Context(), o)
+	if s.Addr() == "" {
+		t.Fatal("no address")
 	}
+	return s.Addr(), run(t, s)
+}
+
+// run runs Serve until the returned function is called, or the test ends.
+func run(t *testing.T, s *ops.Server) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx) }()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		s.Serve(ctx)
+	}()
 	t.Cleanup(cancel)
-	return s.Addr().String(), func() error {
+	return func() {
+		t.Helper()
 		cancel()
 		select {
-		case err := <-served:
-			return err
+		case <-served:
 		case <-time.After(10 * time.Second):
-			return errors.New("Serve still runs ten seconds after its context ended")
+			t.Fatal("Serve still runs ten seconds after its context ended")
 		}
 	}
 }
@@ -57,9 +68,7 @@ func TestServe(t *testing.T) {
 		t.Errorf("/livez: %d %q %v, want 200 ok", r.StatusCode, got, err)
 	}
 
-	if err := stop(); err != nil {
-		t.Errorf("Serve: %v, want nil at the end of its context", err)
-	}
+	stop()
 	if _, err := net.Dial("tcp", addr); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("connecting after the end: %v, want it refused", err)
 	}
@@ -88,9 +97,7 @@ func TestServeEndsDespiteIdleConnections(t *testing.T) {
 	defer r.Body.Close()
 
 	began := time.Now()
-	if err := stop(); err != nil {
-		t.Errorf("Serve: %v", err)
-	}
+	stop()
 	if took := time.Since(began); took > 4*time.Second {
 		t.Errorf("the end took %s, want about a second at most", took)
 	}
@@ -118,41 +125,56 @@ func TestOversizedHeaderIsRefused(t *testing.T) {
 	if response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("status %d, want 431", response.StatusCode)
 	}
-	if err := stop(); err != nil {
-		t.Errorf("Serve: %v", err)
-	}
+	stop()
 }
 
-func TestNewRefuses(t *testing.T) {
+// An address that is not available is logged once and tried again; a server without one serves nothing.
+func TestAddressNotAvailable(t *testing.T) {
+	for name, addr := range map[string]string{"no port": "127.0.0.1", "no such port": "127.0.0.1:99999"} {
+		core, logs := observer.New(zap.InfoLevel)
+		stop := run(t, ops.Listen(t.Context(), ops.Options{Addr: addr, Logger: zap.New(core)}))
+		stop()
+		if all := logs.All(); len(all) != 1 || !strings.Contains(fmt.Sprint(all[0].ContextMap()["error"]), "--ops-addr: listen tcp") {
+			t.Errorf("%s: logged %v, want why it does not listen", name, all)
+		}
+	}
+	run(t, ops.Listen(t.Context(), ops.Options{}))()
+
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
-	for _, tt := range []struct{ addr, want string }{
-		{taken.Addr().String(), "ops address " + taken.Addr().String() + " is taken; free it or choose another: "},
-		{"", "ops address is empty; name one such as 127.0.0.1:8095"},
-		{"127.0.0.1", "listening on ops address 127.0.0.1: "},
-		{"127.0.0.1:99999", "listening on ops address 127.0.0.1:99999: "},
-	} {
-		if _, err := ops.New(t.Context(), ops.Options{Addr: tt.addr}); err == nil || !strings.HasPrefix(err.Error(), tt.want) {
-			t.Errorf("New(%q): %v, want %q", tt.addr, err, tt.want)
+	addr := taken.Addr().String()
+	core, logs := observer.New(zap.InfoLevel)
+	stop := run(t, ops.Listen(t.Context(), ops.Options{Addr: addr, Logger: zap.New(core)}))
+	taken.Close()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		r, err := client.Get("http://" + addr + "/livez")
+		if err == nil {
+			r.Body.Close()
+			break
 		}
+		if time.Now().After(deadline) {
+			t.Fatalf("ten seconds after the address became free: %v", err)
+		}
+	}
+	stop()
+	if all := logs.All(); len(all) != 2 || all[0].Message != "ops endpoints unavailable, retrying; KMS is unaffected" || all[1].Message != "ops endpoints available" {
+		t.Errorf("logged %v, want one failure and one success", all)
 	}
 }
 
-// A listener that breaks under Serve is reported, not taken for the end of the context.
+// A listener that breaks under Serve is logged, not taken for the end of the context.
 func TestServeReportsBrokenListener(t *testing.T) {
-	s, err := ops.New(t.Context(), ops.Options{Addr: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
+	core, logs := observer.New(zap.InfoLevel)
+	s := ops.Listen(t.Context(), ops.Options{Addr: "127.0.0.1:0", Logger: zap.New(core)})
+	run(t, s)()
+	if logs.Len() != 0 {
+		t.Errorf("the end of the context is logged: %v", logs.All())
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := s.Serve(ctx); err != nil {
-		t.Errorf("Serve under a context that is done: %v, want nil", err)
-	}
-	if err := s.Serve(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "serving ops on "+s.Addr().String()) {
-		t.Errorf("Serve of a closed server: %v, want an error naming the address", err)
+	s.Serve(t.Context()) // the listener is closed
+	if all := logs.All(); len(all) != 1 || all[0].Message != "ops endpoints stopped; KMS is unaffected" {
+		t.Errorf("logged %v, want that the endpoints stopped", all)
 	}
 }

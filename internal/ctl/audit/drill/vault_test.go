@@ -105,7 +105,7 @@ func TestVaultRefuses(t *testing.T) {
 		"bound": {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) {
 			w.Annotations = map[string][]byte{"associated-data.trousseau.io": nil}
 		}, nil, drill.Lost, "associatedData is not set"},
-		"not bound": {func(*vaulttest.Server, *vaulttest.Key, *seed.Wrapped) {}, []string{"associatedData: x", "requireAssociatedData: true"}, drill.Lost, "this is not bound to associated data"},
+		"not bound": {func(*vaulttest.Server, *vaulttest.Key, *seed.Wrapped) {}, []string{"associatedData: x", "requireAssociatedData: true"}, drill.Lost, "this seed is not bound to associated data"},
 		"sealed":    {func(v *vaulttest.Server, _ *vaulttest.Key, _ *seed.Wrapped) { v.Seal() }, nil, drill.Unknown, "sealed"},
 		"denied": {func(v *vaulttest.Server, _ *vaulttest.Key, _ *seed.Wrapped) {
 			v.Inject(vaulttest.Fault{Match: vaulttest.Ops(vaulttest.OpDecrypt), Status: http.StatusForbidden})

@@ -38,7 +38,7 @@ func body(t *testing.T, r *http.Response) string {
 
 func ok() error { return nil }
 
-func TestPages(t *testing.T) {
+func TestEndpoints(t *testing.T) {
 	const plain, jsonType = "text/plain; charset=utf-8", "application/json"
 	ready := []ops.Check{{Name: "config", Check: ok}, {Name: "vault", Check: ok}}
 	notReady := []ops.Check{
@@ -70,7 +70,7 @@ func TestPages(t *testing.T) {
 		{name: "a browser gets text", checks: ready, target: "/readyz", accept: "text/html,*/*", status: 200, typ: plain, body: "[+]config ok\n[+]vault ok\n"},
 		{name: "head", checks: notReady, method: "HEAD", target: "/readyz", status: 503, typ: plain},
 		{name: "another path", target: "/debug/pprof/", status: 404, typ: plain, body: "404 page not found\n"},
-		{name: "below a page", target: "/livez/x", status: 404, typ: plain, body: "404 page not found\n"},
+		{name: "below an endpoint", target: "/livez/x", status: 404, typ: plain, body: "404 page not found\n"},
 		{name: "post", method: "POST", target: "/livez", status: 405, typ: plain, body: "Method Not Allowed\n"},
 		{name: "delete", method: "DELETE", target: "/metrics", status: 405, typ: plain, body: "Method Not Allowed\n"},
 	} {
@@ -96,7 +96,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// A check is asked anew by every request.
+// Every request runs the check again.
 func TestReadyzFollowsTheCheck(t *testing.T) {
 	var state error
 	h := ops.Handler(ops.Options{Ready: []ops.Check{{Name: "vault", Check: func() error { return state }}}})
@@ -115,12 +115,7 @@ func TestReadyzFollowsTheCheck(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	if err := ops.RegisterBuildInfo(reg, "v1.2.3", "abc123"); err != nil {
-		t.Fatal(err)
-	}
-	if err := ops.RegisterProcess(reg); err != nil {
-		t.Fatal(err)
-	}
+	ops.Register(reg, "v1.2.3", "abc123")
 
 	r := request(ops.Options{Registry: reg}, "GET", "/metrics")
 	if got := r.Header.Get("Content-Type"); !strings.HasPrefix(got, "text/plain; version=0.0.4") {
@@ -145,24 +140,10 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-func TestRegisterTwice(t *testing.T) {
-	reg := prometheus.NewRegistry()
-	for i, wantErr := range []bool{false, true} {
-		if err := ops.RegisterBuildInfo(reg, "v1", ""); (err != nil) != wantErr {
-			t.Errorf("RegisterBuildInfo, call %d: %v", i+1, err)
-		}
-		if err := ops.RegisterProcess(reg); (err != nil) != wantErr {
-			t.Errorf("RegisterProcess, call %d: %v", i+1, err)
-		}
-	}
-}
-
 // One broken collector is logged and hides nothing else.
 func TestMetricsSurvivesBrokenCollector(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	if err := ops.RegisterBuildInfo(reg, "v1", ""); err != nil {
-		t.Fatal(err)
-	}
+	ops.Register(reg, "v1", "")
 	if err := reg.Register(broken{}); err != nil {
 		t.Fatal(err)
 	}
