@@ -18,24 +18,27 @@ import (
 
 func newDoctor() *cobra.Command {
 	options := doctor.Options{}
-	var pages []string
+	var endpoints []string
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look for every reason why Trousseau might not work on this node",
-		Long: `Looks at the configuration and the files it names, the way to Vault and Vault
-itself, the token and what it may do, the key, the plugin's socket and the
-operator's pages; with --encryption-config at kube-apiserver's
-EncryptionConfiguration, and with --kubeconfig at kube-apiserver.
+		Short: "Find out why Trousseau does not work on this node",
+		Long: `Checks everything that Trousseau depends on: the configuration and the files it
+names, the network to Vault, Vault itself, the token and its policy, the key, the
+plugin's socket and the ops endpoints. With --encryption-config it checks
+kube-apiserver's EncryptionConfiguration, and with --kubeconfig kube-apiserver.
 
-What depends on something that failed is skipped, and says on what. Run it on
-the node, as the user that trousseau runs as, or as root. --socket= and --ops=
-leave those out, before trousseau has been started.
+A check that depends on a failed one is skipped, and names it. Run doctor on the
+node, as the user that trousseau runs as, or as root. Before trousseau is
+started, leave its checks out with --socket= --ops=.
 
-It changes nothing. Where the configuration logs in to Vault it logs in too,
-which uses up one use of a secret ID that has a number of them, and gives the
-token back. It encrypts and decrypts one seed, which is made up.
+It changes nothing. It asks Vault through the client that trousseau itself uses.
+If the configuration logs in to Vault, doctor logs in too and revokes the token
+at the end. This uses up one use of a secret ID that has a limited number. It
+encrypts and decrypts one random seed, but only with a key that exists: encrypting
+could create the key. If the token may not read the key, doctor first asks Vault
+to decrypt a made-up ciphertext; Vault's refusal tells whether the key exists.
 
-Exit code 3 if a check fails. A warning is for what works, and is a risk.`,
+The exit code is 3 if a check fails. A warning means: it works, but it is a risk.`,
 		Example: `  trousseauctl doctor
   trousseauctl doctor --socket= --ops=
   trousseauctl doctor --encryption-config /etc/kubernetes/encryption-config.yaml \
@@ -46,19 +49,19 @@ Exit code 3 if a check fails. A warning is for what works, and is a risk.`,
 	flags := cmd.Flags()
 	flags.StringVar(&options.Config, "config", "/etc/trousseau/config.yaml", "trousseau's configuration `file`")
 	flags.StringVar(&options.Socket, "socket", "unix:///run/trousseau/kms.sock", "`endpoint` of the plugin, trousseau's --listen-addr")
-	flags.StringSliceVar(&pages, "ops", []string{fleet.DefaultAddr}, "`addresses` of the operator's pages, trousseau's --ops-addr, of one node or of all")
-	flags.StringVar(&options.EncryptionConfig, "encryption-config", "", "`file` that kube-apiserver's --encryption-provider-config names")
+	flags.StringSliceVar(&endpoints, "ops", []string{fleet.DefaultAddr}, "`addresses` of the ops endpoints, trousseau's --ops-addr, of one node or of all nodes")
+	flags.StringVar(&options.EncryptionConfig, "encryption-config", "", "kube-apiserver's EncryptionConfiguration `file`")
 	flags.StringVar(&options.Kubeconfig, "kubeconfig", "", "`file` with credentials for kube-apiserver")
 	flags.DurationVar(&options.RequestTimeout, "request-timeout", 2500*time.Millisecond, "trousseau's --request-timeout")
-	flags.DurationVar(&options.Timeout, "timeout", doctor.DefaultTimeout, "how long the whole may take")
+	flags.DurationVar(&options.Timeout, "timeout", doctor.DefaultTimeout, "time limit for all checks together")
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := examine(&options, pages); err != nil {
+		if err := examine(&options, endpoints); err != nil {
 			return usageError{err}
 		}
 		r := doctor.Run(cmd.Context(), options)
 		if cmd.Context().Err() != nil {
-			return errors.New("stopped before everything was looked at")
+			return errors.New("interrupted before all checks were made")
 		}
 		if err := out.print(cmd.OutOrStdout(), r, func(w io.Writer) error { return printExamination(w, r, painterFor(w)) }); err != nil {
 			return err
@@ -71,8 +74,8 @@ Exit code 3 if a check fails. A warning is for what works, and is a risk.`,
 	return cmd
 }
 
-// examine checks what the command line says, and puts the pages into options.
-func examine(options *doctor.Options, pages []string) (err error) {
+// examine checks the flags, and puts the ops endpoints into options.
+func examine(options *doctor.Options, endpoints []string) (err error) {
 	for name, d := range map[string]time.Duration{"timeout": options.Timeout, "request-timeout": options.RequestTimeout} {
 		if d <= 0 {
 			return fmt.Errorf("--%s: %s is not a positive duration such as 5s", name, d)
@@ -83,7 +86,7 @@ func examine(options *doctor.Options, pages []string) (err error) {
 			return fmt.Errorf("--socket: %w", err)
 		}
 	}
-	if options.Nodes, err = fleet.ParseNodes(pages); err != nil {
+	if options.Nodes, err = fleet.ParseNodes(endpoints); err != nil {
 		return fmt.Errorf("--ops: %w", err)
 	}
 	return nil
@@ -96,7 +99,7 @@ func printExamination(w io.Writer, r doctor.Report, paint painter) error {
 	for i := 0; i < len(r.Findings); i++ {
 		f := r.Findings[i]
 		what := []string{named(f)}
-		// What depends on one thing is skipped for one reason.
+		// Checks that are skipped for one reason share a line.
 		for f.Result == doctor.Skip && i+1 < len(r.Findings) && r.Findings[i+1].Result == doctor.Skip && r.Findings[i+1].Seen == f.Seen {
 			i++
 			what = append(what, r.Findings[i].Check)
@@ -105,7 +108,7 @@ func printExamination(w io.Writer, r doctor.Report, paint painter) error {
 		if f.Result == doctor.Warn || f.Result == doctor.Fail {
 			result = strings.ToUpper(result)
 		}
-		// Colors take no room.
+		// Escape sequences must not count for the width, so the color comes last.
 		var line strings.Builder
 		hanging(&line, fmt.Sprintf("%-4s  ", result), strings.Join(slices.Compact(what), ", "))
 		text.WriteString(strings.Replace(line.String(), result, paint(doctorMoods[f.Result], result), 1))
@@ -117,11 +120,11 @@ func printExamination(w io.Writer, r doctor.Report, paint painter) error {
 	fmt.Fprintf(&text, "\n%s: %d ok, %d failed, %s, %d skipped\n",
 		plural(len(r.Findings), "check"), r.OK, r.Failed, plural(r.Warned, "warning"), r.Skipped)
 	if first := slices.IndexFunc(r.Findings, func(f doctor.Finding) bool { return f.Result == doctor.Fail }); first >= 0 {
-		paragraph(&text, "", "Begin with "+named(r.Findings[first])+": what comes later may depend on it.")
+		paragraph(&text, "", "Start with "+named(r.Findings[first])+": later checks may depend on it.")
 	}
 	_, err := io.WriteString(w, text.String())
 	return err
 }
 
-// named is a check and what it looked at.
+// named joins a check and its subject.
 func named(f doctor.Finding) string { return strings.TrimSuffix(f.Check+" "+f.Subject, " ") }

@@ -113,7 +113,7 @@ func Dial(cfg Config) (*Client, error) {
 	}
 	rt := cfg.Transport
 	if rt == nil {
-		tlsConfig, err := tlsClientConfig(cfg)
+		tlsConfig, err := cfg.TLS()
 		if err != nil {
 			return nil, err
 		}
@@ -200,7 +200,10 @@ func newTransport(tlsConfig *tls.Config) *http.Transport {
 	}
 }
 
-func tlsClientConfig(cfg Config) (*tls.Config, error) {
+// TLS is the TLS configuration of a [Client] that is dialed with cfg; the caller
+// owns it. An empty ServerName means the host of the address that is connected
+// to. An error means that cfg itself is wrong.
+func (cfg Config) TLS() (*tls.Config, error) {
 	tc := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: cfg.ServerName}
 	if cfg.CACert != nil {
 		tc.RootCAs = x509.NewCertPool()

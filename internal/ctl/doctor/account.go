@@ -7,42 +7,48 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultview"
+	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
-// account looks at the token: how trousseau comes by it, how long it lives, and
-// what it may do.
+// account logs in, and checks the token: its lifetime and what it may do.
 func (e *examination) account(ctx context.Context) {
 	c := e.config.Vault.Credential
 	e.check(ctx, "login", "", func(ctx context.Context) outcome {
 		switch c.Method {
 		case config.TokenGiven:
-			return ok("none: the token is given")
+			return ok("not needed: the token is given")
 		case config.Proxied:
-			return ok("none: the proxy at the address adds its token")
+			return ok("not needed: the proxy at the address adds its token")
 		}
-		if err := e.vault.Login(ctx, c); err != nil {
-			return fail("See the role and what it is bound to, and whether the "+credentialName(c.Method)+" is still valid.", "auth/%s/login: %s", c.Path, reason(err))
+		if _, err := e.vault.Login(ctx); err != nil {
+			return fail("Check the role and its bindings, and that the "+credentialName(c.Method)+" is still valid.", "%v", err)
 		}
 		return ok("by auth/%s/login", c.Path)
 	}, "vault")
 
-	var t vaultview.Token
+	var t *vaultview.Token // nil if it may not look itself up
 	e.check(ctx, "token", "", func(ctx context.Context) (o outcome) {
 		t, o = e.token(ctx)
 		return o
 	}, "login")
-	e.check(ctx, "token-life", "", func(context.Context) outcome { return life(t, e.vault.Minted(), c.Method) }, "token")
-	e.check(ctx, "token-policies", "", func(context.Context) outcome {
-		all := slices.Sorted(slices.Values(append(slices.Clone(t.Policies), t.Identity...)))
-		if slices.Contains(all, "root") {
-			return warn("Make a token of the policy trousseau alone: trousseauctl policy prints it.", "it is a root token, which may do everything")
+	lookedUp := func(judge func() outcome) func(context.Context) outcome {
+		return func(context.Context) outcome {
+			if t == nil {
+				return skip("the token may not look itself up")
+			}
+			return judge()
 		}
-		return ok("%s", joined(slices.Compact(all)))
-	}, "token")
+	}
+	e.check(ctx, "token-life", "", lookedUp(func() outcome { return life(t, e.vault.Mints(), c.Method) }), "token")
+	e.check(ctx, "token-policies", "", lookedUp(func() outcome {
+		if slices.Contains(t.Policies, "root") {
+			return warn("Issue a token that has only the policy that trousseauctl policy prints.", "it is a root token, which may do everything")
+		}
+		return ok("%s", joined(slices.Compact(slices.Sorted(slices.Values(append(t.Policies, t.IdentityPolicies...))))))
+	}), "token")
 	e.policy(ctx)
 }
 
@@ -56,44 +62,47 @@ func credentialName(m config.Method) string {
 	return "JWT"
 }
 
-func (e *examination) token(ctx context.Context) (vaultview.Token, outcome) {
-	t, err := e.vault.LookUpSelf(ctx)
-	switch {
-	case vaultview.Denied(err):
-		return t, fail("Write a new one, or see that its policies let it read auth/token/lookup-self: default does.", "Vault does not know the token, or it may not look itself up (403)")
+// token looks the token up. The daemon works with a token that may not look itself
+// up, so then nil is returned, and the other checks go on.
+func (e *examination) token(ctx context.Context) (*vaultview.Token, outcome) {
+	t, err := e.vault.TokenDetails(ctx)
+	switch denied := fault.ClassOf(err) == fault.Denied; {
+	case denied && (e.vault.Mints() || e.vault.TokenAccepted(ctx)):
+		return nil, warn(`Let its policy read auth/token/lookup-self; the policy "default" does.`, "Vault accepts it, but it may not look itself up: its lifetime and policies are unknown")
+	case denied:
+		return nil, fail("Issue a new token. If this one is still valid, give it the policy that trousseauctl policy prints.", "Vault denies it every call: it is expired or revoked, or has no policy for trousseau")
 	case err != nil:
-		return t, fail("See whether the namespace is right, and Vault's log.", "auth/token/lookup-self: %s", reason(err))
+		return nil, fail("Check the namespace, and read Vault's log.", "%v", err)
 	case t.Uses > 0:
-		return t, fail("Make a token without num_uses: each call of trousseau, and this one, uses it up.", "the token is good for %s, and then no more", plural(t.Uses, "call"))
+		return nil, fail("Issue a token without num_uses: each call of trousseau and of doctor uses one up.", "it is valid for %s more, then never again", plural(t.Uses, "call"))
 	}
-	return t, ok("a %s token", t.Type)
+	return &t, ok("a %s token", t.Type)
 }
 
-// life judges who keeps a token alive.
-func life(t vaultview.Token, minted bool, method config.Method) outcome {
-	if t.Expires == nil {
-		return ok("it never dies")
-	}
-	left := time.Duration(t.TTL) * time.Second
+// life judges who renews or replaces a token before it expires.
+func life(t *vaultview.Token, minted bool, method config.Method) outcome {
+	left := span(t.TTL.Duration())
 	switch {
+	case t.Expires == nil:
+		return ok("it never expires")
 	case method == config.Proxied:
-		return ok("%s left; the proxy keeps it alive", span(left))
+		return ok("%s left; the proxy renews it", left)
 	case minted:
-		return ok("a login gives %s; trousseau logs in again", span(left))
+		return ok("a login grants %s; trousseau logs in again", left)
 	case !t.Renewable:
-		return warn("Make it renewable, with a period: vault token create -orphan -period=…; or see that somebody writes a new one in time.", "it dies in %s, and cannot be renewed", span(left))
-	case t.ExplicitMaxTTL > 0:
-		return warn("See that somebody writes a new one in time, or make one without explicit_max_ttl.", "%s left; trousseau renews it, but not for longer than %s in all", span(left), span(time.Duration(t.ExplicitMaxTTL)*time.Second))
+		return warn("Issue one that is renewable and has a period: vault token create -orphan -period=…; or make sure that a new one is written in time.", "it expires in %s and cannot be renewed", left)
+	case t.MaxTTL > 0:
+		return warn("Make sure that a new one is written in time, or issue one without explicit_max_ttl.", "%s left; trousseau renews it, up to its maximum of %s in all", left, span(t.MaxTTL.Duration()))
 	case t.Period == 0:
-		return warn("Make one with a period, or see that somebody writes a new one in time.", "%s left; trousseau renews it, but no longer than Vault's maximum TTL: it has no period", span(left))
+		return warn("Issue one with a period, or make sure that a new one is written in time.", "%s left; trousseau renews it, up to Vault's maximum TTL: it has no period", left)
 	}
-	return ok("%s left; trousseau renews it", span(left))
+	return ok("%s left; trousseau renews it", left)
 }
 
-// need is what the daemon cannot do without on a path.
+// need is a capability that the daemon needs on a path.
 type need struct {
 	path, capability string
-	own              bool // on the token itself
+	own              bool // in the token's namespace, not the transit engine's
 	lacking          outcome
 }
 
@@ -105,22 +114,23 @@ func (e *examination) needs() []need {
 	var all []need
 	for i, key := range v.KeyNames {
 		if path := v.TransitPath + "/encrypt/" + key; i == 0 {
-			all = append(all, need{path: path, capability: "update", lacking: fail(line(path, "update"), "it may not: no new seed can be encrypted")})
+			all = append(all, need{path: path, capability: "update", lacking: fail(line(path, "update"), "update is not allowed: no new seed can be encrypted")})
 		}
 		path := v.TransitPath + "/decrypt/" + key
-		all = append(all, need{path: path, capability: "update", lacking: fail(line(path, "update"), "it may not: what this key has encrypted cannot be read")})
+		all = append(all, need{path: path, capability: "update", lacking: fail(line(path, "update"), "update is not allowed: seeds encrypted by this key cannot be decrypted")})
 		if path := v.TransitPath + "/keys/" + key; i == 0 {
-			all = append(all, need{path: path, capability: "read", lacking: warn(line(path, "read"), "it may not: a key that was deleted and made anew is not told from the one before")})
+			all = append(all, need{path: path, capability: "read", lacking: warn(line(path, "read"), "read is not allowed: a deleted and recreated key cannot be distinguished from its predecessor")})
 		}
 	}
 	if v.Credential.Method == config.TokenGiven {
 		const path = "auth/token/renew-self"
-		all = append(all, need{path: path, capability: "update", own: true, lacking: warn(line(path, "update"), "it may not: trousseau cannot keep its token alive")})
+		all = append(all, need{path: path, capability: "update", own: true, lacking: warn(line(path, "update"), "update is not allowed: trousseau cannot renew its token")})
 	}
 	return all
 }
 
-// excess is what no daemon needs, and which would do harm in wrong hands.
+// excess lists the paths on which a capability that the daemon does not need would
+// harm the key.
 func (e *examination) excess() (paths []string) {
 	v := e.config.Vault
 	for _, key := range v.KeyNames {
@@ -131,7 +141,8 @@ func (e *examination) excess() (paths []string) {
 	return append(paths, v.TransitPath+"/keys")
 }
 
-// harmless is what trousseau's own policy grants, or may.
+// harmless reports whether trousseau's own policy grants a capability somewhere, or
+// whether it grants nothing.
 func harmless(capability string) bool {
 	return slices.Contains([]string{"deny", "read", "update"}, capability)
 }
@@ -159,18 +170,19 @@ func (e *examination) policy(ctx context.Context) {
 			}
 		}
 		if err != nil {
-			return warn("Let its policy update sys/capabilities-self: default does.", "what it may do is not known: %s", reason(err))
+			granted = nil
+			return warn(`Let its policy update sys/capabilities-self; the policy "default" does.`, "the token's permissions are unknown: %v", err)
 		}
-		return ok("Vault says what it may do")
+		return ok("Vault reports the token's permissions")
 	}, "token")
-	unknown := skip("what it may do is not known")
+	unknown := skip("the token's permissions are unknown")
 	for _, n := range e.needs() {
 		e.check(ctx, "policy-needs", n.path, func(context.Context) outcome {
 			if granted == nil {
 				return unknown
 			}
 			if slices.Contains(granted[n.path], n.capability) || slices.Contains(granted[n.path], "root") {
-				return ok("it may %s", n.capability)
+				return ok("%s is allowed", n.capability)
 			}
 			return n.lacking
 		}, "policy")
@@ -183,12 +195,12 @@ func (e *examination) policy(ctx context.Context) {
 	}, "policy")
 }
 
+// tooMuch judges the capabilities that were granted beyond what the daemon needs.
 func (e *examination) tooMuch(granted map[string][]string) outcome {
 	var found []string
 	for _, path := range e.excess() {
 		var more []string
 		for _, capability := range granted[path] {
-			// Only encrypt is to be updated.
 			if !harmless(capability) || capability != "deny" && !e.usual(path, capability) {
 				more = append(more, capability)
 			}
@@ -198,12 +210,12 @@ func (e *examination) tooMuch(granted map[string][]string) outcome {
 		}
 	}
 	if len(found) > 0 {
-		return warn("Give it the policy that trousseauctl policy prints, and no other that reaches these paths.", "it may do more than trousseau needs: %s", strings.Join(found, "; "))
+		return warn("Give it only the policy that trousseauctl policy prints, and no other that matches these paths.", "it may do more than trousseau needs: %s", strings.Join(found, "; "))
 	}
-	return ok("nothing more that would do harm")
+	return ok("nothing harmful beyond what trousseau needs")
 }
 
-// usual reports whether trousseau's own policy grants this.
+// usual reports whether trousseau's own policy grants a capability on a path.
 func (e *examination) usual(path, capability string) bool {
 	v := e.config.Vault
 	for _, key := range v.KeyNames {
@@ -214,13 +226,13 @@ func (e *examination) usual(path, capability string) bool {
 	return false
 }
 
-// giveBack ends the life of a token that was made for this examination. The time
-// of that may be over, and the token is to go nevertheless.
-func (e *examination) giveBack() {
-	if e.vault == nil || !e.vault.Minted() {
-		return
-	}
+// close revokes a token that a login has issued, and closes the connections. It has
+// a time of its own, because that of the checks may be up.
+func (e *examination) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), step)
 	defer cancel()
-	e.vault.Revoke(ctx)
+	for _, v := range e.views {
+		_ = v.Revoke(ctx) // if it fails, the token expires
+		v.Close()
+	}
 }

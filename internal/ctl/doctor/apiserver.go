@@ -13,7 +13,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/apiserver"
 )
 
-// apiServer asks kube-apiserver what it makes of the plugin.
+// apiServer asks kube-apiserver whether it can use the plugin.
 func (e *examination) apiServer(ctx context.Context) {
 	if e.Kubeconfig == "" {
 		return
@@ -35,7 +35,7 @@ func (e *examination) apiServer(ctx context.Context) {
 	e.check(ctx, "apiserver-key-id", "", func(ctx context.Context) outcome { return e.announced(ctx, s) }, grounds...)
 }
 
-// dial reads a kubeconfig.
+// dial makes a client from the kubeconfig in file. It does no network I/O.
 func dial(file string) (*apiserver.Server, error) {
 	config, err := apiserver.ReadKubeconfig(file)
 	if err != nil {
@@ -43,12 +43,13 @@ func dial(file string) (*apiserver.Server, error) {
 	}
 	s, err := apiserver.New(config, config.Host)
 	if err != nil {
-		return nil, errors.New("its server is no address, or its certificates cannot be used")
+		return nil, errors.New("its server is not an address, or its certificates are unusable")
 	}
 	return s, nil
 }
 
-// answer is the status of an answer that is an error; "" if there was none.
+// answer is the status code in an error that kube-apiserver answered; "" for any
+// other error.
 func answer(err error) string {
 	var status apierrors.APIStatus
 	if errors.As(err, &status) {
@@ -57,21 +58,21 @@ func answer(err error) string {
 	return ""
 }
 
-const seeLog = "See kube-apiserver's log."
+const seeLog = "Read kube-apiserver's log."
 
 func livez(ctx context.Context, s *apiserver.Server) outcome {
 	err := s.Livez(ctx)
 	switch {
 	case err == nil:
-		return ok("it lives")
+		return ok("it is live")
 	case apierrors.IsUnauthorized(err):
-		return fail("Give a kubeconfig whose credentials are still valid.", "kube-apiserver does not know who asks (401)")
+		return fail("Give a kubeconfig with valid credentials.", "kube-apiserver does not accept the credentials (401)")
 	case apierrors.IsForbidden(err):
-		return ok("it answers; /livez may not be read")
+		return ok("it answers; this user may not read /livez")
 	case answer(err) != "":
 		return fail(seeLog, "/livez: %s", answer(err))
 	}
-	return fail("See whether kube-apiserver runs: without Trousseau it does not become ready where Secrets are encrypted.", "%s: %s", s.URL(), reason(err))
+	return fail("Check that kube-apiserver runs. If Secrets are encrypted, it does not become ready without Trousseau.", "%s: %s", s.URL(), reason(err))
 }
 
 func providers(ctx context.Context, s *apiserver.Server) outcome {
@@ -80,33 +81,33 @@ func providers(ctx context.Context, s *apiserver.Server) outcome {
 	case err == nil:
 		return ok("kube-apiserver can use its KMS plugins")
 	case apierrors.IsForbidden(err):
-		return warn("Let who asks get the nonResourceURLs /readyz/* and /metrics, or use an administrator's kubeconfig.", "/readyz/kms-providers may not be read (403)")
+		return warn("Grant get on the nonResourceURLs /readyz/* and /metrics, or use an administrator's kubeconfig.", "this user may not read /readyz/kms-providers (403)")
 	case apierrors.IsNotFound(err):
-		return fail("Start kube-apiserver with --encryption-provider-config, or again if the file has changed and it does not reload it.", "kube-apiserver has no KMS plugin (404)")
+		return fail("Start kube-apiserver with --encryption-provider-config. If the file has changed and is not reloaded, restart kube-apiserver.", "kube-apiserver has no KMS plugin (404)")
 	case answer(err) != "":
-		return fail("See its log, which names the plugin and what it answered.", "kube-apiserver cannot use one of its KMS plugins (%s)", answer(err))
+		return fail("Read its log: it names the plugin and the plugin's answer.", "kube-apiserver cannot use one of its KMS plugins (%s)", answer(err))
 	}
 	return fail(seeLog, "/readyz/kms-providers: %s", reason(err))
 }
 
-// statusInterval is how often kube-apiserver asks a plugin for its key_id
-// (kmsv2PluginHealthzPositiveInterval in
-// pkg/server/options/encryptionconfig/config.go), with some time to spare.
+// statusInterval is how often kube-apiserver asks a plugin for its key_id, one
+// minute (kmsv2PluginHealthzPositiveInterval in
+// pkg/server/options/encryptionconfig/config.go), and half a minute to spare.
 const statusInterval = 90 * time.Second
 
-// announced compares the key_id that kube-apiserver was told last with what the
-// plugin says now.
+// announced compares the key_id that kube-apiserver received last with the one that
+// the plugin announces now.
 func (e *examination) announced(ctx context.Context, s *apiserver.Server) outcome {
 	if e.plugin == nil {
-		return skip("there is no --socket to compare with")
+		return skip("no --socket to compare with")
 	}
 	ids, err := s.KeyIDs(ctx)
 	switch {
 	case err == nil:
 	case apierrors.IsForbidden(err):
-		return warn("Let who asks get the nonResourceURL /metrics, or use an administrator's kubeconfig.", "/metrics may not be read (403)")
+		return warn("Grant get on the nonResourceURL /metrics, or use an administrator's kubeconfig.", "this user may not read /metrics (403)")
 	case errors.Is(err, apiserver.ErrNotMetrics):
-		return fail("See what listens there.", "/metrics: not in Prometheus' text format")
+		return fail("Check what listens there.", "/metrics is not in the Prometheus text format")
 	case answer(err) != "":
 		return fail(seeLog, "/metrics: %s", answer(err))
 	default:
@@ -116,17 +117,17 @@ func (e *examination) announced(ctx context.Context, s *apiserver.Server) outcom
 	age := time.Since(told.At)
 	switch {
 	case told.Hash == "":
-		return fail("See that EncryptionConfiguration has the plugin, and that kube-apiserver has loaded it.", "kube-apiserver has not asked this plugin yet")
+		return fail("Check that EncryptionConfiguration lists the plugin, and that kube-apiserver has loaded it.", "kube-apiserver has not asked this plugin yet")
 	case told.Hash == e.plugin.Hash:
-		return ok("kube-apiserver was told the same key_id, %s ago", span(age))
+		return ok("kube-apiserver received the same key_id %s ago", span(age))
 	case age < statusInterval:
-		return warn("Run this again in a minute and a half, when kube-apiserver has asked again.", "kube-apiserver was told another key_id, %s ago", span(age))
+		return warn("Run doctor again in 90 seconds, after kube-apiserver has asked again.", "kube-apiserver received another key_id %s ago", span(age))
 	}
-	return fail("See whether it asks this plugin at all, and kube-apiserver's log.", "kube-apiserver was told another key_id, and has not asked for %s", span(age))
+	return fail("Check that it asks this plugin at all, and read kube-apiserver's log.", "kube-apiserver received another key_id, and has not asked again for %s", span(age))
 }
 
-// told is what the plugin announced last. Where it is not known which provider is
-// the plugin, one that announces the same is.
+// told is what kube-apiserver received last from our plugin. Where the provider's name
+// is not known, a provider with the plugin's key_id is taken for it.
 func (e *examination) told(ids apiserver.KeyIDs) (last apiserver.Told) {
 	if e.provider != "" {
 		return ids.Told[e.provider]

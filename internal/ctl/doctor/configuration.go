@@ -16,7 +16,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/config"
 )
 
-// configuration looks at config.yaml and at the files that it names.
+// configuration checks config.yaml and the files that it names.
 func (e *examination) configuration(ctx context.Context) {
 	contents := map[string][]byte{}
 	open := func(name string) ([]byte, error) {
@@ -30,16 +30,16 @@ func (e *examination) configuration(ctx context.Context) {
 		text, err := open(e.Config)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return fail("Give its path with --config, or see whether Vault Agent runs and may write there.", "there is no such file")
+			return fail("Give its path with --config, or check that Vault Agent runs and may write it.", "the file does not exist")
 		case errors.Is(err, fs.ErrPermission):
-			return fail("Run this as the user that trousseau runs as.", "it may not be read")
+			return fail("Run doctor as the user that trousseau runs as.", "this user may not read it")
 		case err != nil:
-			return fail("See what is at this path.", "reading it: %s", reason(err))
+			return fail("Check what is at this path.", "cannot read it: %s", reason(err))
 		}
 		if e.config, err = config.Parse(text, open); err != nil {
-			return fail("Correct each of these, in the template that Vault Agent renders it from.", "%v", err)
+			return fail("Correct each of these in the template from which Vault Agent renders the file.", "%v", err)
 		}
-		return ok("%s, with credential %q", plural(len(e.config.Vault.KeyNames), "key"), e.config.Vault.Credential.Method)
+		return ok("%s, credential: %s", plural(len(e.config.Vault.KeyNames), "key"), e.config.Vault.Credential.Method)
 	})
 	others := slices.DeleteFunc(slices.Sorted(maps.Keys(contents)), func(name string) bool { return name == e.Config })
 	for _, name := range append([]string{e.Config}, others...) {
@@ -49,7 +49,7 @@ func (e *examination) configuration(ctx context.Context) {
 	}
 }
 
-// secretIn reports whether a file gives away what trousseau logs in with.
+// secretIn reports whether content holds a secret with which trousseau logs in.
 func (e *examination) secretIn(content []byte) bool {
 	if e.config == nil {
 		return false
@@ -70,30 +70,30 @@ const (
 	otherWrites fs.FileMode = 0o002
 )
 
-// mode judges who may read a file, and who may write it: that is as good as
-// choosing which Vault is asked.
+// mode judges who may read and who may write a file. Anyone who can write it can
+// choose which Vault is asked.
 func mode(name string, secret bool) outcome {
 	info, err := os.Stat(name)
 	if err != nil {
-		return fail("See what is at this path.", "%s", reason(err))
+		return fail("Check what is at this path.", "%s", reason(err))
 	}
-	const private = "Make it 0600: chmod 0600, and perms = \"0600\" in the agent's template."
+	const private = "Set mode 0600: chmod 0600, and perms = \"0600\" in the agent's template."
 	seen, bits := owner(info), info.Mode().Perm()
 	if dir, err := os.Stat(filepath.Dir(name)); err == nil && dir.Mode()&otherWrites != 0 && dir.Mode()&fs.ModeSticky == 0 {
-		return fail("Take that away: chmod o-w on the directory.", "everybody can replace it: its directory is %#o", dir.Mode().Perm())
+		return fail("Remove that right: chmod o-w on the directory.", "anyone can replace it: its directory has mode %#o", dir.Mode().Perm())
 	}
 	switch {
 	case bits&otherWrites != 0:
-		return fail(private, "everybody can write it: %s", seen)
+		return fail(private, "anyone can write to it: %s", seen)
 	case secret && bits&otherReads != 0:
-		return fail(private, "everybody can read the secret in it: %s", seen)
+		return fail(private, "anyone can read the secret in it: %s", seen)
 	case bits&groupWrites != 0:
-		return warn(private, "its group can write it: %s", seen)
+		return warn(private, "its group can write to it: %s", seen)
 	case secret && bits&groupReads != 0:
 		return warn(private, "its group can read the secret in it: %s", seen)
 	}
 	if uid := ownerOf(info); uid != 0 && uid != os.Geteuid() {
-		return warn("See that this is the user that trousseau runs as.", "it belongs neither to root nor to who runs this: %s", seen)
+		return warn("Check that this is the user that trousseau runs as.", "its owner is neither root nor the user who runs doctor: %s", seen)
 	}
 	return ok("%s", seen)
 }

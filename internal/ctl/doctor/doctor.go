@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package doctor looks for every reason why Trousseau might not work on a node:
-// its configuration, Vault and the way there, the token and what it may do, the
-// key, the socket, kube-apiserver's EncryptionConfiguration and kube-apiserver
+// Package doctor checks everything that Trousseau depends on at a node: its
+// configuration, the network to Vault, Vault itself, the token and its policy,
+// the key, the socket, kube-apiserver's EncryptionConfiguration, kube-apiserver
 // itself, and whether the nodes agree.
 //
-// It changes nothing. Where the configuration logs in to Vault it logs in as
-// well, and gives the token back.
+// It changes nothing. Where the configuration logs in to Vault it logs in too,
+// through the daemon's own client, and revokes the token at the end.
 package doctor
 
 import (
@@ -16,39 +16,39 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 )
 
-// DefaultTimeout bounds an examination that does not say how long it may take.
+// DefaultTimeout bounds [Run] if [Options] does not.
 const DefaultTimeout = 30 * time.Second
 
-// Options say what to look at. What is empty is left out.
+// Options say what to check. An empty field leaves its checks out.
 type Options struct {
-	// Config is the path of config.yaml. It is always looked at.
+	// Config is the path of config.yaml. It is always checked.
 	Config string
 	// Socket is where the plugin listens: unix:// and an absolute path.
 	Socket string
 	// RequestTimeout is the daemon's --request-timeout; 0 means its default.
 	RequestTimeout time.Duration
-	// Nodes are the operator's pages to ask.
+	// Nodes are the ops endpoints to ask.
 	Nodes []fleet.Node
-	// EncryptionConfig is the file that kube-apiserver's
-	// --encryption-provider-config names.
+	// EncryptionConfig is the path of kube-apiserver's
+	// --encryption-provider-config.
 	EncryptionConfig string
 	// Kubeconfig is the path of credentials for kube-apiserver.
 	Kubeconfig string
-	// Timeout bounds the whole; 0 means DefaultTimeout.
+	// Timeout bounds all checks together; 0 means DefaultTimeout.
 	Timeout time.Duration
 }
 
 // defaultRequestTimeout is that of the daemon's flag.
 const defaultRequestTimeout = 2500 * time.Millisecond
 
-// behindConfig are the checks that no configuration leaves without a subject.
+// behindConfig are the checks of every configuration, skipped if there is none.
 var behindConfig = []string{
 	"vault-dns", "vault-tcp", "vault-tls", "vault-health", "vault-clock", "login", "token", "token-life", "token-policies",
 	"policy", "policy-needs", "policy-excess", "key", "key-settings", "key-versions", "round-trip",
 }
 
-// Run examines, in the order in which things depend on each other. It returns by
-// the timeout, or as soon as ctx is done.
+// Run makes the checks, each after those that it depends on. It returns by the
+// timeout, or as soon as ctx is done.
 func Run(ctx context.Context, o Options) Report {
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout
@@ -71,8 +71,8 @@ func Run(ctx context.Context, o Options) Report {
 	}
 	e.socket(ctx)
 	e.encryption(ctx)
-	e.pages(ctx)
+	e.nodes(ctx)
 	e.apiServer(ctx)
-	e.giveBack()
+	e.close()
 	return e.report()
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
 )
 
-// entryOf is an item of an EncryptionConfiguration in which our plugin is.
+// entryOf is an item of an EncryptionConfiguration that lists our plugin.
 type entryOf struct {
-	place int // of the plugin in its providers
+	place int // index of the plugin in its providers
 	encryptionconfig.Entry
 }
 
@@ -24,7 +24,7 @@ func (o entryOf) kms() *encryptionconfig.KMS { return o.Providers[o.place].KMS }
 
 func (o entryOf) resources() string { return strings.Join(o.Resources, ", ") }
 
-// encryption looks at kube-apiserver's EncryptionConfiguration.
+// encryption checks kube-apiserver's EncryptionConfiguration.
 func (e *examination) encryption(ctx context.Context) {
 	file := e.EncryptionConfig
 	if file == "" {
@@ -35,14 +35,14 @@ func (e *examination) encryption(ctx context.Context) {
 		text, err := os.ReadFile(file)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return fail("Write one with trousseauctl encryption-config, and give it to kube-apiserver with --encryption-provider-config.", "there is no such file")
+			return fail("Create one with trousseauctl encryption-config, and give it to kube-apiserver with --encryption-provider-config.", "the file does not exist")
 		case err != nil:
-			return fail("Run this as the user that kube-apiserver runs as.", "%s", reason(err))
+			return fail("Run doctor as the user that kube-apiserver runs as.", "%s", reason(err))
 		}
 		if c, err = encryptionconfig.Parse(text); err != nil {
-			return fail("Correct each of these, or kube-apiserver does not load it.", "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+			return fail("Correct each of these: kube-apiserver refuses the file.", "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
-		return ok("kube-apiserver loads it; %s", plural(len(c.Entries), "item"))
+		return ok("kube-apiserver can load it; %s", plural(len(c.Entries), "item"))
 	})
 	var ours []entryOf
 	e.check(ctx, "encryption-provider", file, func(context.Context) outcome {
@@ -56,7 +56,7 @@ func (e *examination) encryption(ctx context.Context) {
 	e.check(ctx, "encryption-identity", file, func(context.Context) outcome { return identity(ours) }, built)
 }
 
-// providers finds the plugin by its socket.
+// providers finds our plugin by its endpoint, and returns the items that list it.
 func (e *examination) providers(c encryptionconfig.Configuration) (ours []entryOf, o outcome) {
 	const add = "Add it: trousseauctl encryption-config FILE --phase read, and later --phase write."
 	var names, others []string
@@ -67,7 +67,7 @@ func (e *examination) providers(c encryptionconfig.Configuration) (ours []entryO
 			case p.KMS.Endpoint != e.Socket:
 				others = append(others, fmt.Sprintf("%q at %s", p.KMS.Name, p.KMS.Endpoint))
 			case p.KMS.APIVersion != "v2":
-				return nil, fail("Write apiVersion: v2.", "the provider %q is of kms %s, which trousseau does not speak", p.KMS.Name, p.KMS.APIVersion)
+				return nil, fail("Write apiVersion: v2.", "the provider %q uses kms %s, which trousseau does not support", p.KMS.Name, p.KMS.APIVersion)
 			default:
 				ours = append(ours, entryOf{j, entry})
 				names = append(names, p.KMS.Name)
@@ -76,7 +76,7 @@ func (e *examination) providers(c encryptionconfig.Configuration) (ours []entryO
 	}
 	switch {
 	case len(ours) == 0 && len(others) > 0:
-		return nil, fail("Write endpoint: "+e.Socket+", or give trousseau --listen-addr, and this --socket, as it is there.", "no kms provider has the endpoint %s; there is %s", e.Socket, joined(others))
+		return nil, fail("Write endpoint: "+e.Socket+", or give the endpoint in the file to trousseau as --listen-addr and to doctor as --socket.", "no kms provider has the endpoint %s; there is %s", e.Socket, joined(others))
 	case len(ours) == 0:
 		return nil, fail(add, "there is no kms provider")
 	}
@@ -84,6 +84,7 @@ func (e *examination) providers(c encryptionconfig.Configuration) (ours []entryO
 	return ours, ok("kms v2 %s at %s", joined(slices.Compact(names)), e.Socket)
 }
 
+// order judges what comes before our plugin: the first provider writes.
 func order(ours []entryOf) outcome {
 	for _, o := range ours {
 		switch first := o.Providers[0]; {
@@ -91,7 +92,7 @@ func order(ours []entryOf) outcome {
 		case first.Kind == "identity":
 			return fail("Put the plugin first: trousseauctl encryption-config FILE --in-place.", "%s are written in plaintext: identity is first", o.resources())
 		default:
-			return warn("If each kube-apiserver can read by the plugin, put it first: trousseauctl encryption-config FILE --in-place.", "%s are written by %s; the plugin is only read", o.resources(), first)
+			return warn("When every kube-apiserver can read through the plugin, put it first: trousseauctl encryption-config FILE --in-place.", "%s are written by %s; the plugin only reads", o.resources(), first)
 		}
 	}
 	var all []string
@@ -101,6 +102,7 @@ func order(ours []entryOf) outcome {
 	return ok("the plugin is first for %s", joined(all))
 }
 
+// timeouts compares the shortest timeout of our plugin with the daemon's.
 func (e *examination) timeouts(ours []entryOf) outcome {
 	shortest := ours[0].kms()
 	for _, o := range ours {
@@ -109,16 +111,17 @@ func (e *examination) timeouts(ours []entryOf) outcome {
 		}
 	}
 	if shortest.Timeout <= e.RequestTimeout {
-		return fail(fmt.Sprintf("Write a longer one, such as timeout: %s, or start trousseau with a shorter --request-timeout.", e.RequestTimeout*2),
-			"the timeout of %q is %s, and trousseau takes up to %s: kube-apiserver gives up before it has the answer", shortest.Name, shortest.Timeout, e.RequestTimeout)
+		return fail(fmt.Sprintf("Write a longer timeout, such as timeout: %s, or start trousseau with a shorter --request-timeout.", e.RequestTimeout*2),
+			"the timeout of %q is %s, but trousseau may take %s: kube-apiserver gives up before the answer", shortest.Name, shortest.Timeout, e.RequestTimeout)
 	}
 	return ok("%s, longer than trousseau's %s", shortest.Timeout, e.RequestTimeout)
 }
 
+// identity judges whether plaintext is read.
 func identity(ours []entryOf) outcome {
 	for _, o := range ours {
 		if slices.ContainsFunc(o.Providers, func(p encryptionconfig.Provider) bool { return p.Kind == "identity" }) {
-			return warn("When trousseauctl audit finds no plaintext, remove identity.", "%s are read in plaintext as well: who can write to etcd can put in Secrets of their own", o.resources())
+			return warn("Remove identity when trousseauctl audit finds no plaintext.", "%s are also read in plaintext: anyone who can write to etcd can plant Secrets", o.resources())
 		}
 	}
 	return ok("plaintext is not read")

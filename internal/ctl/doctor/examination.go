@@ -17,25 +17,27 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultview"
 )
 
-// examination is what is known so far.
+// examination holds what the checks have found so far. It is not safe for
+// concurrent use.
 type examination struct {
 	Options
 	findings []Finding
-	// cause says of each check that was not ok enough to build on, by ground,
-	// which one is to blame.
+	// cause maps each check that failed, or was skipped because of a failure, to
+	// the check that failed first. The keys are grounds.
 	cause map[string]string
 
 	config   *config.Config
-	vault    *vaultview.View       // of the first address that is usable
-	latest   map[string]keyVersion // by key
-	plugin   *fleet.Plugin         // nil unless it has answered
-	provider string                // of EncryptionConfiguration, at our socket
+	views    []*vaultview.View         // to be closed
+	vault    *vaultview.View           // the first node that is usable
+	readable map[string]*vaultview.Key // by name, those that the token may read
+	plugin   *fleet.Plugin             // nil until it has answered
+	provider string                    // name in EncryptionConfiguration of the plugin at our socket
 }
 
-// step bounds one check, so that a single one cannot use up the time of all.
+// step bounds one check, so that one cannot use up the time of all.
 const step = 5 * time.Second
 
-// outcome is what a check returns.
+// outcome is the result of a check, what it has seen and what to do about it.
 type outcome struct {
 	result    Result
 	seen, fix string
@@ -57,10 +59,10 @@ func skip(format string, args ...any) outcome {
 	return outcome{result: Skip, seen: fmt.Sprintf(format, args...)}
 }
 
-// ground names a check of one subject for those that build on it.
+// ground names a check of one subject for the checks that depend on it.
 func ground(check, subject string) string { return strings.TrimSuffix(check+" "+subject, " ") }
 
-// check makes a check, unless one of its grounds is missing.
+// check runs a check, or skips it if one of its grounds has failed.
 func (e *examination) check(ctx context.Context, name, subject string, run func(context.Context) outcome, grounds ...string) Result {
 	o := e.attempt(ctx, run, grounds)
 	key := ground(name, subject)
@@ -68,8 +70,8 @@ func (e *examination) check(ctx context.Context, name, subject string, run func(
 	case Fail:
 		e.cause[key] = key
 	case Skip:
-		// What was skipped for itself, since it does not apply or is not known,
-		// holds up nothing.
+		// A check that skips itself holds up no other: it does not apply, or its
+		// answer is not known.
 		if cause := e.blame(grounds); cause != "" {
 			e.cause[key] = cause
 		}
@@ -82,18 +84,18 @@ func (e *examination) check(ctx context.Context, name, subject string, run func(
 
 func (e *examination) attempt(ctx context.Context, run func(context.Context) outcome, grounds []string) outcome {
 	if cause := e.blame(grounds); cause != "" {
-		return skip("not looked at, because of %s", cause)
+		return skip("not checked: depends on %s", cause)
 	}
 	if ctx.Err() != nil {
-		return fail("Give it more time with --timeout, and see above what took so long.", "not looked at: the time was over")
+		return fail("Raise --timeout, and see above which check took so long.", "not checked: the time is up")
 	}
 	ctx, cancel := context.WithTimeout(ctx, step)
 	defer cancel()
 	return run(ctx)
 }
 
-// blame returns which check is at the bottom of it that one cannot be made; ""
-// if it can.
+// blame returns the failed check because of which a check with these grounds
+// cannot run; "" if it can.
 func (e *examination) blame(grounds []string) string {
 	for _, g := range grounds {
 		if cause := e.cause[g]; cause != "" {
@@ -103,8 +105,8 @@ func (e *examination) blame(grounds []string) string {
 	return ""
 }
 
-// reason is an error of files or the network in few words. None of those quotes
-// what was read.
+// reason words an error of a file or the network briefly. These errors never quote
+// content.
 func reason(err error) string {
 	var errno syscall.Errno
 	var asked *url.Error
@@ -119,7 +121,8 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// printable keeps what was read somewhere from moving a terminal's cursor.
+// printable replaces control characters, so that content from elsewhere cannot
+// control the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

@@ -9,20 +9,21 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultview"
 )
 
-// maxSkew is how far clocks may be apart before somebody should know. Logins by
-// JWT and certificates depend on them.
+// maxSkew is how far two clocks may differ without a warning. Logins by JWT and
+// certificates depend on them.
 const maxSkew = 30 * time.Second
 
-// health asks the Vault at an address how it is.
+// health asks the node of Vault at an address for its state.
 func (e *examination) health(ctx context.Context, address string) {
 	var h vaultview.Health
 	e.check(ctx, "vault-health", address, func(ctx context.Context) outcome {
-		v, err := vaultview.New(&e.config.Vault, address)
+		v, err := vaultview.Dial(&e.config.Vault, address)
 		if err != nil {
-			return fail("See vaultCACert, clientCert and clientKey.", "%s", reason(err))
+			return fail(checkTLS, "%v", err)
 		}
+		e.views = append(e.views, v)
 		if h, err = v.Health(ctx); err != nil {
-			return fail("See what listens at this address, and whether it asks for a client certificate.", "sys/health: %s", reason(err))
+			return fail("Check what listens at this address, and whether it requires a client certificate.", "%v", err)
 		}
 		seen := h.Product() + " " + h.Version
 		switch {
@@ -35,18 +36,18 @@ func (e *examination) health(ctx context.Context, address string) {
 			e.vault = v
 		}
 		if h.Standby {
-			return ok("%s, unsealed, a standby", seen)
+			return ok("%s, unsealed, standby", seen)
 		}
 		return ok("%s, unsealed, active", seen)
 	}, ground("vault-tls", address))
 	e.check(ctx, "vault-clock", address, func(context.Context) outcome {
-		if h.Date.IsZero() {
-			return skip("the answer has no date")
+		if h.Time == 0 {
+			return skip("the node does not say what time it is")
 		}
-		skew := time.Since(h.Date.Add(h.Took / 2)).Round(time.Second)
+		skew := time.Since(time.Unix(int64(h.Time), 0).Add(h.Took / 2)).Round(time.Second)
 		if skew.Abs() > maxSkew {
-			return warn("Let both hosts set their clocks by NTP.", "this host's clock differs from Vault's by %s", skew)
+			return warn("Synchronize both clocks with NTP.", "this host's clock differs from Vault's by %s", skew)
 		}
-		return ok("not more than %s apart", max(skew.Abs(), time.Second))
+		return ok("the clocks differ by at most %s", max(skew.Abs(), time.Second))
 	}, ground("vault-health", address))
 }

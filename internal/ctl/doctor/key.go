@@ -6,95 +6,89 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultview"
-	"github.com/trousseau-io/trousseau/internal/upstream"
-	"github.com/trousseau-io/trousseau/internal/vault"
+	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
-// keyVersion is the newest version of a key.
-type keyVersion struct {
-	number  int
-	created int64 // in unix seconds; 0 if it is not known
-}
-
-// old is when a version should have had a successor.
+// old is the age from which a key version should have a successor.
 const old = 365 * day
 
-// keys looks at each key, and uses the first one.
+// keys checks each key, and encrypts and decrypts with the first one.
 func (e *examination) keys(ctx context.Context) {
 	v := e.config.Vault
-	e.latest = map[string]keyVersion{}
+	e.readable = map[string]*vaultview.Key{}
+	doubt := map[string]error{} // why it is unknown whether a key exists
 	for _, name := range v.KeyNames {
-		var k vaultview.Key
-		read := false
 		e.check(ctx, "key", name, func(ctx context.Context) (o outcome) {
-			k, o = e.key(ctx, name)
-			if read = o.result == OK; read {
-				e.latest[name] = newest(k)
-			}
+			e.readable[name], doubt[name], o = e.key(ctx, name)
 			return o
 		}, "token")
-		look := func(judge func() outcome) func(context.Context) outcome {
+		look := func(judge func(k *vaultview.Key) outcome) func(context.Context) outcome {
 			return func(context.Context) outcome {
-				if !read {
-					return skip("the key may not be read")
+				if e.readable[name] == nil {
+					return skip("the token may not read the key")
 				}
-				return judge()
+				return judge(e.readable[name])
 			}
 		}
 		path := v.TransitPath + "/keys/" + name
-		e.check(ctx, "key-settings", name, look(func() outcome { return settings(k, path) }), ground("key", name))
-		e.check(ctx, "key-versions", name, look(func() outcome { return versions(k, e.latest[name], path) }), ground("key", name))
+		e.check(ctx, "key-settings", name, look(func(k *vaultview.Key) outcome { return settings(k, path) }), ground("key", name))
+		e.check(ctx, "key-versions", name, look(func(k *vaultview.Key) outcome { return versions(k, path) }), ground("key", name))
 	}
 	active := v.KeyNames[0]
-	e.check(ctx, "round-trip", active, func(ctx context.Context) outcome { return e.roundTrip(ctx, active) }, "token", ground("key", active),
+	e.check(ctx, "round-trip", active, func(ctx context.Context) outcome { return e.roundTrip(ctx, active, doubt[active]) }, "token", ground("key", active),
 		ground("policy-needs", v.TransitPath+"/encrypt/"+active), ground("policy-needs", v.TransitPath+"/decrypt/"+active))
 }
 
-func (e *examination) key(ctx context.Context, name string) (vaultview.Key, outcome) {
-	k, err := e.vault.Key(ctx, name)
+// key reads a key. It returns nil if the token may not, and doubt if it is then
+// unknown whether the key exists at all.
+func (e *examination) key(ctx context.Context, name string) (found *vaultview.Key, doubt error, o outcome) {
 	path := e.config.Vault.TransitPath + "/keys/" + name
-	switch {
-	case vaultview.Denied(err):
-		return k, warn("Let its policy read "+path+", so that this can look at it.", "it may not be read (403)")
-	case vaultview.Absent(err):
-		return k, fail("See keynames, transitPath and namespace; make it with vault write -f "+path+", unless there is data that one of this name has encrypted.", "there is none at %s (404)", path)
-	case err != nil:
-		return k, fail("See Vault's log.", "%s: %s", path, reason(err))
-	case k.SupportsEncryption != nil && !*k.SupportsEncryption, !strings.HasPrefix(k.Type, "aes") && !strings.HasPrefix(k.Type, "chacha20"):
-		return k, fail("Make another one, of type aes256-gcm96, and put it into keynames.", "it is of type %s, which cannot encrypt seeds", k.Type)
-	case k.Derived:
-		return k, fail("Make another one, with derived=false, and put it into keynames.", "it is derived: each call would need a context, which trousseau has not")
+	create := "Check keynames, transitPath and namespace. Create the key with vault write -f " + path + ", but not if a key of this name has encrypted data: restore that key."
+	allow := "Let its policy read " + path + "."
+	k, err := e.vault.KeyDetails(ctx, name)
+	switch fault.ClassOf(err) {
+	case "":
+	case fault.Denied:
+		exists, err := e.vault.KeyExists(ctx, name)
+		switch {
+		case err != nil:
+			return nil, err, warn(allow, "the token may not read it: whether it exists is unknown")
+		case !exists:
+			return nil, nil, fail(create, "it does not exist: Vault has no key to decrypt with")
+		}
+		return nil, nil, warn(allow, "it exists, but the token may not read it: its settings are unknown")
+	case fault.KeyLost:
+		return nil, nil, fail(create, "%v", err)
+	default:
+		return nil, nil, fail("Read Vault's log.", "%v", err)
 	}
-	return k, ok("of type %s, version %d", k.Type, k.Latest)
+	switch {
+	case k.SupportsEncryption != nil && !*k.SupportsEncryption, !strings.HasPrefix(k.Type, "aes") && !strings.HasPrefix(k.Type, "chacha20"):
+		return nil, nil, fail("Create a key of type aes256-gcm96, and list it in keynames.", "a key of type %s cannot encrypt seeds", k.Type)
+	case k.Derived:
+		return nil, nil, fail("Create a key with derived=false, and list it in keynames.", "it is a derived key: each call would need a context, which trousseau does not send")
+	}
+	return &k, nil, ok("type %s, version %d", k.Type, k.Latest)
 }
 
-func newest(k vaultview.Key) keyVersion {
-	v := keyVersion{number: k.Latest}
-	_ = json.Unmarshal(k.Versions[strconv.Itoa(k.Latest)], &v.created) // 0 if it is none
-	return v
-}
-
-// settings are those by which a key could get away.
-func settings(k vaultview.Key, path string) outcome {
+// settings judges what would let a key leave Vault or be deleted.
+func settings(k *vaultview.Key, path string) outcome {
 	var seen, fix []string
 	if k.Exportable {
-		seen = append(seen, "exportable: whoever may read export/ has it")
+		seen = append(seen, "exportable: anyone who may read export/ can take the key")
 	}
 	if k.AllowPlaintextBackup {
-		seen = append(seen, "allow_plaintext_backup: whoever may read backup/ has it")
+		seen = append(seen, "allow_plaintext_backup: anyone who may read backup/ can take the key")
 	}
 	if len(seen) > 0 {
-		fix = append(fix, "That cannot be undone: make another key, put it first in keynames, and have everything encrypted anew.")
+		fix = append(fix, "This cannot be undone: create another key, put it first in keynames, and re-encrypt everything.")
 	}
 	if k.DeletionAllowed {
-		seen = append(seen, "deletion_allowed: with it goes everything that it encrypted")
+		seen = append(seen, "deletion_allowed: if the key is deleted, everything it encrypted is lost")
 		fix = append(fix, "Forbid it: vault write "+path+"/config deletion_allowed=false")
 	}
 	if len(seen) > 0 {
@@ -103,61 +97,56 @@ func settings(k vaultview.Key, path string) outcome {
 	return ok("not exportable, no plaintext backup, deletion not allowed")
 }
 
-func versions(k vaultview.Key, latest keyVersion, path string) outcome {
+// versions judges which versions may be used, and the age of the latest.
+func versions(k *vaultview.Key, path string) outcome {
 	if k.MinEncryption > k.Latest {
-		return fail("Lift that: vault write "+path+"/config min_encryption_version=0", "min_encryption_version is %d, and the newest is %d", k.MinEncryption, k.Latest)
+		return fail("Reset it: vault write "+path+"/config min_encryption_version=0", "min_encryption_version is %d, but the latest version is %d", k.MinEncryption, k.Latest)
 	}
 	if k.MinDecryption > 1 {
-		return warn("See with trousseauctl audit that nothing in etcd is under an older one; otherwise vault write "+path+"/config min_decryption_version=1",
-			"min_decryption_version is %d: what older versions have encrypted cannot be read", k.MinDecryption)
+		return warn("Check with trousseauctl audit that nothing in etcd needs an older version. If something does: vault write "+path+"/config min_decryption_version=1",
+			"min_decryption_version is %d: data encrypted by older versions cannot be read", k.MinDecryption)
 	}
-	rotation := "never rotated by itself"
+	rotation := "no automatic rotation"
 	if k.AutoRotatePeriod > 0 {
-		rotation = "rotated by itself every " + span(time.Duration(k.AutoRotatePeriod)*time.Second)
+		rotation = "rotated automatically every " + span(k.AutoRotatePeriod.Duration())
 	}
-	if latest.created == 0 {
+	created := k.Created()
+	if created.IsZero() {
 		return ok("version %d, %s", k.Latest, rotation)
 	}
-	age := time.Since(time.Unix(latest.created, 0))
+	age := time.Since(created)
 	if age > old {
 		return warn("Rotate it: vault write -f "+path+"/rotate, or set auto_rotate_period.", "version %d is %s old, %s", k.Latest, span(age), rotation)
 	}
 	return ok("version %d is %s old, %s", k.Latest, span(max(age, 0)), rotation)
 }
 
-// roundTrip does with the key what the daemon does, the same way.
-func (e *examination) roundTrip(ctx context.Context, name string) outcome {
-	v := e.config.Vault
-	dial := upstream.Config(&v)
-	dial.Addresses = []string{e.vault.Address()}
-	if v.Credential.Method != config.Proxied {
-		dial.Credential = vault.Given(e.vault.Bearer().Reveal())
+// roundTrip encrypts and decrypts through the daemon's client. It encrypts only
+// with a key that exists: where the policy allows to create, Vault would create it.
+func (e *examination) roundTrip(ctx context.Context, name string, doubt error) outcome {
+	const fix = "Correct what the error names, and read Vault's log."
+	if doubt != nil {
+		return fail(fix, "not encrypted, because that could create the key: %v", doubt)
 	}
-	client, err := vault.Dial(dial)
-	if err != nil {
-		return fail("See the configuration.", "%v", err)
-	}
-	defer client.Close()
 	seed := make([]byte, 32)
 	_, _ = rand.Read(seed) // never fails
-	data := []byte(v.AssociatedData)
+	data := []byte(e.config.Vault.AssociatedData)
 	began := time.Now()
-	wrapped, _, err := client.Encrypt(ctx, name, 0, seed, data)
+	wrapped, _, err := e.vault.Encrypt(ctx, name, 0, seed, data)
 	encrypted := time.Since(began)
 	if err != nil {
-		return fail("See what it says, and Vault's log.", "%v", err)
+		return fail(fix, "%v", err)
 	}
-	plain, err := client.Decrypt(ctx, name, wrapped, data)
-	took := time.Since(began)
+	plain, err := e.vault.Decrypt(ctx, name, wrapped, data)
+	decrypted := time.Since(began) - encrypted
 	switch {
 	case err != nil:
-		return fail("See what it says, and Vault's log.", "%v", err)
+		return fail(fix, "%v", err)
 	case !bytes.Equal(plain, seed):
-		return fail("See what is between here and Vault.", "what came back is not what was encrypted")
+		return fail("Check what is between this host and Vault.", "decrypting gave other bytes than were encrypted")
 	}
-	decrypted := took - encrypted
 	if slow := max(encrypted, decrypted); slow > e.RequestTimeout/2 {
-		return warn("See the way to Vault and its load; trousseau gives up after --request-timeout.", "one call took %s, of the %s that it may", slow.Round(time.Millisecond), e.RequestTimeout)
+		return warn("Check the network to Vault and Vault's load.", "one call took %s of the %s that --request-timeout allows", slow.Round(time.Millisecond), e.RequestTimeout)
 	}
-	return ok("encrypted within %s, decrypted within %s", encrypted.Round(100*time.Microsecond), decrypted.Round(100*time.Microsecond))
+	return ok("encrypted in %s, decrypted in %s", encrypted.Round(100*time.Microsecond), decrypted.Round(100*time.Microsecond))
 }

@@ -3,6 +3,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -17,11 +18,11 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/config"
-	"github.com/trousseau-io/trousseau/internal/ctl/vaultview"
+	"github.com/trousseau-io/trousseau/internal/upstream"
 )
 
-// network goes the way to each address of Vault, and keeps the first one that is
-// usable.
+// network checks the connection to each address of Vault, layer by layer, and keeps
+// the first address that is usable.
 func (e *examination) network(ctx context.Context) {
 	addresses := append([]string{e.config.Vault.Address}, e.config.Vault.Addresses...)
 	for _, address := range addresses {
@@ -44,28 +45,28 @@ func (e *examination) network(ctx context.Context) {
 
 func resolve(ctx context.Context, host string) outcome {
 	if _, err := netip.ParseAddr(host); err == nil {
-		return ok("%s is an address", host)
+		return ok("%s is an IP address", host)
 	}
 	addrs, err := net.DefaultResolver.LookupHost(ctx, host)
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return fail("See whether the name in vault.address is right, and /etc/resolv.conf and /etc/hosts of this host; a name of a Kubernetes Service is not known here.", "%s: no such host", host)
+		return fail("Check the name in vault.address, and /etc/resolv.conf and /etc/hosts on this host. The host cannot resolve the name of a Kubernetes Service.", "%s: no such host", host)
 	case err != nil:
-		return fail("See /etc/resolv.conf, and whether the name servers there answer.", "%s: %s", host, reason(err))
+		return fail("Check /etc/resolv.conf, and that its name servers answer.", "%s: %s", host, reason(err))
 	}
 	slices.Sort(addrs)
-	return ok("%s is %s", host, joined(addrs))
+	return ok("%s resolves to %s", host, joined(addrs))
 }
 
 func connect(ctx context.Context, u *url.URL) outcome {
 	began := time.Now()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", hostPort(u))
 	if err != nil {
-		return fail("See whether Vault runs there and listens at this port, and a firewall between.", "%s", reason(err))
+		return fail("Check that Vault runs there and listens on this port, and that no firewall blocks it.", "%s", reason(err))
 	}
 	defer conn.Close()
-	return ok("connected within %s", time.Since(began).Round(100*time.Microsecond))
+	return ok("connected in %s", time.Since(began).Round(100*time.Microsecond))
 }
 
 func hostPort(u *url.URL) string {
@@ -76,27 +77,30 @@ func hostPort(u *url.URL) string {
 	return net.JoinHostPort(u.Hostname(), port)
 }
 
-// soon is when the end of a certificate is near enough to speak of. Of one that
-// lives shortly it is the last third of its life, by when it should have been
-// renewed.
+// soon is how long before its expiry a certificate is worth a warning. For a
+// short-lived one that is the last third of its life: it should have been renewed
+// by then.
 func soon(leaf *x509.Certificate) time.Duration {
 	return min(30*day, leaf.NotAfter.Sub(leaf.NotBefore)/3)
 }
 
+const checkTLS = "Check vaultCACert, clientCert and clientKey."
+
 func (e *examination) handshake(ctx context.Context, u *url.URL) outcome {
 	if u.Scheme == "http" {
 		if (&config.Vault{Address: u.String()}).InTheClear() != "" {
-			return warn("Give Vault a certificate, and write https.", "the token, and every seed, travel in the clear: http, and not this host")
+			return warn("Give Vault a certificate, and write https:// in the address.", "the token and every seed travel unencrypted: the address is http, and not on this host")
 		}
-		return ok("http, within this host")
+		return ok("http, on this host")
 	}
-	t, err := vaultview.ClientTLS(&e.config.Vault, u.Hostname())
+	t, err := upstream.Config(&e.config.Vault).TLS()
 	if err != nil {
-		return fail("See vaultCACert, clientCert and clientKey.", "%s", reason(err))
+		return fail(checkTLS, "%v", err)
 	}
+	t.ServerName = cmp.Or(t.ServerName, u.Hostname())
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", hostPort(u))
 	if err != nil {
-		return fail("Run this again.", "%s", reason(err))
+		return fail("Run doctor again.", "%s", reason(err))
 	}
 	defer raw.Close()
 	conn := tls.Client(raw, t)
@@ -106,8 +110,8 @@ func (e *examination) handshake(ctx context.Context, u *url.URL) outcome {
 	return chain(conn.ConnectionState(), t.ServerName)
 }
 
-// chain judges the certificates, of which each has to be valid as long as the
-// first.
+// chain judges the expiry of each certificate of the chain. The name is the one that
+// was checked.
 func chain(state tls.ConnectionState, name string) outcome {
 	certificates := state.PeerCertificates
 	if len(state.VerifiedChains) > 0 {
@@ -120,15 +124,15 @@ func chain(state tls.ConnectionState, name string) outcome {
 			fix := "Renew Vault's certificate."
 			if i > 0 {
 				what = fmt.Sprintf("the certificate of its issuer %q", c.Subject.CommonName)
-				fix = "Renew that CA, and what it has issued, and put it into the file of vault.vaultCACert beside the old one first."
+				fix = "Renew that CA and the certificates it issued. First add the new CA to the file of vault.vaultCACert, beside the old one."
 			}
-			return warn(fix, "%s ends in %s, on %s", what, span(left), c.NotAfter.UTC().Format(time.DateOnly))
+			return warn(fix, "%s expires in %s, on %s", what, span(left), c.NotAfter.UTC().Format(time.DateOnly))
 		}
 		if i > 0 {
 			names = append(names, strconv.Quote(c.Subject.CommonName))
 		}
 	}
-	return ok("%s, %s, ends in %s", tls.VersionName(state.Version), strings.Join(names, " issued by "), span(time.Until(certificates[0].NotAfter)))
+	return ok("%s, %s, expires in %s", tls.VersionName(state.Version), strings.Join(names, " issued by "), span(time.Until(certificates[0].NotAfter)))
 }
 
 func refusedHandshake(err error, name string) outcome {
@@ -144,14 +148,14 @@ func refusedHandshake(err error, name string) outcome {
 		for _, ip := range host.Certificate.IPAddresses {
 			names = append(names, ip.String())
 		}
-		return fail("Write vault.tlsServerName, one of the names that it has, or put this one into Vault's certificate.", "the certificate is not for %s, but for %s", name, joined(names))
+		return fail("Set vault.tlsServerName to one of the certificate's names, or issue Vault a certificate with this name.", "the certificate is for %s, not for %s", joined(names), name)
 	case errors.As(err, &authority):
-		return fail("Put the certificate of the CA that issued it into the file of vault.vaultCACert.", "nobody that is trusted has issued the certificate")
+		return fail("Add the certificate of the CA that issued it to the file of vault.vaultCACert.", "the certificate is signed by an unknown authority")
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return fail("Renew Vault's certificate, or set this host's clock.", "the certificate is valid from %s to %s, and here it is %s",
+		return fail("Renew Vault's certificate, or correct this host's clock.", "the certificate is valid from %s to %s, but the date of this host is %s",
 			invalid.Cert.NotBefore.UTC().Format(time.DateOnly), invalid.Cert.NotAfter.UTC().Format(time.DateOnly), time.Now().UTC().Format(time.DateOnly))
 	case errors.As(err, &noTLS):
-		return fail("Write http:// if that is meant, or the port on which Vault speaks TLS.", "what listens there does not speak TLS")
+		return fail("Use the port on which Vault speaks TLS, or write http:// if you mean that.", "what listens there does not speak TLS")
 	}
-	return fail("See vaultCACert, tlsServerName, clientCert and clientKey, and Vault's log.", "%s", reason(err))
+	return fail("Check vaultCACert, tlsServerName, clientCert and clientKey, and read Vault's log.", "%s", reason(err))
 }

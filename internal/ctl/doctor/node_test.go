@@ -31,13 +31,13 @@ import (
 )
 
 // node is a scene with all that a control plane has: what the daemon is made of
-// on its socket, with its pages, an EncryptionConfiguration and a kube-apiserver
+// on its socket, its ops endpoints, an EncryptionConfiguration and a kube-apiserver
 // that is played.
 type node struct {
 	*scene
 	socket     string
 	encryption string // the text of the file
-	pages      string // their address
+	ops        string // address of the ops endpoints
 	contents   chan watch.Content[*config.Config]
 
 	// What kube-apiserver answers.
@@ -74,7 +74,7 @@ resources:
 	n.o.Socket = "unix://" + n.socket
 	n.o.EncryptionConfig = filepath.Join(n.dir, "encryption.yaml")
 	n.o.Kubeconfig = filepath.Join(n.dir, "kubeconfig")
-	n.o.Nodes = n.nodes(n.pages)
+	n.o.Nodes = n.nodes(n.ops)
 	n.write(n.o.Kubeconfig, fmt.Sprintf(`apiVersion: v1
 kind: Config
 clusters: [{name: c, cluster: {server: "%s", insecure-skip-tls-verify: true}}]
@@ -82,7 +82,7 @@ users: [{name: u, user: {token: kubernetes-token}}]
 contexts: [{name: x, context: {cluster: c, user: u}}]
 current-context: x
 `, server.URL), 0o600)
-	n.substitute = []string{sockets, "SOCKETS", n.pages, "PAGES", server.URL, "APISERVER"}
+	n.substitute = []string{sockets, "SOCKETS", n.ops, "OPS", server.URL, "APISERVER"}
 	return n
 }
 
@@ -118,10 +118,10 @@ func (n *node) start() {
 		<-ended
 		<-served
 	})
-	pages := httptest.NewServer(ops.Handler(ops.Options{Registry: registry, Ready: []ops.Check{{Name: "kek", Check: kek.Degraded}}}))
-	t.Cleanup(pages.Close)
-	n.pages = strings.TrimPrefix(pages.URL, "http://")
-	// The daemon goes without TLS.
+	endpoints := httptest.NewServer(ops.Handler(ops.Options{Registry: registry, Ready: []ops.Check{{Name: "kek", Check: kek.Degraded}}}))
+	t.Cleanup(endpoints.Close)
+	n.ops = strings.TrimPrefix(endpoints.URL, "http://")
+	// Without files beside it, the configuration is one without TLS.
 	n.deliver(strings.NewReplacer(n.address, n.vault.URL(), n.caCert, "").Replace(n.configure()))
 	select {
 	case <-adopted:
@@ -149,7 +149,7 @@ func (n *node) keyID() string {
 	return p.KeyID
 }
 
-// until waits for the pages to say something.
+// until waits for the ops endpoints to say something.
 func (n *node) until(met func(fleet.State) bool) {
 	n.t.Helper()
 	var s fleet.State
@@ -161,7 +161,7 @@ func (n *node) until(met func(fleet.State) bool) {
 	n.t.Fatalf("the node still says %+v", s)
 }
 
-// apiServer answers as kube-apiserver does to whoever shows the token.
+// apiServer answers as kube-apiserver does to a caller with the token.
 func (n *node) apiServer(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Authorization") != "Bearer kubernetes-token" {
 		w.WriteHeader(http.StatusUnauthorized)
@@ -202,7 +202,7 @@ func edit(old, with string) func(*node) {
 	}
 }
 
-const startFix = "Start trousseau, or give its --listen-addr with --socket; journalctl -u trousseau says why it has ended."
+const startFix = "Start trousseau, or give its --listen-addr with --socket. journalctl -u trousseau shows why it ended."
 
 var nodeSituations = []struct {
 	name   string
@@ -215,13 +215,13 @@ var nodeSituations = []struct {
 		n.o.Socket = "unix://" + n.dir + "/none"
 		edit(n.socket, n.dir+"/none")(n)
 	}, []string{
-		"fail socket DIR/none: there is no such socket | " + startFix}},
+		"fail socket DIR/none: the socket does not exist | " + startFix}},
 	{"a file for a socket", func(n *node) {
 		n.o.Socket = "unix://" + n.file
 		edit(n.socket, n.file)(n)
 	}, []string{
-		"fail socket DIR/config.yaml: it is no socket: ---------- | Move it away, and start trousseau again."}},
-	{"nobody listens", func(n *node) {
+		"fail socket DIR/config.yaml: it is not a socket: ---------- | Move it away, and restart trousseau."}},
+	{"no process listens", func(n *node) {
 		dead := filepath.Join(filepath.Dir(n.socket), "dead")
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
 		if err != nil {
@@ -232,7 +232,7 @@ var nodeSituations = []struct {
 		n.o.Socket = "unix://" + dead
 		edit(n.socket, dead)(n)
 	}, []string{
-		"fail socket SOCKETS/dead: nobody listens: the process that made it has ended | " + startFix}},
+		"fail socket SOCKETS/dead: no process listens: the one that created it has ended | " + startFix}},
 	{"socket for all", func(n *node) {
 		for file, mode := range map[string]os.FileMode{n.socket: 0o666, filepath.Dir(n.socket): 0o755} {
 			if err := os.Chmod(file, mode); err != nil {
@@ -240,13 +240,13 @@ var nodeSituations = []struct {
 			}
 		}
 	}, []string{
-		"warn socket-mode SOCKETS/kms.sock: everybody can connect, and have every seed decrypted: 0666 of ME | Start trousseau with --socket-mode=0600, or 0660 and --socket-group."}},
+		"warn socket-mode SOCKETS/kms.sock: anyone can connect, and have every seed decrypted: 0666 of ME | Start trousseau with --socket-mode=0600, or with 0660 and --socket-group."}},
 	{"socket that all replace", func(n *node) {
 		if err := os.Chmod(filepath.Dir(n.socket), 0o777); err != nil {
 			n.t.Fatal(err)
 		}
 	}, []string{
-		"fail socket-mode SOCKETS/kms.sock: everybody can put another socket in its place: SOCKETS is 0777 | Use a directory of trousseau's own below /run, with 0750."}},
+		"fail socket-mode SOCKETS/kms.sock: anyone can put another socket in its place: SOCKETS has mode 0777 | Use a directory below /run that only trousseau uses, with mode 0750."}},
 	{"a listener that is no plugin", func(n *node) {
 		other := filepath.Join(filepath.Dir(n.socket), "other")
 		l, err := net.Listen("unix", other)
@@ -258,9 +258,9 @@ var nodeSituations = []struct {
 		n.o.Socket = "unix://" + other
 		edit(n.socket, other)(n)
 	}, []string{
-		"fail plugin-status SOCKETS/other: no Status: Unavailable: …"}},
+		"fail plugin-status SOCKETS/other: Status failed: Unavailable: …"}},
 	{"the key has moved on", func(n *node) { n.key.Rotate() }, []string{
-		"fail plugin-key-id SOCKETS/kms.sock: the plugin uses version 1, and Vault has version 2 | Run this again in half a minute, when the plugin has asked Vault again (--probe-interval); then see its log."}},
+		"fail plugin-key-id SOCKETS/kms.sock: the plugin uses version 1, but Vault has version 2 | Run doctor again in half a minute, after the plugin has asked Vault again (--probe-interval). Then read its log."}},
 	{"another configuration", func(n *node) {
 		n.vault.CreateKey("another")
 		n.rules["transit/keys/another"] = []string{"read"}
@@ -269,57 +269,57 @@ var nodeSituations = []struct {
 		text := strings.Replace(n.configure(), "["+keyName+"]", "[another]", 1)
 		n.write(n.file, text, 0o600)
 	}, []string{
-		"fail plugin-key-id SOCKETS/kms.sock: the plugin uses transit/kek, and the configuration says transit/another | See which process has the socket and which configuration it has read: trousseauctl status."}},
+		"fail plugin-key-id SOCKETS/kms.sock: the plugin uses transit/kek, but the configuration says transit/another | Check above which process owns the socket, and with trousseauctl status which configuration it uses."}},
 
-	{"no pages", func(n *node) { n.o.Nodes = n.nodes(n.pages, "127.0.0.1:1") }, []string{
-		"fail node 127.0.0.1:1: connection refused: is trousseau running there, and is this its --ops-addr? By default that is on 127.0.0.1 alone | See that, or give the right addresses with --ops."}},
+	{"no ops endpoints", func(n *node) { n.o.Nodes = n.nodes(n.ops, "127.0.0.1:1") }, []string{
+		"fail node 127.0.0.1:1: connection refused… | Start trousseau there, or give the right addresses with --ops."}},
 	{"configuration refused", func(n *node) {
 		n.deliver("vault: {}\n")
 		n.until(func(s fleet.State) bool { return s.Reload.Class != "" })
 	}, []string{
-		"fail node-config PAGES: the configuration that is there now is not in use: config | See its log: it says what is wrong, and the one before stays in use."}},
+		"fail node-config OPS: the current configuration is not in use: config | Read its log: it says what is wrong. The previous configuration stays in use."}},
 	{"another node", func(n *node) {
 		other := newNode(n.t, rotated)
 		n.o.Nodes = append(n.o.Nodes, other.o.Nodes...)
-		n.substitute = append(n.substitute, other.pages, "OTHER")
+		n.substitute = append(n.substitute, other.ops, "OTHER")
 	}, []string{
-		"fail nodes-agree: they have 2 different key_ids: kek version 1 on PAGES; kek version 2 on OTHER | Run this again in half a minute; then see whether all have the same configuration and ask the same Vault."}},
-	{"pages of another", func(n *node) {
+		"fail nodes-agree: they announce 2 different key_ids: kek version 1 on OPS; kek version 2 on OTHER | Run doctor again in half a minute. If the nodes still differ, check that all have the same configuration and the same Vault."}},
+	{"ops endpoints of another node", func(n *node) {
 		other := newNode(n.t, rotated)
 		n.o.Nodes = other.o.Nodes
 	}, []string{
-		"fail plugin-node: the plugin on the socket has another key_id than the nodes | See which process has the socket, and whether the addresses of --ops are right."}},
+		"fail plugin-node: the plugin on the socket announces another key_id than the nodes | Check which process owns the socket, and that the addresses of --ops are right."}},
 
 	{"the same name twice", edit("  providers:\n", "  providers:\n  - kms: {apiVersion: v2, name: trousseau, endpoint: unix:///other.sock, timeout: 3s}\n"), []string{
 		"fail encryption-config DIR/encryption.yaml: line 7: …"}},
 	{"another endpoint", edit("kms.sock", "kms-2.sock"), []string{
-		`fail encryption-provider DIR/encryption.yaml: no kms provider has the endpoint unix://SOCKETS/kms.sock; there is "trousseau" at unix://SOCKETS/kms-2.sock | Write endpoint: unix://SOCKETS/kms.sock, or give trousseau --listen-addr, and this --socket, as it is there.`}},
+		`fail encryption-provider DIR/encryption.yaml: no kms provider has the endpoint unix://SOCKETS/kms.sock; there is "trousseau" at unix://SOCKETS/kms-2.sock | Write endpoint: unix://SOCKETS/kms.sock, or give the endpoint in the file to trousseau as --listen-addr and to doctor as --socket.`}},
 	{"kms v1", edit("apiVersion: v2", "apiVersion: v1"), []string{
-		`fail encryption-provider DIR/encryption.yaml: the provider "trousseau" is of kms v1, which trousseau does not speak | Write apiVersion: v2.`}},
+		`fail encryption-provider DIR/encryption.yaml: the provider "trousseau" uses kms v1, which trousseau does not support | Write apiVersion: v2.`}},
 	{"identity first", edit("  providers:\n", "  providers:\n  - identity: {}\n"), []string{
 		"fail encryption-order DIR/encryption.yaml: secrets are written in plaintext: identity is first | Put the plugin first: trousseauctl encryption-config FILE --in-place.",
-		"warn encryption-identity DIR/encryption.yaml: secrets are read in plaintext as well: who can write to etcd can put in Secrets of their own | When trousseauctl audit finds no plaintext, remove identity."}},
+		"warn encryption-identity DIR/encryption.yaml: secrets are also read in plaintext: anyone who can write to etcd can plant Secrets | Remove identity when trousseauctl audit finds no plaintext."}},
 	{"only read", edit("  providers:\n", "  providers:\n  - aescbc: {keys: [{name: k, secret: MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=}]}\n"), []string{
-		`warn encryption-order DIR/encryption.yaml: secrets are written by aescbc "k"; the plugin is only read | If each kube-apiserver can read by the plugin, put it first: trousseauctl encryption-config FILE --in-place.`}},
+		`warn encryption-order DIR/encryption.yaml: secrets are written by aescbc "k"; the plugin only reads | When every kube-apiserver can read through the plugin, put it first: trousseauctl encryption-config FILE --in-place.`}},
 	{"short timeout", edit("timeout: 30s", "timeout: 20s"), []string{
-		`fail encryption-timeout DIR/encryption.yaml: the timeout of "trousseau" is 20s, and trousseau takes up to 20s: kube-apiserver gives up before it has the answer | Write a longer one, such as timeout: 40s, or start trousseau with a shorter --request-timeout.`}},
+		`fail encryption-timeout DIR/encryption.yaml: the timeout of "trousseau" is 20s, but trousseau may take 20s: kube-apiserver gives up before the answer | Write a longer timeout, such as timeout: 40s, or start trousseau with a shorter --request-timeout.`}},
 
 	{"no kubeconfig", func(n *node) { n.o.Kubeconfig = n.dir + "/none" }, []string{
 		"fail kubeconfig DIR/none: no such file or directory | Give the path of one that works with kubectl."}},
 	{"not a kubeconfig", func(n *node) { n.o.Kubeconfig = n.file }, []string{
 		"fail kubeconfig DIR/config.yaml: it is no kubeconfig with a current context | Give the path of one that works with kubectl."}},
 	{"stale kubeconfig", func(n *node) { n.livez = 401 }, []string{
-		"fail apiserver: kube-apiserver does not know who asks (401) | Give a kubeconfig whose credentials are still valid."}},
+		"fail apiserver: kube-apiserver does not accept the credentials (401) | Give a kubeconfig with valid credentials."}},
 	{"no encryption in the API server", func(n *node) { n.providers = 404 }, []string{
-		"fail apiserver-kms: kube-apiserver has no KMS plugin (404) | Start kube-apiserver with --encryption-provider-config, or again if the file has changed and it does not reload it."}},
+		"fail apiserver-kms: kube-apiserver has no KMS plugin (404) | Start kube-apiserver with --encryption-provider-config. If the file has changed and is not reloaded, restart kube-apiserver."}},
 	{"plugin not usable for the API server", func(n *node) { n.providers = 500 }, []string{
-		"fail apiserver-kms: kube-apiserver cannot use one of its KMS plugins (500) | See its log, which names the plugin and what it answered."}},
+		"fail apiserver-kms: kube-apiserver cannot use one of its KMS plugins (500) | Read its log: it names the plugin and the plugin's answer."}},
 	{"API server not asked yet", func(n *node) { n.told = "" }, []string{
-		"fail apiserver-key-id: kube-apiserver has not asked this plugin yet | See that EncryptionConfiguration has the plugin, and that kube-apiserver has loaded it."}},
+		"fail apiserver-key-id: kube-apiserver has not asked this plugin yet | Check that EncryptionConfiguration lists the plugin, and that kube-apiserver has loaded it."}},
 	{"API server behind", func(n *node) { n.told = "another" }, []string{
-		"warn apiserver-key-id: kube-apiserver was told another key_id, …"}},
+		"warn apiserver-key-id: kube-apiserver received another key_id …"}},
 	{"API server elsewhere", func(n *node) { n.told, n.ago = "another", 30*time.Minute }, []string{
-		"fail apiserver-key-id: kube-apiserver was told another key_id, and has not asked for 30 minutes | See whether it asks this plugin at all, and kube-apiserver's log."}},
+		"fail apiserver-key-id: kube-apiserver received another key_id, and has not asked again for 30 minutes | Check that it asks this plugin at all, and read kube-apiserver's log."}},
 }
 
 // TestNodeSituations breaks one thing at a time on a node with a daemon: that is
@@ -339,16 +339,16 @@ func TestNodeSituations(t *testing.T) {
 // were made in the same second.
 func rotated(s *scene) { s.key.Rotate() }
 
-// TestTokenThatDies warns for the configuration and for what the node uses.
-func TestTokenThatDies(t *testing.T) {
+// TestTokenThatExpires warns for the configuration and for what the node uses.
+func TestTokenThatExpires(t *testing.T) {
 	n := newNode(t, func(s *scene) {
 		s.options = vaulttest.TokenOptions{Orphan: true, TTL: 73 * time.Hour, NotRenewable: true}
 	})
 	n.until(func(s fleet.State) bool { return !s.Token.Expires.IsZero() })
 	found, _ := n.examine()
 	mustFind(t, found, []string{
-		"warn token-life: it dies in 3 days, and cannot be renewed | …",
-		"warn node-token PAGES: it dies in 3 days, and trousseau cannot prevent that | Have a new one written in time, or make one that is periodic.",
+		"warn token-life: it expires in 3 days and cannot be renewed | …",
+		"warn node-token OPS: it expires in 3 days, and trousseau cannot renew it | Have a new token written in time, or issue a periodic one.",
 	})
 }
 
@@ -363,14 +363,14 @@ func TestNothingIsNeverWrong(t *testing.T) {
 		wrong = append(wrong, c.want...)
 	}
 	n := newNode(t, nil)
-	n.o.Nodes = n.nodes(n.pages, strings.Replace(n.pages, "127.0.0.1", "localhost", 1))
+	n.o.Nodes = n.nodes(n.ops, strings.Replace(n.ops, "127.0.0.1", "localhost", 1))
 	_, r := n.examine()
 	if !r.Healthy || r.Failed+r.Warned+r.Skipped > 0 {
 		t.Errorf("all is well, and the report says %+v", r)
 	}
 	for _, f := range r.Findings {
 		if f.Check == "node-token" {
-			continue // TestTokenThatDies
+			continue // TestTokenThatExpires
 		}
 		ok := false
 		for _, w := range wrong {

@@ -2,43 +2,43 @@
 
 package doctor
 
-// Result is what became of a check.
+// Result is the outcome of a check.
 type Result string
 
 const (
-	// OK is for what is as it should be.
+	// OK: the check passed.
 	OK Result = "ok"
-	// Warn is for what works, and is a risk.
+	// Warn: it works, but it is a risk.
 	Warn Result = "warn"
-	// Fail is for what keeps Trousseau from working, now or soon.
+	// Fail: it keeps Trousseau from working, now or soon.
 	Fail Result = "fail"
-	// Skip is for what could not be looked at, or was not asked for.
+	// Skip: not checked, because it does not apply, its answer is not known, or
+	// something that it depends on failed.
 	Skip Result = "skip"
 )
 
-// Finding is a check and what became of it.
+// Finding is a check and its result.
 type Finding struct {
-	// Check is the name, which stays as it is from version to version.
+	// Check is its name, which is stable across versions.
 	Check string `json:"check"`
-	// Subject is which one of several was looked at: an address, a path, a key.
+	// Subject says which of several things was checked: an address, a path, a key.
 	Subject string `json:"subject,omitempty"`
 	Result  Result `json:"result"`
-	// Seen is what there was, or why it was not looked at. It never holds a
-	// secret.
+	// Seen is what the check saw, or why it was skipped. It never holds a secret.
 	Seen string `json:"seen"`
-	// Fix is what to do about it; empty unless it is a Warn or a Fail.
+	// Fix says what to do; empty unless Result is Warn or Fail.
 	Fix string `json:"fix,omitempty"`
 }
 
-// Report is what an examination has found.
+// Report is what [Run] has found.
 type Report struct {
-	// Healthy is false if a check failed.
+	// Healthy is false if any check failed.
 	Healthy bool `json:"healthy"`
 	OK      int  `json:"ok"`
 	Warned  int  `json:"warned"`
 	Failed  int  `json:"failed"`
 	Skipped int  `json:"skipped"`
-	// Findings are in the order in which the checks depend on each other.
+	// Findings are in the order of the checks: each after those that it depends on.
 	Findings []Finding `json:"findings"`
 }
 

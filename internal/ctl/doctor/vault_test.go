@@ -33,102 +33,128 @@ func keyIs(s *scene, replaced ...string) {
 	})
 }
 
-const policyFix = "Give it the policy that trousseauctl policy prints, and no other that reaches these paths."
+const createFix = "Check keynames, transitPath and namespace. Create the key with vault write -f transit/keys/kek, but not if a key of this name has encrypted data: restore that key."
+
+const policyFix = "Give it only the policy that trousseauctl policy prints, and no other that matches these paths."
 
 // vaultSituations are wrong between config.yaml and the key.
 var vaultSituations = []situation{
 	{"no config", func(s *scene) { s.o.Config = s.dir + "/none.yaml" }, []string{
-		"fail config DIR/none.yaml: there is no such file | Give its path with --config, or see whether Vault Agent runs and may write there."}},
+		"fail config DIR/none.yaml: the file does not exist | Give its path with --config, or check that Vault Agent runs and may write it."}},
 	{"mistake in config", func(s *scene) { s.lines = "  tokn: x\n" }, []string{
 		"fail config DIR/config.yaml: line 7: …"}},
 	{"file for all", func(s *scene) { s.fileMode = 0o644 }, []string{
-		`fail file-mode DIR/config.yaml: everybody can read the secret in it: 0644 of ME | Make it 0600: chmod 0600, and perms = "0600" in the agent's template.`}},
+		`fail file-mode DIR/config.yaml: anyone can read the secret in it: 0644 of ME | Set mode 0600: chmod 0600, and perms = "0600" in the agent's template.`}},
 	{"file for a group", func(s *scene) { s.fileMode = 0o640 }, []string{
-		`warn file-mode DIR/config.yaml: its group can read the secret in it: 0640 of ME | Make it 0600: chmod 0600, and perms = "0600" in the agent's template.`}},
+		`warn file-mode DIR/config.yaml: its group can read the secret in it: 0640 of ME | Set mode 0600: chmod 0600, and perms = "0600" in the agent's template.`}},
 	{"file that all write", func(s *scene) { s.fileMode = 0o602 }, []string{
-		`fail file-mode DIR/config.yaml: everybody can write it: 0602 of ME | Make it 0600: chmod 0600, and perms = "0600" in the agent's template.`}},
+		`fail file-mode DIR/config.yaml: anyone can write to it: 0602 of ME | Set mode 0600: chmod 0600, and perms = "0600" in the agent's template.`}},
 	{"directory that all write", func(s *scene) { s.dirMode = 0o777 }, []string{
-		`fail file-mode DIR/config.yaml: everybody can replace it: its directory is 0777 | Take that away: chmod o-w on the directory.`,
-		`fail file-mode DIR/ca.crt: everybody can replace it: its directory is 0777 | Take that away: chmod o-w on the directory.`}},
+		`fail file-mode DIR/config.yaml: anyone can replace it: its directory has mode 0777 | Remove that right: chmod o-w on the directory.`,
+		`fail file-mode DIR/ca.crt: anyone can replace it: its directory has mode 0777 | Remove that right: chmod o-w on the directory.`}},
 
 	{"no such host", func(s *scene) { s.address = "https://vault.invalid:8200" }, []string{
 		"fail vault-dns https://vault.invalid:8200: vault.invalid: …"}},
-	{"nobody at the port", func(s *scene) {
+	{"no server at the port", func(s *scene) {
 		s.address, s.substitute = "https://127.0.0.1:1", []string{"https://127.0.0.1:1", "VAULT"}
 	}, []string{
-		"fail vault-tcp VAULT: connection refused | See whether Vault runs there and listens at this port, and a firewall between."}},
+		"fail vault-tcp VAULT: connection refused | Check that Vault runs there and listens on this port, and that no firewall blocks it."}},
 	{"certificate of a stranger", func(s *scene) { s.caCert = "" }, []string{
-		"fail vault-tls VAULT: nobody that is trusted has issued the certificate | Put the certificate of the CA that issued it into the file of vault.vaultCACert."}},
+		"fail vault-tls VAULT: the certificate is signed by an unknown authority | Add the certificate of the CA that issued it to the file of vault.vaultCACert."}},
 	{"certificate for another", func(s *scene) { s.serve(certificate(s.t, 90*24*time.Hour, "vault.example")) }, []string{
-		"fail vault-tls VAULT: the certificate is not for 127.0.0.1, but for vault.example | Write vault.tlsServerName, one of the names that it has, or put this one into Vault's certificate."}},
+		"fail vault-tls VAULT: the certificate is for vault.example, not for 127.0.0.1 | Set vault.tlsServerName to one of the certificate's names, or issue Vault a certificate with this name."}},
 	{"certificate over", func(s *scene) { s.serve(certificate(s.t, -time.Hour, "127.0.0.1")) }, []string{
 		"fail vault-tls VAULT: the certificate is valid from …"}},
 	{"certificate nearly over", func(s *scene) { s.serve(certificate(s.t, 49*time.Hour, "127.0.0.1")) }, []string{
-		"warn vault-tls VAULT: the certificate ends in 2 days, …"}},
+		"warn vault-tls VAULT: the certificate expires in 2 days, …"}},
 	{"certificate of the CA nearly over", func(s *scene) { s.serve(issued(s.t, certificate(s.t, 49*time.Hour, "ca.example"))) }, []string{
-		`warn vault-tls VAULT: the certificate of its issuer "test CA" ends in 2 days, …`}},
+		`warn vault-tls VAULT: the certificate of its issuer "test CA" expires in 2 days, …`}},
 	{"no TLS", func(s *scene) {
 		s.address = "https://" + s.vault.Addr()
 		s.substitute = []string{s.vault.Addr(), "PLAIN"}
 	}, []string{
-		"fail vault-tls https://PLAIN: what listens there does not speak TLS | Write http:// if that is meant, or the port on which Vault speaks TLS."}},
+		"fail vault-tls https://PLAIN: what listens there does not speak TLS | Use the port on which Vault speaks TLS, or write http:// if you mean that."}},
 	{"not Vault", func(s *scene) {
 		other := httptest.NewServer(http.NotFoundHandler())
 		s.t.Cleanup(other.Close)
 		s.address, s.caCert, s.substitute = other.URL, "", []string{other.URL, "OTHER"}
 	}, []string{
-		"fail vault-health OTHER: sys/health: 404 Not Found | See what listens at this address, and whether it asks for a client certificate."}},
+		"fail vault-health OTHER: asking for sys/health at OTHER: … | Check what listens at this address, and whether it requires a client certificate."}},
 	{"sealed", func(s *scene) { s.vault.Seal() }, []string{
 		"fail vault-health VAULT: Vault 1.21.0 is sealed | Unseal it: vault operator unseal."}},
 	{"not initialized", func(s *scene) { s.vault.SetInitialized(false) }, []string{
 		"fail vault-health VAULT: Vault 1.21.0 is not initialized | Initialize it: vault operator init."}},
-	{"clock", func(s *scene) { s.date = time.Now().Add(-10 * time.Minute) }, []string{
+	{"clock", func(s *scene) { s.vault.Advance(-10 * time.Minute) }, []string{
 		"warn vault-clock VAULT: this host's clock differs from Vault's by 10m…"}},
 	{"one of two addresses", func(s *scene) {
 		s.lines = "  addresses: [https://127.0.0.1:1]\n"
 	}, []string{
-		"fail vault-tcp https://127.0.0.1:1: connection refused | See whether Vault runs there and listens at this port, and a firewall between."}},
+		"fail vault-tcp https://127.0.0.1:1: connection refused | Check that Vault runs there and listens on this port, and that no firewall blocks it."}},
 
 	{"wrong secret ID", func(s *scene) {
 		role := s.vault.EnableAppRole("", "approle").SetRole("trousseau", vaulttest.AppRoleOptions{})
 		s.method = "  roleID: " + role + "\n  secretID: 6f2b7c1e-0000-4000-8000-000000000000\n"
 	}, []string{
-		"fail login: auth/approle/login: 400 Bad Request | See the role and what it is bound to, and whether the secret ID is still valid."}},
+		"fail login: logging in … | Check the role and its bindings, and that the secret ID is still valid."}},
 	{"token revoked", func(s *scene) {
 		s.configure()
 		s.vault.Revoke(s.token)
 	}, []string{
-		"fail token: Vault does not know the token, or it may not look itself up (403) | Write a new one, or see that its policies let it read auth/token/lookup-self: default does."}},
+		"fail token: Vault denies it every call: it is expired or revoked, or has no policy for trousseau | Issue a new token. If this one is still valid, give it the policy that trousseauctl policy prints."}},
+	{"token that may not look itself up", func(s *scene) {
+		s.options.NoDefaultPolicy = true
+		delete(s.rules, "auth/token/lookup-self")
+	}, []string{
+		`warn token: Vault accepts it, but it may not look itself up: its lifetime and policies are unknown | Let its policy read auth/token/lookup-self; the policy "default" does.`}},
+	{"token that may only encrypt and decrypt", func(s *scene) {
+		s.options.NoDefaultPolicy = true
+		s.rules = vaulttest.Rules{"transit/encrypt/kek": {"update"}, "transit/decrypt/kek": {"update"}}
+	}, []string{
+		"warn token: Vault accepts it, …",
+		"warn policy: the token's permissions are unknown: …",
+		"warn key kek: it exists, but the token may not read it: its settings are unknown | Let its policy read transit/keys/kek."}},
+	{"token that may only read the key", func(s *scene) {
+		s.options.NoDefaultPolicy = true
+		s.rules = vaulttest.Rules{"transit/keys/kek": {"read"}}
+	}, []string{
+		"warn token: Vault accepts it, …",
+		"warn policy: the token's permissions are unknown: …",
+		"fail round-trip kek: encrypting with transit/kek at VAULT: permission denied (403): …"}},
+	{"token that may do nothing here", func(s *scene) {
+		s.options.NoDefaultPolicy = true
+		s.rules = vaulttest.Rules{"transit/keys/other": {"read"}}
+	}, []string{
+		"fail token: Vault denies it every call: …"}},
 	{"token of few uses", func(s *scene) { s.options.NumUses = 8 }, []string{
-		"fail token: the token is good for 7 calls, and then no more | Make a token without num_uses: each call of trousseau, and this one, uses it up."}},
+		"fail token: it is valid for 7 calls more, then never again | Issue a token without num_uses: each call of trousseau and of doctor uses one up."}},
 	{"token that dies", func(s *scene) {
 		s.options = vaulttest.TokenOptions{Orphan: true, TTL: 73 * time.Hour, NotRenewable: true}
 	}, []string{
-		"warn token-life: it dies in 3 days, and cannot be renewed | Make it renewable, with a period: vault token create -orphan -period=…; or see that somebody writes a new one in time."}},
+		"warn token-life: it expires in 3 days and cannot be renewed | Issue one that is renewable and has a period: vault token create -orphan -period=…; or make sure that a new one is written in time."}},
 	{"token with a maximum", func(s *scene) { s.options.ExplicitMaxTTL = 73 * time.Hour }, []string{
-		"warn token-life: 3 days left; trousseau renews it, but not for longer than 3 days in all | See that somebody writes a new one in time, or make one without explicit_max_ttl."}},
+		"warn token-life: 3 days left; trousseau renews it, up to its maximum of 3 days in all | Make sure that a new one is written in time, or issue one without explicit_max_ttl."}},
 	{"token without period", func(s *scene) { s.options = vaulttest.TokenOptions{Orphan: true, TTL: 73 * time.Hour} }, []string{
-		"warn token-life: 3 days left; trousseau renews it, but no longer than Vault's maximum TTL: it has no period | Make one with a period, or see that somebody writes a new one in time."}},
+		"warn token-life: 3 days left; trousseau renews it, up to Vault's maximum TTL: it has no period | Issue one with a period, or make sure that a new one is written in time."}},
 	{"root token", func(s *scene) { s.token = s.vault.RootToken() }, []string{
-		"warn token-policies: it is a root token, which may do everything | Make a token of the policy trousseau alone: trousseauctl policy prints it.",
+		"warn token-policies: it is a root token, which may do everything | Issue a token that has only the policy that trousseauctl policy prints.",
 		"warn policy-excess: it may do more than trousseau needs: root on transit/keys/kek; …"}},
 	{"capabilities not known", func(s *scene) {
 		delete(s.rules, "sys/capabilities-self")
 		s.options.NoDefaultPolicy = true
 	}, []string{
-		"warn policy: what it may do is not known: permission denied (403) | Let its policy update sys/capabilities-self: default does."}},
+		`warn policy: the token's permissions are unknown: asking for the token's capabilities at VAULT: permission denied (403): … | Let its policy update sys/capabilities-self; the policy "default" does.`}},
 	{"no encrypt", func(s *scene) { delete(s.rules, "transit/encrypt/kek") }, []string{
-		`fail policy-needs transit/encrypt/kek: it may not: no new seed can be encrypted | Add to its policy: path "transit/encrypt/kek" { capabilities = ["update"] }`}},
+		`fail policy-needs transit/encrypt/kek: update is not allowed: no new seed can be encrypted | Add to its policy: path "transit/encrypt/kek" { capabilities = ["update"] }`}},
 	{"no decrypt", func(s *scene) { delete(s.rules, "transit/decrypt/kek") }, []string{
-		`fail policy-needs transit/decrypt/kek: it may not: what this key has encrypted cannot be read | Add to its policy: path "transit/decrypt/kek" { capabilities = ["update"] }`}},
+		`fail policy-needs transit/decrypt/kek: update is not allowed: seeds encrypted by this key cannot be decrypted | Add to its policy: path "transit/decrypt/kek" { capabilities = ["update"] }`}},
 	{"key not to be read", func(s *scene) { delete(s.rules, "transit/keys/kek") }, []string{
-		`warn policy-needs transit/keys/kek: it may not: a key that was deleted and made anew is not told from the one before | Add to its policy: path "transit/keys/kek" { capabilities = ["read"] }`,
-		`warn key kek: it may not be read (403) | Let its policy read transit/keys/kek, so that this can look at it.`}},
+		`warn policy-needs transit/keys/kek: read is not allowed: a deleted and recreated key cannot be distinguished from its predecessor | Add to its policy: path "transit/keys/kek" { capabilities = ["read"] }`,
+		`warn key kek: it exists, but the token may not read it: its settings are unknown | Let its policy read transit/keys/kek.`}},
 	{"no renewal", func(s *scene) {
 		delete(s.rules, "auth/token/renew-self")
 		s.options.NoDefaultPolicy = true
 	}, []string{
-		`warn policy-needs auth/token/renew-self: it may not: trousseau cannot keep its token alive | Add to its policy: path "auth/token/renew-self" { capabilities = ["update"] }`}},
+		`warn policy-needs auth/token/renew-self: update is not allowed: trousseau cannot renew its token | Add to its policy: path "auth/token/renew-self" { capabilities = ["update"] }`}},
 	{"too much", func(s *scene) {
 		s.rules["transit/keys/kek"] = []string{"read", "delete"}
 		s.rules["transit/keys/kek/rotate"] = []string{"update"}
@@ -138,24 +164,35 @@ var vaultSituations = []situation{
 		"warn policy-excess: it may do more than trousseau needs: delete on transit/keys/kek; update on transit/keys/kek/rotate; read on transit/export/encryption-key/kek; list on transit/keys | " + policyFix}},
 
 	{"no key", func(s *scene) { s.key.Delete() }, []string{
-		"fail key kek: there is none at transit/keys/kek (404) | See keynames, transitPath and namespace; make it with vault write -f transit/keys/kek, unless there is data that one of this name has encrypted."}},
+		"fail key kek: reading key transit/kek at VAULT: … (404) | " + createFix}},
+	{"no transit engine", func(s *scene) {
+		s.lines = "  transitPath: none\n"
+		s.rules = vaulttest.TransitPolicy("none", keyName)
+	}, []string{
+		"fail key kek: reading key none/kek at VAULT: no transit engine is mounted at none (404) | " + strings.ReplaceAll(createFix, "transit/", "none/")}},
+	{"no key, and none may be read", func(s *scene) {
+		s.key.Delete()
+		delete(s.rules, "transit/keys/kek")
+	}, []string{
+		`warn policy-needs transit/keys/kek: read is not allowed: …`,
+		"fail key kek: it does not exist: Vault has no key to decrypt with | " + createFix}},
 	{"key that signs", func(s *scene) {
 		keyIs(s, "aes256-gcm96", "ed25519", `supports_encryption":true`, `supports_encryption":false`)
 	}, []string{
-		"fail key kek: it is of type ed25519, which cannot encrypt seeds | Make another one, of type aes256-gcm96, and put it into keynames."}},
+		"fail key kek: a key of type ed25519 cannot encrypt seeds | Create a key of type aes256-gcm96, and list it in keynames."}},
 	{"derived key", func(s *scene) { keyIs(s, `derived":false`, `derived":true`) }, []string{
-		"fail key kek: it is derived: each call would need a context, which trousseau has not | Make another one, with derived=false, and put it into keynames."}},
+		"fail key kek: it is a derived key: each call would need a context, which trousseau does not send | Create a key with derived=false, and list it in keynames."}},
 	{"exportable key", func(s *scene) { keyIs(s, `exportable":false`, `exportable":true`) }, []string{
-		"warn key-settings kek: exportable: whoever may read export/ has it | That cannot be undone: make another key, put it first in keynames, and have everything encrypted anew."}},
+		"warn key-settings kek: exportable: anyone who may read export/ can take the key | This cannot be undone: create another key, put it first in keynames, and re-encrypt everything."}},
 	{"plaintext backup", func(s *scene) { keyIs(s, `backup":false`, `backup":true`) }, []string{
-		"warn key-settings kek: allow_plaintext_backup: whoever may read backup/ has it | That cannot be undone: make another key, put it first in keynames, and have everything encrypted anew."}},
+		"warn key-settings kek: allow_plaintext_backup: anyone who may read backup/ can take the key | This cannot be undone: create another key, put it first in keynames, and re-encrypt everything."}},
 	{"deletion allowed", func(s *scene) { keyIs(s, `deletion_allowed":false`, `deletion_allowed":true`) }, []string{
-		"warn key-settings kek: deletion_allowed: with it goes everything that it encrypted | Forbid it: vault write transit/keys/kek/config deletion_allowed=false"}},
+		"warn key-settings kek: deletion_allowed: if the key is deleted, everything it encrypted is lost | Forbid it: vault write transit/keys/kek/config deletion_allowed=false"}},
 	{"old versions out of use", func(s *scene) {
 		s.key.Rotate()
 		s.key.SetMinDecryptionVersion(2)
 	}, []string{
-		"warn key-versions kek: min_decryption_version is 2: what older versions have encrypted cannot be read | See with trousseauctl audit that nothing in etcd is under an older one; otherwise vault write transit/keys/kek/config min_decryption_version=1"}},
+		"warn key-versions kek: min_decryption_version is 2: data encrypted by older versions cannot be read | Check with trousseauctl audit that nothing in etcd needs an older version. If something does: vault write transit/keys/kek/config min_decryption_version=1"}},
 	{"old key", func(s *scene) {
 		keyIs(s, fmt.Sprint(time.Now().Unix())[:6], fmt.Sprint(time.Now().Unix() - 400*86400)[:6])
 	}, []string{
@@ -163,7 +200,7 @@ var vaultSituations = []situation{
 	{"Vault does not encrypt", func(s *scene) {
 		s.vault.Inject(vaulttest.Fault{Match: vaulttest.Ops(vaulttest.OpEncrypt), Status: http.StatusInternalServerError})
 	}, []string{
-		"fail round-trip kek: encrypting with transit/kek at VAULT: vault answered 500 Internal Server Error | See what it says, and Vault's log."}},
+		"fail round-trip kek: encrypting with transit/kek at VAULT: vault answered 500 Internal Server Error | Correct what the error names, and read Vault's log."}},
 	{"slow", func(s *scene) { s.o.RequestTimeout = time.Nanosecond }, []string{
 		"warn round-trip kek: one call took …"}},
 }
@@ -185,6 +222,46 @@ func TestVaultSituations(t *testing.T) {
 	}
 }
 
+// TestNoKeyIsCreated: Vault creates a key on the way where a policy allows to create,
+// as that of many a tutorial does. A mistyped name must not leave a key behind.
+func TestNoKeyIsCreated(t *testing.T) {
+	create := []string{"create", "update"}
+	tests := map[string]struct {
+		rules vaulttest.Rules
+		bare  bool // without the policy default
+		want  []string
+	}{
+		"the key may not be read": {vaulttest.Rules{"transit/encrypt/*": create, "transit/decrypt/*": {"update"}}, false, []string{
+			"warn policy-needs transit/keys/kek: read is not allowed: …",
+			"warn policy-excess: it may do more than trousseau needs: create on transit/encrypt/kek | …",
+			"fail key kek: it does not exist: Vault has no key to decrypt with | " + createFix}},
+		"nothing else is allowed": {vaulttest.Rules{"transit/encrypt/*": create, "transit/decrypt/*": {"update"}}, true, []string{
+			"warn token: …",
+			"warn policy: …",
+			"fail key kek: it does not exist: Vault has no key to decrypt with | " + createFix}},
+		"not even to decrypt": {vaulttest.Rules{"transit/encrypt/*": create, "auth/token/lookup-self": {"read"}}, true, []string{
+			"warn policy: …",
+			"warn key kek: the token may not read it: whether it exists is unknown | Let its policy read transit/keys/kek.",
+			"fail round-trip kek: not encrypted, because that could create the key: decrypting with transit/kek at VAULT: permission denied (403): …"}},
+		"all is allowed": {vaulttest.Rules{"transit/*": {"create", "read", "update"}}, false, []string{
+			"warn policy-excess: …",
+			"fail key kek: reading key transit/kek at VAULT: … | " + createFix}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			s.key.Delete()
+			s.rules, s.options.NoDefaultPolicy = test.rules, test.bare
+			s.configure()
+			found, _ := s.examine()
+			mustFind(t, found, test.want)
+			if s.key.Exists() {
+				t.Error("doctor has created the key")
+			}
+		})
+	}
+}
+
 // TestSkipped says on what it depends that something is not looked at.
 func TestSkipped(t *testing.T) {
 	s := newScene(t)
@@ -197,7 +274,7 @@ func TestSkipped(t *testing.T) {
 			continue
 		}
 		skipped++
-		if want := "not looked at, because of vault-tcp " + s.address; f.Seen != want {
+		if want := "not checked: depends on vault-tcp " + s.address; f.Seen != want {
 			t.Errorf("%s: %s, want %s", f.Check, f.Seen, want)
 		}
 	}
@@ -215,8 +292,8 @@ func TestTimeout(t *testing.T) {
 	s.o.Timeout = step - time.Second
 	found, r := s.examine()
 	mustFind(t, found, []string{
-		"fail vault-health VAULT: sys/health: no answer in time | See what listens at this address, and whether it asks for a client certificate.",
-		"fail vault-dns https://127.0.0.1:1: not looked at: the time was over | Give it more time with --timeout, and see above what took so long.",
+		"fail vault-health VAULT: asking for sys/health at VAULT: … | Check what listens at this address, and whether it requires a client certificate.",
+		"fail vault-dns https://127.0.0.1:1: not checked: the time is up | Raise --timeout, and see above which check took so long.",
 	})
 	if r.Healthy {
 		t.Error("it is healthy")

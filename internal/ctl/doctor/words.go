@@ -25,7 +25,7 @@ func number(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
 
 const day = 24 * time.Hour
 
-// span is a long time in its largest unit.
+// span words a duration in its largest unit, rounded down.
 func span(d time.Duration) string {
 	switch {
 	case d >= 2*day:

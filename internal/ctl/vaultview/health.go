@@ -4,47 +4,43 @@ package vaultview
 
 import (
 	"context"
-	"net/http"
 	"time"
+
+	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// Health is what sys/health says.
+// Health is what a node reports about itself in sys/health.
 type Health struct {
-	Initialized *bool  `json:"initialized"`
-	Sealed      bool   `json:"sealed"`
-	Standby     bool   `json:"standby"`
-	Version     string `json:"version"`
-	Enterprise  *bool  `json:"enterprise"` // OpenBao has no such field
-
-	// Date is that of the answer; zero if it has none.
-	Date time.Time `json:"-"`
-	// Took is how long that was under way.
+	Initialized *bool   `json:"initialized"` // never nil
+	Sealed      bool    `json:"sealed"`
+	Standby     bool    `json:"standby"`
+	Version     string  `json:"version"`
+	Enterprise  *bool   `json:"enterprise"`      // OpenBao has no such field
+	Time        Seconds `json:"server_time_utc"` // since 1970, by the node's clock; 0 if not reported
+	// Took is how long the call took.
 	Took time.Duration `json:"-"`
 }
 
-// Product names which of the two answers.
+// Product names the server, as far as the answer tells.
 func (h Health) Product() string {
 	switch {
 	case h.Enterprise == nil:
-		return "OpenBao, or a Vault before 1.16"
+		return "OpenBao, or Vault before 1.16"
 	case *h.Enterprise:
 		return "Vault Enterprise"
 	}
 	return "Vault"
 }
 
-// Health asks how it is, whatever that is.
+// Health asks the node for its state. It needs no token, and a node that is sealed
+// or not initialized answers too.
 func (v *View) Health(ctx context.Context) (h Health, err error) {
+	const what = "asking for sys/health"
 	began := time.Now()
-	header, err := v.ask(ctx, http.MethodGet, "", "sys/health?standbyok=true&perfstandbyok=true", nil, &h,
-		http.StatusTooManyRequests, 472, 473, http.StatusNotImplemented, http.StatusServiceUnavailable)
-	if err != nil {
-		return h, err
+	err = v.Query(ctx, vault.Query{What: what, Path: "sys/health"}, &h)
+	if err == nil && h.Initialized == nil {
+		err = v.notVault(what)
 	}
 	h.Took = time.Since(began)
-	h.Date, _ = http.ParseTime(header.Get("Date"))
-	if h.Initialized == nil {
-		return h, errNotVault
-	}
-	return h, nil
+	return h, err
 }

@@ -4,36 +4,69 @@ package vaultview
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
-	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/fault"
+	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// Key is what transit says of a key.
+// Key is what Vault reports about a transit key, beyond [vault.Key].
 type Key struct {
 	Type                 string                     `json:"type"`
+	SupportsEncryption   *bool                      `json:"supports_encryption"` // nil if not reported
 	Derived              bool                       `json:"derived"`
 	Exportable           bool                       `json:"exportable"`
 	AllowPlaintextBackup bool                       `json:"allow_plaintext_backup"`
 	DeletionAllowed      bool                       `json:"deletion_allowed"`
-	AutoRotatePeriod     int64                      `json:"auto_rotate_period"`
+	AutoRotatePeriod     Seconds                    `json:"auto_rotate_period"` // 0 is never
 	Latest               int                        `json:"latest_version"`
 	MinDecryption        int                        `json:"min_decryption_version"`
-	MinEncryption        int                        `json:"min_encryption_version"`
-	SupportsEncryption   *bool                      `json:"supports_encryption"`
+	MinEncryption        int                        `json:"min_encryption_version"` // 0 is Latest
 	Versions             map[string]json.RawMessage `json:"keys"`
 }
 
-// Key reads a key of the transit engine's.
-func (v *View) Key(ctx context.Context, name string) (Key, error) {
-	var answer struct {
-		Data *Key `json:"data"`
+// Created is when the latest version was created, in whole seconds; zero if not
+// known.
+func (k *Key) Created() time.Time {
+	var seconds int64 // asymmetric keys have an object here
+	if json.Unmarshal(k.Versions[strconv.Itoa(k.Latest)], &seconds) != nil || seconds <= 0 {
+		return time.Time{}
 	}
-	_, err := v.ask(ctx, http.MethodGet, v.namespace, v.mount+"/keys/"+name, nil, &answer)
-	if err == nil && (answer.Data == nil || answer.Data.Latest < 1) {
-		err = errNotVault
-	}
-	if err != nil {
-		return Key{}, err
-	}
-	return *answer.Data, nil
+	return time.Unix(seconds, 0)
 }
+
+// KeyDetails reads a transit key. It needs "read" on <mount>/keys/<name>. The
+// error has the class [fault.Denied] if the policy lacks that, and
+// [fault.KeyLost] if there is no such key or no transit engine.
+func (v *View) KeyDetails(ctx context.Context, name string) (k Key, err error) {
+	what := "reading key " + v.Engine() + "/" + name
+	err = v.Query(ctx, vault.Query{What: what, Path: v.keyPath(name), Namespace: v.config.Namespace}, &k)
+	if err == nil && k.Latest < 1 {
+		err = v.notVault(what)
+	}
+	return k, err
+}
+
+// madeUp has the form of a ciphertext, but no key has made it: a nonce, twelve
+// bytes and a tag, all zero.
+var madeUp = []byte("vault:v1:" + base64.StdEncoding.EncodeToString(make([]byte, 40)))
+
+// KeyExists finds out whether a key exists where it may not be read: Vault refuses
+// to decrypt a made-up ciphertext for different reasons. It needs "update" on
+// <mount>/decrypt/<name>. Unlike encrypting, it never creates the key. An error
+// means that the answer does not tell.
+func (v *View) KeyExists(ctx context.Context, name string) (bool, error) {
+	_, err := v.Decrypt(ctx, name, madeUp, nil)
+	switch fault.ClassOf(err) {
+	case fault.KeyLost:
+		return false, nil
+	case fault.Invalid, fault.VersionTooOld:
+		return true, nil
+	}
+	return false, err
+}
+
+func (v *View) keyPath(name string) string { return v.config.TransitPath + "/keys/" + name }

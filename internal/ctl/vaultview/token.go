@@ -4,79 +4,50 @@ package vaultview
 
 import (
 	"context"
-	"net/http"
+	"encoding/json"
+	"time"
 
-	"github.com/trousseau-io/trousseau/internal/config"
+	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// Login exchanges a credential for a token.
-func (v *View) Login(ctx context.Context, c config.Credential) error {
-	body := map[string]string{}
-	switch c.Method {
-	case config.AppRole:
-		body["role_id"], body["secret_id"] = c.RoleID, c.SecretID.Reveal()
-	case config.Kubernetes, config.JWT:
-		body["jwt"] = c.JWT.Reveal()
-		if c.Role != "" {
-			body["role"] = c.Role
-		}
-	}
-	var answer struct {
-		Auth struct {
-			Token string `json:"client_token"`
-		} `json:"auth"`
-	}
-	if _, err := v.ask(ctx, http.MethodPost, v.authNamespace, "auth/"+c.Path+"/login", body, &answer); err != nil {
-		return err
-	}
-	if answer.Auth.Token == "" {
-		return errNotVault
-	}
-	v.token, v.minted = config.NewSecret(answer.Auth.Token), true
-	return nil
-}
+// Seconds is a duration in whole seconds, as Vault reports it.
+type Seconds int64
 
-// Revoke gives the token of Login back. A batch token cannot be: it dies.
-func (v *View) Revoke(ctx context.Context) {
-	_, _ = v.ask(ctx, http.MethodPost, v.authNamespace, "auth/token/revoke-self", struct{}{}, nil)
-}
+// Duration converts s.
+func (s Seconds) Duration() time.Duration { return time.Duration(s) * time.Second }
 
-// Token is what auth/token/lookup-self says.
+// Token is what Vault reports about a token, beyond [vault.Token].
 type Token struct {
-	Policies       []string `json:"policies"`
-	Identity       []string `json:"identity_policies"`
-	Type           string   `json:"type"`
-	TTL            int64    `json:"ttl"`
-	Expires        *string  `json:"expire_time"`
-	Renewable      bool     `json:"renewable"`
-	Uses           int      `json:"num_uses"`
-	ExplicitMaxTTL int64    `json:"explicit_max_ttl"`
-	Period         int64    `json:"period"`
+	Policies         []string   `json:"policies"`
+	IdentityPolicies []string   `json:"identity_policies"`
+	Type             string     `json:"type"`        // service or batch
+	Expires          *time.Time `json:"expire_time"` // by Vault's clock; nil if never
+	TTL              Seconds    `json:"ttl"`         // time left; 0 if it never expires
+	Renewable        bool       `json:"renewable"`
+	Uses             int        `json:"num_uses"`         // requests left; 0 is any number
+	MaxTTL           Seconds    `json:"explicit_max_ttl"` // of the whole lifetime; 0 is no limit
+	Period           Seconds    `json:"period"`           // what each renewal grants; 0 if it is not periodic
 }
 
-// LookUpSelf asks about the token itself.
-func (v *View) LookUpSelf(ctx context.Context) (Token, error) {
-	var answer struct {
-		Data *Token `json:"data"`
-	}
-	_, err := v.ask(ctx, http.MethodGet, v.authNamespace, "auth/token/lookup-self", nil, &answer)
-	if err == nil && answer.Data == nil {
-		err = errNotVault
-	}
+// TokenDetails asks about the client's own token. It needs "read" on
+// auth/token/lookup-self; an error of class [fault.Denied] may mean only that.
+func (v *View) TokenDetails(ctx context.Context) (t Token, err error) {
+	err = v.Query(ctx, vault.Query{
+		What: "looking up the token", Path: "auth/token/lookup-self", Namespace: v.config.Credential.Namespace,
+	}, &t)
+	return t, err
+}
+
+// Capabilities returns what the token may do on each path of a namespace, in the
+// words of a policy; ["deny"] for nothing. It needs "update" on
+// sys/capabilities-self, which Vault's default policy grants.
+func (v *View) Capabilities(ctx context.Context, namespace string, paths []string) (granted map[string][]string, err error) {
+	body, err := json.Marshal(map[string][]string{"paths": paths})
 	if err != nil {
-		return Token{}, err
+		return nil, err
 	}
-	return *answer.Data, nil
-}
-
-// Capabilities returns what the token may do on each path.
-func (v *View) Capabilities(ctx context.Context, namespace string, paths []string) (map[string][]string, error) {
-	var answer struct {
-		Data map[string][]string `json:"data"`
-	}
-	_, err := v.ask(ctx, http.MethodPost, namespace, "sys/capabilities-self", map[string]any{"paths": paths}, &answer)
-	if err == nil && answer.Data == nil {
-		err = errNotVault
-	}
-	return answer.Data, err
+	err = v.Query(ctx, vault.Query{
+		What: "asking for the token's capabilities", Path: "sys/capabilities-self", Namespace: namespace, Body: body,
+	}, &granted)
+	return granted, err
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package drill rehearses a disaster: it unwraps each DEK seed that objects in
-// etcd depend on, to see whether they could be read today. A seed is unwrapped
-// once, however many objects are under it, looked at for its length and
-// forgotten.
+// Package drill rehearses a restore: it unwraps each DEK seed that objects in etcd
+// depend on, to find out whether the objects could be read now. It unwraps a seed
+// once, however many objects depend on it, checks its length and clears it.
 package drill
 
 import (
@@ -19,72 +18,74 @@ import (
 	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
-// Seed is a wrapped DEK seed, or a wrapped DEK.
+// Seed is a wrapped DEK seed or a wrapped DEK.
 type Seed struct {
 	seed.Wrapped
-	// DEK says that it is a DEK, as kube-apiserver before 1.29 made them.
+	// DEK is true for a DEK, which kube-apiserver before 1.29 wrote.
 	DEK bool
 }
 
-// Unwrapper is who can unwrap seeds. It is called by several goroutines at once.
+// Unwrapper unwraps seeds. It must be safe for concurrent use.
 type Unwrapper interface {
-	// Unwrap returns the seed, which the caller clears. An error that is not a
+	// Unwrap returns the seed, which the caller clears. An error other than a
 	// [*Failure] says nothing about the seed.
 	Unwrap(ctx context.Context, wrapped seed.Wrapped) ([]byte, error)
 }
 
-// Verdict is what an attempt to unwrap a seed has shown.
+// Verdict is the result of unwrapping a seed.
 type Verdict string
 
 // The verdicts.
 const (
+	// Readable means that the seed was unwrapped.
 	Readable Verdict = "readable"
-	// Lost means that trying again will not help: as things are, what is under
-	// the seed cannot be read.
+	// Lost means that the objects that depend on the seed cannot be read. A retry
+	// does not help.
 	Lost Verdict = "lost"
-	// Unknown means that who could have unwrapped the seed could not be asked,
-	// or did not want to answer.
+	// Unknown means that the unwrapper was unreachable or denied the call.
 	Unknown Verdict = "unknown"
 )
 
-// Failure is why a seed was not unwrapped. Reason holds no secret.
+// Failure is why a seed was not unwrapped. Reason contains no secret.
 type Failure struct {
 	Verdict Verdict // Lost or Unknown
 	Reason  string
-	// Passing says that another attempt may fare better.
+	// Passing means that a retry may succeed.
 	Passing bool
 }
 
 func (f *Failure) Error() string { return f.Reason }
 
-// Result is what became of one seed.
+// Result is the result for one seed.
 type Result struct {
 	Verdict Verdict
 	Reason  string // "" for Readable
 }
 
-// Options are how to go about it.
+// Options configure [Run].
 type Options struct {
 	Unwrapper Unwrapper
-	// Parallel is how many seeds are unwrapped at once; 0 means 16.
+	// Parallel is how many seeds are unwrapped concurrently; 0 means 16.
 	Parallel int
 	// Timeout bounds one attempt; 0 means 10 seconds.
 	Timeout time.Duration
-	// Pause is the time before the second attempt, doubled before the third; 0
-	// means half a second.
+	// Pause precedes the second attempt, and is doubled before the third; 0 means
+	// 500 ms.
 	Pause time.Duration
-	// Progress is told how many seeds are done; nil tells nobody.
+	// Progress is called after each seed, by one goroutine at a time; nil is not
+	// called.
 	Progress func(done, total int)
 }
 
 const (
 	attempts = 3
-	// enough failures in a row, of those that pass, and the rest is not tried.
+	// enough consecutive failures that a retry might cure end the run: the other
+	// seeds are not tried.
 	enough = 48
 )
 
-// Run unwraps seeds and returns what became of each, in their order. Its error is
-// ctx's.
+// Run unwraps the seeds and returns a Result for each, in the same order. Its error
+// is that of ctx.
 func Run(ctx context.Context, opts Options, seeds []Seed) ([]Result, error) {
 	if opts.Parallel == 0 {
 		opts.Parallel = 16
@@ -97,7 +98,7 @@ func Run(ctx context.Context, opts Options, seeds []Seed) ([]Result, error) {
 	}
 	var (
 		results  = make([]Result, len(seeds))
-		inVain   atomic.Int64 // failures in a row that may pass
+		inVain   atomic.Int64 // consecutive failures that a retry might cure
 		mu       sync.Mutex
 		finished int
 	)
@@ -106,7 +107,7 @@ func Run(ctx context.Context, opts Options, seeds []Seed) ([]Result, error) {
 	for i, s := range seeds {
 		group.Go(func() error {
 			if inVain.Load() >= enough {
-				results[i] = Result{Unknown, fmt.Sprintf("not tried, since %d attempts in a row had failed", enough)}
+				results[i] = Result{Unknown, fmt.Sprintf("not tried: the %d attempts before it failed", enough)}
 			} else {
 				results[i] = opts.try(ctx, s, &inVain)
 			}
@@ -122,7 +123,7 @@ func Run(ctx context.Context, opts Options, seeds []Seed) ([]Result, error) {
 	return results, group.Wait()
 }
 
-// try unwraps one seed, again if that may help.
+// try unwraps one seed, and retries if that may help.
 func (o Options) try(ctx context.Context, s Seed, inVain *atomic.Int64) Result {
 	pause := o.Pause
 	for attempt := 1; ; attempt++ {
@@ -157,19 +158,20 @@ func (o Options) unwrap(ctx context.Context, s Seed) error {
 	return usable(plaintext, s.DEK)
 }
 
-// usable reports why kube-apiserver could not use what was unwrapped
-// (pkg/storage/value/encrypt/aes of k8s.io/apiserver).
+// usable reports why kube-apiserver could not use an unwrapped seed or DEK
+// (pkg/storage/value/encrypt/aes of k8s.io/apiserver); nil if it can.
 func usable(plaintext []byte, dek bool) error {
 	n := len(plaintext)
 	switch {
 	case dek && n != 16 && n != 24 && n != 32:
-		return &Failure{Verdict: Lost, Reason: fmt.Sprintf("what was unwrapped has %d bytes, and is no AES key", n)}
+		return &Failure{Verdict: Lost, Reason: fmt.Sprintf("the unwrapped DEK has %d bytes, which is not the length of an AES key", n)}
 	case !dek && n < 32:
-		return &Failure{Verdict: Lost, Reason: fmt.Sprintf("what was unwrapped has %d bytes, and a seed 32", n)}
+		return &Failure{Verdict: Lost, Reason: fmt.Sprintf("the unwrapped seed has %d bytes; a seed has at least 32", n)}
 	}
 	return nil
 }
 
+// sleep waits for d and reports whether ctx is still alive then.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -99,9 +99,9 @@ func TestDrillVerdicts(t *testing.T) {
 		"away for a while": {func(call int64, w seed.Wrapped) ([]byte, error) { return pass(call, 3, w) }, false, drill.Result{Verdict: drill.Readable}, 3},
 		"away":             {func(call int64, w seed.Wrapped) ([]byte, error) { return pass(call, 4, w) }, false, drill.Result{Verdict: drill.Unknown, Reason: "away"}, 3},
 		"another error":    {func(int64, seed.Wrapped) ([]byte, error) { return nil, errors.New("odd") }, false, drill.Result{Verdict: drill.Unknown, Reason: "odd"}, 3},
-		"a seed too short": {func(int64, seed.Wrapped) ([]byte, error) { return make([]byte, 31), nil }, false, drill.Result{Verdict: drill.Lost, Reason: "what was unwrapped has 31 bytes, and a seed 32"}, 1},
+		"a seed too short": {func(int64, seed.Wrapped) ([]byte, error) { return make([]byte, 31), nil }, false, drill.Result{Verdict: drill.Lost, Reason: "the unwrapped seed has 31 bytes; a seed has at least 32"}, 1},
 		"a DEK":            {func(int64, seed.Wrapped) ([]byte, error) { return make([]byte, 24), nil }, true, drill.Result{Verdict: drill.Readable}, 1},
-		"no DEK":           {func(int64, seed.Wrapped) ([]byte, error) { return make([]byte, 33), nil }, true, drill.Result{Verdict: drill.Lost, Reason: "what was unwrapped has 33 bytes, and is no AES key"}, 1},
+		"no DEK":           {func(int64, seed.Wrapped) ([]byte, error) { return make([]byte, 33), nil }, true, drill.Result{Verdict: drill.Lost, Reason: "the unwrapped DEK has 33 bytes, which is not the length of an AES key"}, 1},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -19,21 +19,20 @@ import (
 	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
-// Plugin unwraps seeds through a KMS v2 plugin, whichever it is, as
-// kube-apiserver would. It must be closed.
+// Plugin unwraps seeds through any KMS v2 plugin, as kube-apiserver does. The
+// caller must Close it.
 type Plugin struct {
 	conn *grpc.ClientConn
 	kms  kmsapi.KeyManagementServiceClient
 }
 
-// DialPlugin connects to a plugin, whose endpoint is given as in
-// EncryptionConfiguration, such as unix:///run/trousseau/kms.sock, and asks for
-// its Status.
+// DialPlugin connects to a plugin and calls Status. The endpoint is written as in
+// EncryptionConfiguration, such as unix:///run/trousseau/kms.sock.
 func DialPlugin(ctx context.Context, endpoint string) (*Plugin, error) {
 	if err := CheckEndpoint(endpoint); err != nil {
 		return nil, err
 	}
-	// As kube-apiserver does: some servers refuse a path as the authority.
+	// kube-apiserver does the same: some servers refuse a path as the authority.
 	conn, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", endpoint, err)
@@ -41,12 +40,12 @@ func DialPlugin(ctx context.Context, endpoint string) (*Plugin, error) {
 	p := &Plugin{conn, kmsapi.NewKeyManagementServiceClient(conn)}
 	if _, err := p.kms.Status(ctx, &kmsapi.StatusRequest{}); err != nil {
 		p.Close()
-		return nil, fmt.Errorf("asking the plugin at %s for its Status: %s: check that it runs, and that this user may connect to the socket", endpoint, said(err))
+		return nil, fmt.Errorf("calling Status of the plugin at %s: %s; check that it runs and that this user may connect to the socket", endpoint, said(err))
 	}
 	return p, nil
 }
 
-// CheckEndpoint reports what is wrong with an endpoint's spelling.
+// CheckEndpoint reports a mistake in an endpoint's form; nil if there is none.
 func CheckEndpoint(endpoint string) error {
 	address, err := util.ParseEndpoint(endpoint)
 	if err != nil || !strings.HasPrefix(address, "/") {
@@ -55,10 +54,10 @@ func CheckEndpoint(endpoint string) error {
 	return nil
 }
 
-// Close ends the connection.
+// Close closes the connection.
 func (p *Plugin) Close() { _ = p.conn.Close() }
 
-// Unwrap has the plugin decrypt a seed.
+// Unwrap asks the plugin to decrypt a seed. Its errors are [*Failure]s.
 func (p *Plugin) Unwrap(ctx context.Context, w seed.Wrapped) ([]byte, error) {
 	answer, err := p.kms.Decrypt(ctx, &kmsapi.DecryptRequest{
 		Uid:         rand.Text(),
@@ -69,7 +68,7 @@ func (p *Plugin) Unwrap(ctx context.Context, w seed.Wrapped) ([]byte, error) {
 	if err == nil {
 		return answer.GetPlaintext(), nil
 	}
-	failure := &Failure{Verdict: Lost, Reason: "the plugin refuses: " + said(err)}
+	failure := &Failure{Verdict: Lost, Reason: "the plugin refused: " + said(err)}
 	switch status.Code(err) {
 	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Aborted, codes.Canceled:
 		failure.Verdict, failure.Passing = Unknown, true
@@ -79,7 +78,7 @@ func (p *Plugin) Unwrap(ctx context.Context, w seed.Wrapped) ([]byte, error) {
 	return nil, failure
 }
 
-// said is what a plugin answered, fit to be printed.
+// said is a plugin's error, shortened and safe to print.
 func said(err error) string {
 	s := status.Convert(err)
 	text := s.Message()

@@ -96,12 +96,12 @@ func TestVaultRefuses(t *testing.T) {
 	}{
 		"min_decryption_version": {func(_ *vaulttest.Server, k *vaulttest.Key, _ *seed.Wrapped) { k.Rotate(); k.SetMinDecryptionVersion(2) }, nil, drill.Lost, "min_decryption_version"},
 		"key deleted":            {func(_ *vaulttest.Server, k *vaulttest.Key, _ *seed.Wrapped) { k.Delete() }, nil, drill.Lost, ""},
-		"key made anew":          {func(v *vaulttest.Server, k *vaulttest.Key, _ *seed.Wrapped) { k.Delete(); v.CreateKey(key) }, nil, drill.Lost, ""},
-		"another ciphertext":     {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.Ciphertext = []byte("AQIDBA==") }, nil, drill.Lost, "not a ciphertext of transit's"},
-		"another version":        {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.KeyID = "transit/kms/v3" }, nil, drill.Lost, "wrapped by key version 1, its key_id names version 3"},
+		"key recreated":          {func(v *vaulttest.Server, k *vaulttest.Key, _ *seed.Wrapped) { k.Delete(); v.CreateKey(key) }, nil, drill.Lost, ""},
+		"another ciphertext":     {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.Ciphertext = []byte("AQIDBA==") }, nil, drill.Lost, "not a transit ciphertext"},
+		"another version":        {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.KeyID = "transit/kms/v3" }, nil, drill.Lost, "wrapped by key version 1, but its key_id names version 3"},
 		"another plugin's":       {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.KeyID = "arn:aws:kms" }, nil, drill.Unknown, "not one of Trousseau's"},
-		"another key":            {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.KeyID = "transit/other/v1" }, nil, drill.Unknown, "does not name the key other of transit: add it to keynames"},
-		"another engine":         {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.KeyID = "eu/transit/kms/v1" }, nil, drill.Unknown, "does not name the key kms of eu/transit"},
+		"another key":            {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.KeyID = "transit/other/v1" }, nil, drill.Unknown, "does not list the key other of engine transit; add it to keynames"},
+		"another engine":         {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.KeyID = "eu/transit/kms/v1" }, nil, drill.Unknown, "does not list the key kms of engine eu/transit"},
 		"bound": {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) {
 			w.Annotations = map[string][]byte{"associated-data.trousseau.io": nil}
 		}, nil, drill.Lost, "associatedData is not set"},
@@ -173,7 +173,7 @@ func TestVaultLogsInAndOut(t *testing.T) {
 func TestVaultRefusesTheLogin(t *testing.T) {
 	v := newVault(t)
 	v.EnableAppRole("", "approle")
-	if _, err := dial(t, v, "roleID: nobody", "secretID: nothing"); err == nil {
-		t.Error("a login with nobody's credential was taken for one")
+	if _, err := dial(t, v, "roleID: unknown", "secretID: unknown"); err == nil {
+		t.Error("a login with an unknown credential succeeded")
 	}
 }

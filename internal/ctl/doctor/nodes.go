@@ -11,8 +11,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 )
 
-// pages asks each node how it is, and compares what they say.
-func (e *examination) pages(ctx context.Context) {
+// nodes asks the ops endpoints of each node, and compares the answers.
+func (e *examination) nodes(ctx context.Context) {
 	if len(e.Nodes) == 0 {
 		return
 	}
@@ -32,8 +32,8 @@ func (e *examination) pages(ctx context.Context) {
 	}
 }
 
-// reached makes a node that was not reached a ground; one that is not healthy
-// has still said something.
+// reached makes the check of a node a ground, but only if the node was not reached:
+// one that is not ready has answered too.
 func reached(a fleet.Answer, node string) []string {
 	if a.State == nil {
 		return []string{node}
@@ -44,40 +44,42 @@ func reached(a fleet.Answer, node string) []string {
 func health(a fleet.Answer) outcome {
 	switch {
 	case a.State == nil:
-		return fail("See that, or give the right addresses with --ops.", "%s", a.Unreachable)
+		return fail("Start trousseau there, or give the right addresses with --ops.", "%s", a.Unreachable)
 	case !a.State.Healthy:
-		return fail("See what is above, and its log.", "it is not ready: %s", strings.Join(a.State.Reasons, "; "))
+		return fail("Correct what fails above, and read its log.", "not ready: %s", strings.Join(a.State.Reasons, "; "))
 	}
 	return ok("ready, %s, build %s", a.State.Key, a.State.Build.Version)
 }
 
+// adopted judges whether the node uses its current configuration.
 func adopted(a fleet.Answer) outcome {
 	r := a.State.Reload
 	switch {
 	case r.InUse:
 		return ok("generation %d, adopted %s", a.State.Generation, r.Adopted.Format(time.RFC3339))
 	case r.Class != "":
-		return fail("See its log: it says what is wrong, and the one before stays in use.", "the configuration that is there now is not in use: %s", r.Class)
+		return fail("Read its log: it says what is wrong. The previous configuration stays in use.", "the current configuration is not in use: %s", r.Class)
 	}
-	return fail("See its log, and whether config.yaml is there.", "it has no configuration yet")
+	return fail("Read its log, and check that config.yaml exists.", "it has no configuration yet")
 }
 
+// kept judges whether the node's token is renewed.
 func kept(a fleet.Answer) outcome {
 	t := a.State.Token
 	switch {
 	case t.Expires.IsZero():
-		return ok("it never dies, or may not be looked up")
+		return ok("it never expires, or may not be looked up")
 	case t.KeptBy != fleet.Trousseau:
-		return warn("Have a new one written in time, or make one that is periodic.", "it dies in %s, and trousseau cannot prevent that", span(time.Until(t.Expires)))
+		return warn("Have a new token written in time, or issue a periodic one.", "it expires in %s, and trousseau cannot renew it", span(time.Until(t.Expires)))
 	}
-	return ok("%s left; trousseau keeps it alive", span(time.Until(t.Expires)))
+	return ok("%s left; trousseau renews it", span(time.Until(t.Expires)))
 }
 
 func agreement(r fleet.Report) outcome {
 	if len(r.KeyIDs) > 1 {
-		return fail("Run this again in half a minute; then see whether all have the same configuration and ask the same Vault.", "they have %d different key_ids: %s", len(r.KeyIDs), strings.Join(shares(r), "; "))
+		return fail("Run doctor again in half a minute. If the nodes still differ, check that all have the same configuration and the same Vault.", "they announce %d different key_ids: %s", len(r.KeyIDs), strings.Join(shares(r), "; "))
 	}
-	return ok("%s have the same key_id", plural(len(r.Nodes), "node"))
+	return ok("%s announce the same key_id", plural(len(r.Nodes), "node"))
 }
 
 func shares(r fleet.Report) (all []string) {
@@ -87,9 +89,10 @@ func shares(r fleet.Report) (all []string) {
 	return all
 }
 
+// member judges whether the plugin on our socket is one of the nodes.
 func (e *examination) member(r fleet.Report) outcome {
 	if slices.ContainsFunc(r.KeyIDs, func(k fleet.KeyID) bool { return k.Hash == e.plugin.Hash }) {
-		return ok("the plugin on the socket has the key_id of the nodes")
+		return ok("the plugin on the socket announces a key_id of the nodes")
 	}
-	return fail("See which process has the socket, and whether the addresses of --ops are right.", "the plugin on the socket has another key_id than the nodes")
+	return fail("Check which process owns the socket, and that the addresses of --ops are right.", "the plugin on the socket announces another key_id than the nodes")
 }
