@@ -15,6 +15,7 @@ import (
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+	"golang.org/x/sys/unix"
 )
 
 // The names of these rights are those of landlock(7).
@@ -63,4 +64,20 @@ func kernelVersion() (int, error) {
 		return 0, fmt.Errorf("querying Landlock, which a seccomp filter may forbid: %w", err)
 	}
 	return version, nil
+}
+
+// DenyDumps protects the memory of the process, and the secrets in it. Other
+// processes of the same user can neither attach to it nor read /proc/PID/mem
+// (PR_SET_DUMPABLE, prctl(2)), and a crash writes no core file: a core_pattern
+// that is a program ignores the limit on core files (core(5)), but not the
+// former. Root is not kept out. The process itself still sees /proc/self.
+func DenyDumps() error {
+	var errs []error
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		errs = append(errs, fmt.Errorf("making the process undumpable: %w", err))
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		errs = append(errs, fmt.Errorf("forbidding core files: %w", err))
+	}
+	return errors.Join(errs...)
 }
