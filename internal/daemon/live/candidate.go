@@ -29,7 +29,7 @@ func (k *KEK) newCandidate(ctx context.Context, cfg *config.Config, digest strin
 	defer cancel()
 	candidate, token, err := logInAndProve(bounded, client, cfg)
 	if err != nil {
-		k.discard(ctx, client)
+		k.closeAfter(ctx, 0, client)
 		return nil, vault.Token{}, err
 	}
 	candidate.Digest = digest

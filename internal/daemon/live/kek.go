@@ -22,6 +22,8 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/daemon/watch"
+	"github.com/trousseau-io/trousseau/internal/fault"
+	"github.com/trousseau-io/trousseau/internal/seed"
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
@@ -121,7 +123,7 @@ func (k *KEK) Run(ctx context.Context) {
 	loops.Go(func() { k.probe(ctx) })
 	loops.Wait()
 	if gen := k.Current(); gen != nil {
-		k.discard(ctx, gen.client)
+		k.closeAfter(ctx, 0, gen.client)
 	}
 	k.closing.Wait()
 }
@@ -134,8 +136,37 @@ func (k *KEK) Current() *Generation { return k.view.Load().gen }
 // the first adoption, call Replaced, then [KEK.Current], then wait.
 func (k *KEK) Replaced() <-chan struct{} { return k.view.Load().replaced }
 
-// adopt makes next current if from still is, and retires from's client. It
-// reports whether it did.
+// Encrypt wraps plaintext under the current key version. It is bounded by ctx.
+func (k *KEK) Encrypt(ctx context.Context, plaintext []byte) (wrapped seed.Wrapped, err error) {
+	v := k.view.Load()
+	// What a lost key encrypts could not be read back.
+	if fault.ClassOf(v.health.trouble) == fault.KeyLost {
+		return seed.Wrapped{}, v.health.trouble
+	}
+	err = k.withRetries(ctx, v, func(ctx context.Context, gen *Generation) error {
+		wrapped, err = gen.encrypt(ctx, plaintext)
+		return err
+	})
+	if fault.ClassOf(err) == fault.VersionTooOld {
+		// min_encryption_version was raised: the prober finds the version that is
+		// allowed now.
+		k.wakeProber()
+	}
+	return wrapped, err
+}
+
+// Decrypt unwraps what Encrypt has wrapped, with the key version that it names.
+// It is bounded by ctx. The caller owns the result.
+func (k *KEK) Decrypt(ctx context.Context, wrapped seed.Wrapped) (plaintext []byte, err error) {
+	err = k.withRetries(ctx, k.view.Load(), func(ctx context.Context, gen *Generation) error {
+		plaintext, err = gen.decrypt(ctx, wrapped)
+		return err
+	})
+	return plaintext, err
+}
+
+// adopt makes next current if from still is, and closes from's client once its
+// requests are done. It reports whether it did.
 func (k *KEK) adopt(ctx context.Context, from, next *Generation, token vault.Token) bool {
 	k.writing.Lock()
 	defer k.writing.Unlock()
@@ -165,7 +196,7 @@ func (k *KEK) adopt(ctx context.Context, from, next *Generation, token vault.Tok
 	k.retries.fill()
 	close(old.replaced)
 	if from != nil && from.client != next.client {
-		k.retire(ctx, from.client)
+		k.closeAfter(ctx, k.opts.RequestTimeout, from.client)
 	}
 	return true
 }
@@ -188,34 +219,20 @@ func (k *KEK) updateIf(gen *Generation, change func(*view)) {
 	})
 }
 
-// retire closes a replaced client when no request can still use it: each request
-// is bounded by RequestTimeout, so the timer is a proof.
-func (k *KEK) retire(ctx context.Context, client *vault.Client) {
+// closeAfter revokes a client's token, if it was issued to that client alone, and
+// closes the client after d. It does not wait for that. A client that requests
+// may use is closed after RequestTimeout, which bounds each of them.
+func (k *KEK) closeAfter(ctx context.Context, d time.Duration, client *vault.Client) {
 	k.closing.Go(func() {
-		wait(ctx, k.opts.RequestTimeout)
-		k.revokeAndClose(ctx, client)
+		defer client.Close()
+		within := k.opts.RequestTimeout
+		if !wait(ctx, d) || ctx.Err() != nil {
+			within = min(within, time.Second) // the process is ending
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
+		defer cancel()
+		if err := client.Revoke(ctx); err != nil {
+			k.log.Info("could not revoke the old token; it will expire", zap.Error(err))
+		}
 	})
-}
-
-// discard closes a client that no request uses. It does not wait for that.
-func (k *KEK) discard(ctx context.Context, client *vault.Client) {
-	k.closing.Go(func() { k.revokeAndClose(ctx, client) })
-}
-
-// revokeAtExit bounds the revocation of a token while the process ends.
-const revokeAtExit = time.Second
-
-// revokeAndClose revokes a client's token, if it was issued to that client
-// alone, and closes the client.
-func (k *KEK) revokeAndClose(ctx context.Context, client *vault.Client) {
-	defer client.Close()
-	within := k.opts.RequestTimeout
-	if ctx.Err() != nil {
-		within = min(within, revokeAtExit)
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
-	defer cancel()
-	if err := client.Revoke(ctx); err != nil {
-		k.log.Info("could not revoke the old token; it will expire", zap.Error(err))
-	}
 }

@@ -97,22 +97,17 @@ func (k *KEK) load(ctx context.Context) {
 		})
 		if failure := content.Digest + err.Error(); failure != logged {
 			logged = failure
-			k.logFailure(class, err)
+			message := "no usable configuration yet; requests are refused"
+			if k.Current() != nil {
+				message = "configuration refused; the previous one keeps serving"
+			}
+			k.log.Warn(message, zap.String("class", class), zap.Error(err))
 		}
 		// Wrong bytes stay wrong; every other failure may pass.
 		if class != classConfig {
 			retry = time.After(pause.after(err))
 		}
 	}
-}
-
-func (k *KEK) logFailure(class string, err error) {
-	fields := []zap.Field{zap.String("class", class), zap.Error(err)}
-	if gen := k.Current(); gen != nil {
-		k.log.Warn("configuration refused; the previous one keeps serving", append(fields, zap.Uint64("generation", gen.Number))...)
-		return
-	}
-	k.log.Warn("no usable configuration yet; requests are refused", fields...)
 }
 
 // loadOnce makes a candidate from content and adopts it.
@@ -138,7 +133,7 @@ func (k *KEK) loadOnce(ctx context.Context, content watch.Content[*config.Config
 	// against that one.
 	for adopted := false; !adopted; {
 		if adopted, err = k.adoptChecked(ctx, k.Current(), candidate, token); err != nil {
-			k.discard(ctx, candidate.client)
+			k.closeAfter(ctx, 0, candidate.client)
 			return err
 		}
 	}

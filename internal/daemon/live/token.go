@@ -127,7 +127,7 @@ func (t *tokenKeeper) logIn(ctx context.Context, gen *Generation) {
 	adopted := false
 	if err == nil {
 		if adopted, err = t.kek.adoptChecked(ctx, gen, candidate, token); !adopted {
-			t.kek.discard(ctx, candidate.client)
+			t.kek.closeAfter(ctx, 0, candidate.client)
 		}
 	}
 	if err != nil {
