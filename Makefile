@@ -67,7 +67,7 @@ demo: build ## show the main job done; the first run downloads and compiles for 
 	cd test && go build -o ../bin/demo ./demo
 	bin/demo -trousseau bin/trousseau
 
-e2e: build ## run the scenarios on real Vault, etcd and kube-apiserver; the first run builds those for 25 min
+e2e: build ## run the scenarios, and the suite of the fake Vault, on real servers; the first run builds those for 25 min
 	@tools=$$(test/tools/build) && cd test && \
 	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau go test -count=1 -p 1 -timeout 40m -v ./audit ./ctl ./e2e
 

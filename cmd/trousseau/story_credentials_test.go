@@ -34,8 +34,8 @@ func cmdAuth(ts *testscript.TestScript, neg bool, args []string) {
 	switch kind {
 	case "approle":
 		m := s.vault.EnableAppRole("", path)
-		ts.Setenv("ROLE_ID", m.SetRole(role, vaulttest.AppRoleOptions{Token: token}))
-		s.method = method{m.Tokens, func() string { return m.NewSecretID(role, vaulttest.SecretIDOptions{}) }}
+		ts.Setenv("ROLE_ID", m.SetRole(role, token))
+		s.method = method{m.Tokens, func() string { return m.NewSecretID(role) }}
 	case "kubernetes":
 		m := s.vault.EnableKubernetes("", path)
 		m.SetRole(role, token)

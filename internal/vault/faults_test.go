@@ -38,7 +38,6 @@ func TestFaults(t *testing.T) {
 		text    string
 		arrived int
 	}{
-		"refused":         {(*vaulttest.Server).Refuse, fault.Unavailable, "dial tcp HOST: connect: connection refused", 0},
 		"stopped":         {(*vaulttest.Server).Stop, fault.Unavailable, "dial tcp HOST: connect: connection refused", 0},
 		"reset":           {func(s *vaulttest.Server) { s.Cut(0) }, fault.Unavailable, "read tcp LOCAL->HOST: read: connection reset by peer", 1},
 		"EOF":             {func(s *vaulttest.Server) { s.Intercept(abort) }, fault.Unavailable, cutShort, 1},

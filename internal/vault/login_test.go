@@ -21,8 +21,8 @@ var kmsHour = vaulttest.TokenOptions{TTL: time.Hour, Rules: vaulttest.TransitPol
 var methods = map[string]func(s *vaulttest.Server) (good, bad vault.Credential){
 	"AppRole": func(s *vaulttest.Server) (good, bad vault.Credential) {
 		m := s.EnableAppRole("", "approle")
-		role := m.SetRole("trousseau", vaulttest.AppRoleOptions{Token: kmsHour})
-		return vault.AppRole("approle", role, m.NewSecretID("trousseau", vaulttest.SecretIDOptions{})),
+		role := m.SetRole("trousseau", kmsHour)
+		return vault.AppRole("approle", role, m.NewSecretID("trousseau")),
 			vault.AppRole("approle", role, "not-the-secret-id")
 	},
 	"Kubernetes": func(s *vaulttest.Server) (good, bad vault.Credential) {
@@ -157,10 +157,10 @@ func TestAuthNamespace(t *testing.T) {
 	s.Mount("platform/team", "transit").CreateKey("kek")
 	m := s.EnableAppRole("platform", "approle")
 	options := vaulttest.TokenOptions{TTL: time.Hour, Rules: vaulttest.TransitPolicy("team/transit", "kek")}
-	role := m.SetRole("trousseau", vaulttest.AppRoleOptions{Token: options})
+	role := m.SetRole("trousseau", options)
 	c := dial(t, s, func(cfg *vault.Config) {
 		cfg.Namespace, cfg.AuthNamespace = "platform/team", "platform"
-		cfg.Credential = vault.AppRole("approle", role, m.NewSecretID("trousseau", vaulttest.SecretIDOptions{}))
+		cfg.Credential = vault.AppRole("approle", role, m.NewSecretID("trousseau"))
 	})
 	ctx := bounded(t)
 	if _, err := c.Login(ctx); err != nil {

@@ -35,6 +35,7 @@ func TestReadKeyRefused(t *testing.T) {
 		},
 		"missing namespace": {
 			nil, func(s *vaulttest.Server, cfg *vault.Config) {
+				s.Mount("team", "transit") // which makes it Vault Enterprise
 				cfg.Credential, cfg.Namespace = vault.Given(s.RootToken()), "gone"
 			},
 			fault.KeyLost, "no transit engine is mounted at gone/transit (404)",

@@ -92,7 +92,7 @@ var vaultSituations = []situation{
 		"fail vault-tcp https://127.0.0.1:1: connection refused | Check that Vault runs there and listens on this port, and that no firewall blocks it."}},
 
 	{"wrong secret ID", func(s *scene) {
-		role := s.vault.EnableAppRole("", "approle").SetRole("trousseau", vaulttest.AppRoleOptions{})
+		role := s.vault.EnableAppRole("", "approle").SetRole("trousseau", vaulttest.TokenOptions{})
 		s.method = "  roleID: " + role + "\n  secretID: 6f2b7c1e-0000-4000-8000-000000000000\n"
 	}, []string{
 		"fail login: logging in … | Check the role and its bindings, and that the secret ID is still valid."}},
@@ -307,8 +307,8 @@ const step = 5 * time.Second
 func TestLoginIsGivenBack(t *testing.T) {
 	s := newScene(t)
 	auth := s.vault.EnableAppRole("", "approle")
-	role := auth.SetRole("trousseau", vaulttest.AppRoleOptions{Token: vaulttest.TokenOptions{Rules: s.rules, TTL: time.Hour}})
-	s.method = "  roleID: " + role + "\n  secretID: " + auth.NewSecretID("trousseau", vaulttest.SecretIDOptions{}) + "\n"
+	role := auth.SetRole("trousseau", vaulttest.TokenOptions{Rules: s.rules, TTL: time.Hour})
+	s.method = "  roleID: " + role + "\n  secretID: " + auth.NewSecretID("trousseau") + "\n"
 	s.configure()
 	before := len(s.vault.Tokens())
 	found, _ := s.examine()

@@ -26,8 +26,8 @@ func (b *bench) appRole(token vaulttest.TokenOptions) (*vaulttest.AppRole, strin
 		token.Rules = vaulttest.TransitPolicy("transit", "kek")
 	}
 	m := b.vault.EnableAppRole("", "approle")
-	role := m.SetRole("trousseau", vaulttest.AppRoleOptions{Token: token})
-	secret := m.NewSecretID("trousseau", vaulttest.SecretIDOptions{})
+	role := m.SetRole("trousseau", token)
+	secret := m.NewSecretID("trousseau")
 	return m, fmt.Sprintf("roleID: %s\n  secretID: %s", role, secret)
 }
 

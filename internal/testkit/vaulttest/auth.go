@@ -3,8 +3,8 @@
 package vaulttest
 
 import (
+	"crypto/x509"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,10 +14,10 @@ import (
 type authMount struct {
 	mounted
 	roles       map[string]*role
-	defaultRole string             // jwt
-	bearers     map[string]*bearer // jwt, kubernetes: JWT → whom it speaks for
-	entities    map[string]string  // who logs in, in the words of the method → entity id
-	cluster     *cluster           // kubernetes; nil before its config is written
+	defaultRole string              // jwt
+	bearers     map[string][]string // jwt, kubernetes: JWT → the roles that it may log in to
+	entities    map[string]string   // who logs in, in the words of the method → entity id
+	cluster     *cluster            // kubernetes; nil before its config is written
 	logins      int
 }
 
@@ -26,8 +26,8 @@ type role struct {
 	name    string
 	token   TokenOptions // Rules have become a policy
 	appRole appRole
-	trust   trust // cert
-	bound   bound // kubernetes
+	trusted *x509.Certificate // cert
+	bound   bound             // kubernetes
 }
 
 // identity is who has proven to be allowed in.
@@ -39,26 +39,12 @@ type identity struct {
 }
 
 func newAuthMount(kind, namespace, path string) *authMount {
-	return &authMount{
+	m := &authMount{
 		mounted: newMounted(kind, namespace, path),
-		roles:   map[string]*role{}, bearers: map[string]*bearer{}, entities: map[string]string{},
+		roles:   map[string]*role{}, bearers: map[string][]string{}, entities: map[string]string{},
 	}
-}
-
-func (m *authMount) clone() *authMount {
-	c := *m
-	c.entities = maps.Clone(m.entities)
-	c.roles = map[string]*role{}
-	for name, r := range m.roles {
-		r := *r
-		r.appRole.secretIDs = maps.Clone(r.appRole.secretIDs)
-		c.roles[name] = &r
-	}
-	c.bearers = map[string]*bearer{}
-	for jwt, b := range m.bearers {
-		c.bearers[jwt] = &bearer{roles: slices.Clone(b.roles), expired: b.expired}
-	}
-	return &c
+	m.accessor = "auth_" + m.accessor
+	return m
 }
 
 // AuthMethod is what the auth methods have in common.
@@ -96,11 +82,6 @@ func (a *AuthMethod) Disable() {
 	})
 }
 
-// DeleteRole deletes a role. Tokens that came from it live on but cannot be renewed.
-func (a *AuthMethod) DeleteRole(name string) {
-	a.with(func(m *authMount) { delete(m.roles, name) })
-}
-
 // Logins is how many logins have been granted. Requests to log in, granted or not, are counted under OpLogin.
 func (a *AuthMethod) Logins() int {
 	var n int
@@ -116,8 +97,8 @@ func (a *AuthMethod) Tokens() []Token {
 // setRole writes a role. Change makes it what its method needs.
 func (a *AuthMethod) setRole(name string, o TokenOptions, change func(*role)) {
 	switch {
-	case o.Parent != "" || o.Namespace != "" || o.NotRenewable:
-		panic("vaulttest: writing role " + name + ": Vault decides on parent, namespace and renewability of what a login yields")
+	case o.Namespace != "" || o.NotRenewable:
+		panic("vaulttest: writing role " + name + ": Vault decides on namespace and renewability of what a login yields")
 	case o.Type == Batch && (o.NumUses != 0 || o.Period != 0):
 		panic("vaulttest: writing role " + name + ": Vault refuses batch tokens with uses or a period")
 	}
@@ -198,19 +179,12 @@ func (m *authMount) identify(req *request) (identity, *reply) {
 	}
 }
 
-// renewalRole is the role by which a token from a login is renewed: as it is now, if it still is.
+// renewalRole is the role by which a token from a login is renewed, as it is now.
 func (m *authMount) renewalRole(t *token, req *request) (*role, *reply) {
-	r := m.roles[t.role]
-	switch {
-	case m.kind == kindCert:
+	if m.kind == kindCert {
 		return m.renewCert(t, req.peer)
-	case r != nil:
-		return r, nil
-	case m.kind == kindAppRole:
-		return nil, notRenewed(fmt.Sprintf("role %q does not exist during renewal", t.role))
-	default:
-		return nil, notRenewed(fmt.Sprintf("role %s does not exist during renewal", t.role))
 	}
+	return m.roles[t.role], nil
 }
 
 // notRenewed is how Vault answers when the method of a token does not want to renew it.

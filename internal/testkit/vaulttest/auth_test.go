@@ -40,8 +40,8 @@ func enableAll(t *testing.T, namespace string, token vaulttest.TokenOptions) *me
 	m.cert.SetRole("kms", vaulttest.CertOptions{Token: token})
 	m.bodies = map[string]fields{
 		"team/approle": {
-			"role_id":   m.appRole.SetRole("kms", vaulttest.AppRoleOptions{Token: token}),
-			"secret_id": m.appRole.NewSecretID("kms", vaulttest.SecretIDOptions{}),
+			"role_id":   m.appRole.SetRole("kms", token),
+			"secret_id": m.appRole.NewSecretID("kms"),
 		},
 		"kubernetes": {"role": "kms", "jwt": m.kubernetes.NewJWT("kms")},
 		"jwt":        {"role": "kms", "jwt": m.jwt.NewJWT("kms")},
@@ -140,76 +140,6 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-func TestLoginRefused(t *testing.T) {
-	m := enableAll(t, "", vaulttest.TokenOptions{TTL: time.Hour})
-	roleID, secretID := m.bodies["team/approle"]["role_id"], m.bodies["team/approle"]["secret_id"]
-	pod, token := m.bodies["kubernetes"]["jwt"], m.bodies["jwt"]["jwt"]
-	oldPod, old := m.kubernetes.NewJWT("kms"), m.jwt.NewJWT("kms")
-	m.kubernetes.Expire(oldPod)
-	m.jwt.Expire(old)
-	m.appRole.SetRole("root", vaulttest.AppRoleOptions{Token: vaulttest.TokenOptions{Policies: []string{"root"}}, RoleID: "root", NoSecretID: true})
-	m.jwt.SetRole("other", vaulttest.TokenOptions{})
-	m.kubernetes.SetRole("other", vaulttest.TokenOptions{})
-
-	const (
-		badRoleOrSecret = "invalid role or secret ID"
-		noAlias         = "failed to determine alias name from login request"
-		unsupported     = "unsupported operation"
-		noMatch         = "failed to match all constraints for this login certificate"
-	)
-	for _, tt := range []struct {
-		name, method, path string
-		body               fields
-		status             int
-		want               string
-	}{
-		{"AppRole: secret ID unknown", "POST", "team/approle", fields{"role_id": roleID, "secret_id": "x"}, 400, badRoleOrSecret},
-		{"AppRole: secret ID missing", "POST", "team/approle", fields{"role_id": roleID}, 400, "missing secret_id"},
-		{"AppRole: role ID unknown", "POST", "team/approle", fields{"role_id": "x", "secret_id": secretID}, 400, badRoleOrSecret},
-		{"AppRole: role ID missing", "POST", "team/approle", fields{"secret_id": secretID}, 500, noAlias},
-		{"AppRole: GET", "GET", "team/approle", nil, 500, noAlias},
-		{"AppRole: root", "POST", "team/approle", fields{"role_id": "root"}, 400, "auth methods cannot create root tokens"},
-		{"Kubernetes: JWT unknown", "POST", "kubernetes", fields{"role": "kms", "jwt": token}, 403, "permission denied"},
-		{"Kubernetes: JWT with a newline", "POST", "kubernetes", fields{"role": "kms", "jwt": pod.(string) + "\n"}, 403, "permission denied"},
-		{"Kubernetes: JWT expired", "POST", "kubernetes", fields{"role": "kms", "jwt": oldPod}, 403, "invalid expiration time (exp) claim: token is expired"},
-		{"Kubernetes: JWT missing", "POST", "kubernetes", fields{"role": "kms"}, 400, "missing jwt"},
-		{"Kubernetes: role unknown", "POST", "kubernetes", fields{"role": "nope", "jwt": pod}, 400, `invalid role name "nope"`},
-		{"Kubernetes: role of another", "POST", "kubernetes", fields{"role": "other", "jwt": pod}, 403, "service account name not authorized"},
-		{"Kubernetes: role missing", "POST", "kubernetes", nil, 400, "missing role"},
-		{"Kubernetes: GET", "GET", "kubernetes", nil, 405, unsupported},
-		{"JWT: unknown", "POST", "jwt", fields{"role": "kms", "jwt": pod}, 400, "error validating token: error verifying token signature: no known key successfully validated the token signature"},
-		{"JWT: garbage", "POST", "jwt", fields{"role": "kms", "jwt": "garbage"}, 400, "error validating token: error verifying token signature: go-jose/go-jose: compact JWS format must have three parts"},
-		{"JWT: expired", "POST", "jwt", fields{"role": "kms", "jwt": old}, 400, "error validating token: invalid expiration time (exp) claim: token is expired"},
-		{"JWT: missing", "POST", "jwt", fields{"role": "kms"}, 400, "missing token"},
-		{"JWT: role unknown", "POST", "jwt", fields{"role": "nope", "jwt": token}, 400, `role "nope" could not be found`},
-		{"JWT: role of another", "POST", "jwt", fields{"role": "other", "jwt": token}, 400, "error validating token: invalid subject (sub) claim"},
-		{"JWT: role missing", "POST", "jwt", fields{"jwt": token}, 400, "missing role"},
-		{"JWT: GET", "GET", "jwt", nil, 405, unsupported},
-		{"cert: role unknown", "POST", "cert", fields{"name": "nope"}, 400, noMatch},
-		{"cert: GET", "GET", "cert", nil, 405, unsupported},
-		{"no method there", "POST", "nowhere", fields{}, 403, "permission denied"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			before := m.server.Count(vaulttest.OpLogin)
-			m.caller.want(tt.status, tt.method, "auth/"+tt.path+"/login", tt.body, tt.want)
-			if m.server.Count(vaulttest.OpLogin) != before+1 {
-				t.Error("not counted as a login")
-			}
-		})
-	}
-	for name, n := range map[string]int{"approle": m.appRole.Logins(), "kubernetes": m.kubernetes.Logins(), "jwt": m.jwt.Logins(), "cert": m.cert.Logins()} {
-		if n != 0 {
-			t.Errorf("%s: %d logins were granted", name, n)
-		}
-	}
-	root := newCaller(t, m.server, m.server.RootToken())
-	root.want(404, "POST", "auth/nowhere/login", nil, `no handler for route "auth/nowhere/login". route entry not found.`)
-	root.want(404, "POST", "auth/jwt/what", nil, "1 error occurred:\n\t* unsupported path\n\n")
-	m.caller.want(403, "POST", "auth/jwt/what", nil, "permission denied")
-	m.caller.token = "hvs.dead"
-	m.login("jwt") // a login does not look at tokens
-}
-
 func TestLoginBehindFaults(t *testing.T) {
 	m := enableAll(t, "", vaulttest.TokenOptions{})
 	m.server.Seal()
@@ -249,8 +179,7 @@ func TestLoginYields(t *testing.T) {
 		{"three uses", vaulttest.TokenOptions{NumUses: 3}, fields{"num_uses": 3.0}, fields{"num_uses": 2.0}, ""}, // lookup-self is one
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			id := approle.SetRole(tt.name, vaulttest.AppRoleOptions{Token: tt.token, NoSecretID: true})
-			a := anyone.want(200, "POST", "auth/approle/login", fields{"role_id": id})
+			a := anyone.want(200, "POST", "auth/approle/login", fields{"role_id": approle.SetRole(tt.name, tt.token), "secret_id": approle.NewSecretID(tt.name)})
 			if warning := strings.Join(a.Warnings, "|"); warning != tt.warning {
 				t.Errorf("got warning %q, want %q", warning, tt.warning)
 			}
@@ -267,8 +196,8 @@ func TestLoginYields(t *testing.T) {
 			}
 		})
 	}
-	id := approle.SetRole("bare", vaulttest.AppRoleOptions{Token: vaulttest.TokenOptions{NoDefaultPolicy: true}, NoSecretID: true})
-	auth := anyone.want(200, "POST", "auth/approle/login", fields{"role_id": id}).Auth
+	id := approle.SetRole("bare", vaulttest.TokenOptions{NoDefaultPolicy: true})
+	auth := anyone.want(200, "POST", "auth/approle/login", fields{"role_id": id, "secret_id": approle.NewSecretID("bare")}).Auth
 	if policies, ok := auth["policies"].([]any); !ok || len(policies) != 0 || auth["token_policies"] != nil {
 		t.Errorf("no policies: got %v and %v", auth["policies"], auth["token_policies"])
 	}
@@ -313,12 +242,6 @@ func TestRenewTokenOfLogin(t *testing.T) {
 			if a = m.caller.want(200, "POST", "auth/token/renew-self", nil); a.Auth["lease_duration"] != 600.0 {
 				t.Errorf("renewed by the changed role: got %v", a.Auth["lease_duration"])
 			}
-			status, want := m.deleteRole(path)
-			m.caller.want(status, "POST", "auth/token/renew-self", nil, want)
-			m.caller.want(200, "GET", "auth/token/lookup-self", nil)
-
-			m.setRole(path, role)
-			m.caller.want(200, "POST", "auth/token/renew-self", nil)
 			m.server.Advance(10 * time.Minute)
 			m.caller.want(403, "POST", "auth/token/renew-self", nil, deadToken)
 		})
@@ -328,51 +251,13 @@ func TestRenewTokenOfLogin(t *testing.T) {
 func (m *methods) setRole(path string, token vaulttest.TokenOptions) {
 	switch path {
 	case "team/approle":
-		m.appRole.SetRole("kms", vaulttest.AppRoleOptions{Token: token})
+		m.appRole.SetRole("kms", token)
 	case "kubernetes":
 		m.kubernetes.SetRole("kms", token)
 	case "jwt":
 		m.jwt.SetRole("kms", token)
 	case "cert":
 		m.cert.SetRole("kms", vaulttest.CertOptions{Token: token})
-	}
-}
-
-// deleteRole deletes the role and returns what Vault says to a renewal then.
-func (m *methods) deleteRole(path string) (status int, text string) {
-	const failed = "1 error occurred:\n\t* failed to renew entry: "
-	switch path {
-	case "team/approle":
-		m.appRole.DeleteRole("kms")
-		return 500, failed + "role \"kms\" does not exist during renewal\n\n"
-	case "kubernetes":
-		m.kubernetes.DeleteRole("kms")
-		return 500, failed + "role kms does not exist during renewal\n\n"
-	case "jwt":
-		m.jwt.DeleteRole("kms")
-		return 500, failed + "role kms does not exist during renewal\n\n"
-	}
-	m.cert.DeleteRole("kms")
-	return 400, "failed to match all constraints for this login certificate"
-}
-
-func TestDisable(t *testing.T) {
-	m := enableAll(t, "", vaulttest.TokenOptions{})
-	dies, lives := clientToken(m.login("jwt")), clientToken(m.login("kubernetes"))
-	backup := m.server.Snapshot()
-	m.jwt.Disable()
-	if m.server.TokenAlive(dies) || !m.server.TokenAlive(lives) {
-		t.Error("want only the tokens of the disabled method dead")
-	}
-	m.caller.want(403, "POST", "auth/jwt/login", m.bodies["jwt"], "permission denied")
-	m.server.Restore(backup)
-	if !m.server.TokenAlive(dies) || m.jwt.Logins() != 1 {
-		t.Error("restored: want the token back, and one login")
-	}
-	m.login("jwt")
-	m.server.Restore(backup)
-	if got := m.jwt.Logins(); got != 1 {
-		t.Errorf("restored again: got %d logins, want 1: the login has changed the snapshot", got)
 	}
 }
 
@@ -442,13 +327,12 @@ func TestLoginSecrets(t *testing.T) {
 func TestRoleMistakesPanic(t *testing.T) {
 	m := enableAll(t, "", vaulttest.TokenOptions{})
 	for name, write := range map[string]func(){
-		"parent":         func() { m.jwt.SetRole("x", vaulttest.TokenOptions{Parent: "x"}) },
 		"namespace":      func() { m.jwt.SetRole("x", vaulttest.TokenOptions{Namespace: "x"}) },
 		"not renewable":  func() { m.jwt.SetRole("x", vaulttest.TokenOptions{NotRenewable: true}) },
 		"periodic batch": func() { m.jwt.SetRole("x", vaulttest.TokenOptions{Type: vaulttest.Batch, Period: time.Hour}) },
 		"limited batch":  func() { m.jwt.SetRole("x", vaulttest.TokenOptions{Type: vaulttest.Batch, NumUses: 1}) },
 		"kind":           func() { m.server.EnableJWT("", "kubernetes") },
-		"no such role":   func() { m.appRole.NewSecretID("nope", vaulttest.SecretIDOptions{}) },
+		"no such role":   func() { m.appRole.NewSecretID("nope") },
 		"not PEM":        func() { m.cert.SetRole("x", vaulttest.CertOptions{Certificate: []byte("x")}) },
 	} {
 		func() {
@@ -464,4 +348,47 @@ func TestRoleMistakesPanic(t *testing.T) {
 		t.Error("enabling a method again: want the one that is there")
 	}
 	m.login("jwt")
+}
+
+func TestRoleID(t *testing.T) {
+	s := vaulttest.Start(t)
+	approle := s.EnableAppRole("", "approle")
+	first := approle.SetRole("kms", vaulttest.TokenOptions{})
+	secret := approle.NewSecretID("kms")
+	other := approle.SetRole("other", vaulttest.TokenOptions{})
+	if again := approle.SetRole("kms", vaulttest.TokenOptions{}); first == "" || again != first || other == first {
+		t.Errorf("role IDs: got %q, then %q; of another role %q", first, again, other)
+	}
+	c := newCaller(t, s, "")
+	c.want(200, "POST", "auth/approle/login", fields{"role_id": first, "secret_id": secret})
+	c.want(400, "POST", "auth/approle/login", fields{"role_id": other, "secret_id": secret})
+}
+
+func TestDefaultRole(t *testing.T) {
+	s := vaulttest.Start(t)
+	jwt := s.EnableJWT("", "jwt")
+	jwt.SetRole("kms", vaulttest.TokenOptions{})
+	c, body := newCaller(t, s, ""), fields{"jwt": jwt.NewJWT("kms") + "\n"}
+	c.want(400, "POST", "auth/jwt/login", body, "missing role")
+	jwt.SetDefaultRole("kms")
+	c.want(200, "POST", "auth/jwt/login", body)
+}
+
+func TestAcceptedJWT(t *testing.T) {
+	s := vaulttest.Start(t)
+	kubernetes := s.EnableKubernetes("", "kubernetes")
+	kubernetes.SetRole("kms", vaulttest.TokenOptions{})
+	kubernetes.SetRole("other", vaulttest.TokenOptions{})
+	c := newCaller(t, s, "")
+	login := func(status int, role string) {
+		t.Helper()
+		c.want(status, "POST", "auth/kubernetes/login", fields{"role": role, "jwt": "a.b.c"})
+	}
+	login(403, "kms")
+	kubernetes.Accept("kms", "a.b.c")
+	login(200, "kms")
+	login(403, "other")
+	kubernetes.Accept("other", "a.b.c")
+	login(200, "kms")
+	login(200, "other")
 }

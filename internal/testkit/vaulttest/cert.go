@@ -21,22 +21,14 @@ type Cert struct{ AuthMethod }
 
 // CertOptions describes a role, which is what Vault calls a certificate of this method.
 type CertOptions struct {
-	// Token is what a login yields. Parent, Namespace and NotRenewable cannot be chosen, Orphan is understood.
+	// Token is what a login yields. Namespace and NotRenewable cannot be chosen, Orphan is understood.
 	Token TokenOptions
 	// Certificate is the trusted certificate, in PEM: a CA, or one client's own. Nil means the CA of IssueClientCert.
 	Certificate []byte
-	// CommonNames are the names a certificate may have; none means any.
-	CommonNames []string
 }
 
-// trust is what makes a role one of Cert.
-type trust struct {
-	certificate *x509.Certificate
-	names       []string
-}
-
-// EnableCert enables a cert method in a namespace ("" is the root), creating the namespace if need be. The path is
-// without auth/; "cert" is the default of clients. Nobody can log in over plain HTTP or through RoundTripper.
+// EnableCert enables a cert method in a namespace ("" is the root) and creates the namespace if it is missing. The path is
+// without auth/; "cert" is the default of clients. Logins need TLS: plain HTTP and RoundTripper are refused.
 func (s *Server) EnableCert(namespace, path string) *Cert {
 	return &Cert{s.enable(kindCert, namespace, path)}
 }
@@ -60,7 +52,7 @@ func (c *Cert) SetRole(name string, options CertOptions) {
 		panic(fmt.Sprintf("vaulttest: writing role %s: %v", name, err))
 	}
 	c.setRole(name, options.Token, func(r *role) {
-		r.trust = trust{certificate: certificate, names: slices.Clone(options.CommonNames)}
+		r.trusted = certificate
 	})
 }
 
@@ -82,7 +74,7 @@ func (m *authMount) identifyCert(peer *tls.ConnectionState, name string) (identi
 	for _, name := range names {
 		if r := m.roles[name]; r != nil {
 			candidates = append(candidates, r)
-			roots.AddCert(r.trust.certificate)
+			roots.AddCert(r.trusted)
 		}
 	}
 	leaf := peer.PeerCertificates[0]
@@ -91,7 +83,7 @@ func (m *authMount) identifyCert(peer *tls.ConnectionState, name string) (identi
 		return identity{}, refused(http.StatusInternalServerError, "failed to verify client's certificate: "+err.Error())
 	}
 	for _, r := range candidates {
-		if !r.trust.covers(leaf, chains) {
+		if !covers(r.trusted, leaf, chains) {
 			continue
 		}
 		return identity{role: r, alias: leaf.Subject.CommonName, display: r.name, metadata: map[string]string{
@@ -121,13 +113,10 @@ func chainsTo(roots *x509.CertPool, shown []*x509.Certificate) ([][]*x509.Certif
 	return chains, err
 }
 
-// covers reports whether a certificate with these chains is one that is trusted.
-func (t *trust) covers(leaf *x509.Certificate, chains [][]*x509.Certificate) bool {
-	if len(t.names) > 0 && !slices.Contains(t.names, leaf.Subject.CommonName) {
-		return false
-	}
-	return t.certificate.Equal(leaf) || slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool {
-		return slices.ContainsFunc(chain, t.certificate.Equal)
+// covers reports whether a certificate with these chains is the trusted one or descends from it.
+func covers(trusted, leaf *x509.Certificate, chains [][]*x509.Certificate) bool {
+	return trusted.Equal(leaf) || slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool {
+		return slices.ContainsFunc(chain, trusted.Equal)
 	})
 }
 

@@ -18,6 +18,7 @@ const (
 	OpCreateKey       = "create-key"
 	OpRotateKey       = "rotate-key"
 	OpConfigKey       = "config-key"
+	OpTrimKey         = "trim-key"
 	OpDeleteKey       = "delete-key"
 	OpLogin           = "login"
 	OpLookupSelf      = "lookup-self"
@@ -53,7 +54,7 @@ type counters struct {
 	inFlight int
 	open     map[net.Conn]struct{}
 	opened   int
-	changed  chan struct{} // non-nil while somebody waits; closed at the next change
+	changed  chan struct{} // non-nil while a caller waits; closed at the next change
 }
 
 // Count is how many requests of this operation have arrived, answered or not, since the last ResetCounts.

@@ -13,15 +13,13 @@ import (
 	"time"
 )
 
-// Cut is where a connection breaks.
+// Cut is where a connection breaks. The zero value leaves it alone.
 type Cut int
 
 const (
-	// CutNone leaves the connection alone.
-	CutNone Cut = iota
 	// CutReset resets the connection before Vault has looked at the request. Clients see ECONNRESET, or over HTTP/2
 	// sometimes an end of file; over HTTP/2 it ends the other requests on the connection too.
-	CutReset
+	CutReset Cut = iota + 1
 	// CutBody lets Vault do its work, sends half of the answer and breaks off.
 	CutBody
 )
@@ -100,9 +98,6 @@ func (f *faults) ClearFaults() {
 	}
 	f.active = nil
 }
-
-// Delay makes every request wait before it is served.
-func (f *faults) Delay(d time.Duration) (remove func()) { return f.Inject(Fault{Delay: d}) }
 
 // Hang makes every request wait until release is called; held requests are then served.
 func (f *faults) Hang() (release func()) { return f.Inject(Fault{Hang: true}) }
@@ -202,15 +197,15 @@ func (s *Server) apply(op string, w http.ResponseWriter, r *http.Request, rewind
 			return false, CutBody
 		case a.Status != 0:
 			a.answer(w)
-			return true, CutNone
+			return true, 0
 		case a.Handle != nil:
 			if a.Handle(op, w, r) {
-				return true, CutNone
+				return true, 0
 			}
 			rewind()
 		}
 	}
-	return false, CutNone
+	return false, 0
 }
 
 // hold makes a request wait as its fault says. It does not return if the client goes or the server stops.

@@ -86,8 +86,8 @@ func TestCut(t *testing.T) {
 		if err == nil {
 			t.Errorf("CutBody: got %d and %d bytes, want an error", a.status, len(a.raw))
 		}
-		if got := s.Transit().Key("kek").Latest(); got != 2 {
-			t.Errorf("CutBody: Vault has not done its work: version %d, want 2", got)
+		if got := s.Transit().Key("kek").Rotate(); got != 3 {
+			t.Errorf("CutBody: Vault has not done its work: the next version is %d, want 3", got)
 		}
 		c.want(200, "GET", "transit/keys/kek", nil)
 	})
@@ -239,21 +239,14 @@ func TestRoundTripperRefuses(t *testing.T) {
 	s := vaulttest.Start(t, vaulttest.Options{InProcess: true})
 	c := newCaller(t, s, s.RootToken())
 	c.client.Transport = s.RoundTripper()
-	for name, step := range map[string]struct{ down, up func() error }{
-		"Refuse": {func() error { s.Refuse(); return nil }, s.Accept},
-		"Stop":   {func() error { s.Stop(); return nil }, s.Start},
-	} {
-		if err := step.down(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.try(t.Context(), "GET", "sys/health", nil); !errors.Is(err, syscall.ECONNREFUSED) {
-			t.Errorf("%s: got %v, want connection refused", name, err)
-		}
-		if err := step.up(); err != nil {
-			t.Fatal(err)
-		}
-		c.want(200, "GET", "sys/health", nil)
+	s.Stop()
+	if _, err := c.try(t.Context(), "GET", "sys/health", nil); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("stopped: got %v, want connection refused", err)
 	}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c.want(200, "GET", "sys/health", nil)
 }
 
 func TestBubble(t *testing.T) {
@@ -264,7 +257,7 @@ func TestBubble(t *testing.T) {
 		c.client = &http.Client{Transport: s.RoundTripper()}
 		start := time.Now()
 
-		remove := s.Delay(20 * time.Minute)
+		remove := s.Inject(vaulttest.Fault{Delay: 20 * time.Minute})
 		c.encrypt("kek", "seed")
 		if got := time.Since(start); got != 20*time.Minute {
 			t.Errorf("a delayed request took %v", got)

@@ -37,6 +37,25 @@ func parseFields(body []byte) (*fields, error) {
 	return f, nil
 }
 
+// lifetime is a duration as the token store reads it, with error texts of its own.
+func (f *fields) lifetime(name string) time.Duration {
+	text := f.text(name)
+	if n, err := strconv.Atoi(text); err == nil {
+		text = (time.Duration(n) * time.Second).String()
+	}
+	if text == "" || f.mistake != "" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	switch {
+	case err != nil:
+		f.mistake = err.Error()
+	case d < 0:
+		f.mistake = name + " must be positive"
+	}
+	return d
+}
+
 // has reports whether the body has the field with something else than null.
 func (f *fields) has(name string) bool { return f.values[name] != nil }
 
@@ -128,9 +147,12 @@ func (f *fields) object(name string) map[string]any {
 	return v
 }
 
+// validation is how Vault begins an error about a field. Paths with an existence check fail in that check, without it.
+const validation = "Field validation failed: "
+
 func (f *fields) wrong(name string, why ...string) {
 	if f.mistake == "" {
-		f.mistake = fmt.Sprintf("Field validation failed: error converting input for field %q", name)
+		f.mistake = fmt.Sprintf("%serror converting input for field %q", validation, name)
 		for _, reason := range why {
 			f.mistake += ": " + reason
 		}

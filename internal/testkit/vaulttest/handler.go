@@ -4,6 +4,7 @@ package vaulttest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -97,6 +98,9 @@ func (in *request) read(body []byte, err error) (mistake *reply) {
 			return nil
 		}
 		refused = refuse(http.StatusBadRequest, parsing+err.Error())
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			refused = refuse(http.StatusInternalServerError, "malformed JSON, unclosed containers")
+		}
 	}
 	return &refused
 }
@@ -150,7 +154,7 @@ type rendered struct {
 // reply is an answer in Vault's terms.
 type reply struct {
 	status   int      // 0 means 200, or 204 when there is neither data nor auth
-	errors   []string // for status >= 400
+	errors   []string // for status >= 400 without data
 	data     map[string]any
 	auth     map[string]any
 	warnings []string
@@ -172,13 +176,13 @@ func wrapped(errors ...string) string {
 }
 
 func (r reply) render() rendered {
-	if r.status >= http.StatusBadRequest {
+	if r.status >= http.StatusBadRequest && r.data == nil && r.warnings == nil {
 		return rendered{status: r.status, body: errorJSON(r.errors...)}
 	}
 	if r.data == nil && r.auth == nil && r.warnings == nil {
 		return rendered{status: http.StatusNoContent}
 	}
-	return render(http.StatusOK, struct {
+	return render(cmp.Or(r.status, http.StatusOK), struct {
 		RequestID     string         `json:"request_id"`
 		LeaseID       string         `json:"lease_id"`
 		Renewable     bool           `json:"renewable"`

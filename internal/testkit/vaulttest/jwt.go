@@ -16,7 +16,7 @@ const (
 	kindJWT        = "jwt"
 )
 
-// Everybody who brings a JWT is this service account.
+// The service account that every accepted JWT belongs to.
 const (
 	serviceAccountNamespace = "kube-system"
 	serviceAccountName      = "trousseau"
@@ -25,21 +25,15 @@ const (
 )
 
 // Kubernetes is a Kubernetes auth method: a role and a service account's JWT are exchanged for a token.
-// The fake does not read JWTs, it knows those that it has been told about.
+// The fake does not parse JWTs: it knows the ones that Accept and NewJWT have registered.
 type Kubernetes struct{ bearerMethod }
 
 // JWT is a JWT auth method: a role and a JWT are exchanged for a token.
-// The fake does not read JWTs, it knows those that it has been told about.
+// The fake does not parse JWTs: it knows the ones that Accept and NewJWT have registered.
 type JWT struct{ bearerMethod }
 
 // bearerMethod is what Kubernetes and JWT have in common.
 type bearerMethod struct{ AuthMethod }
-
-// bearer is what is known of a JWT.
-type bearer struct {
-	roles   []string // in the name of which it may log in
-	expired bool
-}
 
 // EnableKubernetes enables a Kubernetes method in a namespace ("" is the root), creating the namespace if need be.
 // The path is without auth/; "kubernetes" is the default of clients.
@@ -56,7 +50,7 @@ func (s *Server) EnableJWT(namespace, path string) *JWT {
 // SetDefaultRole sets the role of logins that name none; "" means that they are refused.
 func (j *JWT) SetDefaultRole(name string) { j.with(func(m *authMount) { m.defaultRole = name }) }
 
-// SetRole writes a role, in place of one of that name. Token is what a login yields: Parent, Namespace and NotRenewable
+// SetRole writes a role, in place of one of that name. Token is what a login yields: Namespace and NotRenewable
 // cannot be chosen, Orphan is understood.
 func (b *bearerMethod) SetRole(name string, token TokenOptions) {
 	b.setRole(name, token, func(r *role) {
@@ -64,7 +58,7 @@ func (b *bearerMethod) SetRole(name string, token TokenOptions) {
 	})
 }
 
-// NewJWT makes a JWT and accepts it for a role. It looks like one, and says nothing.
+// NewJWT makes a JWT and accepts it for a role. Its signature is random.
 func (b *bearerMethod) NewJWT(role string) string {
 	part := func(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
 	jwt := part(`{"alg":"RS256","typ":"JWT"}`) + "." +
@@ -78,32 +72,14 @@ func (b *bearerMethod) NewJWT(role string) string {
 func (b *bearerMethod) Accept(role, jwt string) {
 	b.store.secrets.add(jwt)
 	b.with(func(m *authMount) {
-		if m.bearers[jwt] == nil {
-			m.bearers[jwt] = &bearer{}
-		}
-		m.bearers[jwt].roles = append(m.bearers[jwt].roles, role)
-		m.bearers[jwt].expired = false
+		m.bearers[jwt] = append(m.bearers[jwt], role)
 	})
 }
-
-// Expire makes an accepted JWT an expired one.
-func (b *bearerMethod) Expire(jwt string) {
-	b.with(func(m *authMount) {
-		if m.bearers[jwt] == nil {
-			panic("vaulttest: expiring a JWT that was not accepted")
-		}
-		m.bearers[jwt].expired = true
-	})
-}
-
-// Forget undoes Accept: the JWT is then one that others have signed or, for Kubernetes, whose pod is gone.
-func (b *bearerMethod) Forget(jwt string) { b.with(func(m *authMount) { delete(m.bearers, jwt) }) }
 
 // identifyKubernetes answers in the order of vault-plugin-auth-kubernetes, path_login.go.
 func (m *authMount) identifyKubernetes(f *fields) (identity, *reply) {
-	const expired = "invalid expiration time (exp) claim: token is expired"
 	name, jwt := f.text("role"), f.text("jwt")
-	r, b := m.roles[name], m.bearers[jwt]
+	r, accepting := m.roles[name], m.bearers[jwt]
 	switch {
 	case name == "":
 		return identity{}, refused(http.StatusBadRequest, "missing role")
@@ -111,11 +87,9 @@ func (m *authMount) identifyKubernetes(f *fields) (identity, *reply) {
 		return identity{}, refused(http.StatusBadRequest, "missing jwt")
 	case r == nil:
 		return identity{}, refused(http.StatusBadRequest, fmt.Sprintf("invalid role name %q", name))
-	case b == nil:
+	case accepting == nil:
 		return identity{}, refused(http.StatusForbidden, "permission denied")
-	case b.expired:
-		return identity{}, refused(http.StatusForbidden, expired)
-	case !slices.Contains(b.roles, name) || !admits(r.bound.names, serviceAccountName):
+	case !slices.Contains(accepting, name) || !admits(r.bound.names, serviceAccountName):
 		return identity{}, refused(http.StatusForbidden, "service account name not authorized")
 	case !admits(r.bound.namespaces, serviceAccountNamespace):
 		return identity{}, refused(http.StatusForbidden, "namespace not authorized")
@@ -139,7 +113,7 @@ func (m *authMount) identifyJWT(f *fields) (identity, *reply) {
 	if name == "" {
 		name = m.defaultRole
 	}
-	r, b := m.roles[name], m.bearers[jwt]
+	r, accepting := m.roles[name], m.bearers[jwt]
 	switch {
 	case name == "":
 		return identity{}, refused(http.StatusBadRequest, "missing role")
@@ -147,15 +121,13 @@ func (m *authMount) identifyJWT(f *fields) (identity, *reply) {
 		return identity{}, refused(http.StatusBadRequest, fmt.Sprintf("role %q could not be found", name))
 	case jwt == "":
 		return identity{}, refused(http.StatusBadRequest, "missing token")
-	case b == nil && strings.Count(jwt, ".") != 2:
+	case accepting == nil && strings.Count(jwt, ".") != 2:
 		return identity{}, refused(http.StatusBadRequest,
 			validating+"error verifying token signature: go-jose/go-jose: compact JWS format must have three parts")
-	case b == nil:
+	case accepting == nil:
 		return identity{}, refused(http.StatusBadRequest,
 			validating+"error verifying token signature: no known key successfully validated the token signature")
-	case b.expired:
-		return identity{}, refused(http.StatusBadRequest, validating+"invalid expiration time (exp) claim: token is expired")
-	case !slices.Contains(b.roles, name):
+	case !slices.Contains(accepting, name):
 		return identity{}, refused(http.StatusBadRequest, validating+"invalid subject (sub) claim")
 	}
 	return identity{role: r, alias: serviceAccountSubject, display: serviceAccountSubject, metadata: map[string]string{"role": name}}, nil

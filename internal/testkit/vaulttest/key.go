@@ -3,10 +3,14 @@
 package vaulttest
 
 import (
+	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
 	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
 	"time"
 )
 
@@ -17,8 +21,10 @@ type key struct {
 	versions        []version // version n is versions[n-1]
 	minDecryption   int
 	minEncryption   int // 0 means latest
+	minAvailable    int
 	deletionAllowed bool
 	derived         bool
+	convergent      bool
 	exportable      bool
 	plaintextBackup bool
 }
@@ -30,14 +36,17 @@ type version struct {
 }
 
 func newKey(name string, now time.Time) *key {
-	return &key{name: name, kind: aes256, versions: []version{newVersion(now)}, minDecryption: 1}
+	k := &key{name: name, kind: aes256, minDecryption: 1}
+	k.rotate(now)
+	return k
 }
 
-func newVersion(now time.Time) version {
-	var secret [32]byte
-	// crypto/rand.Read never fails, and neither do the constructors for a 32-byte AES key.
-	_, _ = rand.Read(secret[:])
-	block, err := aes.NewCipher(secret[:])
+// rotate adds a version.
+func (k *key) rotate(now time.Time) {
+	secret := make([]byte, cmp.Or(keyTypes[k.kind].size, 32))
+	// crypto/rand.Read never fails, and neither do the constructors for an AES key of that size.
+	_, _ = rand.Read(secret)
+	block, err := aes.NewCipher(secret)
 	if err != nil {
 		panic(err)
 	}
@@ -45,7 +54,7 @@ func newVersion(now time.Time) version {
 	if err != nil {
 		panic(err)
 	}
-	return version{aead: aead, created: now}
+	k.versions = append(k.versions, version{aead: aead, created: now})
 }
 
 // latest is the newest version that a node sees which has not heard of the last lag rotations.
@@ -89,7 +98,7 @@ type Key struct {
 func (k *Key) Rotate() int {
 	var latest int
 	k.with(func(key *key) {
-		key.versions = append(key.versions, newVersion(k.mount.store.now()))
+		key.rotate(k.mount.store.now())
 		latest = len(key.versions)
 	})
 	return latest
@@ -97,7 +106,7 @@ func (k *Key) Rotate() int {
 
 // ForgetNewest takes the newest version away, as restoring Vault from a backup older than the last rotation does, and
 // returns the number of the one that is now the newest. What only the lost version can decrypt is lost, and the next
-// Rotate makes a version of the same number and other key material. Unlike Restore it leaves everything else as it is.
+// Rotate makes a version of the same number and other key material.
 func (k *Key) ForgetNewest() int {
 	var latest int
 	k.with(func(key *key) {
@@ -107,13 +116,6 @@ func (k *Key) ForgetNewest() int {
 		key.versions = key.versions[:latest:latest]
 		key.minDecryption, key.minEncryption = min(key.minDecryption, latest), min(key.minEncryption, latest)
 	})
-	return latest
-}
-
-// Latest is the newest version.
-func (k *Key) Latest() int {
-	var latest int
-	k.with(func(key *key) { latest = len(key.versions) })
 	return latest
 }
 
@@ -139,13 +141,6 @@ func (k *Key) Delete() {
 	k.with(func(*key) { delete(k.keys(), k.name) })
 }
 
-// Exists reports whether the key is there.
-func (k *Key) Exists() bool {
-	k.mount.store.mu.Lock()
-	defer k.mount.store.mu.Unlock()
-	return k.keys()[k.name] != nil
-}
-
 // with runs f on the key under the lock.
 func (k *Key) with(f func(*key)) {
 	k.mount.store.mu.Lock()
@@ -157,11 +152,232 @@ func (k *Key) with(f func(*key)) {
 	f(key)
 }
 
-// keys are the keys of the mount as it is now: Restore may have replaced it. The caller holds the lock.
+// keys are the keys of the mount, which must exist. The caller holds the lock.
 func (k *Key) keys() map[string]*key {
 	m := k.mount.store.mounts[k.mount.at]
 	if m == nil {
 		panic(fmt.Sprintf("vaulttest: no mount %s", k.mount.at))
 	}
 	return m.keys
+}
+
+// keyType is what Vault tells about a type of key.
+type keyType struct {
+	encrypts, signs, derives, associates bool
+	public                               string // name of its public keys; empty if it has none
+	size                                 int    // in bytes, of an AES key; 0 for a type that this fake cannot encrypt with
+}
+
+const aes256 = "aes256-gcm96"
+
+// keyTypes are the types of key that can be created.
+var keyTypes = map[string]keyType{
+	aes256:              {encrypts: true, derives: true, associates: true, size: 32},
+	"aes128-gcm96":      {encrypts: true, derives: true, associates: true, size: 16},
+	"chacha20-poly1305": {encrypts: true, derives: true, associates: true},
+	"rsa-2048":          {encrypts: true, signs: true, public: "rsa-2048"},
+	"rsa-4096":          {encrypts: true, signs: true, public: "rsa-4096"},
+	"ed25519":           {signs: true, derives: true, public: "ed25519"},
+	"ecdsa-p256":        {signs: true, public: "P-256"},
+	"hmac":              {},
+}
+
+// enterpriseTypes are types of key that only Vault Enterprise has.
+var enterpriseTypes = []string{"aes128-cbc", "aes256-cbc", "aes128-cmac", "aes192-cmac", "aes256-cmac", "managed_key"}
+
+// unusable is the outcome of an item for a key that cannot be used for it. Use is "encryption" or "decryption".
+func (k *key) unusable(it item, use string) outcome {
+	kind := keyTypes[k.kind]
+	switch {
+	case it.associatedData != "" && !kind.associates:
+		// In a batch, Vault does not count this as a failure.
+		return outcome{mistake: "'[0].associated_data' provided for non-AEAD cipher suite " + k.kind}
+	case !kind.encrypts:
+		return failed(http.StatusBadRequest, "message "+use+" not supported for key type "+k.kind)
+	case kind.size == 0 || it.context != "":
+		return failed(http.StatusBadRequest, "this fake encrypts with AES only, and without contexts")
+	}
+	return outcome{}
+}
+
+// missingContext is what Vault answers for a key that is derived from contexts.
+func (k *key) missingContext() string {
+	if !k.derived {
+		return ""
+	}
+	return "missing 'context' for key derivation; the key was created using a derived key, which means additional," +
+		" per-request information must be included in order to perform operations with the key"
+}
+
+// describeVersion is what Vault tells about one version: the time, with a public key if there is one.
+func (k *key) describeVersion(n int) any {
+	created := k.versions[n-1].created
+	if name := keyTypes[k.kind].public; name != "" {
+		return map[string]any{"creation_time": created.UTC().Format(time.RFC3339Nano), "name": name, "public_key": ""}
+	}
+	return created.Unix()
+}
+
+func (m *mount) readKey(req *request) reply {
+	k := m.keys[req.name]
+	if k == nil {
+		return refuse(http.StatusNotFound)
+	}
+	return k.describe(req.lag, m.kind)
+}
+
+// describe is what Vault tells about a key. Versions below min_decryption_version are archived and not shown.
+func (k *key) describe(lag int, kind string) reply {
+	latest := k.latest(lag)
+	is := keyTypes[k.kind]
+	data := map[string]any{
+		"name":                   k.name,
+		"type":                   k.kind,
+		"derived":                k.derived,
+		"deletion_allowed":       k.deletionAllowed,
+		"min_available_version":  k.minAvailable,
+		"min_decryption_version": k.minDecryption,
+		"min_encryption_version": k.minEncryption,
+		"latest_version":         latest,
+		"exportable":             k.exportable,
+		"allow_plaintext_backup": k.plaintextBackup,
+		"supports_encryption":    is.encrypts,
+		"supports_decryption":    is.encrypts,
+		"supports_signing":       is.signs,
+		"supports_derivation":    is.derives,
+		"auto_rotate_period":     0,
+		"imported_key":           false,
+	}
+	if k.derived {
+		data["kdf"], data["convergent_encryption"] = "hkdf_sha256", k.convergent
+	}
+	if k.convergent {
+		data["convergent_encryption_version"] = -1
+	}
+	if k.kind != "hmac" {
+		versions := map[string]any{}
+		for n := k.minDecryption; n <= latest; n++ {
+			versions[strconv.Itoa(n)] = k.describeVersion(n)
+		}
+		data["keys"] = versions
+	}
+	return reply{mount: kind, data: data}
+}
+
+func (m *mount) createKey(req *request) reply {
+	f := req.fields
+	kind := cmp.Or(f.text("type"), aes256)
+	wanted := &key{name: req.name, kind: kind, minDecryption: 1, derived: f.flag("derived", false), convergent: f.flag("convergent_encryption", false)}
+	wanted.exportable = f.flag("exportable", false)
+	wanted.plaintextBackup = f.flag("allow_plaintext_backup", false)
+	switch _, known := keyTypes[kind]; {
+	case f.mistake != "":
+		return reply{}
+	case wanted.convergent && !wanted.derived:
+		return refuse(http.StatusBadRequest, "convergent encryption requires derivation to be enabled")
+	case slices.Contains(enterpriseTypes, kind):
+		return refuse(http.StatusBadRequest, "key type "+kind+" is only available in enterprise versions of Vault")
+	case !known:
+		return refuse(http.StatusBadRequest, "unknown key type "+kind)
+	}
+	if m.keys[req.name] == nil {
+		wanted.rotate(req.now)
+		m.keys[req.name] = wanted
+	}
+	// An existing key is left as it is, without a warning.
+	return m.keys[req.name].describe(req.lag, m.kind)
+}
+
+func (m *mount) rotateKey(req *request) reply {
+	k := m.keys[req.name]
+	if k == nil {
+		return refuse(http.StatusBadRequest, "key not found")
+	}
+	k.rotate(req.now)
+	return k.describe(req.lag, m.kind)
+}
+
+func (m *mount) configKey(req *request) reply {
+	k := m.keys[req.name]
+	if k == nil {
+		return refuse(http.StatusBadRequest, fmt.Sprintf("no existing key named %s could be found", req.name))
+	}
+	f, changed, latest := req.fields, *k, len(k.versions)
+	var warnings []string
+	if f.has("min_decryption_version") {
+		changed.minDecryption = max(1, f.number("min_decryption_version"))
+		if f.number("min_decryption_version") == 0 {
+			warnings = []string{"since Vault 0.3, transit key numbering starts at 1; forcing minimum to 1"}
+		}
+	}
+	if f.has("min_encryption_version") {
+		changed.minEncryption = f.number("min_encryption_version")
+	}
+	changed.deletionAllowed = f.flag("deletion_allowed", k.deletionAllowed)
+	// What may have left Vault cannot be called back.
+	changed.exportable = k.exportable || f.flag("exportable", false)
+	changed.plaintextBackup = k.plaintextBackup || f.flag("allow_plaintext_backup", false)
+	switch {
+	case f.number("min_decryption_version") < 0:
+		return refuse(http.StatusBadRequest, "min decryption version cannot be negative")
+	case changed.minDecryption > latest:
+		return refuse(http.StatusBadRequest, fmt.Sprintf("cannot set min decryption version of %d, latest key version is %d",
+			changed.minDecryption, latest))
+	case changed.minEncryption < 0:
+		return refuse(http.StatusBadRequest, "min encryption version cannot be negative")
+	case changed.minEncryption > latest:
+		return refuse(http.StatusBadRequest, fmt.Sprintf("cannot set min encryption version of %d, latest key version is %d",
+			changed.minEncryption, latest))
+	case changed.minEncryption > 0 && changed.minEncryption < changed.minDecryption:
+		return refuse(http.StatusBadRequest, fmt.Sprintf("cannot set min encryption/decryption values; min encryption version of %d"+
+			" must be greater than or equal to min decryption version of %d", changed.minEncryption, changed.minDecryption))
+	case changed.minAvailable > changed.minEncryption:
+		return refuse(http.StatusBadRequest, "min encryption version should not be less than min available version")
+	case changed.minAvailable > changed.minDecryption:
+		return refuse(http.StatusBadRequest, "min decryption version should not be less then min available version")
+	}
+	if f.mistake == "" {
+		*k = changed
+	}
+	answer := k.describe(req.lag, m.kind)
+	answer.warnings = warnings
+	return answer
+}
+
+// trimKey forgets versions for good: those below min_available_version.
+func (m *mount) trimKey(req *request) reply {
+	k, n, mistake := m.keys[req.name], req.fields.number("min_available_version"), ""
+	switch {
+	case k == nil:
+		mistake = "invalid key name"
+	case !req.fields.has("min_available_version"):
+		mistake = "missing min_available_version"
+	case n < k.minAvailable:
+		mistake = "minimum available version cannot be decremented"
+	case k.minEncryption == 0:
+		mistake = "minimum available version cannot be set when minimum encryption version is not set"
+	case n > k.minEncryption:
+		mistake = "minimum available version cannot be greater than minmum encryption version"
+	case n > k.minDecryption:
+		mistake = "minimum available version cannot be greater than minimum decryption version"
+	case n == 0:
+		mistake = "minimum available version should be positive"
+	}
+	if mistake != "" {
+		return refuse(http.StatusBadRequest, mistake)
+	}
+	k.minAvailable = n
+	return k.describe(req.lag, m.kind)
+}
+
+func (m *mount) deleteKey(req *request) reply {
+	k := m.keys[req.name]
+	switch {
+	case k == nil:
+		return refuse(http.StatusBadRequest, fmt.Sprintf("error deleting policy %s: could not delete key; not found", req.name))
+	case !k.deletionAllowed:
+		return refuse(http.StatusBadRequest, fmt.Sprintf("error deleting policy %s: deletion is not allowed for this key", req.name))
+	}
+	delete(m.keys, req.name)
+	return reply{}
 }

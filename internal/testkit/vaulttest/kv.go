@@ -51,10 +51,11 @@ func (m *mount) kv(req *request) reply {
 		if !req.fields.has("data") {
 			return refuse(http.StatusBadRequest, "no data provided")
 		}
-		if mistake := m.checkAndSet(req); mistake != "" || req.fields.mistake != "" {
+		data, mistake := req.fields.object("data"), m.checkAndSet(req)
+		if mistake != "" || req.fields.mistake != "" {
 			return refuse(http.StatusBadRequest, mistake)
 		}
-		m.put(req.name, req.fields.object("data"), req.now)
+		m.put(req.name, data, req.now)
 		return reply{data: m.metadata(req.name), mount: m.kind}
 	}
 	items := m.values[req.name]

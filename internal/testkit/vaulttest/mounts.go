@@ -33,10 +33,10 @@ type mounted struct {
 }
 
 func newMounted(kind, namespace, path string) mounted {
-	return mounted{kind: kind, namespace: namespace, path: strings.Trim(path, "/"), accessor: kind + "_" + rand.Text()[:8], uuid: newUUID()}
+	return mounted{kind: kind, namespace: namespace, path: strings.Trim(path, "/"), accessor: kind + "_" + strings.ToLower(rand.Text()[:8]), uuid: newUUID()}
 }
 
-// builtIn is what each Vault has mounted and nobody can unmount.
+// builtIn is what every Vault has mounted and cannot unmount.
 type builtIn struct{ mounts, auths []mounted }
 
 func newBuiltIn() builtIn {

@@ -55,13 +55,6 @@ func (s *Server) SetPolicy(name string, rules Rules) {
 	s.store.policies[name] = newPolicy(rules)
 }
 
-// DeletePolicy deletes a policy. Tokens that have it lose what it granted.
-func (s *Server) DeletePolicy(name string) {
-	s.store.mu.Lock()
-	defer s.store.mu.Unlock()
-	delete(s.store.policies, name)
-}
-
 // ownPolicy writes a policy that belongs to one thing and returns its name.
 func (st *store) ownPolicy(of string, rules Rules) string {
 	name := "own-" + of
@@ -183,4 +176,34 @@ func (st *store) capabilitiesSelf(req *request, t *token) reply {
 		data["capabilities"] = data[paths[0]]
 	}
 	return reply{data: data, mount: "system"}
+}
+
+// readPolicy is a read of sys/policies/acl/<name>. Policies that Go code has set are there too.
+func (st *store) readPolicy(req *request) reply {
+	name := strings.ToLower(req.name)
+	found, ok := st.policies[name]
+	if !ok && name != "root" {
+		return refuse(http.StatusNotFound)
+	}
+	return reply{data: map[string]any{"name": name, "policy": found.text}, mount: "system"}
+}
+
+// writePolicy is a write of sys/policies/acl/<name>. Tokens that have the policy obey it at once.
+func (st *store) writePolicy(req *request) reply {
+	name, text := strings.ToLower(req.name), req.fields.text("policy")
+	if text == "" {
+		return refuse(http.StatusBadRequest, "'policy' parameter not supplied or empty")
+	}
+	rules, err := parseRules(text)
+	switch {
+	case err != nil:
+		return refuse(http.StatusBadRequest, "failed to parse policy: "+err.Error())
+	case name == "root":
+		return refuse(http.StatusBadRequest, `cannot update "root" policy`)
+	}
+	st.policies[name] = policy{rules: rules, text: text}
+	if name != req.name {
+		return reply{warnings: []string{"policy name was converted to " + name}, mount: "system"}
+	}
+	return reply{}
 }

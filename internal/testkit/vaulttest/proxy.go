@@ -17,21 +17,16 @@ import (
 // proxyTimeout bounds what Vault Proxy does for one request, all its attempts together (vault, api/client.go).
 const proxyTimeout = 60 * time.Second
 
+// proxyRetries is how often Vault Proxy repeats a request that Vault has not answered, or with a 5xx, 429 or 412, waiting
+// 1 s, 2 s, 3 s and so on. Together that is longer than proxyTimeout: behind a proxy a sealed Vault seems to hang.
+const proxyRetries = 12
+
 // ProxyOptions configures a Proxy.
 type ProxyOptions struct {
 	// Listen is where and how it listens. Now and Join are not looked at.
 	Listen Options
 	// Token describes the tokens that auto-auth logs in for.
 	Token TokenOptions
-	// Force replaces the tokens that requests bring (use_auto_auth_token = "force"); otherwise only requests that bring
-	// none get the proxy's (use_auto_auth_token = true).
-	Force bool
-	// AnyRequest serves requests without "X-Vault-Request: true" too (require_request_header = false, Vault's default).
-	AnyRequest bool
-	// Retries is how often a request that Vault has not answered, or with a 5xx, 429 or 412, is repeated before that
-	// is passed on, waiting 1 s, 2 s, 3 s and so on. 0 means Vault's default, 12, which is longer than the 60 s the
-	// proxy takes for a request: behind it a sealed Vault looks like one that hangs. Negative means not at all.
-	Retries int
 }
 
 // Proxy is a Vault Proxy, or a Vault Agent, with an API proxy: it passes requests on to a Vault with a token of its own.
@@ -51,9 +46,6 @@ type forwarder func(front *Server, r *http.Request, body []byte) rendered
 
 // NewProxy starts a proxy in front of a server. The caller must Close it.
 func NewProxy(upstream *Server, options ProxyOptions) (*Proxy, error) {
-	if options.Retries == 0 {
-		options.Retries = 12
-	}
 	p := &Proxy{upstream: upstream, options: options}
 	p.replace("")
 	listen := options.Listen
@@ -65,15 +57,15 @@ func NewProxy(upstream *Server, options ProxyOptions) (*Proxy, error) {
 	return p, nil
 }
 
-// Token is the proxy's own token. It logs in anew when the token has expired, or when Vault has called it invalid; the
-// request that found it out is answered with Vault's 403.
+// Token is the proxy's own token. The proxy logs in again when the token has expired or when Vault has called it invalid.
+// The request that met the invalid token is answered with Vault's 403.
 func (p *Proxy) Token() Token {
 	p.tokenMu.Lock()
 	defer p.tokenMu.Unlock()
 	return p.token
 }
 
-// replace logs in, unless somebody else already has since this token was the proxy's.
+// replace logs in, unless another request has already replaced this token.
 func (p *Proxy) replace(id string) {
 	p.tokenMu.Lock()
 	defer p.tokenMu.Unlock()
@@ -84,7 +76,7 @@ func (p *Proxy) replace(id string) {
 
 // forward serves a request as ProxyHandler does (vault, command/agentproxyshared/cache/handler.go).
 func (p *Proxy) forward(front *Server, r *http.Request, body []byte) rendered {
-	if values := r.Header.Values("X-Vault-Request"); !p.options.AnyRequest && (len(values) != 1 || values[0] != "true") {
+	if values := r.Header.Values("X-Vault-Request"); len(values) != 1 || values[0] != "true" {
 		return refuse(http.StatusPreconditionFailed, `missing "X-Vault-Request" header`).render()
 	}
 	if id := p.Token().ID; p.upstream.store.expired(id) {
@@ -92,7 +84,7 @@ func (p *Proxy) forward(front *Server, r *http.Request, body []byte) rendered {
 	}
 	own := p.Token().ID
 	out := r.Clone(r.Context())
-	if p.options.Force || r.Header.Get("X-Vault-Token") == "" {
+	if r.Header.Get("X-Vault-Token") == "" {
 		out.Header.Set("X-Vault-Token", own)
 	}
 	// A client's certificate is the proxy's to see, not Vault's.
@@ -132,7 +124,7 @@ func (p *Proxy) send(front *Server, r *http.Request, body []byte) (rendered, err
 			panic(http.ErrAbortHandler)
 		case ctx.Err() != nil:
 			return rendered{}, ctx.Err()
-		case err == nil && !retryable(answer.status), retries >= p.options.Retries:
+		case err == nil && !retryable(answer.status), retries == proxyRetries:
 			return answer, err
 		}
 		pause := time.NewTimer(time.Duration(retries+1) * time.Second)

@@ -42,15 +42,19 @@ func (s *secrets) note(in *request) {
 		reviewer, _ := in.fields.values["token_reviewer_jwt"].(string)
 		s.add(reviewer)
 	case OpEncrypt:
-		encoded, _ := in.fields.values["plaintext"].(string)
-		if plaintext, err := base64.StdEncoding.DecodeString(encoded); err == nil {
-			s.add(string(plaintext))
+		batch, _ := in.fields.values["batch_input"].([]any)
+		for _, given := range append(batch, in.fields.values) {
+			item, _ := given.(map[string]any)
+			encoded, _ := item["plaintext"].(string)
+			if plaintext, err := base64.StdEncoding.DecodeString(encoded); err == nil {
+				s.add(string(plaintext))
+			}
 		}
 	}
 }
 
-// Secrets is what has passed through the cluster and may be seen by nobody else: every token, every secret ID and JWT
-// brought or accepted, every plaintext (decoded). Sorted.
+// Secrets are the secrets that the cluster has seen: every token, every secret ID and JWT presented or accepted, and every
+// plaintext (decoded). Sorted.
 func (s *Server) Secrets() []string {
 	s.store.secrets.mu.Lock()
 	defer s.store.secrets.mu.Unlock()

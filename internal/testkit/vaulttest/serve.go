@@ -6,6 +6,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -25,9 +27,12 @@ func (st *store) serve(req *request) reply {
 	defer st.mu.Unlock()
 	req.now = st.now()
 	answer := st.handle(req)
-	// A handler that has met a mistake in the body answers anything: the mistake takes precedence.
-	if req.fields.mistake != "" {
-		return refuse(http.StatusBadRequest, req.fields.mistake)
+	// A mistake in the body takes precedence over whatever the handler has answered.
+	if mistake := req.fields.mistake; mistake != "" {
+		if slices.Contains([]string{OpEncrypt, OpKVWrite, OpWriteRole}, req.op) {
+			mistake = strings.TrimPrefix(mistake, validation)
+		}
+		return refuse(http.StatusBadRequest, mistake)
 	}
 	return answer
 }
@@ -87,7 +92,7 @@ func (st *store) dispatch(req *request, t *token) reply {
 	case OpKVRead, OpKVWrite:
 		return m.kv(req)
 	}
-	if m == nil && st.auths[req.auth] == nil {
+	if m == nil && st.auths[req.auth] == nil && !strings.HasPrefix(req.path, "sys/") && !strings.HasPrefix(req.path, "auth/token/") {
 		return refuse(http.StatusNotFound, fmt.Sprintf("no handler for route %q. route entry not found.", req.full()))
 	}
 	switch req.op {
@@ -103,8 +108,15 @@ func (st *store) dispatch(req *request, t *token) reply {
 		return m.rotateKey(req)
 	case OpConfigKey:
 		return m.configKey(req)
+	case OpTrimKey:
+		return m.trimKey(req)
 	case OpDeleteKey:
 		return m.deleteKey(req)
+	}
+	if m != nil && m.kind == kindKV && m.version == "2" && req.name == "" {
+		verb := map[string]string{http.MethodGet: "get", http.MethodPost: "put", http.MethodDelete: "delete", "LIST": "list"}[req.method]
+		return reply{status: http.StatusNotFound, warnings: []string{"Invalid path for a versioned K/V secrets engine. See the API docs for" +
+			" the appropriate API endpoints to use. If using the Vault CLI, use 'vault kv " + verb + "' for this operation."}}
 	}
 	if req.name != "" {
 		return refuse(http.StatusMethodNotAllowed, wrapped("unsupported operation"))
@@ -130,4 +142,53 @@ func (st *store) capability(req *request) string {
 	default:
 		return "update"
 	}
+}
+
+// systemOp tells what a request below sys/ or auth/ wants, and of what.
+func systemOp(method, path string) (op, name string) {
+	switch method + " " + path {
+	case "GET auth/token/lookup-self":
+		return OpLookupSelf, ""
+	case "GET auth/token/lookup", "POST auth/token/lookup":
+		return OpLookup, ""
+	case "POST auth/token/lookup-accessor":
+		return OpLookupAccessor, ""
+	case "POST auth/token/renew-self":
+		return OpRenewSelf, ""
+	case "POST auth/token/revoke-self":
+		return OpRevokeSelf, ""
+	case "POST auth/token/revoke-accessor":
+		return OpRevokeAccessor, ""
+	case "POST auth/token/create", "POST auth/token/create-orphan":
+		return OpCreateToken, ""
+	case "POST sys/capabilities-self":
+		return OpCapabilities, ""
+	case "GET sys/health", "HEAD sys/health":
+		return OpHealth, ""
+	case "GET sys/seal-status":
+		return OpSealStatus, ""
+	case "GET sys/mounts":
+		return OpListMounts, ""
+	case "GET sys/auth":
+		return OpListAuth, ""
+	}
+	for _, below := range []struct{ prefix, op string }{
+		{"POST sys/mounts/", OpMount},
+		{"POST sys/auth/", OpEnableAuth},
+		{"GET sys/policies/acl/", OpReadPolicy},
+		{"POST sys/policies/acl/", OpWritePolicy},
+	} {
+		if name, ok := strings.CutPrefix(method+" "+path, below.prefix); ok && name != "" {
+			return below.op, name
+		}
+	}
+	if name, ok := strings.CutPrefix(path, "auth/token/"); ok && slices.Contains(tokenPaths, name) {
+		return OpOther, name
+	}
+	return OpOther, ""
+}
+
+// tokenPaths are the paths below auth/token that exist, whatever the method.
+var tokenPaths = []string{
+	"create", "create-orphan", "lookup", "lookup-accessor", "lookup-self", "renew-self", "revoke-accessor", "revoke-self",
 }

@@ -4,8 +4,8 @@
 //
 // It speaks Vault's HTTP API over real HTTP(S) and keeps real state: transit keys with versions and AES-256-GCM,
 // tokens with TTLs, parents and policies, auth methods to log in with, a small KV v2. An administrator's requests mount
-// engines and auth methods, and write policies and the roles of Kubernetes. Nothing is canned: what one request changes,
-// the next one sees. Status codes and error texts are those of Vault 1.21. Faults ([Fault]) are laid over that state, and
+// engines and auth methods, and write policies and the roles of Kubernetes. What one request changes, the next one sees.
+// Status codes and error texts are those of Vault 1.21: package vaultsuite checks them against the real server. Faults ([Fault]) are laid over that state, and
 // counters tell a test what arrived.
 //
 // Time comes from [Options.Now] and [Server.Advance], so a test can make a token expire without waiting;
@@ -20,8 +20,10 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
@@ -34,7 +36,7 @@ type Options struct {
 	Now func() time.Time
 
 	// Addr is the IPv4 address to listen on; empty means "127.0.0.1:0". The port found at first stays reserved until
-	// Close, so that Refuse and Stop can give it up and get it back.
+	// Close, so that Stop can give it up and Start get it back.
 	Addr string
 
 	// TLS makes the server speak HTTPS, HTTP/2 included, with a certificate from its own CA (see CAPEM).
@@ -56,7 +58,7 @@ type Options struct {
 }
 
 // Server is one node of a fake Vault. All methods are safe for concurrent use.
-// Methods that need something that is not there (a key, a mount, a parent token) panic: that is a mistake in the test.
+// Methods panic if the key, mount or role that they need does not exist: the test is wrong then.
 type Server struct {
 	counters
 	faults
@@ -68,15 +70,13 @@ type Server struct {
 	port    *loopback.Port // nil when InProcess
 
 	sealed        atomic.Bool
-	standby       atomic.Bool
 	uninitialized atomic.Bool
 	lag           atomic.Int64
 
 	mu       sync.Mutex
 	http     *http.Server  // nil while stopped or InProcess
-	listener net.Listener  // nil while refusing or stopped
+	listener net.Listener  // nil while stopped
 	down     chan struct{} // closed by Stop: ends what still hangs
-	refusing bool
 	closed   bool
 	serving  sync.WaitGroup
 }
@@ -136,22 +136,6 @@ func (s *Server) Addr() string {
 	return s.port.Addr
 }
 
-// Refuse closes the listener: new connections are refused by the kernel, those that exist go on working.
-func (s *Server) Refuse() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.refusing = true
-	s.stopListening()
-}
-
-// Accept undoes Refuse, on the same port.
-func (s *Server) Accept() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.refusing = false
-	return s.up()
-}
-
 // Stop is the end of the process: listener and connections are closed, requests under way are cut off.
 // State is kept. It does not wait for handlers to end (see WaitIdle), so an Intercept may call it.
 // Stopping a stopped server does nothing.
@@ -199,7 +183,7 @@ func (s *Server) up() error {
 	switch {
 	case s.closed:
 		return fmt.Errorf("listening on %s: server is closed", s.Addr())
-	case s.port == nil || s.refusing || s.listener != nil || s.isDown():
+	case s.port == nil || s.listener != nil || s.isDown():
 		return nil
 	}
 	listener, err := net.Listen("tcp4", s.port.Addr)
@@ -285,5 +269,92 @@ func (s *Server) stopped() <-chan struct{} {
 func (s *Server) reachable() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.isDown() && !s.refusing && !s.closed
+	return !s.isDown() && !s.closed
+}
+
+// Start is New for a test: it fails the test on error and closes the server when the test is over.
+// At most one Options may be given.
+func Start(t testing.TB, options ...Options) *Server {
+	t.Helper()
+	if len(options) > 1 {
+		t.Fatal("vaulttest.Start takes at most one Options")
+	}
+	var o Options
+	if len(options) == 1 {
+		o = options[0]
+	}
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// StartProxy is NewProxy for a test: it fails the test on error and closes the proxy when the test is over.
+func StartProxy(t testing.TB, upstream *Server, options ProxyOptions) *Proxy {
+	t.Helper()
+	p, err := NewProxy(upstream, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// Version is what sys/health reports.
+const Version = "1.21.0"
+
+// Seal seals this node: everything but sys/health and sys/seal-status answers 503.
+func (s *Server) Seal() { s.sealed.Store(true) }
+
+// Unseal undoes Seal.
+func (s *Server) Unseal() { s.sealed.Store(false) }
+
+// SetInitialized tells whether the node has ever been initialized, which a new one is. One that is not answers like a
+// sealed one, and sys/health says 501.
+func (s *Server) SetInitialized(initialized bool) { s.uninitialized.Store(!initialized) }
+
+// SetLag makes this node answer as if the last n rotations of every key had not reached it: an eventually consistent
+// standby. It reports and encrypts with the older version, and calls ciphertexts of the newer ones too new. It never
+// lags below version 1 or min_decryption_version.
+func (s *Server) SetLag(n int) { s.lag.Store(int64(n)) }
+
+// status answers sys/health and sys/seal-status, which need no token and work when sealed.
+func (s *Server) status(rt route, r *http.Request) rendered {
+	if rt.namespace != "" {
+		// Paths that exist in the root namespace only.
+		return refuse(http.StatusNotFound, wrapped("unsupported path")).render()
+	}
+	initialized := !s.uninitialized.Load()
+	sealed := s.sealed.Load() || !initialized
+	if rt.op == OpSealStatus {
+		return render(http.StatusOK, map[string]any{
+			"type": "shamir", "initialized": initialized, "sealed": sealed, "t": 1, "n": 1, "progress": 0, "nonce": "",
+			"version": Version, "build_date": "2025-10-21T19:33:13Z", "migration": false, "recovery_seal": false,
+			"storage_type": "inmem",
+		})
+	}
+	query := r.URL.Query()
+	code, what := http.StatusOK, "activecode"
+	switch {
+	case !initialized:
+		code, what = http.StatusNotImplemented, "uninitcode"
+	case sealed:
+		code, what = http.StatusServiceUnavailable, "sealedcode"
+	}
+	if query.Has(what) {
+		n, err := strconv.Atoi(query.Get(what))
+		if err != nil || n < 200 || n > 599 {
+			return refuse(http.StatusBadRequest).render()
+		}
+		code = n
+	}
+	return render(code, map[string]any{
+		"initialized": initialized, "sealed": sealed, "standby": sealed, "performance_standby": false,
+		"replication_performance_mode": "disabled", "replication_dr_mode": "disabled",
+		"server_time_utc": s.store.now().Unix(), "version": Version, "enterprise": false,
+		"cluster_name": "vault-cluster-test", "cluster_id": "00000000-0000-0000-0000-000000000000",
+		"echo_duration_ms": 0, "clock_skew_ms": 0, "replication_primary_canary_age_ms": 0,
+	})
 }

@@ -5,9 +5,7 @@ package vaulttest
 import (
 	"crypto/rand"
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,15 +21,8 @@ type store struct {
 	secrets   secrets
 	builtIn   builtIn
 
-	mu sync.Mutex
-	state
-}
-
-// now is the cluster's time.
-func (st *store) now() time.Time { return st.clock().Add(time.Duration(st.ahead.Load())) }
-
-// state is what a snapshot holds. The lock of the store it sits in guards it.
-type state struct {
+	// mu guards what follows.
+	mu         sync.Mutex
 	namespaces map[string]bool       // path without slashes at the ends → exists; "" is the root
 	mounts     map[string]*mount     // namespace and path joined, without slashes at the ends
 	auths      map[string]*authMount // namespace, "auth/" and path joined, without slashes at the ends
@@ -39,6 +30,9 @@ type state struct {
 	tokens     map[string]*token     // id → token
 	minted     int                   // how many tokens there have been
 }
+
+// now is the cluster's time.
+func (st *store) now() time.Time { return st.clock().Add(time.Duration(st.ahead.Load())) }
 
 // mount is one secrets engine.
 type mount struct {
@@ -51,8 +45,9 @@ func newStore(now func() time.Time) *store {
 	if now == nil {
 		now = time.Now
 	}
-	st := &store{clock: now, clientCA: sync.OnceValues(func() (*authority, error) { return newAuthority("vaulttest client CA") })}
-	st.state = state{
+	st := &store{
+		clock:      now,
+		clientCA:   sync.OnceValues(func() (*authority, error) { return newAuthority("vaulttest client CA") }),
 		namespaces: map[string]bool{"": true},
 		mounts:     map[string]*mount{},
 		auths:      map[string]*authMount{},
@@ -76,56 +71,6 @@ func newMount(kind, version, namespace, path string) *mount {
 	m := &mount{mounted: newMounted(kind, namespace, path), keys: map[string]*key{}, values: map[string][]kvItem{}}
 	m.version = version
 	return m
-}
-
-// Snapshot is the state of a cluster at one moment. It is immutable.
-type Snapshot struct{ state state }
-
-// Snapshot copies everything Vault stores: namespaces, mounts, auth methods, keys, policies, tokens and KV secrets.
-func (s *Server) Snapshot() *Snapshot {
-	s.store.mu.Lock()
-	defer s.store.mu.Unlock()
-	return &Snapshot{state: s.store.clone()}
-}
-
-// Restore puts a snapshot in place of the state, as an operator does with a backup: key versions, tokens and policies
-// made since are gone. Faults, counts and seal are not part of it. A snapshot may be restored any number of times,
-// also into another server (whose RootToken is then no longer valid).
-func (s *Server) Restore(snapshot *Snapshot) {
-	s.store.mu.Lock()
-	defer s.store.mu.Unlock()
-	s.store.state = snapshot.state.clone()
-}
-
-func (st *state) clone() state {
-	c := state{
-		namespaces: maps.Clone(st.namespaces),
-		mounts:     map[string]*mount{},
-		auths:      map[string]*authMount{},
-		policies:   maps.Clone(st.policies), // rules are replaced, never changed
-		tokens:     map[string]*token{},
-		minted:     st.minted,
-	}
-	for path, m := range st.auths {
-		c.auths[path] = m.clone()
-	}
-	for path, m := range st.mounts {
-		copied := &mount{mounted: m.mounted, keys: map[string]*key{}, values: map[string][]kvItem{}}
-		for name, k := range m.keys {
-			k := *k
-			k.versions = slices.Clone(k.versions)
-			copied.keys[name] = &k
-		}
-		for path, items := range m.values {
-			copied.values[path] = slices.Clone(items)
-		}
-		c.mounts[path] = copied
-	}
-	for id, t := range st.tokens {
-		t := *t
-		c.tokens[id] = &t
-	}
-	return c
 }
 
 // namespace makes sure that a namespace and those above it exist, and returns its path without slashes at the ends.
@@ -178,8 +123,8 @@ type route struct {
 	method    string // as Vault sees it: GET, POST (also for PUT), DELETE, LIST
 	namespace string // the longest one that exists and leads to the path
 	path      string // below the namespace, without /v1/
-	mount     string // key into state.mounts; empty for sys/, auth/ and what leads nowhere
-	auth      string // key into state.auths
+	mount     string // key into store.mounts; empty for sys/, auth/ and what leads nowhere
+	auth      string // key into store.auths
 	name      string // of the transit key, KV secret, policy or role; for sys/mounts/ and sys/auth/ the path
 }
 
@@ -191,6 +136,10 @@ func (rt route) full() string { return join(rt.namespace, rt.path) }
 func (st *store) route(method, header, urlPath string) route {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if len(st.namespaces) == 1 {
+		// Namespaces belong to Vault Enterprise. The community edition does not look at the header.
+		header = ""
+	}
 	full := join(header, strings.TrimPrefix(urlPath, "/v1/"))
 	rt := route{op: OpOther, method: method, path: full}
 	if method == http.MethodPut {

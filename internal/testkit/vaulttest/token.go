@@ -31,7 +31,7 @@ type TokenOptions struct {
 
 	// TTL is the time to live from creation on and the default of a renewal. With Period it has no effect.
 	TTL time.Duration
-	// Period makes a periodic token: each renewal gives it Period again, for ever.
+	// Period makes a periodic token: each renewal gives it Period again, without a limit.
 	Period time.Duration
 	// MaxTTL caps what TTL and renewals add up to, and each Period, without being shown to the token: the setting of a
 	// mount or a role. 0 means 768 h, which is the most.
@@ -43,8 +43,7 @@ type TokenOptions struct {
 	// NumUses is how many requests the token is good for; 0 means any number.
 	NumUses int
 
-	// Parent is the token that this one dies with. Empty means the root token, unless Orphan.
-	Parent string
+	// Orphan makes a token that is not revoked together with the root token.
 	Orphan bool
 	// Type is Service or Batch; empty means Service.
 	Type string
@@ -52,7 +51,7 @@ type TokenOptions struct {
 	Namespace string
 }
 
-// Token names a token. ID is the secret, Accessor the handle that reveals nothing; a batch token has no accessor.
+// Token names a token. ID is the secret. Accessor is a handle that is not secret; a batch token has none.
 type Token struct {
 	ID       string
 	Accessor string
@@ -64,7 +63,7 @@ type token struct {
 	policies                              []string
 	displayName, path                     string
 	number                                int               // tokens are numbered as they are made
-	auth, role                            string            // key into state.auths and role there, if it comes from a login
+	auth, role                            string            // key into store.auths and role there, if it comes from a login
 	metadata                              map[string]string // of the login; nil without one
 	entity                                string            // id of the identity that logged in
 
@@ -89,12 +88,9 @@ func (s *Server) CreateToken(options TokenOptions) Token {
 	st := s.store
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	parent := options.Parent
-	if parent == "" && !options.Orphan {
-		parent = st.rootToken
-	}
-	if parent != "" && !st.alive(st.tokens[parent], st.now()) {
-		panic("vaulttest: creating a token: the parent token is dead or unknown")
+	parent := st.rootToken
+	if options.Orphan {
+		parent = ""
 	}
 	t, _ := st.newToken(options, parent)
 	return Token{ID: t.id, Accessor: t.accessor}
@@ -106,18 +102,11 @@ func (s *Server) KMSToken(keys ...string) string {
 	return s.CreateToken(TokenOptions{Orphan: true, Rules: TransitPolicy("transit", keys...)}).ID
 }
 
-// Revoke revokes a token and its children. A token that does not exist is no mistake.
+// Revoke revokes a token and its children. It ignores a token that does not exist.
 func (s *Server) Revoke(id string) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
 	s.store.revoke(id)
-}
-
-// RevokeAccessor revokes the token with this accessor, and its children.
-func (s *Server) RevokeAccessor(accessor string) {
-	s.store.mu.Lock()
-	defer s.store.mu.Unlock()
-	s.store.revoke(s.store.byAccessor(accessor))
 }
 
 // TokenAlive reports whether a token is still accepted.
@@ -175,6 +164,9 @@ func (st *store) newToken(o TokenOptions, parent string) (t *token, warnings []s
 		t.policies = append(t.policies, st.ownPolicy(rand.Text(), o.Rules))
 	}
 	root := slices.Contains(t.policies, "root")
+	if root {
+		t.policies = []string{"root"}
+	}
 	if !o.NoDefaultPolicy && !root {
 		t.policies = append(t.policies, "default")
 	}
@@ -254,7 +246,7 @@ func (st *store) alive(t *token, now time.Time) bool {
 	return st.alive(st.tokens[t.parent], now)
 }
 
-// expired reports whether a token has died of age.
+// expired reports whether a token exists but has expired.
 func (st *store) expired(id string) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()

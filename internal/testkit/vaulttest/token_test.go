@@ -16,50 +16,6 @@ const (
 	deadToken = "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"
 )
 
-func TestDeniedTexts(t *testing.T) {
-	s := vaulttest.Start(t)
-	s.CreateKey("kek")
-	token := s.CreateToken(vaulttest.TokenOptions{})
-	newCaller(t, s, "").want(403, "GET", "transit/keys/kek", nil, "permission denied")
-	newCaller(t, s, token.ID).want(403, "GET", "transit/keys/kek", nil, denied)
-	newCaller(t, s, token.ID).want(403, "GET", "nowhere/keys/kek", nil, denied)
-	newCaller(t, s, "hvs.unknown").want(403, "GET", "transit/keys/kek", nil, deadToken)
-	s.RevokeAccessor(token.Accessor)
-	newCaller(t, s, token.ID).want(403, "GET", "auth/token/lookup-self", nil, deadToken)
-}
-
-func TestLookupSelf(t *testing.T) {
-	clock := newClock()
-	s := vaulttest.Start(t, vaulttest.Options{Now: clock.Now})
-	token := s.CreateToken(vaulttest.TokenOptions{Policies: []string{"kms"}, TTL: time.Hour, ExplicitMaxTTL: 2 * time.Hour, Orphan: true})
-	if !strings.HasPrefix(token.ID, "hvs.") || len(token.ID) < 28 || len(token.Accessor) != 24 {
-		t.Errorf("token %q, accessor %q", token.ID, token.Accessor)
-	}
-	clock.advance(time.Minute)
-	data := newCaller(t, s, token.ID).want(200, "GET", "auth/token/lookup-self", nil).Data
-	for field, want := range map[string]any{
-		"id": token.ID, "accessor": token.Accessor, "path": "auth/token/create", "meta": nil, "display_name": "token",
-		"num_uses": 0.0, "orphan": true, "creation_time": 1_700_000_000.0, "creation_ttl": 3600.0, "ttl": 3540.0,
-		"explicit_max_ttl": 7200.0, "entity_id": "", "type": "service", "renewable": true,
-	} {
-		if got, ok := data[field]; !ok || got != want {
-			t.Errorf("%s: got %v, want %v", field, got, want)
-		}
-	}
-	expires, _ := data["expire_time"].(string)
-	if got, err := time.Parse(time.RFC3339, expires); err != nil || got.Unix() != 1_700_003_600 {
-		t.Errorf("expire_time: got %q", expires)
-	}
-	if policies, _ := data["policies"].([]any); len(policies) != 2 || policies[0] != "default" || policies[1] != "kms" {
-		t.Errorf("policies: got %v", data["policies"])
-	}
-
-	data = newCaller(t, s, s.RootToken()).want(200, "GET", "auth/token/lookup-self", nil).Data
-	if data["expire_time"] != nil || data["ttl"] != 0.0 || data["path"] != "auth/token/root" {
-		t.Errorf("root token: got %v", data)
-	}
-}
-
 func TestTokenLifetime(t *testing.T) {
 	type step struct {
 		after     time.Duration // since the step before
@@ -165,38 +121,6 @@ func TestTokenLifetime(t *testing.T) {
 	}
 }
 
-func TestRevokeSelf(t *testing.T) {
-	s := vaulttest.Start(t)
-	for _, tt := range []struct {
-		name    string
-		options vaulttest.TokenOptions
-		status  int
-		says    []string
-		dies    bool
-	}{
-		{"service", vaulttest.TokenOptions{}, 204, nil, true},
-		{"periodic", vaulttest.TokenOptions{Period: time.Hour}, 204, nil, true},
-		{"last use", vaulttest.TokenOptions{NumUses: 1}, 204, nil, true},
-		{"batch", vaulttest.TokenOptions{Type: vaulttest.Batch}, 400, []string{"batch tokens cannot be revoked"}, false},
-		{"not allowed to", vaulttest.TokenOptions{NoDefaultPolicy: true}, 403, []string{denied}, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			token := s.CreateToken(tt.options).ID
-			child := token
-			if tt.options.Type != vaulttest.Batch && tt.options.NumUses == 0 {
-				child = s.CreateToken(vaulttest.TokenOptions{Parent: token}).ID
-			}
-			newCaller(t, s, token).want(tt.status, "POST", "auth/token/revoke-self", nil, tt.says...)
-			if s.TokenAlive(token) == tt.dies || s.TokenAlive(child) == tt.dies {
-				t.Errorf("alive: the token %v, its child %v", s.TokenAlive(token), s.TokenAlive(child))
-			}
-		})
-	}
-	if got := s.Count(vaulttest.OpRevokeSelf); got != 5 {
-		t.Errorf("Count: got %d, want 5", got)
-	}
-}
-
 func TestTokens(t *testing.T) {
 	s := vaulttest.Start(t)
 	first := s.CreateToken(vaulttest.TokenOptions{})
@@ -225,116 +149,6 @@ func TestAdvance(t *testing.T) {
 	key.Rotate()
 	if got := key.Created(2).Sub(key.Created(1)); got != 3*time.Minute {
 		t.Errorf("got %v between the versions, want 3m", got)
-	}
-}
-
-// A renewal tells how many uses were granted, not how many are left.
-func TestRenewLimitedToken(t *testing.T) {
-	s := vaulttest.Start(t)
-	c := newCaller(t, s, s.CreateToken(vaulttest.TokenOptions{NumUses: 3}).ID)
-	c.want(200, "GET", "auth/token/lookup-self", nil)
-	if got := c.want(200, "POST", "auth/token/renew-self", nil).Auth["num_uses"]; got != 3.0 {
-		t.Errorf("num_uses: got %v, want 3", got)
-	}
-}
-
-func TestRenewRootToken(t *testing.T) {
-	s := vaulttest.Start(t)
-	newCaller(t, s, s.RootToken()).want(400, "POST", "auth/token/renew-self", nil, "invalid lease ID")
-}
-
-func TestChildrenDieWithParent(t *testing.T) {
-	clock := newClock()
-	s := vaulttest.Start(t, vaulttest.Options{Now: clock.Now})
-	family := func(ttl time.Duration) (parent, child, grandchild, batch, orphan string) {
-		parent = s.CreateToken(vaulttest.TokenOptions{TTL: ttl}).ID
-		child = s.CreateToken(vaulttest.TokenOptions{Parent: parent}).ID
-		return parent, child, s.CreateToken(vaulttest.TokenOptions{Parent: child}).ID,
-			s.CreateToken(vaulttest.TokenOptions{Parent: child, Type: vaulttest.Batch}).ID,
-			s.CreateToken(vaulttest.TokenOptions{Orphan: true}).ID
-	}
-	check := func(when string, dead []string, alive ...string) {
-		t.Helper()
-		for _, token := range dead {
-			if s.TokenAlive(token) {
-				t.Errorf("%s: a token that should be dead is alive", when)
-			}
-			newCaller(t, s, token).want(403, "GET", "auth/token/lookup-self", nil, deadToken)
-		}
-		for _, token := range alive {
-			newCaller(t, s, token).want(200, "GET", "auth/token/lookup-self", nil)
-		}
-	}
-	parent, child, grandchild, batch, orphan := family(time.Hour)
-	s.Revoke(child)
-	check("child revoked", []string{child, grandchild, batch}, parent, orphan)
-	parent, child, grandchild, batch, orphan = family(time.Hour)
-	clock.advance(time.Hour)
-	check("parent expired", []string{parent, child, grandchild, batch}, orphan)
-}
-
-func TestTokensOverHTTP(t *testing.T) {
-	s := vaulttest.Start(t)
-	root := newCaller(t, s, s.RootToken())
-	s.SetPolicy("kms", vaulttest.TransitPolicy("transit", "kek"))
-	auth := root.want(200, "POST", "auth/token/create", fields{"policies": []string{"kms"}, "period": "1h", "no_parent": true}).Auth
-	id, _ := auth["client_token"].(string)
-	if auth["lease_duration"] != 3600.0 || auth["orphan"] != true || auth["renewable"] != true || auth["token_type"] != "service" {
-		t.Errorf("create: got %v", auth)
-	}
-	c := newCaller(t, s, id)
-	if got := c.want(200, "GET", "auth/token/lookup-self", nil).Data["period"]; got != 3600.0 {
-		t.Errorf("period: got %v", got)
-	}
-	c.want(403, "POST", "auth/token/create", nil, denied)
-	c.want(403, "POST", "auth/token/revoke-accessor", fields{"accessor": auth["accessor"]}, denied)
-	root.want(204, "POST", "auth/token/revoke-accessor", fields{"accessor": auth["accessor"]})
-	c.want(403, "GET", "auth/token/lookup-self", nil, deadToken)
-
-	auth = root.want(200, "POST", "auth/token/create", fields{"policies": []string{"kms"}, "ttl": "10m"}).Auth
-	id, _ = auth["client_token"].(string)
-	c = newCaller(t, s, id)
-	c.want(204, "POST", "auth/token/revoke-self", nil)
-	c.want(403, "POST", "auth/token/renew-self", nil, deadToken)
-
-	auth = root.want(200, "POST", "auth/token/create", fields{"type": "batch", "ttl": "10m"}).Auth
-	if id, _ := auth["client_token"].(string); !strings.HasPrefix(id, "hvb.") || auth["accessor"] != "" {
-		t.Errorf("batch token: got %v", auth)
-	}
-}
-
-func TestCreateTokenRefused(t *testing.T) {
-	s := vaulttest.Start(t)
-	s.SetPolicy("minter", vaulttest.Rules{"auth/token/create": {"update"}})
-	minter := vaulttest.TokenOptions{Policies: []string{"minter"}}
-	limited, batch := minter, minter
-	limited.NumUses, batch.Type = 5, vaulttest.Batch
-	for _, tt := range []struct {
-		name   string
-		parent vaulttest.TokenOptions
-		body   fields
-		want   string
-	}{
-		{"more policies", minter, fields{"policies": []string{"root"}}, "child policies must be subset of parent"},
-		{"orphan", minter, fields{"no_parent": true}, "root or sudo privileges required to create orphan token"},
-		{"periodic", minter, fields{"period": 60}, "root or sudo privileges required to create periodic token"},
-		{"type", minter, fields{"type": "x"}, "invalid 'token_type' value"},
-		{"uses", minter, fields{"num_uses": -1}, "number of uses cannot be negative"},
-		{"ttl", minter, fields{"ttl": "soon"}, `Field validation failed: error converting input for field "ttl": time: invalid duration "soon"`},
-		{"of limited token", limited, nil, "restricted use token cannot generate child tokens"},
-		{"of batch token", batch, nil, "batch tokens cannot create more tokens"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			newCaller(t, s, s.CreateToken(tt.parent).ID).want(400, "POST", "auth/token/create", tt.body, tt.want)
-		})
-	}
-	parent := s.CreateToken(minter).ID
-	auth := newCaller(t, s, parent).want(200, "POST", "auth/token/create", nil).Auth
-	child, _ := auth["client_token"].(string)
-	newCaller(t, s, child).want(200, "GET", "auth/token/lookup-self", nil)
-	s.Revoke(parent)
-	if s.TokenAlive(child) {
-		t.Error("a child created over HTTP outlived its parent")
 	}
 }
 
@@ -395,14 +209,45 @@ func TestPolicyRules(t *testing.T) {
 	}
 }
 
-func TestPolicyChangesAtOnce(t *testing.T) {
+// TestPolicyOfGoCode is read over HTTP, and means the same when it is written back.
+func TestPolicyOfGoCode(t *testing.T) {
 	s := vaulttest.Start(t)
-	s.CreateKey("kek")
-	s.SetPolicy("kms", vaulttest.TransitPolicy("transit", "kek"))
-	c := newCaller(t, s, s.CreateToken(vaulttest.TokenOptions{Policies: []string{"kms"}, NoDefaultPolicy: true}).ID)
-	c.want(200, "GET", "transit/keys/kek", nil)
-	c.want(403, "POST", "auth/token/revoke-self", nil, denied)
-	s.DeletePolicy("kms")
-	c.want(403, "GET", "transit/keys/kek", nil, denied)
-	c.want(403, "GET", "auth/token/lookup-self", nil, denied)
+	s.SetPolicy("kms", vaulttest.Rules{"b": {"update", "read"}, "a/*": {"list"}})
+	root := newCaller(t, s, s.RootToken())
+	const want = `path "a/*" {
+  capabilities = ["list"]
+}
+
+path "b" {
+  capabilities = ["update", "read"]
+}
+`
+	if got := root.want(200, "GET", "sys/policies/acl/kms", nil).Data["policy"]; got != want {
+		t.Errorf("got\n%v", got)
+	}
+	root.want(204, "POST", "sys/policies/acl/kms", fields{"policy": want})
+	c := newCaller(t, s, s.CreateToken(vaulttest.TokenOptions{Policies: []string{"kms"}}).ID)
+	a := c.want(200, "POST", "sys/capabilities-self", fields{"paths": []string{"a/x", "b"}})
+	if b, _ := a.Data["b"].([]any); len(b) != 2 || len(a.Data["a/x"].([]any)) != 1 {
+		t.Errorf("got %v", a.Data)
+	}
+}
+
+func TestPoliciesRefused(t *testing.T) {
+	s := vaulttest.Start(t)
+	root := newCaller(t, s, s.RootToken())
+	root.want(400, "POST", "sys/policies/acl/root", fields{"policy": `path "a" { capabilities = ["read"] }`}, `cannot update "root" policy`)
+	for text, want := range map[string]string{
+		"":                                         "'policy' parameter not supplied or empty",
+		"path a {":                                 "failed to parse policy: At 1:6: expected a string got: Ident",
+		`path "a" { capabilities = ["fly"] }`:      `failed to parse policy: path "a": invalid capability "fly"`,
+		`path "a" { capabilities = ["read" }`:      `failed to parse policy: At 1:35: expected a comma got: "}"`,
+		`path "a" { capabilities = ["read"]`:       "failed to parse policy: At 1:35: expected object closing RBRACE got: EOF",
+		`path "a" { allowed_parameters = {} }`:     `failed to parse policy: path "a": allowed_parameters is not supported by this fake`,
+		`nonsense "a" { capabilities = ["read"] }`: "failed to parse policy: 1 error occurred:\n\t* invalid key \"nonsense\" on line 0\n\n",
+		"path \"a":                                 "failed to parse policy: literal not terminated",
+	} {
+		root.want(400, "POST", "sys/policies/acl/kms", fields{"policy": text}, want)
+	}
+	root.want(404, "GET", "sys/policies/acl/kms", nil)
 }

@@ -3,13 +3,14 @@
 package vaulttest
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 )
 
-// authenticate finds the token of a request. The texts for no token and a dead token differ, as in Vault ≥ 1.17.
+// authenticate finds the token of a request. The texts for no token and an invalid token differ, as in Vault ≥ 1.17.
 func (st *store) authenticate(id string, now time.Time) (*token, *reply) {
 	if id == "" {
 		denied := refuse(http.StatusForbidden, "permission denied")
@@ -116,16 +117,20 @@ func (st *store) revokeAccessor(req *request) reply {
 func (st *store) createToken(req *request, parent *token) reply {
 	f, root := req.fields, slices.Contains(parent.policies, "root")
 	o := TokenOptions{
-		Policies:        f.list("policies"),
 		NoDefaultPolicy: f.flag("no_default_policy", false),
-		TTL:             f.duration("ttl"),
-		Period:          f.duration("period"),
-		ExplicitMaxTTL:  f.duration("explicit_max_ttl"),
+		TTL:             f.lifetime("ttl"),
+		Period:          f.lifetime("period"),
+		ExplicitMaxTTL:  f.lifetime("explicit_max_ttl"),
 		NotRenewable:    !f.flag("renewable", true),
 		NumUses:         f.number("num_uses"),
 		Orphan:          f.flag("no_parent", false) || strings.HasSuffix(req.path, "create-orphan"),
 		Type:            f.text("type"),
 		Namespace:       req.namespace,
+	}
+	if _, alone := f.values["policies"].(string); alone {
+		o.Policies = []string{f.text("policies")}
+	} else {
+		o.Policies = f.list("policies")
 	}
 	if len(o.Policies) == 0 {
 		o.Policies = slices.Clone(parent.policies)
@@ -153,6 +158,11 @@ func (st *store) createToken(req *request, parent *token) reply {
 		parentID = ""
 	}
 	t, warnings := st.newToken(o, parentID)
+	for _, name := range t.policies {
+		if _, known := st.policies[name]; !known && name != "root" {
+			warnings = append(warnings, fmt.Sprintf("Policy %q does not exist", name))
+		}
+	}
 	t.path = req.path
 	if name := f.text("display_name"); name != "" {
 		t.displayName = "token-" + name
@@ -161,3 +171,66 @@ func (st *store) createToken(req *request, parent *token) reply {
 }
 
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }
+
+// lookupToken is auth/token/lookup. Without a token it is that of the request.
+func (st *store) lookupToken(req *request, t *token) reply {
+	if id := req.fields.text("token"); id != "" {
+		t = st.tokens[id]
+	}
+	if !st.alive(t, req.now) {
+		return refuse(http.StatusForbidden, "bad token")
+	}
+	return t.lookup(req.now)
+}
+
+// lookupAccessor is auth/token/lookup-accessor: all but the token itself.
+func (st *store) lookupAccessor(req *request) reply {
+	accessor := req.fields.text("accessor")
+	if accessor == "" {
+		return refuse(http.StatusBadRequest, wrapped("missing accessor"))
+	}
+	t := st.tokens[st.byAccessor(accessor)]
+	if !st.alive(t, req.now) {
+		return refuse(http.StatusBadRequest, wrapped("invalid accessor"))
+	}
+	answer := t.lookup(req.now)
+	answer.data["id"] = ""
+	return answer
+}
+
+func (t *token) lookup(now time.Time) reply {
+	data := map[string]any{
+		"id":               t.id,
+		"accessor":         t.accessor,
+		"policies":         t.policies,
+		"path":             t.path,
+		"meta":             t.metadata,
+		"display_name":     t.displayName,
+		"num_uses":         t.uses,
+		"orphan":           t.parent == "",
+		"creation_time":    t.created.Unix(),
+		"creation_ttl":     seconds(t.ttl),
+		"expire_time":      nil,
+		"ttl":              0,
+		"explicit_max_ttl": seconds(t.explicitMaxTTL),
+		"entity_id":        t.entity,
+		"type":             t.kind,
+	}
+	if t.period > 0 {
+		data["period"] = seconds(t.period)
+	}
+	if t.namespace != "" {
+		data["namespace_path"] = t.namespace + "/"
+	}
+	if !t.renewed.IsZero() {
+		data["last_renewal_time"] = t.renewed.Unix()
+		data["last_renewal"] = t.renewed
+	}
+	if !t.expires.IsZero() {
+		data["expire_time"] = t.expires
+		data["ttl"] = seconds(t.expires.Sub(now.Round(time.Second)))
+		data["issue_time"] = t.created
+		data["renewable"] = t.renewable
+	}
+	return reply{data: data, mount: "token"}
+}

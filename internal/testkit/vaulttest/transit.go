@@ -3,8 +3,10 @@
 package vaulttest
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -42,97 +44,268 @@ func transitOp(method, rest string, strict bool) (op, name string) {
 		return OpRotateKey, name
 	case "POST config":
 		return OpConfigKey, name
+	case "POST trim":
+		return OpTrimKey, name
 	}
-	if !slices.Contains([]string{"encrypt", "decrypt", "keys", "rotate", "config"}, what) {
+	if !slices.Contains([]string{"encrypt", "decrypt", "keys", "rotate", "config", "trim"}, what) {
 		return OpOther, ""
 	}
 	return OpOther, name
 }
 
-func (m *mount) encrypt(req *request) reply {
-	f := req.fields
-	switch {
-	case f.has("batch_input"):
-		return refuse(http.StatusBadRequest, "batch_input is not supported by this fake")
-	case !f.has("plaintext"):
-		return refuse(http.StatusBadRequest, "missing plaintext to encrypt")
+// job is what a request to encrypt or decrypt wants done.
+type job struct {
+	items   []item
+	batch   bool
+	derived bool // every item has a context
+	partial int  // partial_failure_response_code; 0 means that it is not given
+}
+
+// item is one text to encrypt or decrypt: the request itself, or an element of its batch_input.
+type item struct {
+	text           string // plaintext in base64, or ciphertext
+	keyVersion     int
+	associatedData string
+	reference      string
+	context        string
+}
+
+// outcome is the result of one item.
+type outcome struct {
+	result  map[string]any
+	mistake string // in Vault's words; empty on success
+	status  int    // the status code that the mistake asks for; 0 if Vault forgets to count it
+}
+
+func failed(status int, mistake string) outcome { return outcome{status: status, mistake: mistake} }
+
+// newJob reads a request (vault, builtin/logical/transit/path_encrypt.go). Field is "plaintext" or "ciphertext".
+func newJob(f *fields, field, verb string) (*job, *reply) {
+	_, given := f.values[field]
+	j := &job{batch: f.has("batch_input"), partial: f.number("partial_failure_response_code")}
+	single := item{
+		text: f.text(field), keyVersion: f.number("key_version"), associatedData: f.text("associated_data"), context: f.text("context"),
 	}
-	plaintext, err := base64.StdEncoding.DecodeString(f.text("plaintext"))
-	n := f.number("key_version")
 	switch {
 	case f.mistake != "":
-		return reply{}
-	case err != nil:
-		return refuse(http.StatusBadRequest, err.Error())
+		return nil, &reply{}
+	case j.batch:
+		items, mistake := batchItems(f.values["batch_input"], field, verb)
+		if mistake != "" {
+			return nil, refused(http.StatusInternalServerError, wrapped("failed to parse batch input: "+mistake))
+		}
+		j.items = items
+	case !given, field == "ciphertext" && single.text == "":
+		return nil, refused(http.StatusBadRequest, "missing "+field+" to "+verb)
+	default:
+		j.items = []item{single}
+	}
+	if len(j.items) == 0 {
+		return nil, refused(http.StatusBadRequest, "missing batch input to process")
+	}
+	j.derived = j.items[0].context != ""
+	for _, it := range j.items {
+		if j.derived != (it.context != "") {
+			return nil, refused(http.StatusBadRequest, "context should be set either in all the request blocks or in none")
+		}
+	}
+	return j, nil
+}
+
+// batchItems reads a batch_input. Mistake is in Vault's words, empty if there is none.
+func batchItems(raw any, field, verb string) (items []item, mistake string) {
+	list, ok := raw.([]any)
+	if !ok {
+		return nil, fmt.Sprintf("source data must be an array or slice, got %T", raw)
+	}
+	var mistakes []string
+	for i, element := range list {
+		given, ok := element.(map[string]any)
+		if !ok {
+			return nil, fmt.Sprintf("[%d] expected a map, got '%T'", i, element)
+		}
+		wrong := func(name, kind string) {
+			mistakes = append(mistakes, fmt.Sprintf("* '[%d].%s' expected type '%s', got unconvertible type '%T'", i, name, kind, given[name]))
+		}
+		text := func(name string) string {
+			text, ok := given[name].(string)
+			// Vault takes null for a missing value, but not for the plaintext.
+			if _, there := given[name]; !ok && there && (given[name] != nil || name == "plaintext") {
+				wrong(name, "string")
+			}
+			return text
+		}
+		it := item{text: text(field), associatedData: text("associated_data"), reference: text("reference"), context: text("context")}
+		switch version := given["key_version"].(type) {
+		case nil:
+		case json.Number:
+			n, err := version.Int64()
+			if err != nil {
+				mistakes = append(mistakes, fmt.Sprintf("* error decoding %T into [%d].key_version: "+
+					`strconv.ParseInt: parsing "%s": invalid syntax`, version, i, version))
+			}
+			it.keyVersion = int(n)
+		default:
+			wrong("key_version", "int")
+		}
+		if _, given := given[field]; !given {
+			mistakes = append(mistakes, fmt.Sprintf("* '[%d].%s' missing %s to %s", i, field, field, verb))
+		}
+		items = append(items, it)
+	}
+	if len(mistakes) > 0 {
+		slices.Sort(mistakes)
+		return nil, fmt.Sprintf("%d error(s) decoding:\n\n%s", len(mistakes), strings.Join(mistakes, "\n"))
+	}
+	return items, ""
+}
+
+// do processes the items and renders the answer. In a batch, an error of the caller (400) outranks an internal one (500), and
+// the results are in the body either way.
+func (j *job) do(kind string, do func(item) outcome) reply {
+	status, succeeded := 0, false
+	var results []map[string]any
+	for _, it := range j.items {
+		out := do(it)
+		switch {
+		case out.mistake == "":
+			succeeded = true
+		case !j.batch && out.status == http.StatusInternalServerError:
+			return refuse(out.status, wrapped(out.mistake))
+		case !j.batch:
+			return refuse(http.StatusBadRequest, out.mistake)
+		case status != http.StatusBadRequest:
+			status = cmp.Or(out.status, status)
+		}
+		if out.result == nil {
+			out.result = map[string]any{}
+		}
+		if out.mistake != "" {
+			out.result["error"] = out.mistake
+		}
+		if j.batch {
+			out.result["reference"] = it.reference
+		}
+		results = append(results, out.result)
+	}
+	if !j.batch {
+		return reply{data: results[0], mount: kind}
+	}
+	answer := reply{status: status, data: map[string]any{"batch_results": results}, mount: kind}
+	if status == 0 {
+		return answer
+	}
+	answer.mount = ""
+	switch {
+	case !succeeded || j.partial == 0:
+	case j.partial < 1 || j.partial > 599:
+		answer.warnings = []string{fmt.Sprintf("invalid HTTP response code override from partial_failure_response_code, reverting to %d", status)}
+	default:
+		answer.status = j.partial
+	}
+	return answer
+}
+
+func (m *mount) encrypt(req *request) reply {
+	j, bad := newJob(req.fields, "plaintext", "encrypt")
+	if bad != nil {
+		return *bad
 	}
 	k := m.keys[req.name]
 	if k == nil {
 		// The policy said "create": Vault creates a missing key on the way.
 		k = newKey(req.name, req.now)
+		k.derived = j.derived
 		m.keys[req.name] = k
 	}
-	if mistake := k.unusable(); mistake != "" {
-		return refuse(http.StatusBadRequest, mistake)
+	return j.do(m.kind, func(it item) outcome { return k.encrypt(it, req.lag) })
+}
+
+func (k *key) encrypt(it item, lag int) outcome {
+	plaintext, err := base64.StdEncoding.DecodeString(it.text)
+	if err != nil {
+		return failed(http.StatusBadRequest, err.Error())
 	}
-	latest := k.latest(req.lag)
+	if out := k.unusable(it, "encryption"); out.mistake != "" {
+		return out
+	}
+	n, latest := it.keyVersion, k.latest(lag)
+	mistake := ""
 	switch {
 	case n == 0:
 		n = latest
 	case n < 0:
-		return refuse(http.StatusBadRequest, "requested version for encryption is negative")
+		mistake = "requested version for encryption is negative"
 	case n > latest:
-		return refuse(http.StatusBadRequest, "requested version for encryption is higher than the latest key version")
+		mistake = "requested version for encryption is higher than the latest key version"
 	case n < k.minEncryption:
-		return refuse(http.StatusBadRequest, "requested version for encryption is less than the minimum encryption key version")
+		mistake = "requested version for encryption is less than the minimum encryption key version"
 	case n < k.minDecryption:
 		// Archived: Vault no longer has it in memory.
-		return refuse(http.StatusBadRequest, "no such key version")
+		mistake = "no such key version"
 	}
-	aad, bad := associatedData(f)
-	if bad != nil {
-		return *bad
+	if mistake == "" {
+		mistake = k.missingContext()
+	}
+	if mistake != "" {
+		return failed(http.StatusBadRequest, mistake)
+	}
+	aad, out := it.additionalData()
+	if out.mistake != "" {
+		return out
 	}
 	aead := k.versions[n-1].aead
 	nonce := make([]byte, aead.NonceSize())
 	_, _ = rand.Read(nonce) // never fails
 	sealed := aead.Seal(nonce, nonce, plaintext, aad)
 	ciphertext := fmt.Sprintf("vault:v%d:%s", n, base64.StdEncoding.EncodeToString(sealed))
-	return reply{data: map[string]any{"ciphertext": ciphertext, "key_version": n}, mount: m.kind}
+	return outcome{result: map[string]any{"ciphertext": ciphertext, "key_version": n}}
 }
 
 func (m *mount) decrypt(req *request, secrets *secrets) reply {
-	f := req.fields
-	switch {
-	case f.has("batch_input"):
-		return refuse(http.StatusBadRequest, "batch_input is not supported by this fake")
-	case f.text("ciphertext") == "":
-		return refuse(http.StatusBadRequest, "missing ciphertext to decrypt")
+	j, bad := newJob(req.fields, "ciphertext", "decrypt")
+	if bad != nil {
+		return *bad
 	}
 	k := m.keys[req.name]
 	if k == nil {
 		return refuse(http.StatusBadRequest, "encryption key not found")
 	}
-	if mistake := k.unusable(); mistake != "" {
-		return refuse(http.StatusBadRequest, mistake)
+	return j.do(m.kind, func(it item) outcome {
+		plaintext, out := k.decrypt(it, req.lag)
+		secrets.add(string(plaintext))
+		out.result = map[string]any{"plaintext": base64.StdEncoding.EncodeToString(plaintext)}
+		return out
+	})
+}
+
+func (k *key) decrypt(it item, lag int) (plaintext []byte, out outcome) {
+	if it.text == "" {
+		return nil, failed(http.StatusBadRequest, "missing ciphertext to decrypt")
 	}
-	n, sealed, mistake := k.parse(f.text("ciphertext"), req.lag)
+	if out := k.unusable(it, "decryption"); out.mistake != "" {
+		return nil, out
+	}
+	n, sealed, mistake := k.parse(it.text, lag)
+	if mistake == "" {
+		mistake = k.missingContext()
+	}
 	if mistake != "" {
-		return refuse(http.StatusBadRequest, mistake)
+		return nil, failed(http.StatusBadRequest, mistake)
 	}
-	aad, bad := associatedData(f)
-	if bad != nil {
-		return *bad
+	aad, out := it.additionalData()
+	if out.mistake != "" {
+		return nil, out
 	}
 	aead := k.versions[n-1].aead
 	if len(sealed) < aead.NonceSize() {
-		return refuse(http.StatusBadRequest, "invalid ciphertext length")
+		return nil, failed(http.StatusBadRequest, "invalid ciphertext length")
 	}
 	plaintext, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], aad)
 	if err != nil {
-		return refuse(http.StatusBadRequest, err.Error())
+		return nil, failed(http.StatusBadRequest, err.Error())
 	}
-	secrets.add(string(plaintext))
-	return reply{data: map[string]any{"plaintext": base64.StdEncoding.EncodeToString(plaintext)}, mount: m.kind}
+	return plaintext, out
 }
 
 // parse takes a ciphertext apart, checking in the order Vault does (sdk/helper/keysutil/policy.go, DecryptWithOptions).
@@ -165,13 +338,11 @@ func (k *key) parse(ciphertext string, lag int) (n int, sealed []byte, mistake s
 	return n, sealed, ""
 }
 
-// associatedData decodes the field of that name. Vault calls bad base64 in it an internal error.
-func associatedData(f *fields) ([]byte, *reply) {
-	aad, err := base64.StdEncoding.DecodeString(f.text("associated_data"))
+// additionalData decodes the associated data. Vault calls bad base64 in it an internal error.
+func (it item) additionalData() ([]byte, outcome) {
+	aad, err := base64.StdEncoding.DecodeString(it.associatedData)
 	if err != nil {
-		bad := refuse(http.StatusInternalServerError,
-			wrapped("unable to get associated_data/additional_data from factory[0]: "+err.Error()))
-		return nil, &bad
+		return nil, failed(http.StatusInternalServerError, "unable to get associated_data/additional_data from factory[0]: "+err.Error())
 	}
-	return aad, nil
+	return aad, outcome{}
 }

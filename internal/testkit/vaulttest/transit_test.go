@@ -3,7 +3,6 @@
 package vaulttest_test
 
 import (
-	"encoding/base64"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,47 +13,6 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
-
-func TestEncryptDecrypt(t *testing.T) {
-	s := vaulttest.Start(t)
-	s.CreateKey("kek")
-	c := newCaller(t, s, s.KMSToken("kek"))
-
-	first, second := c.encrypt("kek", "seed"), c.encrypt("kek", "seed")
-	if first == second {
-		t.Error("the same plaintext twice gave the same ciphertext")
-	}
-	encoded, ok := strings.CutPrefix(first, "vault:v1:")
-	raw, err := base64.StdEncoding.DecodeString(encoded)
-	if !ok || err != nil || len(raw) != 12+len("seed")+16 {
-		t.Errorf("ciphertext %q is not vault:v1: and nonce, ciphertext, tag in base64", first)
-	}
-	for _, ciphertext := range []string{first, second} {
-		if got := c.decrypt("kek", ciphertext); got != "seed" {
-			t.Errorf("decrypt: got %q, want %q", got, "seed")
-		}
-	}
-	if got := c.decrypt("kek", c.encrypt("kek", "")); got != "" {
-		t.Errorf("empty plaintext: got %q", got)
-	}
-}
-
-func TestReplyEnvelope(t *testing.T) {
-	s := vaulttest.Start(t)
-	s.CreateKey("kek")
-	a := newCaller(t, s, s.RootToken()).do("POST", "transit/encrypt/kek", fields{"plaintext": b64("x")})
-	for _, field := range []string{"request_id", "lease_id", "renewable", "lease_duration", "data", "wrap_info", "warnings", "auth", "mount_type"} {
-		if !strings.Contains(a.raw, `"`+field+`":`) {
-			t.Errorf("no %s in %s", field, a.raw)
-		}
-	}
-	if len(a.RequestID) != 36 || a.MountType != "transit" {
-		t.Errorf("request_id %q, mount_type %q", a.RequestID, a.MountType)
-	}
-	if got := a.header.Get("Content-Type"); got != "application/json" {
-		t.Errorf("Content-Type: got %q", got)
-	}
-}
 
 func TestRotation(t *testing.T) {
 	clock := newClock()
@@ -92,115 +50,6 @@ func TestRotation(t *testing.T) {
 		t.Errorf("after min_decryption_version=2: got versions %v of %v", got, a.Data)
 	}
 	c.want(400, "POST", "transit/decrypt/kek", fields{"ciphertext": old}, "ciphertext or signature version is disallowed by policy (too old)")
-}
-
-func TestTransitErrors(t *testing.T) {
-	s := vaulttest.Start(t)
-	key := s.CreateKey("kek")
-	key.Rotate()
-	key.Rotate()
-	key.SetMinEncryptionVersion(2)
-	root := newCaller(t, s, s.RootToken())
-	withAAD := root.want(200, "POST", "transit/encrypt/kek", fields{"plaintext": b64("x"), "associated_data": b64("a")}).Data["ciphertext"]
-	good := root.encrypt("kek", "seed")
-	const notAuthentic = "cipher: message authentication failed"
-
-	for _, tt := range []struct {
-		name   string
-		path   string
-		body   fields
-		status int
-		want   string
-	}{
-		{"no plaintext", "encrypt/kek", fields{}, 400, "missing plaintext to encrypt"},
-		{"plaintext not base64", "encrypt/kek", fields{"plaintext": "!"}, 400, "illegal base64 data at input byte 0"},
-		{"version negative", "encrypt/kek", fields{"plaintext": "", "key_version": -1}, 400, "requested version for encryption is negative"},
-		{"version too high", "encrypt/kek", fields{"plaintext": "", "key_version": 4}, 400, "requested version for encryption is higher than the latest key version"},
-		{"version too low", "encrypt/kek", fields{"plaintext": "", "key_version": 1}, 400, "requested version for encryption is less than the minimum encryption key version"},
-		{"version no number", "encrypt/kek", fields{"plaintext": "", "key_version": "x"}, 400, `Field validation failed: error converting input for field "key_version"`},
-		{"bad AAD", "encrypt/kek", fields{"plaintext": "", "associated_data": "!"}, 500,
-			"1 error occurred:\n\t* unable to get associated_data/additional_data from factory[0]: illegal base64 data at input byte 0\n\n"},
-		{"no ciphertext", "decrypt/kek", fields{}, 400, "missing ciphertext to decrypt"},
-		{"no prefix", "decrypt/kek", fields{"ciphertext": "x"}, 400, "invalid ciphertext: no prefix"},
-		{"fields", "decrypt/kek", fields{"ciphertext": "vault:v1"}, 400, "invalid ciphertext: wrong number of fields"},
-		{"version", "decrypt/kek", fields{"ciphertext": "vault:vx:AAAA"}, 400, "invalid ciphertext: version number could not be decoded"},
-		{"too new", "decrypt/kek", fields{"ciphertext": "vault:v4:AAAA"}, 400, "invalid ciphertext: version is too new"},
-		{"base64", "decrypt/kek", fields{"ciphertext": "vault:v1:!"}, 400, "invalid ciphertext: could not decode base64"},
-		{"length", "decrypt/kek", fields{"ciphertext": "vault:v1:AAAA"}, 400, "invalid ciphertext length"},
-		{"other version's", "decrypt/kek", fields{"ciphertext": strings.Replace(good, "v3", "v2", 1)}, 400, notAuthentic},
-		{"AAD missing", "decrypt/kek", fields{"ciphertext": withAAD}, 400, notAuthentic},
-		{"AAD wrong", "decrypt/kek", fields{"ciphertext": withAAD, "associated_data": b64("b")}, 400, notAuthentic},
-		{"AAD extra", "decrypt/kek", fields{"ciphertext": good, "associated_data": b64("a")}, 400, notAuthentic},
-		{"missing key", "decrypt/none", fields{"ciphertext": good}, 400, "encryption key not found"},
-		{"missing mount", "../nowhere/encrypt/kek", fields{}, 404, `no handler for route "nowhere/encrypt/kek". route entry not found.`},
-		{"not a path", "what/ever", fields{}, 404, "1 error occurred:\n\t* unsupported path\n\n"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			path := "transit/" + tt.path
-			path = strings.TrimPrefix(path, "transit/../")
-			c := newCaller(t, s, s.RootToken())
-			c.want(tt.status, "POST", path, tt.body, tt.want)
-		})
-	}
-	root.want(405, "GET", "transit/encrypt/kek", nil, "1 error occurred:\n\t* unsupported operation\n\n")
-	root.want(200, "POST", "transit/decrypt/kek", fields{"ciphertext": withAAD, "associated_data": b64("a")})
-}
-
-func TestMissingKey(t *testing.T) {
-	s := vaulttest.Start(t)
-	kms := newCaller(t, s, s.KMSToken("kek"))
-	kms.want(404, "GET", "transit/keys/kek", nil)
-	if a := kms.do("GET", "transit/keys/kek", nil); a.raw != `{"errors":[]}`+"\n" {
-		t.Errorf("missing key: got %q", a.raw)
-	}
-	// Encrypting with a missing key is creating it, and "update" does not allow that.
-	kms.want(403, "POST", "transit/encrypt/kek", fields{"plaintext": ""}, "1 error occurred:\n\t* permission denied\n\n")
-	creator := newCaller(t, s, s.CreateToken(vaulttest.TokenOptions{
-		Rules: vaulttest.Rules{"transit/encrypt/kek": {"create", "update"}},
-	}).ID)
-	creator.encrypt("kek", "x")
-	if !s.Transit().Key("kek").Exists() {
-		t.Error("encrypt with create did not create the key")
-	}
-	kms.want(200, "GET", "transit/keys/kek", nil)
-}
-
-func TestDeleteAndRecreate(t *testing.T) {
-	clock := newClock()
-	s := vaulttest.Start(t, vaulttest.Options{Now: clock.Now})
-	key := s.CreateKey("kek")
-	c := newCaller(t, s, s.KMSToken("kek"))
-	ciphertext := c.encrypt("kek", "seed")
-	key.Delete()
-	c.want(400, "POST", "transit/decrypt/kek", fields{"ciphertext": ciphertext}, "encryption key not found")
-	clock.advance(time.Minute)
-	s.CreateKey("kek")
-	c.want(400, "POST", "transit/decrypt/kek", fields{"ciphertext": ciphertext}, "cipher: message authentication failed")
-	if got := key.Created(1); !got.Equal(clock.Now()) {
-		t.Errorf("creation time: got %v, want %v", got, clock.Now())
-	}
-}
-
-func TestOperatorOverHTTP(t *testing.T) {
-	s := vaulttest.Start(t)
-	root := newCaller(t, s, s.RootToken())
-	root.want(200, "POST", "transit/keys/kek", nil)
-	if a := root.want(200, "PUT", "transit/keys/kek", fields{"exportable": true}); a.Data["exportable"] != false || a.Warnings != nil {
-		t.Errorf("creating an existing key: got %v and warnings %q", a.Data, a.Warnings)
-	}
-	if a := root.want(200, "POST", "transit/keys/kek/rotate", nil); a.Data["latest_version"] != 2.0 {
-		t.Errorf("rotate: got %v", a.Data)
-	}
-	root.want(200, "POST", "transit/keys/kek/config", fields{"min_decryption_version": 2})
-	root.want(400, "POST", "transit/keys/kek/config", fields{"min_decryption_version": 3},
-		"cannot set min decryption version of 3, latest key version is 2")
-	root.want(400, "DELETE", "transit/keys/kek", nil, "error deleting policy kek: deletion is not allowed for this key")
-	root.want(200, "POST", "transit/keys/kek/config", fields{"deletion_allowed": true})
-	if a := root.want(204, "DELETE", "transit/keys/kek", nil); a.raw != "" {
-		t.Errorf("delete: got body %q", a.raw)
-	}
-	root.want(404, "GET", "transit/keys/kek", nil)
-	newCaller(t, s, s.KMSToken("kek")).want(403, "POST", "transit/keys/kek/rotate", nil)
 }
 
 func TestMountsAndNamespaces(t *testing.T) {
@@ -266,34 +115,6 @@ func TestLag(t *testing.T) {
 	}
 }
 
-func TestSnapshot(t *testing.T) {
-	s := vaulttest.Start(t)
-	key := s.CreateKey("kek")
-	before := s.KMSToken("kek")
-	c := newCaller(t, s, before)
-	old := c.encrypt("kek", "old")
-	backup := s.Snapshot()
-	key.Rotate()
-	fresh, after := c.encrypt("kek", "new"), s.KMSToken("kek")
-
-	for range 2 {
-		s.Restore(backup)
-		if got := key.Latest(); got != 1 {
-			t.Fatalf("restored: got version %d, want 1", got)
-		}
-		if got := c.decrypt("kek", old); got != "old" {
-			t.Errorf("restored: old ciphertext gave %q", got)
-		}
-		c.want(400, "POST", "transit/decrypt/kek", fields{"ciphertext": fresh}, "invalid ciphertext: version is too new")
-		if s.TokenAlive(after) || !s.TokenAlive(before) {
-			t.Error("restored: want only the older token alive")
-		}
-		// What happens after a restore must not change the backup.
-		key.Rotate()
-		c.want(400, "POST", "transit/decrypt/kek", fields{"ciphertext": fresh}, "cipher: message authentication failed")
-	}
-}
-
 func TestForgetNewest(t *testing.T) {
 	s := vaulttest.Start(t)
 	key := s.CreateKey("kek")
@@ -303,8 +124,8 @@ func TestForgetNewest(t *testing.T) {
 	key.Rotate()
 	key.SetMinDecryptionVersion(2)
 	lost := c.encrypt("kek", "lost")
-	if got := key.ForgetNewest(); got != 1 || key.Latest() != 1 {
-		t.Fatalf("ForgetNewest: got version %d, latest %d, want 1", got, key.Latest())
+	if got := key.ForgetNewest(); got != 1 {
+		t.Fatalf("ForgetNewest: got version %d, want 1", got)
 	}
 	if got := c.decrypt("kek", old); got != "old" {
 		t.Errorf("version 1 decrypts %q", got)
@@ -322,56 +143,9 @@ func TestForgetNewest(t *testing.T) {
 	s.CreateKey("other").ForgetNewest()
 }
 
-// Associated data is authenticated, not encrypted: whoever decrypts has to bring the same.
-func TestAssociatedData(t *testing.T) {
-	s := vaulttest.Start(t)
-	key := s.CreateKey("kek")
-	c := newCaller(t, s, s.KMSToken("kek"))
-	seal := func(aad string) any {
-		body := fields{"plaintext": b64("seed")}
-		if aad != "" {
-			body["associated_data"] = b64(aad)
-		}
-		return c.want(200, "POST", "transit/encrypt/kek", body).Data["ciphertext"]
-	}
-	bound, free := seal("cluster-a"), seal("")
-	key.Rotate()
-	const notAuthentic = "cipher: message authentication failed"
-	for _, tt := range []struct {
-		name       string
-		ciphertext any
-		aad        any // nil leaves it out
-		want       string
-	}{
-		{"the same", bound, b64("cluster-a"), ""},
-		{"other", bound, b64("cluster-b"), notAuthentic},
-		{"longer", bound, b64("cluster-aa"), notAuthentic},
-		{"missing", bound, nil, notAuthentic},
-		{"empty", bound, "", notAuthentic},
-		{"none, none", free, nil, ""},
-		{"none, empty", free, "", ""},
-		{"none, some", free, b64("cluster-a"), notAuthentic},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			body := fields{"ciphertext": tt.ciphertext}
-			if tt.aad != nil {
-				body["associated_data"] = tt.aad
-			}
-			if tt.want != "" {
-				c.want(400, "POST", "transit/decrypt/kek", body, tt.want)
-			} else if got := c.want(200, "POST", "transit/decrypt/kek", body).Data["plaintext"]; got != b64("seed") {
-				t.Errorf("got %v", got)
-			}
-		})
-	}
-	c.want(500, "POST", "transit/decrypt/kek", fields{"ciphertext": bound, "associated_data": "!"},
-		"1 error occurred:\n\t* unable to get associated_data/additional_data from factory[0]: illegal base64 data at input byte 0\n\n")
-}
-
 func TestConcurrentUse(t *testing.T) {
 	s := vaulttest.Start(t)
 	key := s.CreateKey("kek")
-	backup := s.Snapshot()
 	token := s.KMSToken("kek")
 	var workers sync.WaitGroup
 	for range 4 {
@@ -395,18 +169,13 @@ func TestConcurrentUse(t *testing.T) {
 		for range 40 {
 			key.Rotate()
 			s.Revoke(s.KMSToken("kek"))
-			s.Delay(time.Microsecond)()
-			s.Snapshot()
+			s.Inject(vaulttest.Fault{Delay: time.Microsecond})()
 			s.Secrets()
 		}
 	})
 	workers.Wait()
-	if got := key.Latest(); got != 41 {
-		t.Errorf("latest version: got %d, want 41", got)
-	}
-	s.Restore(backup)
-	if got := key.Latest(); got != 1 {
-		t.Errorf("restored: got version %d, want 1", got)
+	if got := key.Rotate(); got != 42 {
+		t.Errorf("latest version: got %d, want 42", got)
 	}
 }
 
@@ -429,4 +198,25 @@ func TestSecrets(t *testing.T) {
 	if secret, found := s.Leak("transit/keys/kek: permission denied"); found {
 		t.Errorf("Leak found %q in a clean text", secret)
 	}
+}
+
+func TestKV(t *testing.T) {
+	s := vaulttest.Start(t)
+	root := newCaller(t, s, s.RootToken())
+	root.want(404, "GET", "secret/data/trousseau/config", nil)
+	root.want(200, "PUT", "secret/data/trousseau/config", fields{"data": fields{"token": "one"}})
+	if got := s.PutSecret("trousseau/config", fields{"token": "two"}); got != 2 {
+		t.Errorf("PutSecret: got version %d, want 2", got)
+	}
+	reader := newCaller(t, s, s.CreateToken(vaulttest.TokenOptions{
+		Rules: vaulttest.Rules{"secret/data/trousseau/*": {"read"}},
+	}).ID)
+	a := reader.want(200, "GET", "secret/data/trousseau/config", nil)
+	data, _ := a.Data["data"].(map[string]any)
+	metadata, _ := a.Data["metadata"].(map[string]any)
+	if data["token"] != "two" || metadata["version"] != 2.0 || a.MountType != "kv" {
+		t.Errorf("read: got %v", a.Data)
+	}
+	reader.want(403, "PUT", "secret/data/trousseau/config", fields{"data": fields{}}, denied)
+	reader.want(403, "GET", "secret/data/other", nil, denied)
 }

@@ -32,11 +32,11 @@ func expose(t *testing.T) page {
 	vault.CreateKey(keyName)
 
 	approle := vault.EnableAppRole("", "approle")
-	role := approle.SetRole("trousseau", vaulttest.AppRoleOptions{Token: vaulttest.TokenOptions{
+	role := approle.SetRole("trousseau", vaulttest.TokenOptions{
 		// Renewed when a third of it is left.
 		TTL: 3 * time.Second, Rules: vaulttest.TransitPolicy("transit", keyName),
-	}})
-	secret := approle.NewSecretID("trousseau", vaulttest.SecretIDOptions{})
+	})
+	secret := approle.NewSecretID("trousseau")
 	d.configure(vault, fmt.Sprintf("  roleID: %s\n  secretID: %s\n", role, secret))
 	d.await(`trousseau_vault_requests_total{code="ok",operation="renew_self"} `)
 	d.configure(vault, fmt.Sprintf("  token: %s\n", vault.KMSToken(keyName)))

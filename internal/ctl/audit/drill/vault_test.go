@@ -146,11 +146,11 @@ func TestVaultLogsInAndOut(t *testing.T) {
 	v.CreateKey(key)
 	w := wrap(t, v, key, "")
 	role := v.EnableAppRole("", "approle")
-	id := role.SetRole("drill", vaulttest.AppRoleOptions{Token: vaulttest.TokenOptions{
+	id := role.SetRole("drill", vaulttest.TokenOptions{
 		Rules: vaulttest.Rules{"transit/decrypt/" + key: {"update"}},
-	}})
+	})
 	cfg, err := config.Parse(fmt.Appendf(nil, "provider: vault\nvault:\n  keynames: [%s]\n  address: %s\n  roleID: %s\n  secretID: %s\n",
-		key, v.URL(), id, role.NewSecretID("drill", vaulttest.SecretIDOptions{})), nil)
+		key, v.URL(), id, role.NewSecretID("drill")), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

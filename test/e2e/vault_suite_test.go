@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"os"
+	"testing"
+
+	"github.com/trousseau-io/trousseau/internal/testkit/vaultsuite"
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
+)
+
+// The suite that holds the fake Vault of all other tests to the real one: what it expects is what Vault answers.
+func TestVaultAnswersAsTheFakeDoes(t *testing.T) {
+	bed := testbed.New(t, &report, "the fake Vault's suite on real Vault")
+	vault := bed.StartVault(testbed.VaultOptions{})
+	ca, err := os.ReadFile(bed.CAFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	vaultsuite.Run(t, vaultsuite.Server{
+		URL: "https://" + vault.Nodes[0].Addr, CA: ca, RootToken: vault.CLI("print", "token"), Seal: vault.Nodes[0].Seal,
+		Unseal: func() {
+			vault.Nodes[0].Unseal()
+			vault.AwaitActive()
+		},
+	})
+}
