@@ -54,8 +54,8 @@ func TestHealth(t *testing.T) {
 	}{
 		"active":          {func(*vaulttest.Server) {}, vaultview.Health{}},
 		"standby":         {func(s *vaulttest.Server) { s.SetStandby(true) }, vaultview.Health{Standby: true}},
-		"sealed":          {func(s *vaulttest.Server) { s.Seal() }, vaultview.Health{Sealed: true}},
-		"not initialized": {func(s *vaulttest.Server) { s.SetInitialized(false) }, vaultview.Health{Sealed: true}},
+		"sealed":          {func(s *vaulttest.Server) { s.Seal() }, vaultview.Health{Sealed: true, Standby: true}},
+		"not initialized": {func(s *vaulttest.Server) { s.SetInitialized(false) }, vaultview.Health{Sealed: true, Standby: true}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -289,12 +289,10 @@ func TestLogin(t *testing.T) {
 		}
 	}
 	auth := s.EnableAppRole("team", "approle")
-	role := auth.SetRole("trousseau", vaulttest.AppRoleOptions{Token: vaulttest.TokenOptions{
-		TTL: time.Hour, Rules: vaulttest.TransitPolicy("transit", "kek"),
-	}})
+	role := auth.SetRole("trousseau", vaulttest.TokenOptions{TTL: time.Hour, Rules: vaulttest.TransitPolicy("transit", "kek")})
 	v := dial(t, s.URL(), "vaultCACert: "+dir+"/ca.crt", "clientCert: "+dir+"/client.crt", "clientKey: "+dir+"/client.key",
 		"tlsServerName: vault.example", "namespace: team",
-		"roleID: "+role, "secretID: "+auth.NewSecretID("trousseau", vaulttest.SecretIDOptions{}))
+		"roleID: "+role, "secretID: "+auth.NewSecretID("trousseau"))
 	if _, err := v.Login(bounded(t)); err != nil {
 		t.Fatal(err)
 	}

@@ -141,6 +141,13 @@ func (k *Key) Delete() {
 	k.with(func(*key) { delete(k.keys(), k.name) })
 }
 
+// Exists reports whether the key has not been deleted.
+func (k *Key) Exists() bool {
+	k.mount.store.mu.Lock()
+	defer k.mount.store.mu.Unlock()
+	return k.keys()[k.name] != nil
+}
+
 // with runs f on the key under the lock.
 func (k *Key) with(f func(*key)) {
 	k.mount.store.mu.Lock()

@@ -71,6 +71,7 @@ type Server struct {
 
 	sealed        atomic.Bool
 	uninitialized atomic.Bool
+	standby       atomic.Bool
 	lag           atomic.Int64
 
 	mu       sync.Mutex
@@ -315,6 +316,10 @@ func (s *Server) Unseal() { s.sealed.Store(false) }
 // sealed one, and sys/health says 501.
 func (s *Server) SetInitialized(initialized bool) { s.uninitialized.Store(!initialized) }
 
+// SetStandby makes sys/health report a standby, 429. The node goes on serving, as a standby does that forwards requests
+// to the active node.
+func (s *Server) SetStandby(standby bool) { s.standby.Store(standby) }
+
 // SetLag makes this node answer as if the last n rotations of every key had not reached it: an eventually consistent
 // standby. It reports and encrypts with the older version, and calls ciphertexts of the newer ones too new. It never
 // lags below version 1 or min_decryption_version.
@@ -342,6 +347,8 @@ func (s *Server) status(rt route, r *http.Request) rendered {
 		code, what = http.StatusNotImplemented, "uninitcode"
 	case sealed:
 		code, what = http.StatusServiceUnavailable, "sealedcode"
+	case s.standby.Load():
+		code, what = http.StatusTooManyRequests, "standbycode"
 	}
 	if query.Has(what) {
 		n, err := strconv.Atoi(query.Get(what))
@@ -351,7 +358,7 @@ func (s *Server) status(rt route, r *http.Request) rendered {
 		code = n
 	}
 	return render(code, map[string]any{
-		"initialized": initialized, "sealed": sealed, "standby": sealed, "performance_standby": false,
+		"initialized": initialized, "sealed": sealed, "standby": sealed || s.standby.Load(), "performance_standby": false,
 		"replication_performance_mode": "disabled", "replication_dr_mode": "disabled",
 		"server_time_utc": s.store.now().Unix(), "version": Version, "enterprise": false,
 		"cluster_name": "vault-cluster-test", "cluster_id": "00000000-0000-0000-0000-000000000000",
