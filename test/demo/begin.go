@@ -18,7 +18,7 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/plugin"
 )
 
-// The settings shortened so that the story is short.
+// Settings that are shortened to keep the demo short.
 const (
 	probeInterval = time.Second
 	outageGrace   = 3 * time.Second
@@ -34,7 +34,7 @@ func (d *demo) start(ctx context.Context) error {
 	}
 	d.plugin = p
 	d.fact("socket", "answers after %s, pid %d", rounded(time.Since(began)), p.PID())
-	d.fact("shortened here", "--probe-interval=%s (30s unless set), --outage-grace=%s (5m unless set)", probeInterval, outageGrace)
+	d.fact("shortened", "--probe-interval=%s (default 30s), --outage-grace=%s (default 5m)", probeInterval, outageGrace)
 	if d.kms, err = apiserver.Dial(d.ctx, p.Socket(), "story"); err != nil {
 		return err
 	}
@@ -57,11 +57,11 @@ func (d *demo) configure(ctx context.Context) error {
 		return err
 	}
 	took := time.Since(began)
-	shown := strings.ReplaceAll(d.config().String(), d.token, "hvs.… (redacted here)")
+	shown := strings.ReplaceAll(d.config().String(), d.token, "hvs.… (hidden)")
 	d.fact("config.yaml", "%s", strings.ReplaceAll(strings.TrimPrefix(shown, "\n"), " \n", "·\n"))
-	d.fact("Status", "ok, %s after the file landed", rounded(took))
-	d.fact("key_id", "%s\n%s (in kube-apiserver's metrics)", d.keyID, keyid.Hash(d.keyID))
-	d.found(took < apiserver.Timeout, "healthy after config.yaml landed", "%s", rounded(took))
+	d.fact("Status", "ok, %s after the file arrived", rounded(took))
+	d.fact("key_id", "%s\n%s (its hash in kube-apiserver's metrics)", d.keyID, keyid.Hash(d.keyID))
+	d.found(took < apiserver.Timeout, "Status ok after config.yaml arrived", "%s", rounded(took))
 
 	var err error
 	if d.api, err = apiserver.Load(d.ctx, apiserver.Options{Socket: d.plugin.Socket(), Provider: provider, Dir: d.dir}); err != nil {
@@ -96,18 +96,18 @@ func (d *demo) writeSecret(ctx context.Context) error {
 	}
 	d.fact("Secret", "default/%s, password: %q", secret.Name, password)
 	const shown = 64
-	d.fact("etcd would hold", "%s…  (%d bytes in all)", hex.Dump(stored[:shown]), len(stored))
-	d.fact("which is", "the prefix %s and an EncryptedObject of\nencryptedData %d bytes, encryptedDEKSource %q…\nkeyID %s, type %s",
+	d.fact("bytes for etcd", "%s…  (%d bytes in all)", hex.Dump(stored[:shown]), len(stored))
+	d.fact("decoded", "prefix %s, then an EncryptedObject:\nencryptedData %d bytes, encryptedDEKSource %q…\nkeyID %s, type %s",
 		d.api.Prefix(), len(object.EncryptedData), object.EncryptedDEKSource[:16], object.KeyID, object.EncryptedDEKSourceType)
-	d.found(!bytes.Contains(stored, []byte(password)), "password in the bytes for etcd", "%d times", bytes.Count(stored, []byte(password)))
-	d.found(object.KeyID == d.keyID, "key_id in etcd", "%s; Status says %s", object.KeyID, d.keyID)
+	d.found(!bytes.Contains(stored, []byte(password)), "plaintext password in the bytes for etcd", "%d times", bytes.Count(stored, []byte(password)))
+	d.found(object.KeyID == d.keyID, "key_id in these bytes", "%s; in Status: %s", object.KeyID, d.keyID)
 
 	stale, err := d.get(ctx, d.api, secret.Name)
 	if err != nil {
 		return err
 	}
 	d.fact("read back", "the same password; stale: %t", stale)
-	d.found(!stale, "Secret read back", "the same; stale: %t", stale)
+	d.found(!stale, "Secret read back", "the same password; stale: %t", stale)
 	return nil
 }
 
@@ -131,7 +131,7 @@ func (d *demo) said(err error) string {
 	return d.words(fmt.Sprintf("%s: %s", s.Code(), s.Message()))
 }
 
-// words wraps a message and leaves out where the demo's directory is.
+// words wraps a message and removes the path of the demo's directory.
 func (d *demo) words(message string) string {
 	return wrap(strings.ReplaceAll(message, d.dir+"/", ""))
 }

@@ -25,7 +25,7 @@ const (
 	provider = "trousseau"
 )
 
-// demo is everything on the stage, and what has been found out so far.
+// demo is everything that takes part, and the findings so far.
 type demo struct {
 	*screen
 	findings []finding
@@ -34,7 +34,7 @@ type demo struct {
 	cancel context.CancelFunc
 	binary string
 	dir    string
-	klog   *os.File // what kube-apiserver's code logs
+	klog   *os.File // log of kube-apiserver's code
 
 	vault  *vaulttest.Server
 	key    *vaulttest.Key
@@ -45,10 +45,10 @@ type demo struct {
 	load   *traffic
 
 	keyID   string            // as Status last announced it
-	secrets map[string][]byte // what etcd would hold, by name
+	secrets map[string][]byte // the bytes for etcd, by name
 }
 
-// newDemo sets the stage: a directory and a Vault with a transit key in it.
+// newDemo makes a directory, and a Vault with a transit key in it.
 func newDemo(ctx context.Context, binary string, s *screen) (*demo, error) {
 	binary, err := filepath.Abs(binary)
 	if err != nil {
@@ -75,31 +75,30 @@ func newDemo(ctx context.Context, binary string, s *screen) (*demo, error) {
 	klog.SetLogger(textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(d.klog))))
 	d.title("Trousseau between kube-apiserver and Vault",
 		"kube-apiserver: its own KMS v2 code (k8s.io/apiserver), in this process",
-		"trousseau:      "+binary+", a process of its own",
-		"Vault:          a transit engine in this process at "+server.URL()+": AES-256-GCM, key versions, tokens, policies",
+		"trousseau:      the real binary, "+binary+", in a process of its own",
+		"Vault:          a fake in this process at "+server.URL()+", with transit keys, versions, tokens and policies",
 		"files:          "+dir)
 	return d, nil
 }
 
-// close ends what is still running. The directory is removed if it is of no
-// more use.
+// close stops what is still running, and removes the directory if remove is set.
 func (d *demo) close(remove bool) {
 	if d.load != nil {
 		d.load.stop()
 	}
 	if d.plugin != nil {
-		// How it ended has been told, unless the story broke off before.
+		// The last chapter has reported how it ended.
 		_ = d.plugin.Stop()
 	}
 	d.cancel()
 	d.vault.Close()
 	klog.ClearLogger()
 	if d.klog != nil {
-		// Nobody is left to read it but whoever looks into the directory.
+		// A lost last line of this log changes no finding.
 		_ = d.klog.Close()
 	}
 	if remove {
-		// There is nobody left to be told that it could not be.
+		// The demo is over: a directory left behind in /tmp is harmless.
 		_ = os.RemoveAll(d.dir)
 	}
 }
@@ -115,8 +114,7 @@ func (d *demo) config() agent.Template {
 	return agent.Template{KeyNames: []string{keyName}, Address: d.vault.URL(), Token: d.token}
 }
 
-// generation is the number of the generation in use, as the process tells its
-// operator.
+// generation is the number of the generation in use, from /metrics.
 func (d *demo) generation(ctx context.Context) (float64, error) {
 	return d.plugin.Metric(ctx, "trousseau_generation")
 }

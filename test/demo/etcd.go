@@ -11,7 +11,7 @@ import (
 	"github.com/trousseau-io/trousseau/test/apiserver"
 )
 
-// put writes a Secret with our password and keeps what etcd would hold.
+// put writes a Secret with our password and keeps the bytes for etcd.
 func (d *demo) put(ctx context.Context, name string) ([]byte, *kmstypes.EncryptedObject, error) {
 	stored, err := d.api.Write(ctx, apiserver.Secret(name, password))
 	if err != nil {
@@ -25,7 +25,7 @@ func (d *demo) put(ctx context.Context, name string) ([]byte, *kmstypes.Encrypte
 	return stored, object, nil
 }
 
-// get has an API server read a Secret that put has written. Another password
+// get makes an API server read a Secret that put has written. A password other
 // than ours is an error.
 func (d *demo) get(ctx context.Context, api *apiserver.Server, name string) (stale bool, err error) {
 	secret, stale, err := api.Read(ctx, name, d.secrets[name])

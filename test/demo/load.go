@@ -18,15 +18,15 @@ import (
 
 const (
 	callers = 4
-	// pace is how often each caller goes round; a round is three calls.
+	// pace is the time between two rounds of a caller; a round is three calls.
 	pace = 10 * time.Millisecond
 	// patience is above every timeout of kube-apiserver's.
 	patience = time.Minute
 )
 
-// traffic does not stop while the story goes on: callers that make KMS calls with
-// kube-apiserver's client, each on a connection of its own, and one
-// kube-apiserver that writes and reads Secrets.
+// traffic is continuous load: callers that make KMS calls with kube-apiserver's
+// client, each on a connection of its own, and one kube-apiserver that writes and
+// reads Secrets.
 type traffic struct {
 	workers      *load.Workers
 	kms, secrets load.Counter
@@ -48,19 +48,19 @@ func startTraffic(ctx context.Context, socket string, api *apiserver.Server) (*t
 	return l, nil
 }
 
-// stop ends the traffic after what is under way.
+// stop stops the traffic after the running calls.
 func (l *traffic) stop() { l.workers.Stop() }
 
 // failures counts those of KMS calls and of Secrets.
 func (l *traffic) failures() int { return l.kms.Count().Failures + l.secrets.Count().Failures }
 
-// reached is a condition for plugin.Await: so many more calls than in before.
+// reached is a condition for plugin.Await: this many more calls than in before.
 func (l *traffic) reached(before load.Count, more int) func(context.Context) (bool, error) {
 	return func(context.Context) (bool, error) { return l.kms.Count().Operations >= before.Operations+more, nil }
 }
 
-// callKMS encrypts something new, decrypts it, and decrypts the first thing it
-// ever encrypted, over and over.
+// callKMS encrypts a new plaintext, decrypts it, and decrypts its first
+// ciphertext, repeatedly.
 func (l *traffic) callKMS(ctx context.Context, kms kmsservice.Service) {
 	var oldest wrapped
 	uid := 0
@@ -84,7 +84,7 @@ func (l *traffic) callKMS(ctx context.Context, kms kmsservice.Service) {
 	})
 }
 
-// wrapped is a plaintext and what Encrypt made of it.
+// wrapped is a plaintext and its ciphertext.
 type wrapped struct {
 	plaintext []byte
 	response  *kmsservice.EncryptResponse
@@ -93,7 +93,7 @@ type wrapped struct {
 func (w wrapped) check(ctx context.Context, kms kmsservice.Service, uid string) error {
 	got, err := kms.Decrypt(ctx, uid, &kmsservice.DecryptRequest{Ciphertext: w.response.Ciphertext, KeyID: w.response.KeyID})
 	if err == nil && !bytes.Equal(got, w.plaintext) {
-		err = errors.New("decrypt returned something else than was encrypted")
+		err = errors.New("decrypt did not return the plaintext that was encrypted")
 	}
 	return err
 }
@@ -106,7 +106,7 @@ func writeAndRead(ctx context.Context, api *apiserver.Server) error {
 	}
 	secret, _, err := api.Read(ctx, "load", stored)
 	if err == nil && string(secret.Data["password"]) != password {
-		err = errors.New("the Secret read is not the one written")
+		err = errors.New("the password read is not the one written")
 	}
 	return err
 }

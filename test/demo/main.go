@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo shows what Trousseau does, on one machine and in well under a
-// minute: the real trousseau binary between kube-apiserver's own KMS v2 code
-// and a Vault transit engine that runs inside this program, while tokens are
-// rotated and revoked, config.yaml breaks, the transit key rotates and Vault
-// goes away.
+// Command demo shows what Trousseau does, on one machine and in under a minute:
+// the real trousseau binary between kube-apiserver's own KMS v2 code and a fake
+// Vault inside this program, while tokens are rotated and revoked, config.yaml
+// breaks, the transit key is rotated and Vault stops.
 //
 //	go run ./demo -trousseau ../bin/trousseau
 //
-// It says what it saw at each step. The exit code is 1 if any of it was wrong.
+// It prints what it saw at each step. The exit code is 1 if a check failed.
 package main
 
 import (
@@ -29,19 +28,19 @@ type chapter struct {
 }
 
 var story = []chapter{
-	{"trousseau starts, before its config.yaml and before anything is known of Vault", (*demo).start},
-	{"config.yaml is rendered, as Vault Agent's template does it", (*demo).configure},
+	{"trousseau starts, without config.yaml and without Vault", (*demo).start},
+	{"config.yaml arrives, as Vault Agent renders it", (*demo).configure},
 	{"kube-apiserver writes a Secret and reads it back", (*demo).writeSecret},
-	{"the Vault token is rotated; the old one is revoked as the new file lands", (*demo).rotateToken},
+	{"the Vault token is rotated under load; the old one is revoked at once", (*demo).rotateToken},
 	{"config.yaml breaks", (*demo).breakConfig},
 	{"the transit key is rotated", (*demo).rotateKey},
-	{"Vault is stopped, and started again", (*demo).stopVault},
-	{"another kube-apiserver starts, with nothing in its cache", (*demo).startAnother},
-	{"trousseau is told to stop", (*demo).stop},
+	{"Vault stops, and starts again", (*demo).stopVault},
+	{"another kube-apiserver starts, with an empty cache", (*demo).startAnother},
+	{"trousseau is stopped", (*demo).stop},
 }
 
-// longest bounds the whole story: it takes about half a minute, and whatever
-// goes wrong should not leave anyone waiting.
+// longest bounds the whole story, which takes about half a minute: a failure
+// must not keep the reader waiting.
 const longest = 2 * time.Minute
 
 func main() {
@@ -50,8 +49,8 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run returns the exit code: 0 if all was as it should be, 1 if not, 2 for a
-// mistake on the command line.
+// run returns the exit code: 0 if every check passed, 1 if not, 2 for a mistake
+// on the command line.
 func run(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) int {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -60,10 +59,10 @@ func run(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) 
 		return 2
 	}
 	if *binary == "" || flags.NArg() > 0 {
-		fmt.Fprintln(stderr, "demo: name the binary and nothing else: go run ./demo -trousseau ../bin/trousseau")
+		fmt.Fprintln(stderr, "demo: give the binary and no other argument: go run ./demo -trousseau ../bin/trousseau")
 		return 2
 	}
-	bounded, cancel := context.WithTimeoutCause(ctx, longest, fmt.Errorf("the story is still not over after %s", longest))
+	bounded, cancel := context.WithTimeoutCause(ctx, longest, fmt.Errorf("the demo did not finish within %s", longest))
 	defer cancel()
 
 	began := time.Now()
@@ -80,7 +79,7 @@ func run(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) 
 	}
 	if ctx.Err() != nil {
 		d.close(true)
-		d.end(false, "interrupted; nothing is left behind")
+		d.end(false, "Interrupted. All processes are stopped and all files removed.")
 		return 1
 	}
 	if err != nil {
@@ -90,9 +89,9 @@ func run(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) 
 	good := err == nil && allTrue(d.findings)
 	d.close(good)
 	if !good {
-		d.end(false, "something was not as it should be; files and logs are kept in "+d.dir)
+		d.end(false, "Some checks failed. Files and logs are kept in "+d.dir)
 		return 1
 	}
-	d.end(true, fmt.Sprintf("all as it should be, in %.0f s", time.Since(began).Seconds()))
+	d.end(true, fmt.Sprintf("All %d checks passed in %.0f s.", len(d.findings), time.Since(began).Seconds()))
 	return 0
 }

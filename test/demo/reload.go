@@ -17,8 +17,8 @@ import (
 
 const (
 	rotations = 5
-	// settle is how many calls more must have been made after a change before
-	// it counts as survived.
+	// settle is how many more calls must succeed after a change before it counts
+	// as survived.
 	settle = 200
 )
 
@@ -26,7 +26,7 @@ func (d *demo) rotateToken(ctx context.Context) (err error) {
 	if d.load, err = startTraffic(d.ctx, d.plugin.Socket(), d.api); err != nil {
 		return err
 	}
-	d.fact("load begins", "%d connections call Encrypt and Decrypt, one kube-apiserver writes and reads Secrets", callers)
+	d.fact("load starts", "%d connections call Encrypt and Decrypt; one kube-apiserver writes and reads Secrets", callers)
 	if err := plugin.Await(ctx, 5*time.Second, "load", d.load.reached(load.Count{}, settle)); err != nil {
 		return err
 	}
@@ -46,14 +46,14 @@ func (d *demo) rotateToken(ctx context.Context) (err error) {
 		slowest = max(slowest, r.slowest)
 	}
 	if denied > 0 {
-		d.fact("", "what Vault denied with the revoked token, trousseau asked again with the new one")
+		d.fact("", "trousseau retried the denied calls with the new token")
 	}
-	d.found(survived == rotations, "token rotations that failed no call", "%d of %d", survived, rotations)
-	d.found(slowest < apiserver.Timeout, "slowest call in a rotation", "%s; kube-apiserver allows %s", rounded(slowest), apiserver.Timeout)
+	d.found(survived == rotations, "token rotations without a failed call", "%d of %d", survived, rotations)
+	d.found(slowest < apiserver.Timeout, "slowest call during a rotation", "%s; kube-apiserver allows %s", rounded(slowest), apiserver.Timeout)
 	return nil
 }
 
-// rotation is what was seen of one.
+// rotation is what one token rotation did.
 type rotation struct {
 	adopted time.Duration // from the rename to the generation with the new token
 	calls   int           // by the load
@@ -101,13 +101,13 @@ func (d *demo) rotateOnce(ctx context.Context) (rotation, error) {
 	}, err
 }
 
-// denied is how many of trousseau's requests Vault has denied so far.
+// denied is the number of trousseau's requests that Vault has denied so far.
 func (d *demo) denied(ctx context.Context) (float64, error) {
 	return d.plugin.Metric(ctx, "trousseau_vault_requests_total", "code", "denied")
 }
 
-// breakConfig writes files that must not be used, one after the other, and then
-// the good one again.
+// breakConfig writes files that trousseau must refuse, one after the other, and
+// then the good one again.
 func (d *demo) breakConfig(ctx context.Context) error {
 	good := d.config()
 	noToken, otherKey, deadToken := good, good, good
@@ -126,8 +126,8 @@ func (d *demo) breakConfig(ctx context.Context) error {
 	before, failed := d.load.kms.Mark(), d.load.failures()
 	broken := []struct{ what, content string }{
 		{"half a file", half},
-		{"no token in KV", noToken.String()},
-		{"a dead token", deadToken.String()},
+		{"no token", noToken.String()},
+		{"revoked token", deadToken.String()},
 		{"another key", otherKey.String()},
 	}
 	for i, b := range broken {
@@ -158,14 +158,14 @@ func (d *demo) breakConfig(ctx context.Context) error {
 	}
 	calls := d.load.kms.Count().Operations - before.Operations
 	failed = d.load.failures() - failed
-	d.fact("meanwhile", "%d calls, %d failed; generation %.0f all the time", calls, failed, now)
-	d.found(now == generation && failed == 0, "broken by broken files", "%d of %d calls; generation before %.0f, then %.0f",
+	d.fact("meanwhile", "%d calls, %d failed; generation %.0f stayed in use", calls, failed, now)
+	d.found(now == generation && failed == 0, "calls failed by broken files", "%d of %d; generation %.0f before, %.0f after",
 		failed, calls, generation, now)
 	return nil
 }
 
-// refusals are the reasons that the log gives for not using a configuration, in
-// order and each once.
+// refusals are the reasons in the log for refusing a configuration, in order and
+// each once.
 func (d *demo) refusals() (reasons []string, err error) {
 	log, err := d.plugin.Log()
 	if err != nil {
@@ -173,7 +173,7 @@ func (d *demo) refusals() (reasons []string, err error) {
 	}
 	for line := range strings.Lines(log) {
 		var entry struct{ Msg, Error string }
-		// A last line that is not complete yet is none.
+		// The last line may not be complete yet.
 		if json.Unmarshal([]byte(line), &entry) == nil && strings.HasPrefix(entry.Msg, "configuration refused") {
 			reasons = append(reasons, entry.Error)
 		}

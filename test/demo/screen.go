@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// screen is where the story is told.
+// screen prints the story.
 type screen struct {
 	out     io.Writer
 	colours bool

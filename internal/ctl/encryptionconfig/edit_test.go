@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
+	"github.com/trousseau-io/trousseau/internal/testkit/documented"
 )
 
 // options are those that most tests have.
@@ -94,16 +95,15 @@ func readCase(t *testing.T, file string) (o encryptionconfig.Options, before, af
 	return o, string(archive.Files[0].Data), string(archive.Files[1].Data)
 }
 
-// TestNewIsThatOfTheREADME: what the README shows is what the command writes.
-func TestNewIsThatOfTheREADME(t *testing.T) {
-	readme, err := os.ReadFile("../../../README.md")
+// TestNewIsAsDocumented: what docs/install.md shows is what the command writes.
+func TestNewIsAsDocumented(t *testing.T) {
+	files, err := documented.Files("../../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, found := strings.Cut(string(readme), "<!-- file: encryption-config.yaml -->\n```yaml\n")
-	want, _, closed := strings.Cut(rest, "```\n")
-	if !found || !closed {
-		t.Fatal("the README has no encryption-config.yaml")
+	want, found := files["encryption-config.yaml"]
+	if !found {
+		t.Fatal("no page shows encryption-config.yaml")
 	}
 	r, err := encryptionconfig.New(options(encryptionconfig.Write))
 	if err != nil {

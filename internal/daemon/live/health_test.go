@@ -4,6 +4,8 @@ package live_test
 
 import (
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -153,6 +155,7 @@ func TestHealthTransitions(t *testing.T) {
 		"grace over":   func(b *bench) { b.after(grace + time.Minute) },
 		"key lost":     func(b *bench) { unseal(b); b.raiseMinimum(); b.after(2 * probeInterval) },
 	}
+	drawn := drawnTransitions(t)
 	for _, tt := range []struct{ from, event, to string }{
 		{"none", "proven", "ok"},
 		{"none", "probe failed", "none"},
@@ -172,6 +175,13 @@ func TestHealthTransitions(t *testing.T) {
 		{"lost", "probe failed", "lost"},
 		{"lost", "grace over", "lost"},
 	} {
+		if tt.from != tt.to {
+			arrow := fmt.Sprintf("%s --> %s: %s", tt.from, tt.to, tt.event)
+			if !drawn[arrow] {
+				t.Errorf("the diagram lacks %s", arrow)
+			}
+			delete(drawn, arrow)
+		}
 		t.Run(tt.from+", "+tt.event, func(t *testing.T) {
 			run(t, func(b *bench) {
 				into[tt.from](b)
@@ -185,6 +195,29 @@ func TestHealthTransitions(t *testing.T) {
 			})
 		})
 	}
+	for arrow := range drawn {
+		t.Errorf("the diagram has %s, which no test takes", arrow)
+	}
+}
+
+// drawnTransitions are the arrows of the state diagram in docs/architecture.md,
+// without the one that leads into it.
+func drawnTransitions(t *testing.T) map[string]bool {
+	t.Helper()
+	page, err := os.ReadFile("../../../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, diagram, found := strings.Cut(string(page), "```mermaid\nstateDiagram-v2\n    [*] --> none\n")
+	diagram, _, closed := strings.Cut(diagram, "```\n")
+	if !found || !closed {
+		t.Fatal("docs/architecture.md has no state diagram")
+	}
+	drawn := make(map[string]bool)
+	for line := range strings.Lines(diagram) {
+		drawn[strings.TrimSpace(line)] = true
+	}
+	return drawn
 }
 
 // state names what an outsider sees of the KEK's health.

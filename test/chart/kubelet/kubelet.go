@@ -124,7 +124,7 @@ func supported(spec *corev1.PodSpec) error {
 			refuse(strings.Contains(word, "$("), "a variable in an argument is not supported: "+word)
 		}
 		for _, m := range c.VolumeMounts {
-			// A file that is mounted by itself never changes: docs/operations.md.
+			// A file that is mounted alone never changes: docs/install.md.
 			refuse(m.SubPath != "" || m.SubPathExpr != "", "a subPath is not supported: "+m.MountPath)
 		}
 	}

@@ -86,9 +86,9 @@ func TestAlertsSayWhatToDo(t *testing.T) {
 	}
 }
 
-// TestDocumentedAlerts compares the table of docs/operations.md with the rules.
+// TestDocumentedAlerts compares the table of docs/metrics.md with the rules.
 func TestDocumentedAlerts(t *testing.T) {
-	rows := regexp.MustCompile("(?m)^\\| `(Trousseau\\w+)` \\| (\\w+) \\|").FindAllStringSubmatch(readText(t, root+"/docs/operations.md"), -1)
+	rows := regexp.MustCompile("(?m)^\\| `(Trousseau\\w+)` \\| (\\w+) \\|").FindAllStringSubmatch(readText(t, root+"/docs/metrics.md"), -1)
 	var got, want []string
 	for _, row := range rows {
 		got = append(got, fmt.Sprintf("%s %s", row[1], row[2]))
@@ -99,6 +99,6 @@ func TestDocumentedAlerts(t *testing.T) {
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
-		t.Errorf("docs/operations.md lists\n%s\nthe rules are\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		t.Errorf("docs/metrics.md lists\n%s\nthe rules are\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

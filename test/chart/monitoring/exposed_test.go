@@ -65,10 +65,10 @@ func showsSomething(t *testing.T, board dashboard, exposed page) {
 	unitTest{Tests: []unitTestCase{run}}.run(t)
 }
 
-// checkDocumented compares the table of docs/operations.md with the page.
+// checkDocumented compares the table of docs/metrics.md with the page.
 func checkDocumented(t *testing.T, exposed page) {
 	documented := map[string]bool{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `(trousseau_\\w+)` \\|").FindAllStringSubmatch(readText(t, root+"/docs/operations.md"), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `(trousseau_\\w+)` \\|").FindAllStringSubmatch(readText(t, root+"/docs/metrics.md"), -1) {
 		documented[m[1]] = true
 	}
 	shown := map[string]bool{}
@@ -79,12 +79,12 @@ func checkDocumented(t *testing.T, exposed page) {
 	}
 	for name := range documented {
 		if !shown[name] {
-			t.Errorf("docs/operations.md lists %s, which is not exposed", name)
+			t.Errorf("docs/metrics.md lists %s, which is not exposed", name)
 		}
 	}
 	for name := range shown {
 		if !documented[name] {
-			t.Errorf("%s is exposed, and missing in docs/operations.md", name)
+			t.Errorf("%s is exposed, and missing in docs/metrics.md", name)
 		}
 	}
 }

@@ -12,10 +12,11 @@ import (
 	"encoding/json"
 	"os"
 	"regexp"
-	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/trousseau-io/trousseau/internal/testkit/documented"
 )
 
 const (
@@ -88,7 +89,7 @@ func fromEnv(t *testing.T, name string) string {
 }
 
 // docURL is an address of this repository's documentation, with an anchor.
-var docURL = regexp.MustCompile(`^https://github\.com/trousseau-io/trousseau/blob/main/(docs/[a-z]+\.md)(?:#([a-z0-9-]+))?$`)
+var docURL = regexp.MustCompile(`^https://github\.com/trousseau-io/trousseau/blob/main/(docs/[a-z-]+\.md)(?:#([a-z0-9-]+))?$`)
 
 // checkDoc fails the test unless an address leads to a page of this repository
 // and, if it has an anchor, to a heading there.
@@ -104,17 +105,7 @@ func checkDoc(t *testing.T, what, url string) {
 		t.Errorf("%s: %v", what, err)
 		return
 	}
-	if m[2] != "" && !anchors(string(text))[m[2]] {
+	if m[2] != "" && !documented.Anchors(string(text))[m[2]] {
 		t.Errorf("%s: %s has no heading #%s", what, m[1], m[2])
 	}
-}
-
-// anchors are the headings of a Markdown text as GitHub links to them.
-func anchors(text string) map[string]bool {
-	found := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(text, -1) {
-		slug := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
-		found[strings.ReplaceAll(slug, " ", "-")] = true
-	}
-	return found
 }

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/testkit/documented"
 	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
 )
 
@@ -41,14 +42,14 @@ type Bed struct {
 	// Binary is the path of the trousseau binary.
 	Binary string
 
-	t        testing.TB
-	ctx      context.Context // ends after the test's own clean-up
-	tools    string
-	readme   readme
-	ca       *authority
-	launcher *launcher
-	servers  []*Server
-	row      Row
+	t          testing.TB
+	ctx        context.Context // ends after the test's own clean-up
+	tools      string
+	documented map[string]string // files that the pages show
+	ca         *authority
+	launcher   *launcher
+	servers    []*Server
+	row        Row
 }
 
 // New begins a scenario, whose row in the report bears the title. It skips the
@@ -70,7 +71,7 @@ func New(t testing.TB, report *Report, title string) *Bed {
 	if !filepath.IsAbs(binary) {
 		binary = filepath.Join(root, binary)
 	}
-	blocks, err := readReadme(filepath.Join(root, "README.md"))
+	blocks, err := documented.Files(root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +82,7 @@ func New(t testing.TB, report *Report, title string) *Bed {
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	b := &Bed{
-		Dir: dir, t: t, ctx: ctx, tools: tools, Binary: binary, readme: blocks,
+		Dir: dir, t: t, ctx: ctx, tools: tools, Binary: binary, documented: blocks,
 		launcher: newLauncher(ctx), row: Row{Scenario: title},
 	}
 	for _, sub := range []string{"log", "home"} {

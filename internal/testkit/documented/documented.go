@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package documented reads README.md and docs/*.md, so that tests run what users
+// read.
+package documented
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// Pages returns the text of README.md, CONTRIBUTING.md and docs/*.md of the
+// repository at root, by their slash-separated path from there.
+func Pages(root string) (map[string]string, error) {
+	names, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil {
+		return nil, err
+	}
+	names = append(names, filepath.Join(root, "README.md"), filepath.Join(root, "CONTRIBUTING.md"))
+	pages := make(map[string]string)
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		path, err := filepath.Rel(root, name)
+		if err != nil {
+			return nil, err
+		}
+		pages[filepath.ToSlash(path)] = string(text)
+	}
+	return pages, nil
+}
+
+var file = regexp.MustCompile("(?ms)^<!-- file: (\\S+) -->\n```\\w*\n(.*?)^```$")
+
+// Files returns the files that the pages of the repository at root show, by
+// name: their fenced blocks after a line <!-- file: NAME -->. A name that stands
+// there twice is an error.
+func Files(root string) (map[string]string, error) {
+	pages, err := Pages(root)
+	if err != nil {
+		return nil, err
+	}
+	files := make(map[string]string)
+	for path, text := range pages {
+		for _, m := range file.FindAllStringSubmatch(text, -1) {
+			if _, twice := files[m[1]]; twice {
+				return nil, fmt.Errorf("%s: file %s is already shown elsewhere; show it once", path, m[1])
+			}
+			files[m[1]] = m[2]
+		}
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("no page of %s shows a file", root)
+	}
+	return files, nil
+}
+
+var (
+	heading = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	dropped = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+)
+
+// Anchors returns the anchors of the headings of a Markdown text, as GitHub
+// makes them. A second heading of the same text is not told apart.
+func Anchors(text string) map[string]bool {
+	anchors := make(map[string]bool)
+	for _, m := range heading.FindAllStringSubmatch(text, -1) {
+		slug := dropped.ReplaceAllString(strings.ToLower(m[1]), "")
+		anchors[strings.ReplaceAll(slug, " ", "-")] = true
+	}
+	return anchors
+}
