@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/conformance"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 func newConformance() *cobra.Command {
@@ -118,47 +119,47 @@ func selected(options conformance.Options) []conformance.Check {
 }
 
 func printChecks(w io.Writer, checks []conformance.Check) error {
-	var text strings.Builder
+	var b strings.Builder
 	group := ""
 	for _, c := range checks {
 		if c.Group != group {
 			group = c.Group
-			fmt.Fprintf(&text, "%s\n", group)
+			fmt.Fprintf(&b, "%s\n", group)
 		}
-		fmt.Fprintf(&text, "  %-27s  %s\n", c.Name, c.Level)
-		paragraph(&text, "      ", c.Rule)
-		paragraph(&text, "      ", "From: "+c.Source)
+		fmt.Fprintf(&b, "  %-27s  %s\n", c.Name, c.Level)
+		text.Paragraph(&b, "      ", c.Rule)
+		text.Paragraph(&b, "      ", "From: "+c.Source)
 	}
-	fmt.Fprintf(&text, "\n%s\n", plural(len(checks), "check"))
-	_, err := io.WriteString(w, text.String())
+	fmt.Fprintf(&b, "\n%s\n", text.Count(len(checks), "check"))
+	_, err := io.WriteString(w, b.String())
 	return err
 }
 
 var conformanceMoods = map[conformance.Result]mood{conformance.Fail: bad, conformance.Warn: doubtful}
 
 func printReport(w io.Writer, r conformance.Report, paint painter) error {
-	var text strings.Builder
-	fmt.Fprintf(&text, "%s, each call within %s\n", r.Endpoint, r.Timeout)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, each call within %s\n", r.Endpoint, r.Timeout)
 	group := ""
 	for _, f := range r.Findings {
 		if f.Group != group {
 			group = f.Group
-			fmt.Fprintf(&text, "\n%s\n", group)
+			fmt.Fprintf(&b, "\n%s\n", group)
 		}
 		if f.Result == conformance.Pass {
-			fmt.Fprintf(&text, "  %s  %-27s  %s\n", paint(good, "pass"), f.Name, f.Detail)
+			fmt.Fprintf(&b, "  %s  %-27s  %s\n", paint(good, "pass"), f.Name, f.Detail)
 			continue
 		}
-		fmt.Fprintf(&text, "  %s  %s\n", paint(conformanceMoods[f.Result], strings.ToUpper(string(f.Result))), f.Name)
-		paragraph(&text, "        ", sentence(string(f.Level))+": "+f.Rule)
-		paragraph(&text, "        ", "Seen: "+f.Detail)
+		fmt.Fprintf(&b, "  %s  %s\n", paint(conformanceMoods[f.Result], strings.ToUpper(string(f.Result))), f.Name)
+		text.Paragraph(&b, "        ", text.Capital(string(f.Level))+": "+f.Rule)
+		text.Paragraph(&b, "        ", "Seen: "+f.Detail)
 		if f.Advice != "" {
-			paragraph(&text, "        ", "Do: "+f.Advice)
+			text.Paragraph(&b, "        ", "Do: "+f.Advice)
 		}
-		paragraph(&text, "        ", "From: "+f.Source)
+		text.Paragraph(&b, "        ", "From: "+f.Source)
 	}
-	fmt.Fprintf(&text, "\n%s: %d passed, %d failed, %s, %d skipped\n",
-		plural(len(r.Findings), "check"), r.Passed, r.Failed, plural(r.Warned, "warning"), r.Skipped)
-	_, err := io.WriteString(w, text.String())
+	fmt.Fprintf(&b, "\n%s: %d passed, %d failed, %s, %d skipped\n",
+		text.Count(len(r.Findings), "check"), r.Passed, r.Failed, text.Count(r.Warned, "warning"), r.Skipped)
+	_, err := io.WriteString(w, b.String())
 	return err
 }

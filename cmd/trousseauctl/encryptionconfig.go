@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 func newEncryptionConfig() *cobra.Command {
@@ -148,7 +149,7 @@ func aligned(err error) error {
 		return err
 	}
 	return fmt.Errorf("kube-apiserver would not load it, for %s\n  %s",
-		plural(len(invalid.Problems), "reason"), strings.ReplaceAll(invalid.Error(), "\n", "\n  "))
+		text.Count(len(invalid.Problems), "reason"), strings.ReplaceAll(invalid.Error(), "\n", "\n  "))
 }
 
 func printConfiguration(w io.Writer, text []byte, out output) error {
@@ -171,14 +172,14 @@ func printConfiguration(w io.Writer, text []byte, out output) error {
 func explain(b *strings.Builder, result encryptionconfig.Result) {
 	e := result.Explain()
 	fmt.Fprintf(b, "%s\n", e.Resources)
-	hanging(b, "  written by ", e.Writes)
-	hanging(b, "  read by ", strings.Join(e.Reads, ", "))
+	text.Hanging(b, "  written by ", e.Writes)
+	text.Hanging(b, "  read by ", strings.Join(e.Reads, ", "))
 	for _, note := range e.Notes {
-		hanging(b, "Note: ", note)
+		text.Hanging(b, "Note: ", note)
 	}
 	fmt.Fprintln(b, "Next:")
 	for i, step := range e.Next {
-		hanging(b, fmt.Sprintf("  %d. ", i+1), step.Text)
+		text.Hanging(b, fmt.Sprintf("  %d. ", i+1), step.Text)
 		if step.Command != "" {
 			fmt.Fprintf(b, "       %s\n", step.Command)
 		}

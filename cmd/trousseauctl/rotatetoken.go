@@ -15,6 +15,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 	"github.com/trousseau-io/trousseau/internal/ctl/rotate"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
 )
 
@@ -130,7 +131,7 @@ func printRotation(w io.Writer, o rotate.Options, r rotate.Report) error {
 	case r.OldAccessor == "" && r.Stuck == "":
 		fmt.Fprintln(w, "There was none alive before it, so none is revoked.")
 	case r.OldAccessor == "":
-		fmt.Fprintf(w, "%s. There is no old one to be revoked.\n", sentence(r.Stuck))
+		fmt.Fprintf(w, "%s. There is no old one to be revoked.\n", text.Capital(r.Stuck))
 	default:
 		fmt.Fprintf(w, `The old one is NOT revoked: %s.
 To go on when that is mended:
