@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit"
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
 	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
-// printAudit writes a report for people: first how each resource is stored, what
-// they want to know at the end.
+// printAudit writes a report as a table, the most important part at the end.
 func printAudit(w io.Writer, r audit.Report, paint painter) error {
 	var b strings.Builder
 	printSource(&b, r)
@@ -27,15 +27,15 @@ func printAudit(w io.Writer, r audit.Report, paint painter) error {
 		}
 	}
 	if len(r.Notes) > 0 {
-		b.WriteString("\nMind\n")
+		b.WriteString("\nNotes\n")
 		for _, note := range r.Notes {
 			text.Paragraph(&b, "  ", note)
 		}
 	}
 	if len(r.Findings) == 0 {
-		b.WriteString("\n" + paint(good, "All is as it should be.") + "\n")
+		b.WriteString("\n" + paint(good, "No findings.") + "\n")
 	} else {
-		b.WriteString("\n" + paint(bad, "Not as it should be") + "\n")
+		b.WriteString("\n" + paint(bad, "Findings") + "\n")
 		for _, f := range r.Findings {
 			text.Paragraph(&b, "  ", f.Text)
 			printKeys(&b, f.FirstKeys, f.Objects)
@@ -102,7 +102,7 @@ func printStoredKeyIDs(b *strings.Builder, r audit.Report) {
 	for _, k := range r.KeyIDs {
 		made := ""
 		if k.Created != nil {
-			made = ", made " + k.Created.Format("2006-01-02")
+			made = ", created " + k.Created.Format(time.DateOnly)
 		}
 		fmt.Fprintf(b, "  %s\n      %s\n      %s by provider %s, %s%s\n", k.KeyID, k.Hash,
 			text.Count(k.Objects, "object"), k.Provider, text.Count(k.Seeds, "seed"), made)
@@ -111,7 +111,7 @@ func printStoredKeyIDs(b *strings.Builder, r audit.Report) {
 
 func printDrill(b *strings.Builder, r audit.Report) {
 	if d := r.Drill; d != nil {
-		fmt.Fprintf(b, "\n%s unwrapped: %d readable, %d lost (%s), %d not known (%s)\n",
+		fmt.Fprintf(b, "\n%s unwrapped: %d readable, %d lost (%s), %d unknown (%s)\n",
 			text.Count(d.Seeds, "seed"), d.Readable, d.Lost, text.Count(d.LostObjects, "object"), d.Unknown, text.Count(d.UnknownObjects, "object"))
 	}
 }
