@@ -95,17 +95,12 @@ func rotateToken(ctx context.Context, w io.Writer, o rotate.Options, dryRun bool
 	if err != nil {
 		return err
 	}
-	table := func(w io.Writer) error { return printRotation(w, o, r) }
-	if dryRun {
-		table = func(w io.Writer) error { return printRotationPlan(w, o, r) }
-	}
-	if err := out.print(w, r, table); err != nil {
-		return err
-	}
-	if r.Stuck != "" {
-		return errFinding
-	}
-	return nil
+	return out.report(w, r, r.Stuck == "", func(w io.Writer, _ painter) error {
+		if dryRun {
+			return printRotationPlan(w, o, r)
+		}
+		return printRotation(w, o, r)
+	})
 }
 
 func printRotation(w io.Writer, o rotate.Options, r rotate.Report) error {
