@@ -44,7 +44,7 @@ Exit code 3 if a "must" fails or is skipped. A failed "should" is only a warning
 	cmd.Flags().DurationVar(&options.Timeout, "timeout", 3*time.Second, "time limit for one call, as in EncryptionConfiguration")
 	cmd.Flags().StringVar(&run, "run", "", "`regexp` for the names of the checks to run (default all)")
 	cmd.Flags().StringVar(&skip, "skip", "", "`regexp` for the names of the checks to skip")
-	cmd.Flags().BoolVar(&list, "list", false, "list the checks with their sources, without calling a plugin")
+	cmd.Flags().BoolVar(&list, "list", false, "list of the checks with their sources, without calling a plugin")
 	names := make([]cobra.Completion, 0, len(conformance.Checks()))
 	for _, c := range conformance.Checks() {
 		names = append(names, cobra.CompletionWithDesc(c.Name, c.Rule))

@@ -64,7 +64,7 @@ encryption is being disabled (identity first). It never removes a provider.`,
 	flags.StringVar(&options.Endpoint, "endpoint", "unix:///run/trousseau/kms.sock", "`endpoint` of the plugin")
 	flags.StringVar(&options.Name, "name", "trousseau", "`name` of the provider; it becomes part of every value in etcd and can never change")
 	flags.DurationVar(&options.Timeout, "timeout", 0, "time limit for one call, longer than trousseau's --request-timeout (default 3s, or that in FILE)")
-	flags.StringVar(&phase, "phase", "write", "`phase`: read puts the plugin second, write puts it first")
+	flags.StringVar(&phase, "phase", "write", "place of the plugin among the providers: read puts it second, write first")
 	flags.BoolVar(&inPlace, "in-place", false, "replace FILE atomically instead of writing to stdout")
 	flags.VarP(&out, "output", "o", "output `format`: yaml or json")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"yaml", "json"}, cobra.ShellCompDirectiveNoFileComp))

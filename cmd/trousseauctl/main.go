@@ -73,10 +73,11 @@ func newRoot() *cobra.Command {
 and audits and re-encrypts what is in etcd.
 
 Exit codes:
-  0  completed, no findings
-  1  failed; the reason is on stderr
-  2  usage error
-  3  completed, with findings`,
+
+- 0: completed, no findings
+- 1: failed; the reason is on stderr
+- 2: usage error
+- 3: completed, with findings`,
 		Version:       version,
 		SilenceErrors: true, // run prints them
 		SilenceUsage:  true,

@@ -34,8 +34,8 @@ found through the Service kubernetes, or given with --api-server. The checks are
 repeated during the run.
 
 With --state the command resumes from a checkpoint at most 10 s old, even after
-SIGKILL. Without it, the next run starts over. Neither writes an object twice.
-Delete the state file if you restore etcd.
+SIGKILL. Without it, the next run starts over. In neither case is an object
+written twice. Delete the state file if you restore etcd.
 
 With --endpoints it finds in etcd which objects to rewrite, instead of patching
 every object, and audits etcd at the end, as trousseauctl audit does.

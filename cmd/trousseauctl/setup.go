@@ -52,7 +52,7 @@ nothing, and prints the plan as a script of vault commands.`,
 	flags.StringVar(&o.AgentPolicy, "agent-policy", o.AgentPolicy, "`name` of the agent's policy")
 	flags.StringVar(&o.KVMount, "kv-mount", o.KVMount, "`path` of the KV engine")
 	flags.StringVar(&o.KVPath, "kv-path", o.KVPath, "`path` of the secret in the KV engine")
-	flags.StringVar(&o.Period, "period", o.Period, "renewal period of Trousseau's token, a `duration`")
+	flags.StringVar(&o.Period, "period", o.Period, "maximum `duration` between renewals of Trousseau's token")
 	flags.StringVar(&o.PluginAddress, "plugin-address", "", "`URL` at which Trousseau reaches Vault (default VAULT_ADDR)")
 	flags.BoolVar(&o.WithoutKubernetes, "without-kubernetes", false, "do not set up the Kubernetes auth method")
 	flags.StringVar(&o.KubernetesHost, "kubernetes-host", "", "`URL` at which Vault reaches the API server")

@@ -32,9 +32,9 @@ func newStatus() *cobra.Command {
 - when the Vault token expires, and whether trousseau renews it,
 - when the key was last proven to work.
 
-The default ADDR is ` + fleet.DefaultAddr + `. An ADDR is a host, host:port or a URL. The default
-port is ` + fleet.DefaultPort + `. With --socket it also calls Status of the plugin on that socket,
-and shows the whole key_id.
+The default ADDR is ` + fleet.DefaultAddr + `. An ADDR is a host, host:port or a URL.
+The default port is ` + fleet.DefaultPort + `. With --socket it also calls Status of the plugin on
+that socket, and shows the whole key_id.
 
 Exit code 3 if a node is unhealthy or unreachable, if the nodes have different
 key_ids, or if the plugin on the socket is none of the nodes. A configuration
