@@ -158,7 +158,7 @@ func TestWatchOnATerminal(t *testing.T) {
 		t.Errorf("ended with %v", err)
 	}
 	first, _, _ := strings.Cut(drawn.String()[1:], "\x1b[HNODE ")
-	for _, want := range []string{"PROOF\x1b[K\r\n", "unreachable", " UTC, ends with ctrl-c\x1b[K\r\n\x1b[J"} {
+	for _, want := range []string{"PROOF\x1b[K\r\n", "unreachable", " UTC, stop with Ctrl-C\x1b[K\r\n\x1b[J"} {
 		if !strings.Contains(first, want) {
 			t.Errorf("no %q in %q", want, first)
 		}
