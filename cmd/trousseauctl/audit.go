@@ -22,29 +22,33 @@ func newAudit() *cobra.Command {
 	var f auditFlags
 	cmd := &cobra.Command{
 		Use:   "audit (--endpoints URL,... | --snapshot FILE)",
-		Short: "Say how objects are really stored in etcd, and which key versions they need",
-		Long: `Reads what is in etcd, from its servers or from a snapshot file, and says for
-each resource how its objects are stored: in the clear, encrypted with a local
-key, by KMS v1, or by KMS v2, under which key_id and how many seeds. Then it
-answers: is anything still in plaintext? Which key versions are still needed?
-What may min_decryption_version safely become?
+		Short: "Report how objects are stored in etcd and which key versions they need",
+		Long: `Reads etcd, from its servers or from a snapshot file, and reports for each
+resource how its objects are stored: in the clear, encrypted with a local key, by
+KMS v1, or by KMS v2, with the key_ids and the number of seeds. It answers three
+questions:
 
-With --verify it unwraps every distinct seed once, through Vault with one of
-Trousseau's own configurations, or through a plugin's socket, and lists the
-objects that can no longer be read: the drill for a backup.
+- Is anything still in plaintext?
+- Which key versions are still needed?
+- How far can min_decryption_version be raised?
 
-It changes nothing in etcd and asks Vault for nothing but decrypting. It prints
-names of objects, key_ids and hashes; never a seed, nor anything of a value.
+With --verify it unwraps every distinct seed once, through Vault with a
+configuration of Trousseau, or through a plugin's socket, and lists the objects
+that can no longer be decrypted. Use it to test a backup.
 
-Memory does not grow with the size of etcd, but for 20 to 40 bytes a key of a
-snapshot, 16 bytes a distinct seed, and with --verify about a kilobyte a seed.
+It changes nothing in etcd, and uses Vault only to decrypt. It prints names of
+objects, key_ids and hashes, never a seed or any part of a value.
 
-A resource is meant to be encrypted if --resource names it; without --resource,
-if it is secrets, or if at least one of its objects is encrypted. Exit code 3 if
+It uses 20 to 40 bytes of memory per key of a snapshot, and 16 bytes per distinct
+seed, or about 1 KiB with --verify.
+
+A resource should be encrypted if --resource names it. Without --resource, this
+holds for secrets and for each resource with at least one encrypted object. Exit
+code 3 if
 - an object of such a resource is in the clear,
-- a value is encrypted, but such that kube-apiserver could not read it with any
-  key (malformed), or
-- with --verify, a seed cannot be unwrapped, or that cannot be found out.`,
+- a value is encrypted but malformed, so that kube-apiserver could not read it
+  with any key, or
+- with --verify, a seed cannot be unwrapped, or its state is unknown.`,
 		Example: `  trousseauctl audit --snapshot backup.db
   trousseauctl audit --snapshot backup.db --verify --vault-config config.yaml --html audit.html
   trousseauctl audit --endpoints https://127.0.0.1:2379 \
@@ -73,13 +77,9 @@ if it is secrets, or if at least one of its objects is encrypted. Exit code 3 if
 		if err := page.write(report); err != nil {
 			return err
 		}
-		if err := out.print(cmd.OutOrStdout(), report, func(w io.Writer) error { return printAudit(w, report, painterFor(w)) }); err != nil {
-			return err
-		}
-		if len(report.Findings) > 0 {
-			return errFinding
-		}
-		return nil
+		return out.report(cmd.OutOrStdout(), report, len(report.Findings) == 0, func(w io.Writer, paint painter) error {
+			return printAudit(w, report, paint)
+		})
 	}
 	return cmd
 }
@@ -96,24 +96,24 @@ type auditFlags struct {
 
 func (f *auditFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	f.etcd.register(cmd, "read etcd at these `URLs`, as in kube-apiserver's --etcd-servers")
-	flags.StringVar(&f.snapshot, "snapshot", "", "read this `file` that etcdctl snapshot save wrote, offline")
-	flags.StringSliceVar(&f.resources, "resource", nil, "look only at these, named as in EncryptionConfiguration")
+	f.etcd.register(cmd, "`URLs` of etcd's servers, as in kube-apiserver's --etcd-servers")
+	flags.StringVar(&f.snapshot, "snapshot", "", "snapshot `file` of etcdctl snapshot save, to read instead of etcd's servers")
+	flags.StringSliceVar(&f.resources, "resource", nil, "resources to audit, named as in EncryptionConfiguration (default all)")
 	flags.BoolVar(&f.verify, "verify", false, "unwrap every distinct seed once")
-	flags.StringVar(&f.vaultConfig, "vault-config", "", "verify through Vault, with this `file`: a config.yaml of Trousseau's")
-	flags.StringVar(&f.plugin, "plugin", "", "verify through the plugin at this `endpoint`, as in EncryptionConfiguration")
-	flags.StringVar(&f.html, "html", "", "also write a report for people to this `file`")
+	flags.StringVar(&f.vaultConfig, "vault-config", "", "config.yaml `file` of Trousseau, to verify through Vault")
+	flags.StringVar(&f.plugin, "plugin", "", "`endpoint` of a plugin, as in EncryptionConfiguration, to verify through it")
+	flags.StringVar(&f.html, "html", "", "`file` for an additional HTML report")
 }
 
 // check reports a mistake on the command line.
 func (f *auditFlags) check() error {
 	switch {
 	case f.etcd.given() == (f.snapshot != ""):
-		return errors.New("say what to read: either --endpoints, such as https://127.0.0.1:2379, or --snapshot and a file")
+		return errors.New("no source: give either --endpoints, such as https://127.0.0.1:2379, or --snapshot FILE")
 	case f.verify && (f.vaultConfig == "") == (f.plugin == ""):
-		return errors.New("--verify needs one of --vault-config and --plugin, to know who unwraps the seeds")
+		return errors.New("--verify needs either --vault-config or --plugin, to unwrap the seeds")
 	case !f.verify && (f.vaultConfig != "" || f.plugin != ""):
-		return errors.New("--vault-config and --plugin go with --verify")
+		return errors.New("--vault-config and --plugin need --verify")
 	}
 	if err := f.etcd.check(); err != nil {
 		return err
@@ -129,17 +129,17 @@ func (f *auditFlags) check() error {
 	return nil
 }
 
-// checkResources reports a mistake in the flag's names of resources.
+// checkResources reports a mistake in the resource names of a flag.
 func checkResources(flag string, names []string) error {
 	for _, r := range names {
 		if r == "" || strings.ContainsAny(r, "/* ") {
-			return fmt.Errorf("%s: %q is no resource such as secrets or widgets.example.com", flag, r)
+			return fmt.Errorf("%s: %q is not a resource such as secrets or widgets.example.com", flag, r)
 		}
 	}
 	return nil
 }
 
-// run audits. What is needed for --verify is tried first: reading may take long.
+// run audits. It connects for --verify first, because reading may take long.
 func (f *auditFlags) run(ctx context.Context, progress *progress) (audit.Report, error) {
 	slices.Sort(f.resources)
 	a := audit.New(audit.Options{
@@ -167,7 +167,7 @@ func (f *auditFlags) run(ctx context.Context, progress *progress) (audit.Report,
 		return audit.Report{}, err
 	}
 	if a.Objects() == 0 {
-		return audit.Report{}, fmt.Errorf("%s has nothing under %s: give kube-apiserver's --etcd-prefix as --prefix, and resources as EncryptionConfiguration names them",
+		return audit.Report{}, fmt.Errorf("%s has no keys under %s: give kube-apiserver's --etcd-prefix as --prefix, and name resources as in EncryptionConfiguration",
 			strings.Join(source.Names, ", "), strings.Join(a.Prefixes(), ", "))
 	}
 	if f.verify {

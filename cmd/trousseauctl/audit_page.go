@@ -11,9 +11,9 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/page"
 )
 
-// pageFile is the file of --html. It is written under another name first: whether
-// that is possible shows before the work begins, and a report that is there
-// already is replaced by a whole one or not at all. A nil *pageFile is none.
+// pageFile is the file of --html. It is written under a temporary name, created
+// before the work begins so that an error shows early, and then renamed, so that an
+// existing report is replaced as a whole or not at all. A nil *pageFile does nothing.
 type pageFile struct {
 	name string
 	temp *os.File
@@ -30,7 +30,7 @@ func newPageFile(name string) (*pageFile, error) {
 	return &pageFile{name, temp}, nil
 }
 
-// write writes the report, for the user's own eyes: it names objects.
+// write writes the report. Only the user can read the file: it names objects.
 func (p *pageFile) write(report audit.Report) error {
 	if p == nil {
 		return nil
@@ -44,7 +44,7 @@ func (p *pageFile) write(report audit.Report) error {
 	return os.Rename(p.temp.Name(), p.name)
 }
 
-// discard leaves nothing behind if write has not been called.
+// discard removes the temporary file, if write has not renamed it.
 func (p *pageFile) discard() {
 	if p != nil {
 		_ = p.temp.Close()

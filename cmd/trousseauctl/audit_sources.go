@@ -14,7 +14,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
 )
 
-// auditReader is where audit reads from.
+// auditReader is the source that audit reads.
 type auditReader struct {
 	etcd.Reader
 	source audit.Source
@@ -36,13 +36,13 @@ func (f *auditFlags) reader(ctx context.Context, a *audit.Audit, progress *progr
 	return auditReader{Reader: live, source: audit.Source{Kind: "etcd", Names: f.etcd.endpoints}, close: live.Close}, nil
 }
 
-// auditUnwrapper is who unwraps seeds; nobody without --verify.
+// auditUnwrapper unwraps seeds. Without --verify it has no Unwrapper.
 type auditUnwrapper struct {
 	drill.Unwrapper
 	close func()
 }
 
-// connecting bounds the time until Vault or the plugin has answered.
+// connecting is the time limit for Vault or the plugin to answer.
 const connecting = 10 * time.Second
 
 func (f *auditFlags) unwrapper(ctx context.Context) (auditUnwrapper, error) {
@@ -65,7 +65,7 @@ func (f *auditFlags) unwrapper(ctx context.Context) (auditUnwrapper, error) {
 			return auditUnwrapper{}, err
 		}
 		return auditUnwrapper{vault, func() {
-			// The token is given back even if the audit was interrupted.
+			// Revoke the token even if the audit was interrupted.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connecting)
 			defer cancel()
 			vault.Close(ctx)
@@ -74,7 +74,7 @@ func (f *auditFlags) unwrapper(ctx context.Context) (auditUnwrapper, error) {
 	return auditUnwrapper{close: func() {}}, nil
 }
 
-// readConfig reads a config.yaml of Trousseau's.
+// readConfig reads a config.yaml of Trousseau.
 func readConfig(name string) (*config.Config, error) {
 	text, err := config.ReadFile(name)
 	if err != nil {

@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit"
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
-// printAudit writes a report for people: first how each resource is stored, what
-// they want to know at the end.
+// printAudit writes a report as a table, the most important part at the end.
 func printAudit(w io.Writer, r audit.Report, paint painter) error {
 	var b strings.Builder
 	printSource(&b, r)
@@ -21,22 +22,22 @@ func printAudit(w io.Writer, r audit.Report, paint painter) error {
 	printDrill(&b, r)
 	for _, a := range r.Answers {
 		fmt.Fprintf(&b, "\n%s\n", a.Question)
-		for _, text := range a.Text {
-			paragraph(&b, "  ", text)
+		for _, answer := range a.Text {
+			text.Paragraph(&b, "  ", answer)
 		}
 	}
 	if len(r.Notes) > 0 {
-		b.WriteString("\nMind\n")
-		for _, text := range r.Notes {
-			paragraph(&b, "  ", text)
+		b.WriteString("\nNotes\n")
+		for _, note := range r.Notes {
+			text.Paragraph(&b, "  ", note)
 		}
 	}
 	if len(r.Findings) == 0 {
-		b.WriteString("\n" + paint(good, "All is as it should be.") + "\n")
+		b.WriteString("\n" + paint(good, "No findings.") + "\n")
 	} else {
-		b.WriteString("\n" + paint(bad, "Not as it should be") + "\n")
+		b.WriteString("\n" + paint(bad, "Findings") + "\n")
 		for _, f := range r.Findings {
-			paragraph(&b, "  ", f.Text)
+			text.Paragraph(&b, "  ", f.Text)
 			printKeys(&b, f.FirstKeys, f.Objects)
 		}
 	}
@@ -49,11 +50,11 @@ func printSource(b *strings.Builder, r audit.Report) {
 	if r.Source.Kind == "snapshot" {
 		what = "snapshot "
 	}
-	text := fmt.Sprintf("%s%s, revision %d", what, strings.Join(r.Source.Names, ", "), r.Source.Revision)
+	line := fmt.Sprintf("%s%s, revision %d", what, strings.Join(r.Source.Names, ", "), r.Source.Revision)
 	if r.Source.Checksum != "" {
-		text += fmt.Sprintf(", sha256 %s", r.Source.Checksum)
+		line += fmt.Sprintf(", sha256 %s", r.Source.Checksum)
 	}
-	paragraph(b, "", text+fmt.Sprintf(": %s under %s", plural(r.Objects, "object"), r.Source.Prefix))
+	text.Paragraph(b, "", line+fmt.Sprintf(": %s under %s", text.Count(r.Objects, "object"), r.Source.Prefix))
 }
 
 func printResources(b *strings.Builder, r audit.Report, paint painter) {
@@ -61,7 +62,7 @@ func printResources(b *strings.Builder, r audit.Report, paint painter) {
 		if !res.Encrypted || res.Objects == 0 {
 			continue
 		}
-		fmt.Fprintf(b, "\n%s: %s\n", res.Name, plural(res.Objects, "object"))
+		fmt.Fprintf(b, "\n%s: %s\n", res.Name, text.Count(res.Objects, "object"))
 		for _, g := range res.Groups {
 			fmt.Fprintf(b, "%9d  %s\n", g.Objects, describe(g, paint))
 		}
@@ -88,7 +89,7 @@ func describe(g audit.Group, paint painter) string {
 	case form == stored.Malformed:
 		return paint(bad, "MALFORMED") + ": " + g.Problem
 	case form == stored.KMSv2:
-		return fmt.Sprintf("kms v2 %s, %s under %s", g.Name, plural(g.Seeds, "seed"), g.KeyID)
+		return fmt.Sprintf("kms v2 %s, %s under %s", g.Name, text.Count(g.Seeds, "seed"), g.KeyID)
 	}
 	return g.Form + " " + g.Name
 }
@@ -101,17 +102,17 @@ func printStoredKeyIDs(b *strings.Builder, r audit.Report) {
 	for _, k := range r.KeyIDs {
 		made := ""
 		if k.Created != nil {
-			made = ", made " + k.Created.Format("2006-01-02")
+			made = ", created " + k.Created.Format(time.DateOnly)
 		}
 		fmt.Fprintf(b, "  %s\n      %s\n      %s by provider %s, %s%s\n", k.KeyID, k.Hash,
-			plural(k.Objects, "object"), k.Provider, plural(k.Seeds, "seed"), made)
+			text.Count(k.Objects, "object"), k.Provider, text.Count(k.Seeds, "seed"), made)
 	}
 }
 
 func printDrill(b *strings.Builder, r audit.Report) {
 	if d := r.Drill; d != nil {
-		fmt.Fprintf(b, "\n%s unwrapped: %d readable, %d lost (%s), %d not known (%s)\n",
-			plural(d.Seeds, "seed"), d.Readable, d.Lost, plural(d.LostObjects, "object"), d.Unknown, plural(d.UnknownObjects, "object"))
+		fmt.Fprintf(b, "\n%s unwrapped: %d readable, %d lost (%s), %d unknown (%s)\n",
+			text.Count(d.Seeds, "seed"), d.Readable, d.Lost, text.Count(d.LostObjects, "object"), d.Unknown, text.Count(d.UnknownObjects, "object"))
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/term"
 )
 
-// mood is what a word of a table says of its subject.
+// mood is what the color of a word expresses.
 type mood string
 
 // The moods, as a terminal's colors (ECMA-48, Select Graphic Rendition).
@@ -20,11 +20,11 @@ const (
 	neutral  mood = ""
 )
 
-// painter colors text. One for what is no terminal leaves it as it is.
+// painter colors text, or returns it unchanged if the output is not a terminal.
 type painter func(m mood, text string) string
 
-// painterFor colors on a terminal and nowhere else, unless NO_COLOR is set
-// (no-color.org) or the terminal says that it is a dumb one.
+// painterFor returns a painter that colors if w is a terminal, unless NO_COLOR is set
+// (no-color.org) or TERM is dumb.
 func painterFor(w io.Writer) painter {
 	if _, ok := terminal(w); ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" {
 		return colored
@@ -41,7 +41,7 @@ func colored(m mood, text string) string {
 	return "\x1b[" + string(m) + "m" + text + "\x1b[0m"
 }
 
-// terminal returns w as the terminal that it is.
+// terminal returns w as a file, if it is a terminal.
 func terminal(w io.Writer) (*os.File, bool) {
 	f, ok := w.(*os.File)
 	return f, ok && term.IsTerminal(int(f.Fd()))

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/conformance"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 func newConformance() *cobra.Command {
@@ -21,29 +22,29 @@ func newConformance() *cobra.Command {
 	options := conformance.Options{}
 	cmd := &cobra.Command{
 		Use:   "conformance --endpoint unix:///path",
-		Short: "Check a KMS v2 plugin, whichever it is, against what kube-apiserver relies on",
-		Long: `Calls a KMS v2 plugin as kube-apiserver would, and checks what it answers. It
-works for every plugin and knows nothing of what is behind one. Run it where
-kube-apiserver runs, as a user who may connect to the socket.
+		Short: "Check that any KMS v2 plugin does what kube-apiserver relies on",
+		Long: `Calls a KMS v2 plugin as kube-apiserver does, and checks its answers. It works for
+any KMS v2 plugin. Run it on the host of kube-apiserver, as a user who may connect
+to the socket.
 
-It costs several hundred Encrypts and Decrypts, of plaintexts that are made up,
-and changes nothing.
+It makes several hundred Encrypt and Decrypt calls with generated plaintexts, and
+changes nothing.
 
-Each check has a level: kube-apiserver or the data depends on a must; a should
-makes a plugin safer or easier to live with. What a check rests on, a symbol in
-Kubernetes' source or a section of KEP-3299, is in --list and beside what fails.
+Each check has a level. kube-apiserver or the data depends on a "must". A "should"
+makes a plugin safer or easier to operate. --list and each failure name the source
+of the rule: a symbol in Kubernetes' source, or a section of KEP-3299.
 
-Exit code 3 if a must fails or cannot be judged; a should only warns.`,
+Exit code 3 if a "must" fails or is skipped. A failed "should" is only a warning.`,
 		Example: `  trousseauctl conformance --endpoint unix:///run/trousseau/kms.sock
   trousseauctl conformance --endpoint unix:///run/trousseau/kms.sock --run '^status-' -o json
   trousseauctl conformance --list`,
 		Args: noArguments,
 	}
-	cmd.Flags().StringVar(&endpoint, "endpoint", "", "where the plugin listens, as in EncryptionConfiguration")
-	cmd.Flags().DurationVar(&options.Timeout, "timeout", 3*time.Second, "how long one call may take, as in EncryptionConfiguration")
-	cmd.Flags().StringVar(&run, "run", "", "make only the checks whose names match this `regexp`")
-	cmd.Flags().StringVar(&skip, "skip", "", "leave out the checks whose names match this `regexp`")
-	cmd.Flags().BoolVar(&list, "list", false, "list the checks and what they rest on; asks no plugin")
+	cmd.Flags().StringVar(&endpoint, "endpoint", "", "`endpoint` of the plugin, as in EncryptionConfiguration")
+	cmd.Flags().DurationVar(&options.Timeout, "timeout", 3*time.Second, "time limit for one call, as in EncryptionConfiguration")
+	cmd.Flags().StringVar(&run, "run", "", "`regexp` for the names of the checks to run (default all)")
+	cmd.Flags().StringVar(&skip, "skip", "", "`regexp` for the names of the checks to skip")
+	cmd.Flags().BoolVar(&list, "list", false, "list of the checks with their sources, without calling a plugin")
 	names := make([]cobra.Completion, 0, len(conformance.Checks()))
 	for _, c := range conformance.Checks() {
 		names = append(names, cobra.CompletionWithDesc(c.Name, c.Rule))
@@ -61,7 +62,7 @@ Exit code 3 if a must fails or cannot be judged; a should only warns.`,
 			return out.print(cmd.OutOrStdout(), checks, func(w io.Writer) error { return printChecks(w, checks) })
 		}
 		if endpoint == "" {
-			return usageError{errors.New("--endpoint is missing: give what EncryptionConfiguration names, such as --endpoint unix:///run/trousseau/kms.sock")}
+			return usageError{errors.New("--endpoint is missing: give the endpoint in EncryptionConfiguration, such as unix:///run/trousseau/kms.sock")}
 		}
 		if options.Timeout <= 0 {
 			return usageError{fmt.Errorf("--timeout: %s is not a positive duration such as 3s", options.Timeout)}
@@ -74,19 +75,14 @@ Exit code 3 if a must fails or cannot be judged; a should only warns.`,
 		if err != nil {
 			return err
 		}
-		if err := out.print(cmd.OutOrStdout(), report, func(w io.Writer) error { return printReport(w, report, painterFor(w)) }); err != nil {
-			return err
-		}
-		if !report.Conformant {
-			return errFinding
-		}
-		return nil
+		return out.report(cmd.OutOrStdout(), report, report.Conformant, func(w io.Writer, paint painter) error {
+			return printReport(w, report, paint)
+		})
 	}
 	return cmd
 }
 
-// selection puts --run and --skip into options. One that leaves no check is a
-// mistake.
+// selection puts --run and --skip into options. It is a mistake if no check is left.
 func selection(options *conformance.Options, run, skip string) error {
 	for _, f := range []struct {
 		name, text string
@@ -102,7 +98,7 @@ func selection(options *conformance.Options, run, skip string) error {
 		*f.pattern = pattern
 	}
 	if len(selected(*options)) == 0 {
-		return usageError{errors.New("--run and --skip leave no check: their names are in trousseauctl conformance --list")}
+		return usageError{errors.New("--run and --skip select no check: see the names with trousseauctl conformance --list")}
 	}
 	return nil
 }
@@ -118,47 +114,47 @@ func selected(options conformance.Options) []conformance.Check {
 }
 
 func printChecks(w io.Writer, checks []conformance.Check) error {
-	var text strings.Builder
+	var b strings.Builder
 	group := ""
 	for _, c := range checks {
 		if c.Group != group {
 			group = c.Group
-			fmt.Fprintf(&text, "%s\n", group)
+			fmt.Fprintf(&b, "%s\n", group)
 		}
-		fmt.Fprintf(&text, "  %-27s  %s\n", c.Name, c.Level)
-		paragraph(&text, "      ", c.Rule)
-		paragraph(&text, "      ", "From: "+c.Source)
+		fmt.Fprintf(&b, "  %-27s  %s\n", c.Name, c.Level)
+		text.Paragraph(&b, "      ", c.Rule)
+		text.Paragraph(&b, "      ", "From: "+c.Source)
 	}
-	fmt.Fprintf(&text, "\n%s\n", plural(len(checks), "check"))
-	_, err := io.WriteString(w, text.String())
+	fmt.Fprintf(&b, "\n%s\n", text.Count(len(checks), "check"))
+	_, err := io.WriteString(w, b.String())
 	return err
 }
 
 var conformanceMoods = map[conformance.Result]mood{conformance.Fail: bad, conformance.Warn: doubtful}
 
 func printReport(w io.Writer, r conformance.Report, paint painter) error {
-	var text strings.Builder
-	fmt.Fprintf(&text, "%s, each call within %s\n", r.Endpoint, r.Timeout)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, time limit for a call %s\n", r.Endpoint, r.Timeout)
 	group := ""
 	for _, f := range r.Findings {
 		if f.Group != group {
 			group = f.Group
-			fmt.Fprintf(&text, "\n%s\n", group)
+			fmt.Fprintf(&b, "\n%s\n", group)
 		}
 		if f.Result == conformance.Pass {
-			fmt.Fprintf(&text, "  %s  %-27s  %s\n", paint(good, "pass"), f.Name, f.Detail)
+			fmt.Fprintf(&b, "  %s  %-27s  %s\n", paint(good, "pass"), f.Name, f.Detail)
 			continue
 		}
-		fmt.Fprintf(&text, "  %s  %s\n", paint(conformanceMoods[f.Result], strings.ToUpper(string(f.Result))), f.Name)
-		paragraph(&text, "        ", sentence(string(f.Level))+": "+f.Rule)
-		paragraph(&text, "        ", "Seen: "+f.Detail)
+		fmt.Fprintf(&b, "  %s  %s\n", paint(conformanceMoods[f.Result], strings.ToUpper(string(f.Result))), f.Name)
+		text.Paragraph(&b, "        ", text.Capital(string(f.Level))+": "+f.Rule)
+		text.Paragraph(&b, "        ", "Seen: "+f.Detail)
 		if f.Advice != "" {
-			paragraph(&text, "        ", "Do: "+f.Advice)
+			text.Paragraph(&b, "        ", "Do: "+f.Advice)
 		}
-		paragraph(&text, "        ", "From: "+f.Source)
+		text.Paragraph(&b, "        ", "From: "+f.Source)
 	}
-	fmt.Fprintf(&text, "\n%s: %d passed, %d failed, %s, %d skipped\n",
-		plural(len(r.Findings), "check"), r.Passed, r.Failed, plural(r.Warned, "warning"), r.Skipped)
-	_, err := io.WriteString(w, text.String())
+	fmt.Fprintf(&b, "\n%s: %d passed, %d failed, %s, %d skipped\n",
+		text.Count(len(r.Findings), "check"), r.Passed, r.Failed, text.Count(r.Warned, "warning"), r.Skipped)
+	_, err := io.WriteString(w, b.String())
 	return err
 }

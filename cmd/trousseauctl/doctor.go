@@ -14,6 +14,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/ctl/doctor"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 func newDoctor() *cobra.Command {
@@ -63,13 +64,7 @@ The exit code is 3 if a check fails. A warning means: it works, but it is a risk
 		if cmd.Context().Err() != nil {
 			return errors.New("interrupted before all checks were made")
 		}
-		if err := out.print(cmd.OutOrStdout(), r, func(w io.Writer) error { return printExamination(w, r, painterFor(w)) }); err != nil {
-			return err
-		}
-		if !r.Healthy {
-			return errFinding
-		}
-		return nil
+		return out.report(cmd.OutOrStdout(), r, r.Healthy, func(w io.Writer, paint painter) error { return printExamination(w, r, paint) })
 	}
 	return cmd
 }
@@ -95,7 +90,7 @@ func examine(options *doctor.Options, endpoints []string) (err error) {
 var doctorMoods = map[doctor.Result]mood{doctor.OK: good, doctor.Warn: doubtful, doctor.Fail: bad}
 
 func printExamination(w io.Writer, r doctor.Report, paint painter) error {
-	var text strings.Builder
+	var b strings.Builder
 	for i := 0; i < len(r.Findings); i++ {
 		f := r.Findings[i]
 		what := []string{named(f)}
@@ -110,19 +105,19 @@ func printExamination(w io.Writer, r doctor.Report, paint painter) error {
 		}
 		// Escape sequences must not count for the width, so the color comes last.
 		var line strings.Builder
-		hanging(&line, fmt.Sprintf("%-4s  ", result), strings.Join(slices.Compact(what), ", "))
-		text.WriteString(strings.Replace(line.String(), result, paint(doctorMoods[f.Result], result), 1))
-		paragraph(&text, "        ", f.Seen)
+		text.Hanging(&line, fmt.Sprintf("%-4s  ", result), strings.Join(slices.Compact(what), ", "))
+		b.WriteString(strings.Replace(line.String(), result, paint(doctorMoods[f.Result], result), 1))
+		text.Paragraph(&b, "        ", f.Seen)
 		if f.Fix != "" {
-			paragraph(&text, "        ", "Do: "+f.Fix)
+			text.Paragraph(&b, "        ", "Do: "+f.Fix)
 		}
 	}
-	fmt.Fprintf(&text, "\n%s: %d ok, %d failed, %s, %d skipped\n",
-		plural(len(r.Findings), "check"), r.OK, r.Failed, plural(r.Warned, "warning"), r.Skipped)
+	fmt.Fprintf(&b, "\n%s: %d ok, %d failed, %s, %d skipped\n",
+		text.Count(len(r.Findings), "check"), r.OK, r.Failed, text.Count(r.Warned, "warning"), r.Skipped)
 	if first := slices.IndexFunc(r.Findings, func(f doctor.Finding) bool { return f.Result == doctor.Fail }); first >= 0 {
-		paragraph(&text, "", "Start with "+named(r.Findings[first])+": later checks may depend on it.")
+		text.Paragraph(&b, "", "Start with "+named(r.Findings[first])+": later checks may depend on it.")
 	}
-	_, err := io.WriteString(w, text.String())
+	_, err := io.WriteString(w, b.String())
 	return err
 }
 

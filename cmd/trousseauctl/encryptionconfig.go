@@ -10,12 +10,12 @@ import (
 	"io"
 	"os"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 func newEncryptionConfig() *cobra.Command {
@@ -26,29 +26,29 @@ func newEncryptionConfig() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "encryption-config [FILE]",
 		Short: "Write or edit kube-apiserver's EncryptionConfiguration",
-		Long: `Writes an EncryptionConfiguration with the plugin in it, or adds the plugin to
-that in FILE, which is the one that --encryption-provider-config names. What is
-in FILE stays as it is, with its order and its comments. FILE may be - for
-stdin. The outcome goes to stdout, and what it means, and what to do next, to
-stderr. Nothing is asked over a network.
+		Long: `Writes a new EncryptionConfiguration with the plugin, or adds the plugin to FILE,
+which is the file of --encryption-provider-config, or - for stdin. Everything else
+in FILE stays unchanged, comments included. The result goes to stdout, and an
+explanation with the next steps to stderr. The command makes no network calls.
 
 The first provider of a list writes, and all of them read. With several API
-servers, each has to be able to read what the first one writes before it does:
+servers, each must be able to read what the plugin encrypts before the first one
+writes with it:
 
-  --phase read   puts the plugin second, behind what writes now; do this on all
+  --phase read   puts the plugin second; run this first, for all API servers
   --phase write  puts it first; a single API server needs only this
 
-It refuses what kube-apiserver would not load, and what would lock data out: a
-second name for the same plugin, a name that is taken, a resource of its own
-beside a wildcard that encrypts it so far, and to write while identity is first
-because encryption is being given up. It removes nothing, ever.`,
+It refuses files that kube-apiserver would not load, and edits that would make
+data unreadable: a second name for the same plugin, a name that is in use, a
+separate item for a resource that a wildcard covers, and --phase write while
+encryption is being disabled (identity first). It never removes a provider.`,
 		Example: `  trousseauctl encryption-config > new.yaml
   trousseauctl encryption-config encryption-config.yaml --phase read | diff encryption-config.yaml -
   trousseauctl encryption-config encryption-config.yaml --phase read --in-place
   trousseauctl encryption-config encryption-config.yaml --in-place`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usageError{fmt.Errorf("unexpected argument %q: one FILE at a time", args[1])}
+				return usageError{fmt.Errorf("unexpected argument %q: give one FILE", args[1])}
 			}
 			return nil
 		},
@@ -60,26 +60,26 @@ because encryption is being given up. It removes nothing, ever.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&options.Resources, "resources", []string{"secrets"}, "what to encrypt: resources, or resource.group; *. for the core group, *.* for everything")
-	flags.StringVar(&options.Endpoint, "endpoint", "unix:///run/trousseau/kms.sock", "where the plugin listens")
-	flags.StringVar(&options.Name, "name", "trousseau", "name of the provider; it becomes part of every value in etcd and can never change")
-	flags.DurationVar(&options.Timeout, "timeout", 0, "how long one call may take, longer than the plugin's --request-timeout (default 3s, or what FILE has)")
-	flags.StringVar(&phase, "phase", "write", "read puts the plugin second, write first")
-	flags.BoolVar(&inPlace, "in-place", false, "write FILE instead of stdout, in one step")
-	flags.VarP(&out, "output", "o", "yaml or json")
+	flags.StringSliceVar(&options.Resources, "resources", []string{"secrets"}, "resources to encrypt, as resource or resource.group; *. for the core group, *.* for everything")
+	flags.StringVar(&options.Endpoint, "endpoint", "unix:///run/trousseau/kms.sock", "`endpoint` of the plugin")
+	flags.StringVar(&options.Name, "name", "trousseau", "`name` of the provider; it becomes part of every value in etcd and can never change")
+	flags.DurationVar(&options.Timeout, "timeout", 0, "time limit for one call, longer than trousseau's --request-timeout (default 3s, or that in FILE)")
+	flags.StringVar(&phase, "phase", "write", "place of the plugin among the providers: read puts it second, write first")
+	flags.BoolVar(&inPlace, "in-place", false, "replace FILE atomically instead of writing to stdout")
+	flags.VarP(&out, "output", "o", "output `format`: yaml or json")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"yaml", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("phase", cobra.FixedCompletions([]string{"read", "write"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		options.Phase = encryptionconfig.Phase(phase)
 		switch {
 		case out == "table":
-			return usageError{errors.New("--output: want yaml or json: the outcome is a file")}
+			return usageError{errors.New("--output: want yaml or json, because the result is a file")}
 		case flags.Changed("timeout") && options.Timeout <= 0:
 			return usageError{fmt.Errorf("--timeout: %s is not a positive duration such as 3s", options.Timeout)}
 		case inPlace && (len(args) == 0 || args[0] == "-"):
-			return usageError{errors.New("--in-place needs a FILE to write")}
+			return usageError{errors.New("--in-place needs a FILE")}
 		case inPlace && out != "yaml":
-			return usageError{errors.New("--in-place leaves FILE in the form that it has: leave --output out")}
+			return usageError{errors.New("--in-place keeps the format of FILE: remove --output")}
 		}
 		file := ""
 		if len(args) == 1 {
@@ -107,20 +107,20 @@ func encryptionConfig(cmd *cobra.Command, file string, options encryptionconfig.
 			if err := encryptionconfig.Replace(file, before, result.Text); err != nil {
 				return err
 			}
-			fmt.Fprintf(&report, "%s is written.\n", file)
+			fmt.Fprintf(&report, "%s was changed.\n", file)
 		}
 	} else if err := printConfiguration(cmd.OutOrStdout(), result.Text, out); err != nil {
 		return err
 	}
 	if !result.Changed {
-		fmt.Fprintf(&report, "%s is as it should be: nothing is changed.\n", file)
+		fmt.Fprintf(&report, "%s needs no change.\n", file)
 	}
 	explain(&report, result)
 	_, err = io.WriteString(cmd.ErrOrStderr(), report.String())
 	return err
 }
 
-// edited returns the outcome, and the text of the file that it was made of.
+// edited returns the result, and the original text of the file.
 func edited(stdin io.Reader, file string, options encryptionconfig.Options) (result encryptionconfig.Result, before []byte, err error) {
 	switch file {
 	case "":
@@ -133,27 +133,27 @@ func edited(stdin io.Reader, file string, options encryptionconfig.Options) (res
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return result, nil, errors.New("there is no such file: for a new configuration leave FILE out, as in trousseauctl encryption-config > encryption-config.yaml")
+		return result, nil, errors.New("no such file: for a new configuration omit FILE, as in trousseauctl encryption-config > encryption-config.yaml")
 	case err != nil:
-		return result, nil, fmt.Errorf("reading it: %w", errnoOf(err))
+		return result, nil, fmt.Errorf("reading the file: %w", text.Errno(err))
 	}
 	result, err = encryptionconfig.Edit(before, options)
 	return result, before, err
 }
 
-// aligned puts each of several problems on a line of its own.
+// aligned puts each of several problems on its own line.
 func aligned(err error) error {
 	var invalid *encryptionconfig.InvalidError
 	if !errors.As(err, &invalid) || len(invalid.Problems) == 1 {
 		return err
 	}
-	return fmt.Errorf("kube-apiserver would not load it, for %s\n  %s",
-		plural(len(invalid.Problems), "reason"), strings.ReplaceAll(invalid.Error(), "\n", "\n  "))
+	return fmt.Errorf("kube-apiserver would not load this file, for %s:\n  %s",
+		text.Count(len(invalid.Problems), "reason"), strings.ReplaceAll(invalid.Error(), "\n", "\n  "))
 }
 
-func printConfiguration(w io.Writer, text []byte, out output) error {
+func printConfiguration(w io.Writer, config []byte, out output) error {
 	if out == "json" {
-		compact, err := yaml.YAMLToJSON(text)
+		compact, err := yaml.YAMLToJSON(config)
 		if err != nil {
 			return err
 		}
@@ -162,34 +162,25 @@ func printConfiguration(w io.Writer, text []byte, out output) error {
 			return err
 		}
 		indented.WriteByte('\n')
-		text = indented.Bytes()
+		config = indented.Bytes()
 	}
-	_, err := w.Write(text)
+	_, err := w.Write(config)
 	return err
 }
 
 func explain(b *strings.Builder, result encryptionconfig.Result) {
 	e := result.Explain()
 	fmt.Fprintf(b, "%s\n", e.Resources)
-	hanging(b, "  written by ", e.Writes)
-	hanging(b, "  read by ", strings.Join(e.Reads, ", "))
+	text.Hanging(b, "  written by ", e.Writes)
+	text.Hanging(b, "  read by ", strings.Join(e.Reads, ", "))
 	for _, note := range e.Notes {
-		hanging(b, "Note: ", note)
+		text.Hanging(b, "Note: ", note)
 	}
 	fmt.Fprintln(b, "Next:")
 	for i, step := range e.Next {
-		hanging(b, fmt.Sprintf("  %d. ", i+1), step.Text)
+		text.Hanging(b, fmt.Sprintf("  %d. ", i+1), step.Text)
 		if step.Command != "" {
 			fmt.Fprintf(b, "       %s\n", step.Command)
 		}
 	}
-}
-
-// errnoOf is the reason alone, where the path has been said.
-func errnoOf(err error) error {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return errno
-	}
-	return err
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
 )
 
-// etcdFlags say where etcd's servers are, and who asks them.
+// etcdFlags say how to reach etcd's servers.
 type etcdFlags struct {
 	endpoints          []string
 	caCert, cert, key  string
@@ -25,41 +25,44 @@ type etcdFlags struct {
 func (f *etcdFlags) register(cmd *cobra.Command, endpoints string) {
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.endpoints, "endpoints", nil, endpoints)
-	flags.StringVar(&f.caCert, "cacert", "", "the CA of etcd's certificate, a `file` in PEM (--etcd-cafile)")
-	flags.StringVar(&f.cert, "cert", "", "the certificate to show to etcd, a `file` in PEM (--etcd-certfile)")
-	flags.StringVar(&f.key, "key", "", "its private key, a `file` in PEM (--etcd-keyfile)")
-	flags.StringVar(&f.user, "user", "", "the `name` of a user of etcd's, if it wants one")
-	flags.StringVar(&f.passwordFile, "password-file", "", "the `file` that holds the user's password")
-	flags.StringVar(&f.prefix, "prefix", "/registry", "kube-apiserver's --etcd-prefix")
+	flags.StringVar(&f.caCert, "cacert", "", "PEM `file` with the CA of etcd's certificate (kube-apiserver's --etcd-cafile)")
+	flags.StringVar(&f.cert, "cert", "", "PEM `file` with the client certificate for etcd (kube-apiserver's --etcd-certfile)")
+	flags.StringVar(&f.key, "key", "", "PEM `file` with the private key of --cert (kube-apiserver's --etcd-keyfile)")
+	flags.StringVar(&f.user, "user", "", "etcd user `name`, if authentication is enabled")
+	flags.StringVar(&f.passwordFile, "password-file", "", "`file` with the password of --user")
+	flags.StringVar(&f.prefix, "prefix", "/registry", "`prefix` of the keys, kube-apiserver's --etcd-prefix")
 }
 
-// given reports whether etcd's servers are to be asked.
+// given reports whether etcd's servers are given.
 func (f *etcdFlags) given() bool { return len(f.endpoints) > 0 }
 
 // check reports a mistake on the command line.
 func (f *etcdFlags) check() error {
 	switch {
 	case !f.given() && (f.caCert != "" || f.cert != "" || f.key != "" || f.user != "" || f.passwordFile != ""):
-		return errors.New("--cacert, --cert, --key, --user and --password-file go with --endpoints")
+		return errors.New("--cacert, --cert, --key, --user and --password-file need --endpoints")
 	case (f.cert == "") != (f.key == ""):
 		return errors.New("--cert needs --key, and --key needs --cert")
 	case (f.user == "") != (f.passwordFile == ""):
 		return errors.New("--user needs --password-file, and --password-file needs --user")
 	case !strings.HasPrefix(f.prefix, "/") || strings.Trim(f.prefix, "/") == "":
-		return fmt.Errorf("--prefix: %q does not begin with a slash and a name, as /registry does", f.prefix)
+		return fmt.Errorf("--prefix: %q does not begin with a slash and a name, such as /registry", f.prefix)
 	}
 	for _, e := range f.endpoints {
-		if !strings.HasPrefix(e, "https://") && !strings.HasPrefix(e, "http://") {
-			return fmt.Errorf("--endpoints: %q is no URL such as https://127.0.0.1:2379", e)
+		if !isURL(e) {
+			return fmt.Errorf("--endpoints: %q is not a URL such as https://127.0.0.1:2379", e)
 		}
 	}
 	return nil
 }
 
-// root is the prefix with one slash on each side.
+// isURL reports whether s begins as an HTTP URL.
+func isURL(s string) bool { return strings.HasPrefix(s, "https://") || strings.HasPrefix(s, "http://") }
+
+// root returns the prefix with one slash on each side.
 func (f *etcdFlags) root() string { return "/" + strings.Trim(f.prefix, "/") + "/" }
 
-// dial connects. The caller closes what it returns.
+// dial connects. The caller must close the result.
 func (f *etcdFlags) dial(ctx context.Context, progress etcd.Progress) (*etcd.Live, error) {
 	options := etcd.Options{Endpoints: f.endpoints, User: f.user, Progress: progress}
 	var err error

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command trousseauctl is the operator's tool for Trousseau: it prepares Vault,
-// rotates tokens, says what is wrong, and what is really in etcd.
+// rotates tokens, diagnoses problems and audits etcd.
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // version is set by the linker.
@@ -26,23 +27,22 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// The exit codes. They are documented and stay as they are.
+// The exit codes. They are documented and must not change.
 const (
-	exitFailure = 1 // it could not be done; the reason is on stderr
-	exitUsage   = 2 // a mistake on the command line
-	exitFinding = 3 // it was done, and something is not as it should be
+	exitFailure = 1 // failed; the reason is on stderr
+	exitUsage   = 2 // usage error
+	exitFinding = 3 // completed, with findings
 )
 
-// errFinding ends a command that did its work and found something that is not as
-// it should be. What that is has been printed.
-var errFinding = errors.New("not as it should be")
+// errFinding ends a command that has completed and has printed findings.
+var errFinding = errors.New("completed, with findings")
 
-// usageError is a mistake on the command line.
+// usageError is a usage error: run points to --help.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// run is the program but for the process around it, and returns the exit code.
+// run is the program without its process. It returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
@@ -69,11 +69,15 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "trousseauctl",
 		Short: "The operator's tool for Trousseau, a Kubernetes KMS v2 plugin for Vault",
-		Long: `trousseauctl prepares Vault for Trousseau, rotates its token, says what is wrong,
-and what is really in etcd.
+		Long: `trousseauctl prepares Vault for Trousseau, rotates its token, diagnoses problems,
+and audits and re-encrypts what is in etcd.
 
-Exit codes: 0 all is well; 1 it could not be done; 2 a mistake on the command
-line; 3 it was done, and something is not as it should be.`,
+Exit codes:
+
+- 0: completed, no findings
+- 1: failed; the reason is on stderr
+- 2: usage error
+- 3: completed, with findings`,
 		Version:       version,
 		SilenceErrors: true, // run prints them
 		SilenceUsage:  true,
@@ -103,4 +107,18 @@ func noArguments(_ *cobra.Command, args []string) error {
 		return usageError{fmt.Errorf("unexpected argument %q", args[0])}
 	}
 	return nil
+}
+
+// complete makes a shell complete file names only for flags that take a file, as their
+// usage says. By default it would do so everywhere.
+func complete(cmd *cobra.Command) {
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if value, _ := pflag.UnquoteUsage(f); value != "file" {
+			// An error means that the flag already has a completion.
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions)
+		}
+	})
 }

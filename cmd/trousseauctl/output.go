@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// output is how a command that reads prints its result.
+// output is the format in which a command prints its result.
 type output string
 
 var outputs = []string{"table", "json", "yaml"}
@@ -21,7 +21,7 @@ var outputs = []string{"table", "json", "yaml"}
 // outputFlag adds --output to a command.
 func outputFlag(cmd *cobra.Command) *output {
 	o := output("table")
-	cmd.Flags().VarP(&o, "output", "o", "table, json or yaml")
+	cmd.Flags().VarP(&o, "output", "o", "output `format`: table, json or yaml")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp))
 	return &o
 }
@@ -38,8 +38,7 @@ func (o *output) Set(s string) error {
 	return nil
 }
 
-// print writes v, whose json tags name its fields in JSON and YAML; table writes
-// it for people.
+// print writes v in JSON or YAML, with the names of its json tags, or calls table.
 func (o *output) print(w io.Writer, v any, table func(io.Writer) error) error {
 	switch *o {
 	case "json":
@@ -55,4 +54,16 @@ func (o *output) print(w io.Writer, v any, table func(io.Writer) error) error {
 		return err
 	}
 	return table(w)
+}
+
+// report prints v like print, table with colors if w is a terminal, and returns
+// errFinding if the result is not ok.
+func (o *output) report(w io.Writer, v any, ok bool, table func(io.Writer, painter) error) error {
+	if err := o.print(w, v, func(w io.Writer) error { return table(w, painterFor(w)) }); err != nil {
+		return err
+	}
+	if !ok {
+		return errFinding
+	}
+	return nil
 }

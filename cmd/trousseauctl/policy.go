@@ -15,13 +15,13 @@ func newPolicy() *cobra.Command {
 	var namespace string
 	cmd := &cobra.Command{
 		Use:   "policy",
-		Short: "Print the least policy that Trousseau needs",
-		Long: `Prints the Vault policy with which Trousseau can do its work and nothing else:
-encrypt with the first key, decrypt with each, and read each, for noticing a
-rotation. It asks nobody.
+		Short: "Print the minimal Vault policy for Trousseau",
+		Long: `Prints the minimal Vault policy for Trousseau: encrypt with the first key, and
+decrypt with and read every key. Trousseau reads a key to notice its rotation. The
+command makes no network calls.
 
---namespace is that of the transit engine, seen from the namespace that the
-policy is written in: leave it out if they are the same.`,
+--namespace is the namespace of the transit engine, relative to that of the
+policy. Omit it if they are the same.`,
 		Example: `  trousseauctl policy
   trousseauctl policy | vault policy write trousseau -
   trousseauctl policy --key kek-2026 --key trousseau-kms-vault --transit-mount team/transit`,
@@ -36,8 +36,8 @@ policy is written in: leave it out if they are the same.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&o.Keys, "key", o.Keys, "transit `key`, the one that encrypts first; may be repeated")
+	flags.StringArrayVar(&o.Keys, "key", o.Keys, "transit `key`; may be repeated, and the first key encrypts")
 	flags.StringVar(&o.TransitMount, "transit-mount", o.TransitMount, "`path` of the transit engine")
-	flags.StringVar(&namespace, "namespace", "", "Vault `namespace` of the transit engine")
+	flags.StringVar(&namespace, "namespace", "", "Vault `namespace` of the transit engine, if it differs from that of the policy")
 	return cmd
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// progress shows how far long work is, in a bar for each step, on a terminal and
-// nowhere else. It is used by one goroutine at a time.
+// progress shows a bar for each step of long work, if the output is a terminal. It is
+// not safe for concurrent use.
 type progress struct {
-	w    io.Writer // nil where there is nobody to look at it
+	w    io.Writer // nil if it is not a terminal
 	step string
 	bar  *progressbar.ProgressBar
 }
@@ -24,7 +24,7 @@ func newProgress(w io.Writer) *progress {
 	return &progress{}
 }
 
-// tell shows that done of total is done of a step.
+// tell shows that done of total units of a step are done.
 func (p *progress) tell(step string, done, total int64) {
 	if p.w == nil {
 		return
@@ -42,11 +42,11 @@ func (p *progress) tell(step string, done, total int64) {
 		)
 	}
 	p.bar.ChangeMax64(max(total, 1))
-	// A bar that cannot be drawn is no reason to give up.
+	// An error in drawing does not matter.
 	_ = p.bar.Set64(done)
 }
 
-// end takes the bar away.
+// end removes the bar.
 func (p *progress) end() {
 	if p.bar != nil {
 		_ = p.bar.Clear()

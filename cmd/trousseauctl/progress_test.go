@@ -15,7 +15,7 @@ func TestProgress(t *testing.T) {
 	screen, terminal := openTerminal(t)
 	shown := make(chan string, 1)
 	go func() {
-		text, _ := io.ReadAll(screen) // ends with an error, when nobody writes any more
+		text, _ := io.ReadAll(screen) // ends with an error once the other end is closed
 		shown <- string(text)
 	}()
 	p := newProgress(terminal)

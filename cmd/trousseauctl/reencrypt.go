@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,31 +21,31 @@ func newReencrypt() *cobra.Command {
 	var f reencryptFlags
 	cmd := &cobra.Command{
 		Use:   "reencrypt --kubeconfig FILE",
-		Short: "Have kube-apiserver rewrite what is not under the current key_id",
-		Long: `Sends each object an empty patch. kube-apiserver writes an object for it that is
-stored under another key_id than the current one, in the clear, or by another
-provider than the first in EncryptionConfiguration, and no other. An update that
-somebody makes meanwhile is never lost. Only metadata is read: no value of a
-Secret comes here.
+		Short: "Re-encrypt objects that are not under the current key_id, through kube-apiserver",
+		Long: `Sends an empty patch for each object. kube-apiserver then writes the objects that
+are stored under an older key_id, in the clear, or by another provider than the
+first in EncryptionConfiguration, and no others. Concurrent updates are never
+lost. This command reads only metadata, never the value of a Secret.
 
-It refuses to start unless all plugins (--ops) are healthy with one key_id, and
-every API server has it, by its metrics: an API server that does not would leave
-objects as they are, without a word. API servers are found by the Service
-kubernetes, or given as --api-server. All this is looked at again on the way.
+It refuses to start unless all plugins (--ops) are healthy and have the same
+key_id, and every API server knows that key_id, according to its metrics. An API
+server that does not know it yet would silently skip objects. The API servers are
+found through the Service kubernetes, or given with --api-server. The checks are
+repeated during the run.
 
-With --state it goes on where it was ended, be it by a kill, some ten seconds
-before that. Without, it begins anew. What is done already is in neither case
-written again. Delete the file after you have restored etcd.
+With --state the command resumes from a checkpoint at most 10 s old, even after
+SIGKILL. Without it, the next run starts over. In neither case is an object
+written twice. Delete the state file if you restore etcd.
 
-With --endpoints it reads in etcd what is to be rewritten, instead of sending a
-patch for every object, and ends by auditing it, as trousseauctl audit does.
+With --endpoints it finds in etcd which objects to rewrite, instead of patching
+every object, and audits etcd at the end, as trousseauctl audit does.
 
 It needs the verbs list and patch on the resources, get on namespaces for
---state, and get on the pages /metrics and /readyz/*. Objects that an admission
-webhook refuses are listed, and stay as they are.
+--state, and get on the nonResourceURLs /metrics and /readyz/*. If an admission
+webhook refuses an object, it is listed and stays unchanged.
 
-Exit code 3 if objects could not be rewritten, or the audit finds some that are
-not under the current key_id, or anything else that it finds.`,
+Exit code 3 if an object could not be rewritten, if the audit finds an object that
+is not under the current key_id, or if it has any other finding.`,
 		Example: `  trousseauctl reencrypt --kubeconfig /etc/kubernetes/admin.conf
   trousseauctl reencrypt --kubeconfig admin.conf --resources secrets,configmaps \
     --ops 10.0.0.1,10.0.0.2,10.0.0.3 --rate 100/s --state reencrypt.json
@@ -73,13 +72,9 @@ not under the current key_id, or anything else that it finds.`,
 		if err != nil {
 			return err
 		}
-		if err := out.print(cmd.OutOrStdout(), result, func(w io.Writer) error { return printReencrypted(w, result, painterFor(w)) }); err != nil {
-			return err
-		}
-		if !result.OK {
-			return errFinding
-		}
-		return nil
+		return out.report(cmd.OutOrStdout(), result, result.OK, func(w io.Writer, paint painter) error {
+			return printReencrypted(w, result, paint)
+		})
 	}
 	return cmd
 }
@@ -99,26 +94,26 @@ type reencryptFlags struct {
 
 func (f *reencryptFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "reach the API server by the current context of this `file`")
-	flags.StringSliceVar(&f.resources, "resources", []string{"secrets"}, "what to rewrite, named as in EncryptionConfiguration")
-	flags.StringVar(&f.rate, "rate", "50/s", "at most so many patches in a second, minute or hour")
-	flags.IntVar(&f.concurrency, "concurrency", 8, "at most so many at once")
-	flags.StringVar(&f.state, "state", "", "a `file` that remembers how far the work is; it is removed at the end")
-	flags.StringSliceVar(&f.apiServers, "api-server", nil, "the `URL` of every API server, no load balancer's")
-	flags.StringSliceVar(&f.ops, "ops", []string{fleet.DefaultAddr}, "the operator's pages of every plugin, each an `ADDR` as in status")
-	flags.DurationVar(&f.wait, "wait", 0, "how long the API servers may still take to learn of the key_id")
-	f.etcd.register(cmd, "find in etcd at these `URLs` what is to be rewritten, and audit it at the end")
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file`; its current context is used")
+	flags.StringSliceVar(&f.resources, "resources", []string{"secrets"}, "resources to rewrite, named as in EncryptionConfiguration")
+	flags.StringVar(&f.rate, "rate", "50/s", "maximum patch `rate`, per second, minute or hour, such as 50/s, 600/m or 20000/h")
+	flags.IntVar(&f.concurrency, "concurrency", 8, "maximum number of concurrent patches")
+	flags.StringVar(&f.state, "state", "", "checkpoint `file`, from which the next run resumes; removed when all is done")
+	flags.StringSliceVar(&f.apiServers, "api-server", nil, "`URL` of every API server, not of a load balancer (default: from the Service kubernetes)")
+	flags.StringSliceVar(&f.ops, "ops", []string{fleet.DefaultAddr}, "`ADDR` of the ops endpoints of every plugin, as in status")
+	flags.DurationVar(&f.wait, "wait", 0, "time to wait for the API servers to learn the current key_id")
+	f.etcd.register(cmd, "`URLs` of etcd's servers, to find in etcd which objects to rewrite")
 }
 
 // check reports a mistake on the command line.
 func (f *reencryptFlags) check() (limit rate.Limit, plugins []fleet.Node, err error) {
 	switch {
 	case f.kubeconfig == "":
-		return 0, nil, errors.New("say how to reach the API server: --kubeconfig and a file, such as /etc/kubernetes/admin.conf")
+		return 0, nil, errors.New("--kubeconfig is missing: give a file, such as /etc/kubernetes/admin.conf")
 	case f.concurrency < 1:
 		return 0, nil, fmt.Errorf("--concurrency: %d is less than 1", f.concurrency)
 	case f.wait < 0:
-		return 0, nil, fmt.Errorf("--wait: %s is no duration such as 2m", f.wait)
+		return 0, nil, fmt.Errorf("--wait: %s is negative; give a duration such as 2m", f.wait)
 	case len(f.resources) == 0:
 		return 0, nil, errors.New("--resources: name at least one, such as secrets")
 	case len(f.ops) == 0:
@@ -131,8 +126,8 @@ func (f *reencryptFlags) check() (limit rate.Limit, plugins []fleet.Node, err er
 		return 0, nil, err
 	}
 	for _, u := range f.apiServers {
-		if !strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "http://") {
-			return 0, nil, fmt.Errorf("--api-server: %q is no URL such as https://10.0.0.1:6443", u)
+		if !isURL(u) {
+			return 0, nil, fmt.Errorf("--api-server: %q is not a URL such as https://10.0.0.1:6443", u)
 		}
 	}
 	if plugins, err = fleet.ParseNodes(f.ops); err != nil {

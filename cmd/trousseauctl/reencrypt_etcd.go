@@ -15,14 +15,14 @@ import (
 	"github.com/trousseau-io/trousseau/internal/keyid"
 )
 
-// reencrypted is what was done, and how it is in etcd then.
+// reencrypted is the result of the run, and of the audit after it.
 type reencrypted struct {
-	// OK says that everything is under the current key_id, as far as is known.
+	// OK says that no object failed, and that the audit, if any, has no findings.
 	OK bool `json:"ok"`
 	reencrypt.Report
 	Audit *audit.Report `json:"audit,omitempty"`
-	// Elsewhere counts the objects that the audit found under another key_id, or
-	// under none.
+	// Elsewhere counts the objects that the audit found under another key_id or in
+	// the clear.
 	Elsewhere int `json:"underOther,omitempty"`
 }
 
@@ -37,7 +37,7 @@ func (f *reencryptFlags) run(ctx context.Context, options reencrypt.Options, pro
 	a := auditFlags{etcd: f.etcd, resources: slices.Clone(options.Resources)}
 	report, err := a.run(ctx, progress)
 	if err != nil {
-		return r, fmt.Errorf("what is stale was rewritten, but then etcd could not be audited: %w", err)
+		return r, fmt.Errorf("the objects were rewritten, but auditing etcd failed: %w", err)
 	}
 	r.Audit = &report
 	for _, res := range report.Resources {
@@ -51,7 +51,8 @@ func (f *reencryptFlags) run(ctx context.Context, options reencrypt.Options, pro
 	return r, nil
 }
 
-// stale finds in etcd what is not under a key_id. It is a reencrypt.Stale.
+// stale finds the objects in etcd that are not under a key_id. It is a
+// reencrypt.Stale.
 func (f *reencryptFlags) stale(ctx context.Context, resource, hash string, each func(path string, revision int64) error) error {
 	reader, err := f.etcd.dial(ctx, nil)
 	if err != nil {

@@ -22,20 +22,19 @@ func newSetup() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Prepare Vault: engine, key, policies, token, Kubernetes login",
-		Long: `Makes in Vault what the README's set-up makes: the transit engine and its key,
-the policies of Trousseau and of the Vault Agent, the KV secret with Trousseau's
+		Long: `Creates in Vault what Trousseau needs: the transit engine and its key, the
+policies of Trousseau and of the Vault Agent, the KV secret with Trousseau's
 token, and the Kubernetes auth method with the agent's role. With --login
-Trousseau logs in itself, as in docs/quickstart.md: no KV secret, no token, and
-the role has Trousseau's policy.
+Trousseau logs in itself: there is no KV secret and no token, and the role has
+Trousseau's policy.
 
-What is there already, it keeps or changes; a second run does nothing. A KV secret
-that is there stays as it is. It refuses what would do harm: a key that is of
-another type, exportable or derived; a secret that names another key; an auth
-method that is another cluster's; a role that is the agent's, with --login, or
-Trousseau's own, without.
+The command is idempotent: it keeps or corrects what exists, and never changes an
+existing KV secret. It refuses harmful changes: a key of another type, or one that
+is exportable or derived; a secret that names another key; the auth method of
+another cluster; with --login the agent's role, and without it Trousseau's role.
 
-It needs an administrator's token, never Trousseau's: VAULT_ADDR, VAULT_TOKEN,
-VAULT_CACERT and VAULT_NAMESPACE are as for the vault command. --dry-run writes
+It needs an administrator's token, not Trousseau's. VAULT_ADDR, VAULT_TOKEN,
+VAULT_CACERT and VAULT_NAMESPACE work as for the vault command. --dry-run writes
 nothing, and prints the plan as a script of vault commands.`,
 		Example: `  trousseauctl setup --dry-run --without-kubernetes
   trousseauctl setup --kubernetes-host https://10.0.0.1:6443 \
@@ -46,22 +45,22 @@ nothing, and prints the plan as a script of vault commands.`,
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&dryRun, "dry-run", false, "write nothing; print the plan and its vault commands")
-	flags.BoolVar(&o.Login, "login", false, "Trousseau logs in itself, without an agent")
-	flags.StringArrayVar(&o.Keys, "key", o.Keys, "transit `key`, the one that encrypts first; may be repeated")
+	flags.BoolVar(&o.Login, "login", false, "set up for a Trousseau that logs in itself, without an agent")
+	flags.StringArrayVar(&o.Keys, "key", o.Keys, "transit `key`; may be repeated, and the first key encrypts")
 	flags.StringVar(&o.TransitMount, "transit-mount", o.TransitMount, "`path` of the transit engine")
 	flags.StringVar(&o.Policy, "policy", o.Policy, "`name` of Trousseau's policy")
 	flags.StringVar(&o.AgentPolicy, "agent-policy", o.AgentPolicy, "`name` of the agent's policy")
 	flags.StringVar(&o.KVMount, "kv-mount", o.KVMount, "`path` of the KV engine")
-	flags.StringVar(&o.KVPath, "kv-path", o.KVPath, "`path` of the secret in it")
-	flags.StringVar(&o.Period, "period", o.Period, "`duration` that Trousseau's token lives between renewals")
+	flags.StringVar(&o.KVPath, "kv-path", o.KVPath, "`path` of the secret in the KV engine")
+	flags.StringVar(&o.Period, "period", o.Period, "maximum `duration` between renewals of Trousseau's token")
 	flags.StringVar(&o.PluginAddress, "plugin-address", "", "`URL` at which Trousseau reaches Vault (default VAULT_ADDR)")
-	flags.BoolVar(&o.WithoutKubernetes, "without-kubernetes", false, "leave the Kubernetes auth method out")
+	flags.BoolVar(&o.WithoutKubernetes, "without-kubernetes", false, "do not set up the Kubernetes auth method")
 	flags.StringVar(&o.KubernetesHost, "kubernetes-host", "", "`URL` at which Vault reaches the API server")
 	flags.StringVar(&o.KubernetesCAFile, "kubernetes-ca", "", "`file` with the API server's CA")
 	flags.StringVar(&o.AuthMount, "auth-mount", o.AuthMount, "`path` of the Kubernetes auth method")
-	flags.StringVar(&o.Role, "role", o.Role, "`name` of the role")
-	flags.StringVar(&o.ServiceAccount, "service-account", o.ServiceAccount, "`name` of who has the role")
-	flags.StringVar(&o.ServiceAccountNamespace, "service-account-namespace", o.ServiceAccountNamespace, "Kubernetes `namespace` of who has the role")
+	flags.StringVar(&o.Role, "role", o.Role, "`name` of the auth method's role")
+	flags.StringVar(&o.ServiceAccount, "service-account", o.ServiceAccount, "`name` of the ServiceAccount bound to the role")
+	flags.StringVar(&o.ServiceAccountNamespace, "service-account-namespace", o.ServiceAccountNamespace, "Kubernetes `namespace` of the ServiceAccount bound to the role")
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if o.KubernetesCAFile != "" {
@@ -84,7 +83,7 @@ nothing, and prints the plan as a script of vault commands.`,
 	return cmd
 }
 
-// administrator is the Vault that the environment names.
+// administrator returns a client for the Vault that the environment names.
 func administrator() (*vaultadmin.Client, error) {
 	config, err := vaultadmin.FromEnvironment(os.Getenv)
 	if err != nil {
@@ -118,7 +117,7 @@ func setUp(ctx context.Context, w io.Writer, vault setup.Vault, o setup.Options,
 	})
 	r.Changes = setup.Plan{Steps: r.Steps}.Changes()
 	if failure != nil {
-		failure = fmt.Errorf("%w\nWhat stands above is done; run this again to go on", failure)
+		failure = fmt.Errorf("%w\nThe steps above are done; run this again to continue", failure)
 	}
 	return errors.Join(out.print(w, r, func(w io.Writer) error { return printChanges(w, r.Changes) }), failure)
 }
@@ -139,7 +138,7 @@ func printStep(w io.Writer, s setup.Step) {
 }
 
 func printChanges(w io.Writer, n int) error {
-	text := "Nothing to do: all of it was there.\n"
+	text := "Nothing to do: everything exists.\n"
 	if n > 0 {
 		text = fmt.Sprintf("%d created or changed.\n", n)
 	}

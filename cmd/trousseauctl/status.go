@@ -22,32 +22,34 @@ func newStatus() *cobra.Command {
 	var watch time.Duration
 	cmd := &cobra.Command{
 		Use:   "status [ADDR...]",
-		Short: "Show how one node is, or many, and whether they agree",
-		Long: `Asks the operator's pages of each node, /readyz and /metrics on its --ops-addr,
-and shows whether it is healthy and why not; the key_id's hash as in
-kube-apiserver's metrics, the key's version and its age; the generation; how long
-ago the configuration was adopted, and whether the one that is there now is in
-use; when the Vault token dies, and whether trousseau keeps it alive; and how
-long ago the key was last proven.
+		Short: "Show node status and check that nodes agree",
+		Long: `Reads the ops endpoints /readyz and /metrics of each node, and shows:
 
-Without ADDR it asks ` + fleet.DefaultAddr + `. An ADDR is host, host:port or a URL; port
-` + fleet.DefaultPort + ` unless given. With --socket the plugin on that socket is asked for its
-Status too, for the whole key_id.
+- whether the node is healthy, and if not, why,
+- the hash of the key_id, as in kube-apiserver's metrics,
+- the key version and its age,
+- the generation of the configuration, and the age and result of the last reload,
+- when the Vault token expires, and whether trousseau renews it,
+- when the key was last proven to work.
 
-Exit code 3 if a node is not healthy, not reached, or has another key_id than
-the others, or if the plugin on the socket is none of the nodes. A configuration
-that is not in use, and a token that dies, are shown and do no harm yet. --watch
-ends with 0, by SIGINT or SIGTERM.`,
+The default ADDR is ` + fleet.DefaultAddr + `. An ADDR is a host, host:port or a URL.
+The default port is ` + fleet.DefaultPort + `. With --socket it also calls Status of the plugin on
+that socket, and shows the whole key_id.
+
+Exit code 3 if a node is unhealthy or unreachable, if the nodes have different
+key_ids, or if the plugin on the socket is none of the nodes. A configuration
+that is not in use, or a token that expires, is shown but does not change the
+exit code. --watch runs until SIGINT or SIGTERM, and then exits with 0.`,
 		Example: `  trousseauctl status
   trousseauctl status 10.0.0.1 10.0.0.2 10.0.0.3 --watch
   trousseauctl status --nodes-from nodes.txt -o json
   trousseauctl status --socket unix:///run/trousseau/kms.sock`,
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&nodesFrom, "nodes-from", "", "`file` with an ADDR on each line, instead of arguments; - is stdin")
-	flags.StringVar(&socket, "socket", "", "also ask the plugin at this `endpoint` of this host, such as unix:///run/trousseau/kms.sock")
-	flags.DurationVar(&options.Timeout, "timeout", 5*time.Second, "how long one node may take")
-	flags.DurationVar(&watch, "watch", 0, "ask again at this interval until stopped: draws anew on a terminal, prints a line for each change elsewhere")
+	flags.StringVar(&nodesFrom, "nodes-from", "", "`file` with one ADDR per line, instead of arguments; - for stdin")
+	flags.StringVar(&socket, "socket", "", "`endpoint` of a plugin on this host to check as well, such as unix:///run/trousseau/kms.sock")
+	flags.DurationVar(&options.Timeout, "timeout", 5*time.Second, "time limit for one node")
+	flags.DurationVar(&watch, "watch", 0, "refresh interval; on a terminal the table is redrawn, elsewhere each change is a line")
 	flags.Lookup("watch").NoOptDefVal = "2s"
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -57,7 +59,7 @@ ends with 0, by SIGINT or SIGTERM.`,
 		case flags.Changed("watch") && watch <= 0:
 			return usageError{fmt.Errorf("--watch: %s is not a positive duration such as 2s", watch)}
 		case watch > 0 && *out != "table":
-			return usageError{errors.New("--watch prints for people: leave --output out")}
+			return usageError{errors.New("--watch has no other output format: remove --output")}
 		}
 		var err error
 		if options.Nodes, err = nodes(cmd.InOrStdin(), args, nodesFrom); err != nil {
@@ -78,7 +80,7 @@ ends with 0, by SIGINT or SIGTERM.`,
 	return cmd
 }
 
-// nodes are whom the command line names.
+// nodes returns the nodes that the command line names.
 func nodes(stdin io.Reader, args []string, file string) (nodes []fleet.Node, err error) {
 	switch {
 	case file != "" && len(args) > 0:
@@ -95,7 +97,7 @@ func nodes(stdin io.Reader, args []string, file string) (nodes []fleet.Node, err
 			return nil, usageError{fmt.Errorf("--nodes-from: %s: %w", file, err)}
 		}
 		if len(nodes) == 0 {
-			return nil, usageError{fmt.Errorf("--nodes-from: %s has no address; write one on each line", file)}
+			return nil, usageError{fmt.Errorf("--nodes-from: %s has no address; write one per line", file)}
 		}
 		return nodes, nil
 	case len(args) > 0:
@@ -107,7 +109,7 @@ func nodes(stdin io.Reader, args []string, file string) (nodes []fleet.Node, err
 	case err != nil:
 		return nil, usageError{err}
 	case len(nodes) == 0:
-		return nil, usageError{errors.New("--nodes-from: stdin has no address; write one on each line")}
+		return nil, usageError{errors.New("--nodes-from: stdin has no address; write one per line")}
 	}
 	return nodes, nil
 }
@@ -115,18 +117,12 @@ func nodes(stdin io.Reader, args []string, file string) (nodes []fleet.Node, err
 func status(ctx context.Context, w io.Writer, options fleet.Options, out *output) error {
 	r := fleet.Survey(ctx, options)
 	if ctx.Err() != nil {
-		return errors.New("stopped before all nodes had answered")
+		return errors.New("interrupted before all nodes had answered")
 	}
-	if err := out.print(w, r, func(w io.Writer) error { return printStatus(w, r, painterFor(w)) }); err != nil {
-		return err
-	}
-	if !r.OK {
-		return errFinding
-	}
-	return nil
+	return out.report(w, r, r.OK, func(w io.Writer, paint painter) error { return printStatus(w, r, paint) })
 }
 
-// watchStatus asks until ctx is done.
+// watchStatus repeats the survey until ctx is done.
 func watchStatus(ctx context.Context, w io.Writer, options fleet.Options, interval time.Duration) error {
 	show := &changes{w: w}
 	draw := show.print
@@ -152,7 +148,7 @@ func watchStatus(ctx context.Context, w io.Writer, options fleet.Options, interv
 	}
 }
 
-// redraw writes a report over the one before, without a blank screen between.
+// redraw writes a report over the previous one, without clearing the screen first.
 func redraw(w io.Writer, r fleet.Report, paint painter) error {
 	var text strings.Builder
 	if err := printStatus(&text, r, paint); err != nil {
@@ -160,11 +156,11 @@ func redraw(w io.Writer, r fleet.Report, paint painter) error {
 	}
 	const home, eraseLine, eraseBelow = "\x1b[H", "\x1b[K", "\x1b[J"
 	_, err := io.WriteString(w, home+strings.ReplaceAll(text.String(), "\n", eraseLine+"\n")+
-		r.Time.Format(time.TimeOnly)+" UTC, ends with ctrl-c"+eraseLine+"\n"+eraseBelow)
+		r.Time.Format(time.TimeOnly)+" UTC, stop with Ctrl-C"+eraseLine+"\n"+eraseBelow)
 	return err
 }
 
-// changes prints what is another than in the report before.
+// changes prints what differs from the previous report.
 type changes struct {
 	w    io.Writer
 	last *fleet.Report

@@ -11,13 +11,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
-// nodeWidth is how wide a node's name may be to be on the node's own line. The
-// other columns take what is left of 100.
-const nodeWidth = 24
+// nodeWidth is the longest node name that shares a line with its columns. The other
+// columns take the rest of 100.
+const nodeWidth = 21
 
-// printStatus writes a report for people.
+// printStatus writes a report as a table.
 func printStatus(w io.Writer, r fleet.Report, paint painter) error {
 	wide := len("NODE")
 	for _, a := range r.Nodes {
@@ -27,7 +28,7 @@ func printStatus(w io.Writer, r fleet.Report, paint painter) error {
 	}
 	var b strings.Builder
 	row := func(health mood, cells ...string) {
-		rest := fmt.Sprintf("%-*s  %-12s  %-9s  %-4s  %-9s  %-9s  %s", len("unreachable")-len(cells[1]), "", cells[2], cells[3], cells[4], cells[5], cells[6], cells[7])
+		rest := fmt.Sprintf("%-*s  %-12s  %-9s  %-4s  %-9s  %-12s  %s", len("unreachable")-len(cells[1]), "", cells[2], cells[3], cells[4], cells[5], cells[6], cells[7])
 		fmt.Fprintf(&b, "%-*s  %s%s\n", wide, cells[0], paint(health, cells[1]), strings.TrimRight(rest, " "))
 	}
 	row(neutral, "NODE", "HEALTH", "KEY_ID", "VERSION", "GEN", "RELOAD", "TOKEN", "PROOF")
@@ -39,7 +40,7 @@ func printStatus(w io.Writer, r fleet.Report, paint painter) error {
 		}
 		row(moodOf(a), append([]string{name, a.Health()}, cells(a, r.Time)...)...)
 		for _, d := range details(a, r.Time) {
-			paragraph(&b, "  ", d)
+			text.Paragraph(&b, "  ", d)
 		}
 	}
 	b.WriteString("\n")
@@ -50,7 +51,7 @@ func printStatus(w io.Writer, r fleet.Report, paint painter) error {
 	}
 	for _, problem := range r.Problems {
 		b.WriteString("\n")
-		paragraph(&b, "", problem)
+		text.Paragraph(&b, "", problem)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -63,7 +64,7 @@ func moodOf(a fleet.Answer) mood {
 	return bad
 }
 
-// cells are those behind the health.
+// cells returns the columns after the health.
 func cells(a fleet.Answer, now time.Time) []string {
 	if a.State == nil {
 		return make([]string, 6)
@@ -74,7 +75,7 @@ func cells(a fleet.Answer, now time.Time) []string {
 		digest := strings.TrimPrefix(s.Key.Hash, "sha256:")
 		keyID, version = digest[:min(12, len(digest))], fmt.Sprintf("v%d", s.Key.Version)
 		if !s.Key.Created.IsZero() {
-			version += ", " + span(now.Sub(s.Key.Created))
+			version += ", " + text.Age(now.Sub(s.Key.Created))
 		}
 	}
 	reload := "failed"
@@ -84,45 +85,45 @@ func cells(a fleet.Answer, now time.Time) []string {
 	if s.Reload.Adopted.IsZero() {
 		reload = "none yet"
 	} else if s.Reload.InUse {
-		reload += ", " + span(now.Sub(s.Reload.Adopted))
+		reload += ", " + text.Age(now.Sub(s.Reload.Adopted))
 	}
 	token, proof := "-", "-"
 	if left := s.Token.Expires.Sub(now); !s.Token.Expires.IsZero() {
-		token = "dead"
+		token = "expired"
 		if left > 0 {
-			token = span(left)
+			token = text.Age(left)
 			if s.Token.KeptBy == fleet.Trousseau {
-				token += ", kept"
+				token += ", renewed"
 			} else {
-				token += ", dies"
+				token += ", expires"
 			}
 		}
 	}
 	if !s.Proven.IsZero() {
-		proof = span(now.Sub(s.Proven)) + " ago"
+		proof = text.Age(now.Sub(s.Proven)) + " ago"
 	}
 	return []string{keyID, version, fmt.Sprint(s.Generation), reload, token, proof}
 }
 
-// tokenSoon is from when on the end of a token that nobody keeps alive is worth
-// a line, as in the alert TrousseauTokenExpires.
+// tokenSoon is how long before the expiry of a token that is not renewed a warning
+// appears, as in the alert TrousseauTokenExpires.
 const tokenSoon = 7 * 24 * time.Hour
 
-// details are the lines below a node.
+// details returns the lines below a node.
 func details(a fleet.Answer, now time.Time) []string {
 	if a.State == nil {
 		return []string{a.Unreachable}
 	}
 	all := slices.Clone(a.State.Reasons)
 	if r := a.State.Reload; r.Class != "" {
-		line := fmt.Sprintf("reload: %s: the configuration as it is now is not in use", r.Class)
+		line := fmt.Sprintf("reload: %s: the configuration in the file is not in use", r.Class)
 		if !r.Adopted.IsZero() {
-			line += fmt.Sprintf(", that of %s ago is", span(now.Sub(r.Adopted)))
+			line += fmt.Sprintf("; trousseau still uses the one adopted %s ago", text.Age(now.Sub(r.Adopted)))
 		}
 		all = append(all, line+"; see trousseau's log")
 	}
-	if t := a.State.Token; t.KeptBy == fleet.Nobody && t.Expires.Sub(now) < tokenSoon {
-		all = append(all, fmt.Sprintf("token: it dies at %s, and nobody keeps it alive: write a new one", t.Expires.Format(time.RFC3339)))
+	if t := a.State.Token; t.KeptBy == fleet.NoKeeper && t.Expires.Sub(now) < tokenSoon {
+		all = append(all, fmt.Sprintf("token: expires at %s and is not renewed: issue a new one", t.Expires.Format(time.RFC3339)))
 	}
 	return all
 }
@@ -131,9 +132,9 @@ func printKeyIDs(b *strings.Builder, r fleet.Report) {
 	for _, k := range r.KeyIDs {
 		line := fmt.Sprintf("%s version %d", k.Name, k.Version)
 		if !k.Created.IsZero() {
-			line += ", made " + k.Created.Format(time.RFC3339)
+			line += ", created " + k.Created.Format(time.RFC3339)
 		}
-		hanging(b, "key_id  ", k.Hash+" "+line+on(k.Nodes, len(r.Nodes)))
+		text.Hanging(b, "key_id  ", k.Hash+" "+line+on(k.Nodes, len(r.Nodes)))
 	}
 }
 
@@ -150,11 +151,11 @@ func printBuilds(b *strings.Builder, r fleet.Report) {
 		nodes[a.State.Build] = append(nodes[a.State.Build], a.Node)
 	}
 	for _, build := range builds {
-		hanging(b, "build   ", fmt.Sprintf("trousseau %s (revision %.12s, %s)%s", build.Version, build.Revision, build.Go, on(nodes[build], len(r.Nodes))))
+		text.Hanging(b, "build   ", fmt.Sprintf("trousseau %s (revision %.12s, %s)%s", build.Version, build.Revision, build.Go, on(nodes[build], len(r.Nodes))))
 	}
 }
 
-// on names the nodes, unless they are all or the only one.
+// on says which nodes: all of them, some by name, or nothing if there is only one.
 func on(nodes []string, all int) string {
 	switch {
 	case all == 1:
@@ -165,19 +166,4 @@ func on(nodes []string, all int) string {
 		return fmt.Sprintf(", on all %d nodes", all)
 	}
 	return ", on " + strings.Join(nodes, ", ")
-}
-
-// span is a duration in its largest unit: 12d, 35h, 4m, 9s.
-func span(d time.Duration) string {
-	switch {
-	case d < 0: // clocks differ
-		return "0s"
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh", int(d.Hours()))
-	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }

@@ -108,8 +108,8 @@ func (s *storyAPIServer) learn(ts *testscript.TestScript) {
 
 // refuse has it answer as it does for a webhook (ToStatusErr in
 // apiserver/pkg/admission/plugin/webhook/errors/statuserror.go).
-func (s *storyAPIServer) refuse(name string, nobody bool) {
-	if nobody {
+func (s *storyAPIServer) refuse(name string, stop bool) {
+	if stop {
 		s.OnPatch(nil)
 		return
 	}

@@ -88,7 +88,7 @@ func judgedAlike(t *testing.T, text string) bool {
 // stricter is what is refused beyond kube-apiserver: what it takes, and a splice
 // might get wrong, or what it passes over.
 func stricter(err error) bool {
-	for _, reason := range []string{"are not edited", "a second YAML document"} {
+	for _, reason := range []string{"are not supported", "a second YAML document"} {
 		if strings.Contains(err.Error(), reason) {
 			return true
 		}

@@ -56,8 +56,8 @@ func TestReencrypt(t *testing.T) {
 		return nil
 	})
 	early := start(t, args...)
-	if code := early.wait(); code != 1 || !strings.Contains(early.stderr.String(), "refusing to start") ||
-		!strings.Contains(early.stderr.String(), "does not have the plugins' key_id yet") {
+	if code := early.wait(); code != 1 || !strings.Contains(early.stderr.String(), "not started") ||
+		!strings.Contains(early.stderr.String(), "does not know the plugins' key_id yet") {
 		t.Fatalf("before the API server knows the key_id: exit code %d, %s, want it refused", code, early.stderr)
 	}
 	if got := c.Etcd.KeyIDs(); !maps.Equal(got, map[string]int{v1: n + writers}) {

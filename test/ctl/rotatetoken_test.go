@@ -44,7 +44,7 @@ func TestRotateToken(t *testing.T) {
 	dry, _ := admin.trousseauctl(0, append([]string{"rotate-token", "--dry-run"}, addrs...)...)
 	mustHold(t, dry, "Nothing was written.", "orphan periodic (768h) with policy trousseau", strings.Join(addrs, " "), "vault token revoke -accessor ")
 	_, errs := admin.trousseauctl(1, "rotate-token", addrs[0], "127.0.0.1:1")
-	mustHold(t, errs, "nothing is changed, because not every node would follow:\n  127.0.0.1:1: connection refused")
+	mustHold(t, errs, "nothing was changed, because some nodes would not get the new token:\n  127.0.0.1:1: connection refused")
 	if version() != before {
 		t.Error("the dry run, or the refused one, has written the secret")
 	}
@@ -61,7 +61,7 @@ func TestRotateToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.KeepSecret(token())
-	mustHold(t, errs, addrs[0]+" serves the new token", addrs[1]+" serves the new token")
+	mustHold(t, errs, addrs[0]+" uses the new token", addrs[1]+" uses the new token")
 	if !r.OldRevoked || alive(r.OldAccessor) || !alive(r.NewAccessor) || c.Vault.Accepts(testbed.Token{ID: original}) {
 		t.Errorf("the old token is not revoked, or the new one is: %s", out)
 	}
@@ -91,7 +91,7 @@ func TestRotateToken(t *testing.T) {
 	if stuck.OldRevoked || stuck.OldAccessor != r.NewAccessor || !alive(stuck.OldAccessor) || !alive(stuck.NewAccessor) {
 		t.Errorf("want both tokens alive: %s", out)
 	}
-	if len(stuck.Nodes) != 2 || !stuck.Nodes[0].Moved || stuck.Nodes[1].Moved || !strings.Contains(stuck.Nodes[1].Reason, "see whether its Vault Agent runs") {
+	if len(stuck.Nodes) != 2 || !stuck.Nodes[0].Moved || stuck.Nodes[1].Moved || !strings.Contains(stuck.Nodes[1].Reason, "check that its Vault Agent runs") {
 		t.Errorf("want the first node alone to have moved: %s", out)
 	}
 	if err := second.Trousseau.RoundTrip(t.Context()); err != nil {
@@ -99,13 +99,13 @@ func TestRotateToken(t *testing.T) {
 	}
 	before = version()
 	_, errs = admin.trousseauctl(1, append([]string{"rotate-token"}, addrs...)...)
-	mustHold(t, errs, "nothing is changed", addrs[1]+": serves another token than the one in secret/trousseau/config: if a rotation was interrupted go on with --resume")
+	mustHold(t, errs, "nothing was changed", addrs[1]+": uses another token than the one in secret/trousseau/config: if a rotation was interrupted, use --resume")
 	resume := []string{"rotate-token", "--timeout=3s", "--resume", stuck.OldAccessor, addrs[0], addrs[1]}
 	out, _ = admin.trousseauctl(3, resume...)
-	mustHold(t, out, "not new", "The old one is NOT revoked: not every node serves the new token after 3s.",
+	mustHold(t, out, "  old    -", "The old token is NOT revoked: not all nodes use the new token after 3s.",
 		"trousseauctl rotate-token --resume "+stuck.OldAccessor+" "+strings.Join(addrs, " "), "vault token revoke -accessor "+stuck.OldAccessor)
 	_, errs = admin.trousseauctl(1, append([]string{"rotate-token", "--resume", stuck.NewAccessor}, addrs...)...)
-	mustHold(t, errs, "which is in use: --resume takes the old one's")
+	mustHold(t, errs, "which is in use: give --resume the accessor of the old token")
 	if version() != before || !alive(stuck.OldAccessor) {
 		t.Error("the secret is written, or the old token revoked")
 	}
@@ -113,12 +113,12 @@ func TestRotateToken(t *testing.T) {
 	second.Agent.Start()
 	resume[1] = "--timeout=60s"
 	out, _ = admin.trousseauctl(0, resume...)
-	mustHold(t, out, "The old one, of accessor "+stuck.OldAccessor+", is revoked.")
+	mustHold(t, out, "The old token, with accessor "+stuck.OldAccessor+", is revoked.")
 	if alive(stuck.OldAccessor) || !alive(stuck.NewAccessor) {
 		t.Error("after --resume: want the old token dead, and the new one alive")
 	}
 	_, errs = admin.trousseauctl(1, resume...)
-	mustHold(t, errs, "vault knows no token of accessor "+stuck.OldAccessor)
+	mustHold(t, errs, "vault knows no token with accessor "+stuck.OldAccessor)
 	for _, n := range c.Nodes {
 		if err := n.Trousseau.RoundTrip(t.Context()); err != nil {
 			t.Error(err)

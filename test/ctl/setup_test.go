@@ -100,7 +100,7 @@ func TestSetUp(t *testing.T) {
 	token := c.Vault.CLI("kv", "get", "-field=vaulttoken", "secret/trousseau/config")
 	c.KeepSecret(token)
 	again, _ := admin.trousseauctl(0, setup...)
-	mustHold(t, again, "Nothing to do: all of it was there.\n")
+	mustHold(t, again, "Nothing to do: everything exists.\n")
 	if strings.Contains(again, "created") || strings.Contains(again, "changed") {
 		t.Errorf("the second run did something:\n%s", again)
 	}
@@ -137,7 +137,7 @@ func TestSetUp(t *testing.T) {
 			t.Fatalf("the printed commands: exit code %d\n%s%s", code, text, errs)
 		}
 		same, _ := elsewhere.trousseauctl(0, how...)
-		mustHold(t, same, "Nothing to do: all of it was there.\n")
+		mustHold(t, same, "Nothing to do: everything exists.\n")
 	}
 	bed.Observe("a second run does nothing, also after the commands that the dry run prints")
 }

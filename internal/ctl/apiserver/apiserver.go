@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package apiserver asks one kube-apiserver what it makes of its KMS plugins:
-// whether it can use them, and which key_ids they have told it. The daemon never
-// links it.
+// Package apiserver asks one kube-apiserver about its KMS plugins: whether it can
+// use them, and which key_ids they have announced to it. The daemon never links it.
 package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"syscall"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,16 +16,31 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Server is one kube-apiserver. It is safe for concurrent use. The errors of its
-// methods are those of apimachinery's pkg/api/errors where there was an answer.
+// ReadKubeconfig reads the current context of a kubeconfig file. Its errors never
+// quote the file, which holds secrets: they are the operating system's or our own.
+func ReadKubeconfig(file string) (*rest.Config, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", file)
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &errno):
+		return nil, errno
+	case err != nil:
+		return nil, errors.New("not a kubeconfig with a current context")
+	}
+	return config, nil
+}
+
+// Server is one kube-apiserver. It is safe for concurrent use. If the server has
+// answered, the errors of its methods are those of apimachinery's pkg/api/errors.
 type Server struct {
 	url    string
 	client rest.Interface
 }
 
-// New returns the API server at a URL, to be asked with config's credentials.
+// New returns the API server at a URL. Requests use config's credentials.
 func New(config *rest.Config, url string) (*Server, error) {
 	client, err := Pages(config, url)
 	if err != nil {
@@ -33,8 +49,8 @@ func New(config *rest.Config, url string) (*Server, error) {
 	return &Server{url: url, client: client}, nil
 }
 
-// Pages is a client for what is no object of a known type, at the server with
-// this URL. Config is not changed.
+// Pages returns a client for paths that are not typed objects, such as /metrics,
+// at the server with this URL. It does not change config.
 func Pages(config *rest.Config, url string) (rest.Interface, error) {
 	scheme := runtime.NewScheme()
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"}) // for errors
@@ -44,16 +60,16 @@ func Pages(config *rest.Config, url string) (rest.Interface, error) {
 	return rest.UnversionedRESTClientFor(config)
 }
 
-// URL is the one that was given.
+// URL returns the URL that New was given.
 func (s *Server) URL() string { return s.url }
 
-// Livez asks whether it lives.
+// Livez checks /livez.
 func (s *Server) Livez(ctx context.Context) error { return s.page(ctx, "/livez") }
 
-// KMSProviders asks whether it can use its KMS plugins, all of them. That has it
-// ask them for their Status, if it has not done so within 20 seconds, and is an
-// error if the key_id that one answers is not the one that is written under (check
-// and rotateDEKOnKeyIDChange in
+// KMSProviders checks that the API server can use all of its KMS plugins. The API
+// server calls Status of each for it, unless it has done so within 20 seconds. The
+// check fails if a plugin's key_id is not the one that the API server writes under
+// (check and rotateDEKOnKeyIDChange in
 // apiserver/pkg/server/options/encryptionconfig/config.go). Without any plugin the
 // error is a NotFound.
 func (s *Server) KMSProviders(ctx context.Context) error {
@@ -61,8 +77,8 @@ func (s *Server) KMSProviders(ctx context.Context) error {
 	if !apierrors.IsNotFound(err) {
 		return err
 	}
-	// With a plugin of KMS v1, and without automatic reload, each provider has a
-	// page of its own (LoadEncryptionConfig, ibid.).
+	// With a KMS v1 plugin and without automatic reload, each provider has its own
+	// page (LoadEncryptionConfig in the same file).
 	for i := 0; ; i++ {
 		one := s.page(ctx, fmt.Sprintf("/readyz/kms-provider-%d", i))
 		switch {

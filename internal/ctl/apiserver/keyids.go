@@ -16,23 +16,23 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// KeyIDs is what an API server knows of key_ids, by its metrics
+// KeyIDs is what an API server knows about key_ids, according to its metrics
 // (apiserver/pkg/storage/value/encrypt/envelope/metrics/metrics.go).
 type KeyIDs struct {
-	// Server is a hash of the API server's identity; "" if no plugin has told it
-	// anything.
+	// Server is a hash of the API server's identity; "" if no plugin has announced
+	// a key_id to it.
 	Server string
-	// Told is what each provider's plugin has last answered to Status.
+	// Told is the last answer of each provider's plugin to Status.
 	Told map[string]Told
-	// Written are the hashes of the key_ids that something was written under.
+	// Written are the hashes of the key_ids that this server has written under.
 	Written map[string]bool
 }
 
-// Told is a key_id as a plugin has announced it.
+// Told is a key_id that a plugin has announced.
 type Told struct {
-	// Hash is that of the key_id: sha256: and the digest.
+	// Hash is sha256: and the digest of the key_id.
 	Hash string
-	// At is when.
+	// At is when the plugin announced it.
 	At time.Time
 }
 
@@ -41,8 +41,8 @@ const (
 	useMetric    = "apiserver_envelope_encryption_key_id_hash_last_timestamp_seconds"
 )
 
-// ErrNotMetrics is an answer that is not in Prometheus' text format.
-var ErrNotMetrics = errors.New("no metrics in Prometheus' text format")
+// ErrNotMetrics means that an answer is not in Prometheus' text format.
+var ErrNotMetrics = errors.New("not in Prometheus' text format")
 
 // KeyIDs reads the metrics.
 func (s *Server) KeyIDs(ctx context.Context) (KeyIDs, error) {
@@ -54,13 +54,13 @@ func (s *Server) KeyIDs(ctx context.Context) (KeyIDs, error) {
 	return readKeyIDs(page)
 }
 
-// readKeyIDs keeps but a few lines of the page: there are megabytes.
+// readKeyIDs keeps only a few lines of the page, which may have megabytes.
 func readKeyIDs(page io.Reader) (KeyIDs, error) {
 	var kept bytes.Buffer
 	lines := bufio.NewScanner(page)
 	lines.Buffer(nil, 1<<20)
-	stranger := false // something is there, and nothing of it says its type
-	for typed := false; lines.Scan(); stranger = !typed {
+	untyped := false // there are lines, and none of them declares a type
+	for typed := false; lines.Scan(); untyped = !typed {
 		typed = typed || strings.HasPrefix(lines.Text(), "# TYPE ")
 		name, _, _ := strings.Cut(strings.TrimPrefix(lines.Text(), "# TYPE "), "{")
 		name, _, _ = strings.Cut(name, " ")
@@ -72,7 +72,7 @@ func readKeyIDs(page io.Reader) (KeyIDs, error) {
 	if err := lines.Err(); err != nil {
 		return KeyIDs{}, err
 	}
-	if stranger {
+	if untyped {
 		return KeyIDs{}, ErrNotMetrics
 	}
 	parser := expfmt.NewTextParser(model.UTF8Validation)

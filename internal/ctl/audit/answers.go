@@ -7,13 +7,14 @@ import (
 	"strings"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 // The questions, in the order in which they are answered.
 const (
 	QuestionClear    = "Is anything still in plaintext?"
 	QuestionVersions = "Which key versions are still needed?"
-	QuestionMinimum  = "What may min_decryption_version safely become?"
+	QuestionMinimum  = "How far can min_decryption_version be raised?"
 )
 
 func answers(r *Report) []Answer {
@@ -28,7 +29,7 @@ func inTheClear(r *Report) Answer {
 		switch {
 		case res.Encrypted && res.Clear > 0:
 			a.Verdict = "yes"
-			left = append(left, fmt.Sprintf("%s of %s %s", number(res.Clear), number(res.Objects), res.Name))
+			left = append(left, fmt.Sprintf("%s of %s %s", text.Number(res.Clear), text.Number(res.Objects), res.Name))
 		case res.Encrypted && res.Objects > 0:
 			encrypted = append(encrypted, res.Name)
 			total += res.Objects
@@ -38,25 +39,24 @@ func inTheClear(r *Report) Answer {
 	}
 	if len(left) > 0 {
 		a.Text = append(a.Text, "Yes: "+strings.Join(left, ", ")+".",
-			"What was written before encryption was set up stays as it is until it is written again: have that done with trousseauctl reencrypt, then audit again. If it is new, a kube-apiserver writes without the EncryptionConfiguration, or identity stands first in it.")
+			"Objects that were written before encryption was enabled stay in the clear until they are written again: run trousseauctl reencrypt, then audit again. If these objects are new, a kube-apiserver has no EncryptionConfiguration, or identity is the first provider in it.")
 	}
 	if len(encrypted) > 0 {
-		text := fmt.Sprintf("all %s of %s are encrypted", objects(total), list(encrypted))
+		intro := "No: "
 		if len(left) > 0 {
-			a.Text = append(a.Text, "However, "+text+".")
-		} else {
-			a.Text = append(a.Text, "No: "+text+".")
+			intro = "However, "
 		}
+		a.Text = append(a.Text, fmt.Sprintf("%sall %s of %s are encrypted.", intro, objects(total), list(encrypted)))
 	}
 	if len(left)+len(encrypted) == 0 {
 		a.Verdict = "yes"
-		a.Text = append(a.Text, "Yes: nothing at all is encrypted.")
+		a.Text = append(a.Text, "Yes: nothing is encrypted.")
 	}
 	if local := localKeys(r); local != "" {
 		a.Text = append(a.Text, local)
 	}
 	if len(others) > 0 {
-		a.Text = append(a.Text, fmt.Sprintf("Nothing of %s is encrypted, and nothing says that it should be: name what should be with --resource to have it checked.", list(others)))
+		a.Text = append(a.Text, fmt.Sprintf("Not encrypted, and not expected to be: %s. To check a resource that should be encrypted, name it with --resource.", list(others)))
 	}
 	older := 0
 	for _, res := range r.Resources {
@@ -65,12 +65,12 @@ func inTheClear(r *Report) Answer {
 		}
 	}
 	if older > 0 {
-		a.Text = append(a.Text, fmt.Sprintf("The file also holds %s of them in the clear that have been overwritten or deleted since. They go when etcd is compacted; what its pages held is gone only after a defragmentation. Keep this file as if it were plaintext.", plural(older, "value")))
+		a.Text = append(a.Text, fmt.Sprintf("The file also holds %s in the clear that were overwritten or deleted later. Compacting etcd removes them, but only a defragmentation erases them from the file. Protect this file like plaintext.", text.Count(older, "old value")))
 	}
 	return a
 }
 
-// localKeys warns of keys that are in a file beside the API server.
+// localKeys warns about keys that are stored in the EncryptionConfiguration file.
 func localKeys(r *Report) string {
 	n := 0
 	var names []string
@@ -90,7 +90,7 @@ func localKeys(r *Report) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s encrypted with a key that stands in the EncryptionConfiguration itself (%s): keep that key in it until they have been re-encrypted (trousseauctl reencrypt).", verb(n), list(names))
+	return fmt.Sprintf("%s encrypted with a key in the EncryptionConfiguration itself (%s). Keep that key there until you have run trousseauctl reencrypt.", verb(n), list(names))
 }
 
 func verb(n int) string {
@@ -107,9 +107,9 @@ func versions(r *Report) Answer {
 		var each []string
 		for _, v := range key.Versions {
 			short = append(short, fmt.Sprintf("%s/%s v%d", key.Engine, key.Key, v.Version))
-			each = append(each, fmt.Sprintf("version %d by %s under %s", v.Version, objects(v.Objects), plural(v.Seeds, "seed")))
+			each = append(each, fmt.Sprintf("version %d for %s under %s", v.Version, objects(v.Objects), text.Count(v.Seeds, "seed")))
 		}
-		a.Text = append(a.Text, fmt.Sprintf("Of %s/%s: %s.", key.Engine, key.Key, strings.Join(each, "; ")))
+		a.Text = append(a.Text, fmt.Sprintf("%s/%s: %s.", key.Engine, key.Key, strings.Join(each, "; ")))
 	}
 	foreign, seeds := 0, 0
 	for _, k := range r.KeyIDs {
@@ -119,10 +119,10 @@ func versions(r *Report) Answer {
 		}
 	}
 	if foreign > 0 {
-		a.Text = append(a.Text, fmt.Sprintf("%s, with %s, under key_ids that are not Trousseau's: the plugin that made them has to say which of its keys they are.", capital(verb(foreign)), plural(seeds, "seed")))
+		a.Text = append(a.Text, fmt.Sprintf("%s, with %s, under key_ids of another plugin: ask that plugin which of its keys they need.", text.Capital(verb(foreign)), text.Count(seeds, "seed")))
 	}
 	if v1 := count(r, stored.KMSv1); v1 > 0 {
-		a.Text = append(a.Text, capital(verb(v1))+" stored by KMS v1, which does not say which key it needs.")
+		a.Text = append(a.Text, text.Capital(verb(v1))+" stored by KMS v1, which does not record the key.")
 	}
 	if len(short) > 0 {
 		a.Verdict = strings.Join(short, ", ")
@@ -131,7 +131,7 @@ func versions(r *Report) Answer {
 		a.Text = []string{"None: nothing is encrypted by KMS v2."}
 	}
 	if len(short) > 0 && r.Source.Asked != nil {
-		a.Text = append(a.Text, "Only "+list(r.Source.Asked)+" was looked at: other resources may need more.")
+		a.Text = append(a.Text, "Only "+list(r.Source.Asked)+" was audited: other resources may need more versions.")
 	}
 	return a
 }
@@ -143,26 +143,26 @@ func minimum(r *Report) Answer {
 		name := key.Engine + "/" + key.Key
 		if key.Unknown != "" {
 			short = append(short, name+": unknown")
-			a.Text = append(a.Text, fmt.Sprintf("%s: that cannot be told: %s.", name, key.Unknown))
+			a.Text = append(a.Text, fmt.Sprintf("%s: unknown: %s.", name, key.Unknown))
 			continue
 		}
 		short = append(short, fmt.Sprintf("%s: %d", name, key.MayBecome))
 		oldest := key.Versions[len(key.Versions)-1]
-		text := fmt.Sprintf("%s: %d, and no more. %s still under version %d", name, key.MayBecome, capital(verb(oldest.Objects)), oldest.Version)
+		line := fmt.Sprintf("%s: to %d, no further. %s still under version %d", name, key.MayBecome, text.Capital(verb(oldest.Objects)), oldest.Version)
 		if newest := key.Versions[0]; newest.Version > oldest.Version {
-			text += fmt.Sprintf("; once they are re-encrypted, it may become %d", key.Versions[len(key.Versions)-2].Version)
+			line += fmt.Sprintf("; once they are re-encrypted, you can raise it to %d", key.Versions[len(key.Versions)-2].Version)
 		}
-		a.Text = append(a.Text, text+".")
+		a.Text = append(a.Text, line+".")
 	}
 	if len(short) == 0 {
-		a.Text = []string{"That cannot be told: nothing is under a key_id of Trousseau's."}
+		a.Text = []string{"Unknown: no object is under a key_id of Trousseau."}
 		return a
 	}
 	a.Verdict = strings.Join(short, ", ")
 	return withCautions(a, r)
 }
 
-// withCautions adds what this audit cannot see.
+// withCautions adds what to consider that this audit cannot see.
 func withCautions(a Answer, r *Report) Answer {
 	known := false
 	for _, key := range r.TransitKeys {
@@ -172,14 +172,14 @@ func withCautions(a Answer, r *Report) Answer {
 		return a
 	}
 	a.Text = append(a.Text,
-		"Before it is raised, think of the backups of etcd: restoring one takes the versions that were in use when it was made, so audit the oldest that you would restore (--snapshot).",
-		"Think of other clusters: one whose key_ids name the same key needs its own versions of it.")
+		"Check your etcd backups first: a restored backup needs the key versions of its time. Audit the oldest backup that you would restore (--snapshot).",
+		"Check other clusters that use the same key: they may need older versions.")
 	if r.Source.Kind == "snapshot" {
-		a.Text = append(a.Text, "This is what the snapshot holds: audit the running etcd too.")
+		a.Text = append(a.Text, "This result is about the snapshot: audit the running etcd too.")
 	} else {
-		a.Text = append(a.Text, "A kube-apiserver that has not noticed the newest version yet goes on writing under an older one: see that all nodes agree (trousseauctl status), and audit again right before.")
+		a.Text = append(a.Text, "A kube-apiserver that has not noticed the newest version still writes under an older one. Check that all nodes agree (trousseauctl status), and audit again right before you raise it.")
 	}
-	a.Text = append(a.Text, "min_decryption_version can be lowered again if something was forgotten; trimming a key (min_available_version) cannot be undone.")
+	a.Text = append(a.Text, "You can lower min_decryption_version again. You cannot undo trimming a key (min_available_version).")
 	return a
 }
 
@@ -194,8 +194,6 @@ func count(r *Report, form stored.Form) int {
 	}
 	return n
 }
-
-func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 func list(names []string) string {
 	const most = 12

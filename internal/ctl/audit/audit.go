@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package audit counts how the objects in etcd are stored, and answers what an
-// operator has to know before a key version is retired: whether anything is still
-// in the clear, which key versions are needed, and from which one on.
+// Package audit counts how the objects in etcd are stored, and answers three
+// questions that an operator has before retiring a key version: whether anything is
+// still in the clear, which key versions are needed, and which minimum is safe.
 //
-// It sees values as they are stored and never decrypts one. What it says holds
-// names of objects, key_ids and hashes, and nothing of a value.
+// It sees values as they are stored and never decrypts one. Its report holds names
+// of objects, key_ids and hashes, and no part of a value.
 package audit
 
 import (
@@ -19,35 +19,35 @@ import (
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// Options say what is looked at.
+// Options say what to audit.
 type Options struct {
 	// Prefix is kube-apiserver's --etcd-prefix with a slash after it.
 	Prefix string
-	// Asked says that only some resources are looked at, by choice: then all of
-	// them are meant to be encrypted, and what the others need is not known.
+	// Asked limits the audit to some resources, all of which are expected to be
+	// encrypted. What other resources need is then unknown. Nil is no limit.
 	Asked []string
-	// Drill keeps every distinct seed, about a kilobyte each, for [Audit.Seeds].
-	// Without it 16 bytes of each are kept.
+	// Drill keeps every distinct seed for [Audit.Seeds], about 1 KiB each.
+	// Otherwise each takes 16 bytes.
 	Drill bool
 }
 
-// Audit is the count. It is not safe for concurrent use. Its size depends on how
-// many resources, key_ids and distinct seeds there are, not on how many objects.
+// Audit counts objects. It is not safe for concurrent use. Its size depends on the
+// number of resources, key_ids and distinct seeds, not on the number of objects.
 type Audit struct {
 	opts      Options
 	objects   int
 	resources map[string]*resource
 	seeds     seeds
-	// results are what became of the seeds; nil if nobody has tried.
+	// results are those of the drill, in the order of the seeds; nil without one.
 	results []drill.Result
 }
 
-// New makes an Audit of nothing yet.
+// New returns an empty Audit.
 func New(opts Options) *Audit {
 	return &Audit{opts: opts, resources: make(map[string]*resource), seeds: newSeeds(opts.Drill)}
 }
 
-// Prefixes are where the objects to count are stored.
+// Prefixes returns the prefixes of the keys to read.
 func (a *Audit) Prefixes() []string {
 	if a.opts.Asked == nil {
 		return []string{a.opts.Prefix}
@@ -65,14 +65,14 @@ func (a *Audit) Prefixes() []string {
 	return prefixes
 }
 
-// Add counts an object. It keeps nothing of o but copies of the first few keys.
+// Add counts an object. It does not keep o.
 func (a *Audit) Add(o etcd.Object) {
 	a.objects++
 	key := string(o.Key)
 	r := a.resource(key)
 	r.objects++
 	v := stored.Parse(o.Value)
-	refuse(&v)
+	checkVersion(&v)
 	form := form{form: v.Form, name: v.Name, problem: v.Problem}
 	if v.Object != nil {
 		form.keyID = v.Object.KeyID
@@ -84,8 +84,7 @@ func (a *Audit) Add(o etcd.Object) {
 	}
 }
 
-// AddOlder counts a value that is not the newest of its key, or whose key was
-// deleted.
+// AddOlder counts a value that was overwritten or deleted.
 func (a *Audit) AddOlder(o etcd.Object) {
 	r := a.resource(string(o.Key))
 	r.older++
@@ -94,10 +93,10 @@ func (a *Audit) AddOlder(o etcd.Object) {
 	}
 }
 
-// Objects is how many have been counted.
+// Objects returns the number of objects counted.
 func (a *Audit) Objects() int { return a.objects }
 
-// Seeds are the distinct seeds that objects depend on, if Options.Drill is set.
+// Seeds returns the distinct seeds that objects depend on. It needs Options.Drill.
 func (a *Audit) Seeds() []drill.Seed {
 	all := make([]drill.Seed, 0, len(a.seeds.kept))
 	for _, s := range a.seeds.kept {
@@ -106,7 +105,7 @@ func (a *Audit) Seeds() []drill.Seed {
 	return all
 }
 
-// Drilled tells what became of Seeds, in their order.
+// Drilled sets the results of the drill, in the order of Seeds.
 func (a *Audit) Drilled(results []drill.Result) { a.results = results }
 
 func (a *Audit) resource(key string) *resource {
@@ -119,9 +118,9 @@ func (a *Audit) resource(key string) *resource {
 	return r
 }
 
-// refuse makes a value Malformed that Trousseau made and would refuse to unwrap:
-// kube-apiserver cannot read it either.
-func refuse(v *stored.Value) {
+// checkVersion makes a value Malformed if its key_id and its ciphertext name
+// different key versions: Trousseau refuses it, so kube-apiserver cannot read it.
+func checkVersion(v *stored.Value) {
 	if v.Object == nil {
 		return
 	}
@@ -131,11 +130,11 @@ func refuse(v *stored.Value) {
 	}
 	if version, ok := vault.CiphertextVersion(v.Object.EncryptedDEKSource); ok && version != id.Version {
 		*v = stored.Value{Form: stored.Malformed, Name: v.Name,
-			Problem: fmt.Sprintf("its key_id names version %d, and its seed was wrapped by version %d: Trousseau does not unwrap it", id.Version, version)}
+			Problem: fmt.Sprintf("its key_id names version %d, but its seed was wrapped by version %d: Trousseau refuses to unwrap it", id.Version, version)}
 	}
 }
 
-// wrapped is what a plugin is asked to unwrap for an object.
+// wrapped returns what a plugin unwraps for an object.
 func wrapped(v stored.Value) seed.Wrapped {
 	return seed.Wrapped{KeyID: v.Object.KeyID, Ciphertext: v.Object.EncryptedDEKSource, Annotations: v.Object.Annotations}
 }

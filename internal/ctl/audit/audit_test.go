@@ -76,20 +76,20 @@ func TestAllIsWell(t *testing.T) {
 	if k := r.KeyIDs[0]; k.KeyID != "transit/kms/v3@1700000003" || k.Hash != keyid.Hash(k.KeyID) || k.Objects != 3 || k.Seeds != 1 || k.Created == nil {
 		t.Errorf("the first key_id: %+v", k)
 	}
-	if a := answer(t, r, audit.QuestionClear); a.Verdict != "no" || !strings.Contains(a.Text[0], "all 4 objects of configmaps, secrets are encrypted") || !strings.Contains(a.Text[1], "Nothing of pods is encrypted") {
+	if a := answer(t, r, audit.QuestionClear); a.Verdict != "no" || !strings.Contains(a.Text[0], "all 4 objects of configmaps, secrets are encrypted") || !strings.Contains(a.Text[1], "Not encrypted, and not expected to be: pods.") {
 		t.Errorf("%+v", a)
 	}
 	if a := answer(t, r, audit.QuestionVersions); a.Verdict != "transit/kms v3, transit/kms v2" {
 		t.Errorf("%+v", a)
 	}
 	a := answer(t, r, audit.QuestionMinimum)
-	if a.Verdict != "transit/kms: 2" || r.TransitKeys[0].MayBecome != 2 || !strings.Contains(a.Text[0], "1 object is still under version 2; once they are re-encrypted, it may become 3") {
+	if a.Verdict != "transit/kms: 2" || r.TransitKeys[0].MayBecome != 2 || !strings.Contains(a.Text[0], "1 object is still under version 2; once they are re-encrypted, you can raise it to 3") {
 		t.Errorf("%+v", a)
 	}
 	all := strings.Join(a.Text, " ")
-	for _, caution := range []string{"backups of etcd", "other clusters", "trousseauctl status", "cannot be undone"} {
+	for _, caution := range []string{"etcd backups", "other clusters", "trousseauctl status", "cannot undo"} {
 		if !strings.Contains(all, caution) {
-			t.Errorf("the answer does not make one think of %q", caution)
+			t.Errorf("the answer does not mention %q", caution)
 		}
 	}
 }
@@ -103,28 +103,28 @@ func TestFindings(t *testing.T) {
 	}{
 		"a secret in the clear": {
 			objects: map[string][]byte{"/registry/secrets/a/1": trousseau(1, "x"), "/registry/secrets/a/2": storedtest.Protobuf(), "/registry/secrets/a/3": storedtest.JSON()},
-			want:    "in the clear: 2 of 3 secrets in the clear", first: "/registry/secrets/a/2 /registry/secrets/a/3",
+			want:    "in the clear: 2 of 3 secrets are in the clear", first: "/registry/secrets/a/2 /registry/secrets/a/3",
 		},
 		"all secrets in the clear": {
 			objects: map[string][]byte{"/registry/secrets/a/1": storedtest.Protobuf()},
-			want:    "in the clear: 1 of 1 secrets in the clear", first: "/registry/secrets/a/1",
+			want:    "in the clear: 1 of 1 secrets are in the clear", first: "/registry/secrets/a/1",
 		},
 		"half a resource": {
 			objects: map[string][]byte{"/registry/configmaps/a/1": storedtest.AESCBC("k"), "/registry/configmaps/a/2": storedtest.Protobuf()},
-			want:    "in the clear: 1 of 2 configmaps in the clear", first: "/registry/configmaps/a/2",
+			want:    "in the clear: 1 of 2 configmaps are in the clear", first: "/registry/configmaps/a/2",
 		},
 		"asked for": {
 			opts:    audit.Options{Asked: []string{"widgets.example.com"}},
 			objects: map[string][]byte{"/registry/example.com/widgets/a/1": storedtest.JSON()},
-			want:    "in the clear: 1 of 1 widgets.example.com in the clear", first: "/registry/example.com/widgets/a/1",
+			want:    "in the clear: 1 of 1 widgets.example.com are in the clear", first: "/registry/example.com/widgets/a/1",
 		},
 		"malformed": {
 			objects: map[string][]byte{"/registry/pods/a/1": []byte("k8s:enc:kms:v2:p:x")},
-			want:    "malformed: 1 object of pods cannot be read with any key: what follows the provider's name is no EncryptedObject", first: "/registry/pods/a/1",
+			want:    "malformed: 1 object of pods cannot be read with any key: the data after the provider's name is not an EncryptedObject", first: "/registry/pods/a/1",
 		},
 		"versions do not agree": {
 			objects: map[string][]byte{"/registry/secrets/a/1": storedtest.KMSv2("p", seed.Wrapped{KeyID: "transit/kms/v1", Ciphertext: []byte("vault:v2:x")})},
-			want:    "malformed: 1 object of secrets cannot be read with any key: its key_id names version 1, and its seed was wrapped by version 2: Trousseau does not unwrap it", first: "/registry/secrets/a/1",
+			want:    "malformed: 1 object of secrets cannot be read with any key: its key_id names version 1, but its seed was wrapped by version 2: Trousseau refuses to unwrap it", first: "/registry/secrets/a/1",
 		},
 		"not meant to be encrypted": {
 			objects: map[string][]byte{"/registry/secrets/a/1": trousseau(1, "x"), "/registry/pods/a/1": storedtest.Protobuf(), "/registry/ranges/serviceips": []byte("?")},
@@ -155,9 +155,9 @@ func TestMinimumIsNotGuessed(t *testing.T) {
 		object []byte
 		want   string
 	}{
-		"only some resources":  {audit.Options{Asked: []string{"secrets"}}, trousseau(3, "x"), "only secrets was looked at"},
+		"only some resources":  {audit.Options{Asked: []string{"secrets"}}, trousseau(3, "x"), "only secrets was audited"},
 		"malformed":            {audit.Options{}, []byte("k8s:enc:kms:v2:x"), "cannot be decoded"},
-		"of another kind":      {audit.Options{}, storedtest.KMSv2("trousseau", seed.Wrapped{KeyID: "1", Ciphertext: []byte("x")}), "not one of Trousseau's"},
+		"of another kind":      {audit.Options{}, storedtest.KMSv2("trousseau", seed.Wrapped{KeyID: "1", Ciphertext: []byte("x")}), "not one of Trousseau"},
 		"of our KMS v1":        {audit.Options{}, storedtest.KMSv1("trousseau"), "stored by KMS v1"},
 		"another plugin's":     {audit.Options{}, storedtest.KMSv2("aws", seed.Wrapped{KeyID: "1", Ciphertext: []byte("x")}), ""},
 		"another's KMS v1":     {audit.Options{}, storedtest.KMSv1("aws"), ""},
@@ -200,8 +200,8 @@ func TestKeyMadeAnew(t *testing.T) {
 	again := under(1, "y")
 	again.KeyID = "transit/kms/v1@1800000000"
 	r := counted(audit.Options{}, map[string][]byte{"/registry/secrets/a/1": trousseau(1, "x"), "/registry/secrets/a/2": storedtest.KMSv2("trousseau", again)}).Report(live)
-	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "deleted and made anew") {
-		t.Errorf("notes %q, want that the key was made anew", r.Notes)
+	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "deleted and recreated") {
+		t.Errorf("notes %q, want that the key was recreated", r.Notes)
 	}
 }
 
@@ -216,10 +216,10 @@ func TestOlderValues(t *testing.T) {
 		t.Errorf("%d objects, %+v, want 1 and no findings", r.Objects, r.Findings)
 	}
 	text := strings.Join(answer(t, r, audit.QuestionClear).Text, " ")
-	if !strings.Contains(text, "also holds 2 values of them in the clear") {
+	if !strings.Contains(text, "also holds 2 old values in the clear") {
 		t.Errorf("the answer is %q", text)
 	}
-	if !strings.Contains(strings.Join(r.Notes, " "), "does not end in a SHA-256") {
+	if !strings.Contains(strings.Join(r.Notes, " "), "has no SHA-256 at its end") {
 		t.Errorf("notes %q, want that the checksum is missing", r.Notes)
 	}
 }
@@ -257,10 +257,10 @@ func TestDrill(t *testing.T) {
 		t.Errorf("%+v", lost)
 	}
 	if len(r.Findings) != 2 || r.Findings[0].Kind != audit.FindingLost || r.Findings[1].Kind != audit.FindingUnknown ||
-		r.Findings[0].Text != "5 objects under 1 seed of key_id transit/kms/v1@1700000001 can no longer be read: gone" {
+		r.Findings[0].Text != "5 objects under 1 seed of key_id transit/kms/v1@1700000001 can no longer be decrypted: gone" {
 		t.Errorf("findings %+v", r.Findings)
 	}
-	if !strings.HasPrefix(r.Notes[0], "1 object is encrypted by something other than KMS v2") {
+	if !strings.HasPrefix(r.Notes[0], "1 object is encrypted by another provider than KMS v2") {
 		t.Errorf("notes %q", r.Notes)
 	}
 }

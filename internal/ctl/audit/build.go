@@ -14,8 +14,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/keyid"
 )
 
-// Report tells what has been counted so far, of what source says it was read
-// from.
+// Report returns the result so far. The source says what was read.
 func (a *Audit) Report(source Source) Report {
 	source.Prefix, source.Asked = a.opts.Prefix, a.opts.Asked
 	r := Report{
@@ -26,7 +25,7 @@ func (a *Audit) Report(source Source) Report {
 		Drill:     a.reportDrill(),
 	}
 	for i := range r.Source.Resumptions {
-		r.Source.Resumptions[i].Key = printable(r.Source.Resumptions[i].Key)
+		r.Source.Resumptions[i].Key = quoted(r.Source.Resumptions[i].Key)
 	}
 	r.TransitKeys = transitKeys(&r)
 	r.Findings = findings(&r)
@@ -40,7 +39,7 @@ func (a *Audit) reportResources() []Resource {
 	for _, r := range a.resources {
 		all = append(all, r.report(a.opts.Asked != nil))
 	}
-	// What is meant to be encrypted comes first.
+	// Resources that should be encrypted come first.
 	slices.SortFunc(all, func(x, y Resource) int {
 		if x.Encrypted != y.Encrypted {
 			if x.Encrypted {
@@ -54,7 +53,7 @@ func (a *Audit) reportResources() []Resource {
 }
 
 func (r *resource) report(asked bool) Resource {
-	out := Resource{Name: printable(r.name), Objects: r.objects, Older: r.older, OlderClear: r.olderClear, Groups: []Group{}}
+	out := Resource{Name: quoted(r.name), Objects: r.objects, Older: r.older, OlderClear: r.olderClear, Groups: []Group{}}
 	out.Encrypted = asked || r.name == "secrets"
 	for f, g := range r.groups {
 		switch {
@@ -68,18 +67,18 @@ func (r *resource) report(asked bool) Resource {
 	}
 	for f, g := range r.groups {
 		shown := Group{
-			Form: string(f.form), Name: printable(f.name), Problem: f.problem,
+			Form: string(f.form), Name: quoted(f.name), Problem: f.problem,
 			Objects: g.objects, Seeds: len(g.seeds),
 			OldestRevision: g.oldest, NewestRevision: g.newest,
 		}
 		if f.keyID != "" {
-			shown.KeyID, shown.KeyIDHash = printable(f.keyID), keyid.Hash(f.keyID)
+			shown.KeyID, shown.KeyIDHash = quoted(f.keyID), keyid.Hash(f.keyID)
 			if id, err := keyid.Parse(f.keyID); err == nil {
 				shown.Version = id.Version
 			}
 		}
 		if f.form == stored.Malformed || out.Encrypted && f.form.Clear() {
-			shown.FirstKeys = printables(g.first)
+			shown.FirstKeys = allQuoted(g.first)
 		}
 		out.Groups = append(out.Groups, shown)
 	}
@@ -90,7 +89,7 @@ func (r *resource) report(asked bool) Resource {
 	return out
 }
 
-// reportKeyIDs sums over resources: a seed may be shared by several.
+// reportKeyIDs sums over resources, because several may share a seed.
 func (a *Audit) reportKeyIDs() []KeyID {
 	type use struct{ provider, keyID string }
 	objects := make(map[use]int)
@@ -110,9 +109,9 @@ func (a *Audit) reportKeyIDs() []KeyID {
 	}
 	all := make([]KeyID, 0, len(objects))
 	for u, n := range objects {
-		k := KeyID{Provider: printable(u.provider), KeyID: printable(u.keyID), Hash: keyid.Hash(u.keyID), Objects: n, Seeds: len(distinct[u])}
+		k := KeyID{Provider: quoted(u.provider), KeyID: quoted(u.keyID), Hash: keyid.Hash(u.keyID), Objects: n, Seeds: len(distinct[u])}
 		if id, err := keyid.Parse(u.keyID); err == nil {
-			k.Engine, k.Key, k.Version = printable(id.Engine), printable(id.Key), id.Version
+			k.Engine, k.Key, k.Version = quoted(id.Engine), quoted(id.Key), id.Version
 			if id.Created != 0 {
 				created := time.Unix(id.Created, 0).UTC()
 				k.Created = &created
@@ -127,7 +126,7 @@ func (a *Audit) reportKeyIDs() []KeyID {
 	return all
 }
 
-// listed is how many seeds a report lists at most.
+// listed is the maximum number of seeds that a report lists.
 const listed = 1000
 
 func (a *Audit) reportDrill() *Drill {
@@ -149,10 +148,10 @@ func (a *Audit) reportDrill() *Drill {
 			d.UnknownObjects += k.objects
 		}
 		d.Failures = append(d.Failures, SeedFailure{
-			Seed: hex.EncodeToString(k.digest[:6]), Provider: printable(k.provider),
-			KeyID: printable(k.KeyID), KeyIDHash: keyid.Hash(k.KeyID),
+			Seed: hex.EncodeToString(k.digest[:6]), Provider: quoted(k.provider),
+			KeyID: quoted(k.KeyID), KeyIDHash: keyid.Hash(k.KeyID),
 			Verdict: string(result.Verdict), Reason: result.Reason,
-			Objects: k.objects, FirstKeys: printables(k.first),
+			Objects: k.objects, FirstKeys: allQuoted(k.first),
 		})
 	}
 	slices.SortFunc(d.Failures, func(x, y SeedFailure) int {
@@ -162,19 +161,19 @@ func (a *Audit) reportDrill() *Drill {
 	return d
 }
 
-// printable quotes what a terminal might take for something else: whoever writes
-// to etcd chooses keys and key_ids.
-func printable(s string) string {
+// quoted quotes s if a terminal could interpret part of it: anyone who can write to
+// etcd chooses keys and key_ids.
+func quoted(s string) string {
 	if quoted := strconv.Quote(s); quoted != `"`+s+`"` {
 		return quoted
 	}
 	return s
 }
 
-func printables(texts []string) []string {
+func allQuoted(texts []string) []string {
 	out := make([]string, len(texts))
 	for i, s := range texts {
-		out[i] = printable(s)
+		out[i] = quoted(s)
 	}
 	return out
 }

@@ -4,24 +4,23 @@ package audit
 
 import (
 	"fmt"
-	"strconv"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
-// findings are what is not as it should be:
+// findings lists the problems:
 //
 //   - an object in the clear, of a resource that is meant to be encrypted
 //     (see [Resource]);
-//   - a value that kube-apiserver could not read with any key, of any resource;
-//   - after a drill, a seed that could not be unwrapped, or of which it could not
-//     be found out.
+//   - a value of any resource that kube-apiserver could not read with any key;
+//   - after a drill, a seed that was not unwrapped, for whatever reason.
 func findings(r *Report) []Finding {
 	all := []Finding{}
 	for _, res := range r.Resources {
 		if res.Encrypted && res.Clear > 0 {
 			all = append(all, Finding{Kind: FindingClear, Objects: res.Clear,
-				Text:      fmt.Sprintf("%s of %s %s in the clear", number(res.Clear), number(res.Objects), res.Name),
+				Text:      fmt.Sprintf("%s of %s %s are in the clear", text.Number(res.Clear), text.Number(res.Objects), res.Name),
 				FirstKeys: res.keysOf(func(g Group) bool { return stored.Form(g.Form).Clear() })})
 		}
 		for _, g := range res.Groups {
@@ -35,7 +34,7 @@ func findings(r *Report) []Finding {
 	return append(all, drillFindings(r.Drill)...)
 }
 
-// drillFindings put seeds together that failed for the same reason.
+// drillFindings groups seeds that failed for the same reason.
 func drillFindings(d *Drill) []Finding {
 	if d == nil {
 		return nil
@@ -63,25 +62,25 @@ func drillFindings(d *Drill) []Finding {
 	var all []Finding
 	for _, c := range order {
 		sum := sums[c]
-		what := "can no longer be read"
+		what := "can no longer be decrypted"
 		if sum.Kind == FindingUnknown {
 			what = "could not be verified"
 		}
-		sum.Text = fmt.Sprintf("%s under %s of key_id %s %s: %s", objects(sum.Objects), plural(counts[sum], "seed"), c.keyID, what, c.reason)
+		sum.Text = fmt.Sprintf("%s under %s of key_id %s %s: %s", objects(sum.Objects), text.Count(counts[sum], "seed"), c.keyID, what, c.reason)
 		all = append(all, *sum)
 	}
 	if rest := d.Lost + d.Unknown - len(d.Failures); rest > 0 {
 		all = append(all, Finding{Kind: FindingUnknown, FirstKeys: []string{},
-			Text: fmt.Sprintf("%s more that could not be unwrapped are not listed", plural(rest, "seed"))})
+			Text: fmt.Sprintf("%s more could not be unwrapped and are not listed", text.Count(rest, "seed"))})
 	}
 	return all
 }
 
-// keysOf are the first keys of the groups for which which says yes.
-func (r Resource) keysOf(which func(Group) bool) []string {
+// keysOf returns the first keys of the groups that match.
+func (r Resource) keysOf(match func(Group) bool) []string {
 	var keys firstKeys
 	for _, g := range r.Groups {
-		if which(g) {
+		if match(g) {
 			for _, key := range g.FirstKeys {
 				keys.add(key)
 			}
@@ -90,20 +89,4 @@ func (r Resource) keysOf(which func(Group) bool) []string {
 	return keys
 }
 
-// number writes 1234567 as 1,234,567.
-func number(n int) string {
-	text := strconv.Itoa(n)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return number(n) + " " + noun + "s"
-}
-
-func objects(n int) string { return plural(n, "object") }
+func objects(n int) string { return text.Count(n, "object") }

@@ -16,7 +16,7 @@ type resource struct {
 	older, olderClear int
 }
 
-// form is all that the objects of one group have in common.
+// form is what the objects of one group have in common.
 type form struct {
 	form    stored.Form
 	name    string
@@ -24,7 +24,7 @@ type form struct {
 	problem string
 }
 
-// group counts the objects of one resource that are stored in one form.
+// group counts the objects of one resource in one form.
 type group struct {
 	objects        int
 	first          firstKeys
@@ -50,11 +50,10 @@ func (g *group) add(key string, revision int64) {
 	g.newest = max(g.newest, revision)
 }
 
-// firstKeys are the first keys in the order of the alphabet, whatever the order
-// in which they come.
+// firstKeys are the alphabetically first keys, whatever the order of adding.
 type firstKeys []string
 
-// few is how many keys stand for all that something is true of.
+// few is how many keys a report names as examples.
 const few = 5
 
 func (f *firstKeys) add(key string) {

@@ -7,19 +7,20 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
 	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
-// notes are what the reader has to know to judge the rest.
+// notes are what you need to know to judge the rest of the report.
 func notes(r *Report) []string {
 	all := []string{}
 	if r.Source.Checksum == etcd.ChecksumMissing {
-		all = append(all, "The file does not end in a SHA-256, as what etcdctl snapshot save wrote does: it may be a copy of a member's database, which is as good if etcd was stopped. Whether it is whole could not be checked.")
+		all = append(all, "The file has no SHA-256 at its end, as etcdctl snapshot save writes it, so it could not be checked for damage. A copy of a member's database is fine if etcd was stopped when it was made.")
 	}
 	for _, s := range r.Source.Resumptions {
-		all = append(all, fmt.Sprintf("etcd was compacted while it was read: from %s on, keys were read at revision %d. What was written meanwhile is counted as it was, or as it is now.", s.Key, s.Revision))
+		all = append(all, fmt.Sprintf("etcd was compacted during the audit: keys from %s on were read at revision %d. Objects written in the meantime are counted in their old or their new form.", s.Key, s.Revision))
 	}
-	for _, k := range madeAnew(r) {
-		all = append(all, fmt.Sprintf("Key_id %s names another creation time than one of the same version does: the key was deleted and made anew, and Vault unwraps only what the one that it has now wrapped. Use --verify.", k.KeyID))
+	for _, k := range recreated(r) {
+		all = append(all, fmt.Sprintf("The key was deleted and recreated: key_id %s has the same version as another one, but a different creation time. Vault can unwrap only the seeds of the key that it has now. Use --verify to find them.", k.KeyID))
 	}
 	if r.Drill != nil {
 		left := r.Objects
@@ -31,19 +32,19 @@ func notes(r *Report) []string {
 			clear += res.Clear
 		}
 		if left -= clear; left > 0 {
-			all = append(all, fmt.Sprintf("%s encrypted by something other than KMS v2, or malformed, and could not be verified.", capital(verb(left))))
+			all = append(all, fmt.Sprintf("%s encrypted by another provider than KMS v2, or malformed, and could not be verified.", text.Capital(verb(left))))
 		}
-		all = append(all, "Unwrapping the seed of an object shows that its key is there. That the object itself is undamaged shows when kube-apiserver reads it.")
+		all = append(all, "A seed that unwraps proves that the key exists. Only kube-apiserver can tell whether the object itself is undamaged, by reading it.")
 	}
 	if r.Source.Asked != nil {
 		for _, name := range r.Source.Asked {
 			if !found(r, name) {
-				all = append(all, "There is no object of "+printable(name)+": is it spelled as in EncryptionConfiguration?")
+				all = append(all, "There is no object of "+quoted(name)+": check that you spell it as in EncryptionConfiguration.")
 			}
 		}
 	}
 	if count(r, stored.Other) > 0 {
-		all = append(all, fmt.Sprintf("%s in the clear in no encoding of Kubernetes' (other).", capital(verb(count(r, stored.Other)))))
+		all = append(all, fmt.Sprintf("%s in the clear in an unknown encoding (other).", text.Capital(verb(count(r, stored.Other)))))
 	}
 	return all
 }

@@ -8,27 +8,26 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
 )
 
-// Report is what an audit has found, as it is printed in JSON and YAML. Texts
-// that come from etcd are quoted as in Go where they hold anything that is not
-// printable.
+// Report is the result of an audit, as printed in JSON and YAML. Texts from etcd are
+// quoted as in Go if they hold anything that does not print.
 type Report struct {
 	Source    Source     `json:"source"`
 	Objects   int        `json:"objects"`
 	Resources []Resource `json:"resources"`
-	// KeyIDs are what seeds of KMS v2 are wrapped under, of all resources.
+	// KeyIDs are the key_ids of the KMS v2 seeds of all resources.
 	KeyIDs []KeyID `json:"keyIDs"`
 	// TransitKeys are the keys that Trousseau's key_ids name.
 	TransitKeys []TransitKey `json:"transitKeys"`
-	// Drill is nil unless the seeds were unwrapped.
+	// Drill is nil if no seed was unwrapped.
 	Drill   *Drill   `json:"drill,omitempty"`
 	Answers []Answer `json:"answers"`
-	// Findings are what is not as it should be; none means that all is well.
+	// Findings are the problems; none means that all is well.
 	Findings []Finding `json:"findings"`
-	// Notes are what the reader has to know to judge the rest.
+	// Notes are what you need to know to judge the rest.
 	Notes []string `json:"notes"`
 }
 
-// Source is what was read.
+// Source says what was read.
 type Source struct {
 	Kind string `json:"kind"` // "etcd" or "snapshot"
 	// Names are the endpoints, or the file.
@@ -37,12 +36,12 @@ type Source struct {
 	Asked    []string  `json:"onlyResources,omitempty"`
 	Revision int64     `json:"revision"`
 	Read     time.Time `json:"read"`
-	// Checksum is that of a snapshot: "ok" or "missing".
+	// Checksum says whether a snapshot is undamaged: "ok" or "missing".
 	Checksum    etcd.Checksum `json:"sha256,omitempty"`
 	Resumptions []Resumption  `json:"resumptions,omitempty"`
 }
 
-// Resumption is that keys from Key on were read at another revision.
+// Resumption says that keys from Key on were read at a newer revision.
 type Resumption struct {
 	Revision int64  `json:"revision"`
 	Key      string `json:"fromKey"`
@@ -51,15 +50,15 @@ type Resumption struct {
 // Resource is how one resource is stored.
 type Resource struct {
 	Name string `json:"name"`
-	// Encrypted says that all of it is meant to be: it was asked for by name, it
-	// is secrets, or some of it is encrypted.
+	// Encrypted says that all objects should be encrypted: the resource was named,
+	// it is secrets, or some of its objects are encrypted.
 	Encrypted bool    `json:"encrypted"`
 	Objects   int     `json:"objects"`
 	Clear     int     `json:"inTheClear"`
 	Malformed int     `json:"malformed"`
 	Groups    []Group `json:"groups"`
-	// Older are the values in a snapshot that were overwritten or deleted but
-	// not compacted away, and OlderClear those of them that are in the clear.
+	// Older counts the values in a snapshot that were overwritten or deleted but
+	// not yet compacted. OlderClear counts those of them that are in the clear.
 	Older      int `json:"older,omitempty"`
 	OlderClear int `json:"olderInTheClear,omitempty"`
 }
@@ -67,20 +66,20 @@ type Resource struct {
 // Group is the objects of a resource that are stored in one form.
 type Group struct {
 	Form string `json:"form"`
-	// Name is the provider of KMS, or the name of a local key.
+	// Name is the name of the KMS provider or of a local key.
 	Name      string `json:"name,omitempty"`
 	KeyID     string `json:"keyID,omitempty"`
 	KeyIDHash string `json:"keyIDHash,omitempty"`
-	// Version is transit's, if the key_id is one of Trousseau's.
+	// Version is the transit key's version, if the key_id is one of Trousseau.
 	Version int    `json:"version,omitempty"`
 	Problem string `json:"problem,omitempty"`
 	Objects int    `json:"objects"`
 	Seeds   int    `json:"seeds,omitempty"`
-	// OldestRevision and NewestRevision are when the first and the last of them
-	// were written.
+	// OldestRevision and NewestRevision are the etcd revisions at which the first
+	// and the last of them were written.
 	OldestRevision int64 `json:"oldestRevision"`
 	NewestRevision int64 `json:"newestRevision"`
-	// FirstKeys are a few of their keys; absent for what is as it should be.
+	// FirstKeys are examples of their keys; only if there is a problem.
 	FirstKeys []string `json:"firstKeys,omitempty"`
 }
 
@@ -89,8 +88,8 @@ type KeyID struct {
 	Provider string `json:"provider"`
 	KeyID    string `json:"keyID"`
 	Hash     string `json:"keyIDHash"`
-	// Engine, Key and Version are set if the key_id is one of Trousseau's, and
-	// Created if it says when the version was made.
+	// Engine, Key and Version are set if the key_id is one of Trousseau. Created is
+	// set if the key_id has the creation time of the version.
 	Engine  string     `json:"engine,omitempty"`
 	Key     string     `json:"key,omitempty"`
 	Version int        `json:"version,omitempty"`
@@ -99,34 +98,33 @@ type KeyID struct {
 	Seeds   int        `json:"seeds"`
 }
 
-// TransitKey is a key of Vault's transit engine.
+// TransitKey is a key of Vault's transit engine that a key_id names.
 type TransitKey struct {
 	Engine   string           `json:"engine"`
 	Key      string           `json:"key"`
 	Versions []TransitVersion `json:"versions"` // newest first
-	// MayBecome is the highest min_decryption_version with which all that was
-	// read stays readable; 0 if that is not known, for the reason in Unknown.
+	// MayBecome is the highest min_decryption_version with which every audited
+	// object stays readable; 0 if it is unknown, for the reason in Unknown.
 	MayBecome int    `json:"minDecryptionVersionMayBecome"`
 	Unknown   string `json:"unknown,omitempty"`
 }
 
-// TransitVersion is a version that is needed.
+// TransitVersion is a key version that objects need.
 type TransitVersion struct {
 	Version int `json:"version"`
 	Objects int `json:"objects"`
 	Seeds   int `json:"seeds"`
 }
 
-// Answer is one of the three questions with its answer.
+// Answer is the answer to one of the three questions.
 type Answer struct {
 	Question string `json:"question"`
-	// Verdict is "yes", "no" or "unknown" for the first, and a short answer to
-	// the others.
+	// Verdict is the short answer: "yes" or "no" to the first question.
 	Verdict string   `json:"verdict"`
 	Text    []string `json:"text"`
 }
 
-// Finding is something that is not as it should be.
+// Finding is one problem.
 type Finding struct {
 	// Kind is FindingClear, FindingMalformed, FindingLost or FindingUnknown.
 	Kind      string   `json:"kind"`
@@ -143,16 +141,16 @@ const (
 	FindingUnknown   = "not verified"
 )
 
-// Drill is what unwrapping every seed has shown.
+// Drill is the result of unwrapping every seed.
 type Drill struct {
 	Seeds    int `json:"seeds"`
 	Readable int `json:"readable"`
 	Lost     int `json:"lost"`
 	Unknown  int `json:"unknown"`
-	// LostObjects and UnknownObjects are how many objects depend on those.
+	// LostObjects and UnknownObjects count the objects that depend on those.
 	LostObjects    int `json:"lostObjects"`
 	UnknownObjects int `json:"unknownObjects"`
-	// Failures are the seeds that were not unwrapped, the first thousand.
+	// Failures are the seeds that were not unwrapped, at most 1,000.
 	Failures []SeedFailure `json:"failures"`
 }
 

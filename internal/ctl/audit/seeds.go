@@ -11,19 +11,19 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
 )
 
-// digest stands for a wrapped seed. Two that differ in key_id, ciphertext or
-// annotations are two seeds, as they are for kube-apiserver (generateCacheKey in
+// digest identifies a wrapped seed. Seeds that differ in key_id, ciphertext or
+// annotations are distinct, as they are for kube-apiserver (generateCacheKey in
 // k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2/envelope.go).
 type digest [16]byte
 
-// seeds keeps distinct seeds, if it is told to.
+// seeds tells seeds apart, and keeps them if keep is set.
 type seeds struct {
 	keep  bool
 	index map[digest]int
 	kept  []*kept
 }
 
-// kept is a seed with what depends on it.
+// kept is a seed and the objects that depend on it.
 type kept struct {
 	drill.Seed
 	digest   digest
@@ -36,7 +36,7 @@ func newSeeds(keep bool) seeds {
 	return seeds{keep: keep, index: make(map[digest]int)}
 }
 
-// add takes note of the seed of a KMS v2 value.
+// add records the seed of a KMS v2 value.
 func (s *seeds) add(v stored.Value, key string) digest {
 	w := wrapped(v)
 	dek := v.Object.EncryptedDEKSourceType == kmstypes.EncryptedDEKSourceType_AES_GCM_KEY

@@ -12,8 +12,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
 )
 
-// transitKeys sums r.KeyIDs by transit key, and says what
-// min_decryption_version each may have.
+// transitKeys sums r.KeyIDs by transit key, and finds the highest safe
+// min_decryption_version of each.
 func transitKeys(r *Report) []TransitKey {
 	all := []TransitKey{}
 	for _, k := range r.KeyIDs {
@@ -44,11 +44,11 @@ func transitKeys(r *Report) []TransitKey {
 	return all
 }
 
-// undecided is why it cannot be said which version of a key is the oldest that is
-// needed; "" if it can.
+// undecided returns why the oldest version of a key that is needed is unknown; "" if
+// it is known.
 func undecided(r *Report, key *TransitKey) string {
 	if r.Source.Asked != nil {
-		return "only " + strings.Join(r.Source.Asked, ", ") + " was looked at, and other resources may need older versions: audit without --resource"
+		return "only " + strings.Join(r.Source.Asked, ", ") + " was audited, and other resources may need older versions: audit without --resource"
 	}
 	ours := make(map[string]bool) // providers
 	for _, k := range r.KeyIDs {
@@ -58,38 +58,38 @@ func undecided(r *Report, key *TransitKey) string {
 	}
 	for _, k := range r.KeyIDs {
 		if ours[k.Provider] && k.Key == "" {
-			return fmt.Sprintf("%s under provider %s and key_id %s, which is not one of Trousseau's and does not say which version it needs", objects(k.Objects), k.Provider, k.KeyID)
+			return fmt.Sprintf("%s under provider %s and key_id %s, which is not one of Trousseau: which version they need is unknown", objects(k.Objects), k.Provider, k.KeyID)
 		}
 	}
 	for _, res := range r.Resources {
 		for _, g := range res.Groups {
 			switch {
 			case g.Form == string(stored.Malformed):
-				return fmt.Sprintf("%s of %s cannot be decoded, and may need any version: restore or delete what is malformed, then audit again", objects(g.Objects), res.Name)
+				return fmt.Sprintf("%s of %s cannot be decoded, and may need any version: restore or delete malformed objects, then audit again", objects(g.Objects), res.Name)
 			case g.Form == string(stored.KMSv1) && ours[g.Name]:
-				return fmt.Sprintf("%s of %s stored by KMS v1 under the same provider's name do not say which version they need: re-encrypt them first", objects(g.Objects), res.Name)
+				return fmt.Sprintf("%s of %s stored by KMS v1 under the same provider name may need any version: re-encrypt them first", objects(g.Objects), res.Name)
 			}
 		}
 	}
 	return ""
 }
 
-// madeAnew are the versions of which there is more than one, of a key that was
-// deleted and made anew under its name.
-func madeAnew(r *Report) []KeyID {
-	made := make(map[string]*time.Time)
-	var anew []KeyID
+// recreated returns the key_ids that have the version of an earlier one but another
+// creation time: their key was deleted and recreated under its name.
+func recreated(r *Report) []KeyID {
+	created := make(map[string]*time.Time)
+	var all []KeyID
 	for _, k := range r.KeyIDs {
 		if k.Created == nil {
 			continue
 		}
 		version := fmt.Sprintf("%s/%s/v%d", k.Engine, k.Key, k.Version)
-		switch before := made[version]; {
+		switch before := created[version]; {
 		case before == nil:
-			made[version] = k.Created
+			created[version] = k.Created
 		case !before.Equal(*k.Created):
-			anew = append(anew, k)
+			all = append(all, k)
 		}
 	}
-	return anew
+	return all
 }

@@ -12,27 +12,27 @@ func abandonChecks() []Check {
 	return []Check{
 		{
 			Name: "deadline-short", Group: group, Level: Must,
-			Rule:   "Requests whose deadline passes keep no later one from being answered.",
+			Rule:   "After requests whose deadline has passed, later requests are still answered.",
 			Source: sourceClient + "gRPCService.Encrypt: each call has a deadline",
 			needs:  []string{roundTrips}, run: checkShortDeadline,
 		},
 		{
 			Name: "deadline-cancelled", Group: group, Level: Must,
-			Rule:   "Requests that are cancelled keep no later one from being answered.",
-			Source: sourceEnvelope + "TransformFromStorage: Decrypt ends when the client of kube-apiserver goes away",
+			Rule:   "After cancelled requests, later requests are still answered.",
+			Source: sourceEnvelope + "TransformFromStorage: Decrypt ends when kube-apiserver's client disconnects",
 			needs:  []string{roundTrips}, run: checkCancelled,
 		},
 	}
 }
 
 const (
-	// abandoned is how many requests are given up, each step later than the one
-	// before, so that they are given up in different places.
+	// abandoned is how many requests are cancelled, each step later than the previous
+	// one, so that they end in different places.
 	abandoned = 32
 	step      = 500 * time.Microsecond
 )
 
-const adviceAbandoned = "End a request when its context is done, and give back then what it holds: locks, slots, connections."
+const adviceAbandoned = "End a request when its context is done, and then release its locks, slots and connections."
 
 func checkShortDeadline(ctx context.Context, s *subject) outcome {
 	_ = inParallel(abandoned, abandoned, func(i int) error {
@@ -60,12 +60,12 @@ func checkCancelled(ctx context.Context, s *subject) outcome {
 	return stillWorks(ctx, s.main)
 }
 
-// stillWorks is the outcome after requests that were given up. Some of them may
-// have been answered before.
+// stillWorks is the outcome after cancelled requests. Some of them may have been
+// answered before.
 func stillWorks(ctx context.Context, c *caller) outcome {
 	start := time.Now()
 	if err := c.roundTrip(ctx); err != nil {
-		return broken(adviceAbandoned, "after %d of them: %v", abandoned, err)
+		return broken(adviceAbandoned, "after %d such requests: %v", abandoned, err)
 	}
-	return pass("after %d of them, a round trip in %s", abandoned, rounded(time.Since(start)))
+	return pass("after %d such requests, a round trip takes %s", abandoned, rounded(time.Since(start)))
 }

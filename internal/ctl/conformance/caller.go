@@ -15,8 +15,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
-// caller calls a plugin on one connection. Each call has the subject's timeout
-// and a uid of its own, as kube-apiserver's have.
+// caller calls a plugin on one connection. As in kube-apiserver, each call has a
+// timeout and its own uid.
 type caller struct {
 	kms     kmsapi.KeyManagementServiceClient
 	conn    *grpc.ClientConn
@@ -49,7 +49,7 @@ func decryptRequest(w seed.Wrapped) *kmsapi.DecryptRequest {
 	return &kmsapi.DecryptRequest{Ciphertext: w.Ciphertext, KeyId: w.KeyID, Annotations: w.Annotations, Uid: newUID()}
 }
 
-// invoke sends a message as it is to a method that need not exist.
+// invoke sends raw bytes to a method, which need not exist.
 func (c *caller) invoke(ctx context.Context, method string, message []byte) (reply []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.subject.timeout)
 	defer cancel()
@@ -67,9 +67,9 @@ func (c *caller) sample(ctx context.Context) (plaintext []byte, w seed.Wrapped, 
 	return plaintext, w, err
 }
 
-var errOtherBytes = errors.New("Decrypt gives other bytes than were encrypted")
+var errOtherBytes = errors.New("Decrypt returns other bytes than were encrypted")
 
-// gives reports whether w is decrypted to plaintext.
+// gives returns an error if w does not decrypt to plaintext.
 func (c *caller) gives(ctx context.Context, w seed.Wrapped, plaintext []byte) error {
 	got, err := c.decrypt(ctx, w)
 	switch {
@@ -81,8 +81,7 @@ func (c *caller) gives(ctx context.Context, w seed.Wrapped, plaintext []byte) er
 	return nil
 }
 
-// roundTrip encrypts a new seed and decrypts it. It is how a check finds out
-// whether a plugin still works.
+// roundTrip encrypts and decrypts a new seed, to find out whether a plugin works.
 func (c *caller) roundTrip(ctx context.Context) error {
 	plaintext, w, err := c.sample(ctx)
 	if err != nil {
@@ -91,10 +90,33 @@ func (c *caller) roundTrip(ctx context.Context) error {
 	return c.gives(ctx, w, plaintext)
 }
 
-// newUID is a random UUID, which is what kube-apiserver sends.
+// newUID returns a random UUID, as kube-apiserver sends it.
 func newUID() string {
 	var b [16]byte
 	rand.Read(b[:])
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// verbatim is a codec that sends raw bytes under protobuf's name, for messages that no
+// protobuf library would produce.
+type verbatim struct{}
+
+func (verbatim) Name() string { return "proto" }
+
+func (verbatim) Marshal(v any) ([]byte, error) {
+	message, ok := v.([]byte)
+	if !ok {
+		return nil, fmt.Errorf("cannot send a %T", v)
+	}
+	return message, nil
+}
+
+func (verbatim) Unmarshal(data []byte, v any) error {
+	reply, ok := v.(*[]byte)
+	if !ok {
+		return fmt.Errorf("cannot receive a %T", v)
+	}
+	*reply = bytes.Clone(data)
+	return nil
 }

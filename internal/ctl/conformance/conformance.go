@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package conformance asks a KMS v2 plugin, whichever it is, for everything that
-// kube-apiserver relies on. It calls the plugin as kube-apiserver would, over its
-// socket, and knows nothing of what is behind it. KMS v1 is neither needed nor
-// looked at.
+// Package conformance checks any KMS v2 plugin for everything that kube-apiserver
+// relies on. It calls the plugin over its socket, as kube-apiserver does, and knows
+// nothing about its implementation. It does not cover KMS v1.
 //
-// What is asked is a [Check]: one rule, and what the rule rests on. The checks
-// send plaintexts of their own making and change nothing; a plugin in use can be
-// asked, at the cost of several hundred Encrypts and Decrypts.
+// A [Check] is one rule and its source. The checks send generated plaintexts and
+// change nothing, so a plugin in use can be checked, at the cost of several hundred
+// Encrypts and Decrypts.
 package conformance
 
 import (
@@ -18,26 +17,26 @@ import (
 	"time"
 )
 
-// Options say which plugin is asked, and what.
+// Options say which plugin to check, and how.
 type Options struct {
 	// Endpoint is where the plugin listens.
 	Endpoint Endpoint
-	// Timeout is how long one call may take, as in EncryptionConfiguration; 0
-	// means kube-apiserver's default of 3s.
+	// Timeout is the time limit for one call, as in EncryptionConfiguration; 0 means
+	// kube-apiserver's default of 3s.
 	Timeout time.Duration
-	// Run selects the checks whose names match; nil selects all. Skip then takes
-	// out those that match; nil takes out none.
+	// Run selects the checks whose names match; nil selects all. Skip then removes
+	// those whose names match; nil removes none.
 	Run, Skip *regexp.Regexp
 }
 
-// Selects reports whether a check of this name is to be made.
+// Selects reports whether the options select a check with this name.
 func (o Options) Selects(name string) bool {
 	return (o.Run == nil || o.Run.MatchString(name)) && (o.Skip == nil || !o.Skip.MatchString(name))
 }
 
-// Run makes the selected checks, one after the other. It returns an error only
-// if the plugin's socket cannot be connected to or ctx ends; a plugin that is
-// not as it should be is for the [Report] to say.
+// Run runs the selected checks, one after the other. It returns an error only if it
+// cannot connect to the plugin's socket, or if ctx ends. Failed checks are in the
+// [Report].
 func Run(ctx context.Context, o Options) (Report, error) {
 	if o.Timeout == 0 {
 		o.Timeout = 3 * time.Second
@@ -57,22 +56,22 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		start := time.Now()
 		result := made.outcome(ctx, c)
 		if ctx.Err() != nil {
-			return report, fmt.Errorf("stopped at %s: %w", c.Name, context.Cause(ctx))
+			return report, fmt.Errorf("interrupted at %s: %w", c.Name, context.Cause(ctx))
 		}
 		report.add(c, result, time.Since(start))
 	}
 	return report, nil
 }
 
-// examination is the checks that have been made, so that each is made once even
-// if others need it.
+// examination remembers the outcomes, so that each check runs once even if others
+// need it.
 type examination struct {
 	subject  *subject
 	checks   []Check
 	outcomes map[string]outcome
 }
 
-// outcome makes a check, and before it those that it needs, selected or not.
+// outcome runs a check, and first those that it needs, selected or not.
 func (e *examination) outcome(ctx context.Context, c Check) outcome {
 	if o, made := e.outcomes[c.Name]; made {
 		return o
@@ -86,7 +85,7 @@ func (e *examination) make(ctx context.Context, c Check) outcome {
 	for _, name := range c.needs {
 		i := slices.IndexFunc(e.checks, func(other Check) bool { return other.Name == name })
 		if needed := e.outcome(ctx, e.checks[i]); needed.result != Pass {
-			return skip("cannot be judged: it needs %s, and there: %s", name, needed.detail)
+			return skip("not run: it depends on %s, which does not pass: %s", name, needed.detail)
 		}
 	}
 	return c.run(ctx, e.subject)

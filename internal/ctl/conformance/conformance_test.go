@@ -187,7 +187,7 @@ func TestUnjudgedIsNotConformant(t *testing.T) {
 
 func TestNotAPlugin(t *testing.T) {
 	t.Run("nothing there", func(t *testing.T) {
-		fails(t, filepath.Join(socketDir(t), "kms.sock"), syscall.ENOENT, "start the plugin, or give the endpoint that EncryptionConfiguration names")
+		fails(t, filepath.Join(socketDir(t), "kms.sock"), syscall.ENOENT, "start the plugin, or give the endpoint that is in EncryptionConfiguration")
 	})
 	t.Run("left over", func(t *testing.T) {
 		path := filepath.Join(socketDir(t), "kms.sock")
@@ -197,7 +197,7 @@ func TestNotAPlugin(t *testing.T) {
 		}
 		l.SetUnlinkOnClose(false)
 		l.Close()
-		fails(t, path, syscall.ECONNREFUSED, "the plugin that made it has ended")
+		fails(t, path, syscall.ECONNREFUSED, "no process listens on the socket")
 	})
 	t.Run("a file", func(t *testing.T) {
 		path := filepath.Join(socketDir(t), "kms.sock")

@@ -16,27 +16,26 @@ func connectionChecks() []Check {
 	return []Check{
 		{
 			Name: "connection-cut", Group: group, Level: Must,
-			Rule:   "When a connection ends in the middle of a request, the next one works.",
-			Source: sourceClient + "NewGRPCService: kube-apiserver connects again by itself",
+			Rule:   "After a connection breaks during a request, the next one works.",
+			Source: sourceClient + "NewGRPCService: kube-apiserver reconnects automatically",
 			needs:  []string{roundTrips}, run: checkCut,
 		},
 		{
 			Name: "connection-many", Group: group, Level: Must,
-			Rule:   "16 connections work side by side.",
+			Rule:   "16 connections work at the same time.",
 			Source: sourceProbe + "prefixTransformersAndProbes: one for each provider, and twice as many during a reload",
 			needs:  []string{roundTrips}, run: checkMany,
 		},
 		{
 			Name: "connection-silent", Group: group, Level: Must,
-			Rule:   "A connection on which nothing is said keeps no other one from working.",
-			Source: "whoever may connect may do so",
+			Rule:   "An idle connection does not block others.",
+			Source: "any client that can connect can do so",
 			needs:  []string{roundTrips}, run: checkSilent,
 		},
 	}
 }
 
-// fuse is a connection that is cut some time after a certain text has been
-// written to it.
+// fuse is a connection that closes a given time after text was written to it.
 type fuse struct {
 	net.Conn
 	text  []byte
@@ -52,15 +51,14 @@ func (f fuse) Write(p []byte) (int, error) {
 }
 
 func checkCut(ctx context.Context, s *subject) outcome {
-	const advice = "Give back what a request holds when its connection is gone."
-	// Each cut is later than the one before, so that they meet a request in
-	// different places.
+	const advice = "Release what a request holds when its connection is closed."
+	// Each cut is later than the previous one, to hit a request in different places.
 	const cuts = 6
 	for i := range cuts {
 		plaintext := s.newSeed()
 		o := s.onNewConnection(func(c *caller) outcome {
 			if err := c.roundTrip(ctx); err != nil {
-				return broken(advice, "after %d cuts: %v", i, err)
+				return broken(advice, "after %d broken connections: %v", i, err)
 			}
 			_, _ = c.encrypt(ctx, plaintext) // may be answered before the cut
 			return pass("")
@@ -74,7 +72,7 @@ func checkCut(ctx context.Context, s *subject) outcome {
 	}
 	return s.onNewConnection(func(c *caller) outcome {
 		if err := c.roundTrip(ctx); err != nil {
-			return broken(advice, "after %d cuts: %v", cuts, err)
+			return broken(advice, "after %d broken connections: %v", cuts, err)
 		}
 		return pass("%d times", cuts)
 	})
@@ -91,7 +89,7 @@ func checkMany(ctx context.Context, s *subject) outcome {
 		defer c.close()
 		callers[i] = c
 	}
-	// Twice, so that all are there before the first is done.
+	// Twice: in the second round all connections are open.
 	for range 2 {
 		if errs := inParallel(many, many, func(i int) error { return callers[i].roundTrip(ctx) }); len(errs) > 0 {
 			return broken("Allow more connections.", "on %d of %d: %v", len(errs), many, errs[0])
@@ -108,8 +106,8 @@ func checkSilent(ctx context.Context, s *subject) outcome {
 	defer silent.Close()
 	return s.onNewConnection(func(c *caller) outcome {
 		if err := c.roundTrip(ctx); err != nil {
-			return broken("Let each connection have a thread of its own from the moment it is accepted.", "%v", err)
+			return broken("Serve each connection in its own thread as soon as it is accepted.", "%v", err)
 		}
-		return pass("another one works")
+		return pass("another connection works")
 	})
 }

@@ -15,26 +15,26 @@ func decryptChecks() []Check {
 	return []Check{
 		{
 			Name: roundTrips, Group: group, Level: Must,
-			Rule:   "Decrypt gives the seed back for what Encrypt answered, under another uid.",
+			Rule:   "Decrypt returns the seed for the answer of Encrypt, with another uid.",
 			Source: sourceEnvelope + "TransformFromStorage",
 			needs:  []string{encryptAnswers}, run: checkRoundTrip,
 		},
 		{
 			Name: "decrypt-any-bytes", Group: group, Level: Must,
-			Rule:   "A seed is bytes and no text: whatever they are, they come back.",
+			Rule:   "A seed is bytes, not text: any bytes are returned unchanged.",
 			Source: sourceEnvelope + "GenerateTransformer",
 			needs:  []string{roundTrips}, run: checkAnyBytes,
 		},
 		{
 			Name: "decrypt-any-size", Group: group, Level: Must,
-			Rule:   "A plaintext of another size is refused or comes back unchanged.",
-			Source: sourceAPI + "EncryptRequest; kube-apiserver's own are always 32 bytes",
+			Rule:   "A plaintext of another size is refused or returned unchanged.",
+			Source: sourceAPI + "EncryptRequest; kube-apiserver's plaintexts always have 32 bytes",
 			needs:  []string{roundTrips}, run: checkAnySize,
 		},
 		{
 			Name: "decrypt-again", Group: group, Level: Must,
-			Rule:   "Decrypt gives the same each time, on each connection.",
-			Source: sourceEnvelope + "TransformFromStorage: each kube-apiserver, at each start, asks anew",
+			Rule:   "Decrypt returns the same result each time, on each connection.",
+			Source: sourceEnvelope + "TransformFromStorage: each kube-apiserver calls it again at each start",
 			needs:  []string{roundTrips}, run: checkAgain,
 		},
 		{
@@ -50,7 +50,7 @@ func checkRoundTrip(ctx context.Context, s *subject) outcome {
 	const times = 4
 	for range times {
 		if err := s.main.roundTrip(ctx); err != nil {
-			return broken("What this plugin encrypts cannot be read back: do not use it.", "%v", err)
+			return broken("Do not use this plugin: what it encrypts cannot be decrypted.", "%v", err)
 		}
 	}
 	return pass("%d seeds", times)
@@ -76,7 +76,7 @@ func checkAnyBytes(ctx context.Context, s *subject) outcome {
 			return broken("Treat seeds as bytes.", "%s: Encrypt: %s", p.what, said(err))
 		}
 		if err := s.main.gives(ctx, w, p.bytes); err != nil {
-			return broken("Treat seeds as bytes: trim, decode and convert nothing.", "%s: %v", p.what, err)
+			return broken("Treat seeds as bytes: do not trim, decode or convert them.", "%s: %v", p.what, err)
 		}
 	}
 	return pass("%d unusual seeds", len(plaintexts))
@@ -93,7 +93,7 @@ func checkAnySize(ctx context.Context, s *subject) outcome {
 			continue
 		}
 		if err := s.main.gives(ctx, w, plaintext); err != nil {
-			return broken("Keep the plaintext's size, or refuse what is not 32 bytes.", "%d bytes: %v", size, err)
+			return broken("Keep the plaintext's size, or refuse any other size than 32 bytes.", "%d bytes: %v", size, err)
 		}
 	}
 	if len(refused) > 0 {
@@ -103,7 +103,7 @@ func checkAnySize(ctx context.Context, s *subject) outcome {
 }
 
 func checkAgain(ctx context.Context, s *subject) outcome {
-	const advice = "Let a ciphertext depend on nothing but the key: neither on the connection or the process that made it, nor on how often it was used."
+	const advice = "Make a ciphertext depend only on the key, not on the connection or process that created it, nor on how often it was used."
 	plaintext, w, err := s.main.sample(ctx)
 	if err != nil {
 		return broken("", "%v", err)
@@ -136,7 +136,7 @@ func checkDecryptLatency(ctx context.Context, s *subject) outcome {
 		took = append(took, time.Since(start))
 	}
 	if m := median(took); m > usual {
-		return broken("Look at the way to the remote KMS: a starting kube-apiserver may need thousands of Decrypts before it is ready.", "%s in the median", rounded(m))
+		return broken("Check the network path to the remote KMS: a starting kube-apiserver may need thousands of Decrypts before it is ready.", "median %s", rounded(m))
 	}
-	return pass("%s in the median", rounded(median(took)))
+	return pass("median %s", rounded(median(took)))
 }

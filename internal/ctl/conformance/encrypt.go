@@ -51,20 +51,20 @@ func encryptChecks() []Check {
 		},
 		{
 			Name: "encrypt-hides-seed", Group: group, Level: Must,
-			Rule:   "Neither ciphertext nor key_id nor annotations show the seed: etcd stores them as they are.",
+			Rule:   "Ciphertext, key_id and annotations do not contain the seed: etcd stores them unencrypted.",
 			Source: sourceAPI + "EncryptResponse",
 			needs:  []string{encryptAnswers}, run: checkSeedHidden,
 		},
 		{
 			Name: "encrypt-distinct", Group: group, Level: Must,
-			Rule:   "Seeds that differ, be it in one bit, are encrypted to answers that differ.",
+			Rule:   "Different seeds, even by one bit, have different answers.",
 			Source: sourceDocs + "Encryption; " + sourceEnvelope + "generateCacheKey",
 			needs:  []string{encryptAnswers}, run: checkDistinct,
 		},
 		{
 			Name: "encrypt-varies", Group: group, Level: Should,
-			Rule:   "The same seed twice gives two ciphertexts, so that etcd does not show what is equal.",
-			Source: "no rule of Kubernetes; what is usual for encryption",
+			Rule:   "Encrypting the same seed twice gives two ciphertexts, so that etcd does not reveal equal seeds.",
+			Source: "no rule of Kubernetes; usual for encryption",
 			needs:  []string{encryptAnswers}, run: checkVaries,
 		},
 		{
@@ -75,13 +75,13 @@ func encryptChecks() []Check {
 		},
 		{
 			Name: "encrypt-empty", Group: group, Level: Should,
-			Rule:   "Encrypt of nothing is an error.",
-			Source: "no rule of Kubernetes; kube-apiserver never asks for it, so it is a mistake",
+			Rule:   "Encrypt of an empty plaintext is an error.",
+			Source: "no rule of Kubernetes; kube-apiserver never does it",
 			needs:  []string{encryptAnswers}, run: checkEncryptEmpty,
 		},
 		{
 			Name: "encrypt-oversized", Group: group, Level: Should,
-			Rule:   "Encrypt of 64 KiB is an error, since what it gives could not be stored.",
+			Rule:   "Encrypt of 64 KiB is an error, because the result could not be stored.",
 			Source: sourceEnvelope + "validateEncryptedDEKSource",
 			needs:  []string{encryptAnswers}, run: checkEncryptOversized,
 		},
@@ -91,7 +91,7 @@ func encryptChecks() []Check {
 func checkEncryptAnswers(ctx context.Context, s *subject) outcome {
 	start := time.Now()
 	if _, err := s.main.encrypt(ctx, s.newSeed()); err != nil {
-		return broken("Read the plugin's own log. kube-apiserver could not start with it, nor follow a rotation.", "%s", said(err))
+		return broken("Read the plugin's log. kube-apiserver cannot start with this plugin, nor follow a key rotation.", "%s", said(err))
 	}
 	return pass("after %s", rounded(time.Since(start)))
 }
@@ -111,13 +111,13 @@ func checkKeyIDAgrees(ctx context.Context, s *subject) outcome {
 		return broken("", "Status: %s", said(err))
 	}
 	if w.KeyID != before.GetKeyId() && w.KeyID != after.GetKeyId() {
-		return broken("Encrypt with the key that Status names: kube-apiserver throws the answer away and finds the plugin unhealthy.",
+		return broken("Encrypt with the key that Status announces. Otherwise kube-apiserver discards the answer and marks the plugin unhealthy.",
 			"Status has %q, Encrypt %q", shortened(after.GetKeyId()), shortened(w.KeyID))
 	}
 	return pass("the same")
 }
 
-// sealed encrypts some seeds.
+// sealed returns some encrypted seeds.
 func sealed(ctx context.Context, s *subject) ([]seed.Wrapped, error) {
 	const some = 4
 	all := make([]seed.Wrapped, some)
@@ -139,7 +139,7 @@ func checkCiphertextSize(ctx context.Context, s *subject) outcome {
 	for _, w := range all {
 		size := len(w.Ciphertext)
 		if size == 0 || size > maxCiphertext {
-			return broken("Store elsewhere, or in annotations, what does not fit.", "%d bytes", size)
+			return broken("Put data that does not fit into annotations, or store it elsewhere.", "%d bytes", size)
 		}
 		sizes = append(sizes, size)
 	}
@@ -154,14 +154,14 @@ func checkAnnotationKeys(ctx context.Context, s *subject) outcome {
 	for _, w := range all {
 		for key := range w.Annotations {
 			if len(validation.IsFullyQualifiedDomainName(nil, key)) > 0 {
-				return broken("Name annotations like name.example.com: lower case, at least two labels, no slash and no underscore.", "%q", shortened(key))
+				return broken("Name annotations like name.example.com: lower case, at least two labels, no slash, no underscore.", "%q", shortened(key))
 			}
 		}
 	}
 	if names := slices.Sorted(maps.Keys(all[0].Annotations)); len(names) > 0 {
 		return pass("%s", shortened(strings.Join(names, ", ")))
 	}
-	return pass("there are none")
+	return pass("no annotations")
 }
 
 func checkAnnotationSize(ctx context.Context, s *subject) outcome {
@@ -189,10 +189,10 @@ func checkSeedHidden(ctx context.Context, s *subject) outcome {
 	traces := tracesOf(plaintext)
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
 		if form, found := formIn(parts[name], traces); found {
-			return broken("Do not use this plugin: whoever reads etcd reads everything.", "the %s holds it %s", name, form)
+			return broken("Do not use this plugin: anyone who can read etcd can read everything.", "the %s contains it %s", name, form)
 		}
 	}
-	return pass("nothing of it shows")
+	return pass("not in the answer")
 }
 
 func checkDistinct(ctx context.Context, s *subject) outcome {
@@ -209,7 +209,7 @@ func checkDistinct(ctx context.Context, s *subject) outcome {
 			return broken("", "Encrypt: %s", said(err))
 		}
 		if seen[w.Identity()] {
-			return broken("Encrypt all of the seed, with authenticated encryption such as AES-GCM: kube-apiserver would take one seed for the other.", "two seeds that differ in a bit or two got the same answer")
+			return broken("Encrypt the whole seed, with authenticated encryption such as AES-GCM. Otherwise kube-apiserver confuses seeds.", "two seeds that differ in one or two bits have the same answer")
 		}
 		seen[w.Identity()] = true
 	}
@@ -243,9 +243,9 @@ func checkEncryptLatency(ctx context.Context, s *subject) outcome {
 		took = append(took, time.Since(start))
 	}
 	if m := median(took); m > usual {
-		return broken("Look at the way to the remote KMS.", "%s in the median", rounded(m))
+		return broken("Check the network path to the remote KMS.", "median %s", rounded(m))
 	}
-	return pass("%s in the median", rounded(median(took)))
+	return pass("median %s", rounded(median(took)))
 }
 
 func median(d []time.Duration) time.Duration {
@@ -265,5 +265,5 @@ func checkEncryptOversized(ctx context.Context, s *subject) outcome {
 	if err != nil {
 		return pass("refused with %s", status.Code(err))
 	}
-	return broken("Refuse it with InvalidArgument: the plugin works for something that is none of kube-apiserver's.", "it is encrypted to %d bytes", len(w.Ciphertext))
+	return broken("Refuse it with InvalidArgument: such a request is not from kube-apiserver.", "it is encrypted to %d bytes", len(w.Ciphertext))
 }

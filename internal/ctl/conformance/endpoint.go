@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"k8s.io/kms/pkg/util"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 // Endpoint is where a plugin listens, as EncryptionConfiguration names it.
@@ -21,12 +23,12 @@ type Endpoint struct {
 
 // ParseEndpoint reads an endpoint as kube-apiserver does: unix:///a/path, or
 // unix:///@name for an abstract socket.
-func ParseEndpoint(text string) (Endpoint, error) {
-	address, err := util.ParseEndpoint(text)
+func ParseEndpoint(endpoint string) (Endpoint, error) {
+	address, err := util.ParseEndpoint(endpoint)
 	if err != nil || (!strings.HasPrefix(address, "/") && !strings.HasPrefix(address, "@")) {
-		return Endpoint{}, fmt.Errorf("endpoint %q: want unix:// and an absolute path, as in EncryptionConfiguration, such as unix:///run/trousseau/kms.sock", text)
+		return Endpoint{}, fmt.Errorf("endpoint %q: want unix:// and an absolute path, as in EncryptionConfiguration, such as unix:///run/trousseau/kms.sock", endpoint)
 	}
-	return Endpoint{text, address}, nil
+	return Endpoint{endpoint, address}, nil
 }
 
 // String returns the text that was parsed.
@@ -47,15 +49,11 @@ func (e Endpoint) reachable(ctx context.Context) error {
 	advice := "start the plugin"
 	switch {
 	case errors.Is(err, syscall.ENOENT):
-		advice = "start the plugin, or give the endpoint that EncryptionConfiguration names"
+		advice = "start the plugin, or give the endpoint that is in EncryptionConfiguration"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		advice = "the socket is there but nobody listens: the plugin that made it has ended, start it again"
+		advice = "no process listens on the socket: start the plugin again"
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-		advice = "run this as the user that kube-apiserver runs as"
+		advice = "run this command as the user that kube-apiserver runs as"
 	}
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		err = errno
-	}
-	return fmt.Errorf("connecting to %s: %w: %s", e, err, advice)
+	return fmt.Errorf("connecting to %s: %w: %s", e, text.Errno(err), advice)
 }

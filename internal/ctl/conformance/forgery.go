@@ -14,13 +14,13 @@ import (
 	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
-// forgery is something that Encrypt never answered.
+// forgery is a request for Decrypt that does not come from Encrypt.
 type forgery struct {
 	what    string
 	wrapped seed.Wrapped
 }
 
-// verdicts are how a plugin has judged forgeries, by what they were.
+// verdicts are the plugin's answers to forgeries, by what they are.
 type verdicts struct {
 	refused map[string]error
 	same    []string // decrypted to the plaintext of what was forged
@@ -46,28 +46,27 @@ func judge(ctx context.Context, c *caller, plaintext []byte, forgeries []forgery
 	return v
 }
 
-// mustRefuse is the outcome for forgeries that all have to be refused, except
-// for as many as tolerated that may make no difference. The plugin has to work
-// afterwards.
+// mustRefuse is the outcome for forgeries that the plugin must refuse. It may decrypt
+// at most tolerated of them to the original plaintext. It must work afterwards.
 func (v verdicts) mustRefuse(ctx context.Context, c *caller, tolerated int, advice string) outcome {
 	switch {
 	case len(v.other) > 0:
 		return broken(advice, "decrypted to other bytes than were encrypted: %s", strings.Join(v.other, ", "))
 	case len(v.same) > tolerated:
-		return broken(advice, "decrypted as if nothing was wrong: %s", strings.Join(v.same, ", "))
+		return broken(advice, "decrypted without an error: %s", strings.Join(v.same, ", "))
 	case len(v.late) > 0:
 		return broken("Refuse it at once.", "not answered within %s: %s", c.subject.timeout, strings.Join(v.late, ", "))
 	}
 	if err := c.roundTrip(ctx); err != nil {
-		return broken("A bad request has to harm nobody else: read the plugin's own log.", "afterwards a good one fails: %v", err)
+		return broken(adviceIsolate, "a valid request after it fails: %v", err)
 	}
 	if len(v.same) > 0 {
-		return pass("%d refused, %d make no difference", len(v.refused), len(v.same))
+		return pass("%d refused, %d decrypted to the same plaintext", len(v.refused), len(v.same))
 	}
 	return pass("%d refused", len(v.refused))
 }
 
-// tampered is w with changes to its ciphertext.
+// tampered returns w with various changes to its ciphertext.
 func tampered(w seed.Wrapped) []forgery {
 	with := func(what string, ciphertext []byte) forgery {
 		return forgery{what, seed.Wrapped{KeyID: w.KeyID, Ciphertext: ciphertext, Annotations: w.Annotations}}
@@ -95,7 +94,7 @@ func tampered(w seed.Wrapped) []forgery {
 	return all
 }
 
-// keyIDs is w under other key_ids.
+// keyIDs returns w under other key_ids.
 func keyIDs(w seed.Wrapped, ids map[string]string) []forgery {
 	var all []forgery
 	for _, what := range slices.Sorted(maps.Keys(ids)) {
@@ -104,8 +103,8 @@ func keyIDs(w seed.Wrapped, ids map[string]string) []forgery {
 	return all
 }
 
-// altered is a key_id with another last character of the same kind, so that it
-// still reads as one.
+// altered returns a key_id with another last character of the same kind, so that it
+// still parses.
 func altered(keyID string) string {
 	rest, last := keyID[:len(keyID)-1], keyID[len(keyID)-1]
 	switch {
@@ -119,7 +118,7 @@ func altered(keyID string) string {
 	return rest + string(rune(last))
 }
 
-// oversized is w with each field in turn beyond its limit.
+// oversized returns w with each field in turn beyond its limit.
 func oversized(w seed.Wrapped) []forgery {
 	ciphertext, keyID, annotations := w, w, w
 	ciphertext.Ciphertext = append(slices.Clone(w.Ciphertext), make([]byte, maxCiphertext)...)

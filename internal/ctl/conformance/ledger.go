@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// ledger is every plaintext that was sent and every error that came back. It is
-// safe for concurrent use.
+// ledger records every plaintext that was sent and every error that was returned. It
+// is safe for concurrent use.
 type ledger struct {
 	mu         sync.Mutex
 	plaintexts [][]byte
@@ -24,7 +24,7 @@ type ledger struct {
 }
 
 func (l *ledger) sent(plaintext []byte) {
-	// A shorter one turns up by chance.
+	// A shorter one could occur by chance.
 	if len(plaintext) < 16 {
 		return
 	}
@@ -33,7 +33,7 @@ func (l *ledger) sent(plaintext []byte) {
 	l.plaintexts = append(l.plaintexts, bytes.Clone(plaintext))
 }
 
-// intercept takes down the errors of a connection's calls.
+// intercept records the errors of a connection's calls.
 func (l *ledger) intercept(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := invoke(ctx, method, req, reply, conn, opts...)
 	if err != nil {
@@ -51,8 +51,8 @@ func (l *ledger) intercept(ctx context.Context, method string, req, reply any, c
 	return err
 }
 
-// leaks returns how many different errors have come back, and the methods of
-// those that hold a plaintext, with the form that it has there.
+// leaks returns the number of distinct errors, and the methods whose errors contain a
+// plaintext, each with the form of the plaintext in it.
 func (l *ledger) leaks() (errors int, leaks map[string]string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -23,38 +23,38 @@ func messageChecks() []Check {
 	return []Check{
 		{
 			Name: "message-unknown-field", Group: group, Level: Must,
-			Rule:   "A field that the plugin does not know is passed over: a newer kube-apiserver may send one.",
+			Rule:   "An unknown field is ignored: a newer kube-apiserver may send one.",
 			Source: "protobuf.dev/programming-guides/proto3, Unknown Fields",
 			needs:  []string{roundTrips}, run: checkUnknownField,
 		},
 		{
 			Name: "message-unknown-method", Group: group, Level: Should,
-			Rule:   "A method or service that does not exist is Unimplemented.",
+			Rule:   "A call of an unknown method or service fails with Unimplemented.",
 			Source: "grpc.io/docs/guides/status-codes",
 			needs:  []string{roundTrips}, run: checkUnknownMethod,
 		},
 		{
 			Name: "message-garbage", Group: group, Level: Must,
-			Rule:   "A message that is no protobuf is an error, and harms no other one.",
+			Rule:   "A message that is not protobuf is an error, and does not affect others.",
 			Source: "grpc.io/docs/guides/status-codes",
 			needs:  []string{roundTrips}, run: checkGarbage,
 		},
 		{
 			Name: "message-huge", Group: group, Level: Must,
-			Rule:   "A message of 5 MiB is an error, and harms no other one.",
-			Source: "gRPC's limit is 4 MiB; kube-apiserver's messages have 34 KiB at most",
+			Rule:   "A message of 5 MiB is an error, and does not affect others.",
+			Source: "gRPC's limit is 4 MiB; kube-apiserver's messages have at most 34 KiB",
 			needs:  []string{roundTrips}, run: checkHuge,
 		},
 		{
 			Name: "message-authority", Group: group, Level: Should,
-			Rule:   "The socket's path as :authority is accepted: kube-apiserver sends it up to 1.31.",
+			Rule:   "The socket's path is accepted as :authority: kube-apiserver up to 1.31 sends it.",
 			Source: "kubernetes/kubernetes#126930",
 			needs:  []string{roundTrips}, run: checkAuthority,
 		},
 	}
 }
 
-// field is a field of a message as bytes on the wire.
+// field returns a field of a message in wire format.
 func field(number protowire.Number, value []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), value)
 }
@@ -78,7 +78,7 @@ func checkUnknownField(ctx context.Context, s *subject) outcome {
 	}
 	var resp kmsapi.EncryptResponse
 	if err := proto.Unmarshal(reply, &resp); err != nil {
-		return broken(advice, "Encrypt: the answer is no EncryptResponse")
+		return broken(advice, "Encrypt: the answer is not an EncryptResponse")
 	}
 	w := seed.Wrapped{KeyID: resp.GetKeyId(), Ciphertext: resp.GetCiphertext(), Annotations: resp.GetAnnotations()}
 	request, err := proto.Marshal(decryptRequest(w))
@@ -101,7 +101,7 @@ func checkUnknownMethod(ctx context.Context, s *subject) outcome {
 	for _, method := range methods {
 		_, err := s.main.invoke(ctx, method, nil)
 		if code := status.Code(err); code != codes.Unimplemented {
-			return broken("Let the gRPC library answer what it has no handler for.", "%s: %s", method, code)
+			return broken("Let the gRPC library answer calls without a handler.", "%s: %s", method, code)
 		}
 	}
 	return pass("%d methods", len(methods))
@@ -112,21 +112,21 @@ func checkGarbage(ctx context.Context, s *subject) outcome {
 	if err != nil {
 		return broken("", "%v", err)
 	}
-	// A text that says it is longer than what follows, and a tag of field 0.
+	// A string that is shorter than its length prefix, and a tag of field 0.
 	cut, tag := []byte{fieldUID<<3 | byte(protowire.BytesType), 100, 'x'}, []byte{7, 7, 7}
 	whole := slices.Concat(field(fieldCiphertext, w.Ciphertext), field(fieldKeyID, []byte(w.KeyID)))
 	for _, m := range []struct {
 		what, method string
 		message      []byte
 	}{
-		{"an EncryptRequest that is cut", kmsapi.KeyManagementService_Encrypt_FullMethodName, append(field(fieldPlaintext, s.newSeed()), cut...)},
-		{"an EncryptRequest with garbage behind it", kmsapi.KeyManagementService_Encrypt_FullMethodName, append(field(fieldPlaintext, s.newSeed()), tag...)},
-		{"a DecryptRequest that is cut", kmsapi.KeyManagementService_Decrypt_FullMethodName, append(slices.Clone(whole), cut...)},
-		{"a DecryptRequest with garbage behind it", kmsapi.KeyManagementService_Decrypt_FullMethodName, append(slices.Clone(whole), tag...)},
+		{"a truncated EncryptRequest", kmsapi.KeyManagementService_Encrypt_FullMethodName, append(field(fieldPlaintext, s.newSeed()), cut...)},
+		{"an EncryptRequest followed by garbage", kmsapi.KeyManagementService_Encrypt_FullMethodName, append(field(fieldPlaintext, s.newSeed()), tag...)},
+		{"a truncated DecryptRequest", kmsapi.KeyManagementService_Decrypt_FullMethodName, append(slices.Clone(whole), cut...)},
+		{"a DecryptRequest followed by garbage", kmsapi.KeyManagementService_Decrypt_FullMethodName, append(slices.Clone(whole), tag...)},
 		{"random bytes", kmsapi.KeyManagementService_Decrypt_FullMethodName, append(slices.Clone(tag), s.newSeed()...)},
 	} {
 		if _, err := s.main.invoke(ctx, m.method, m.message); err == nil {
-			return broken("Refuse what cannot be decoded; do not go on with the part that could.", "%s is answered", m.what)
+			return broken("Refuse a message that cannot be decoded as a whole.", "%s is answered", m.what)
 		}
 	}
 	return unharmed(ctx, s.main)
@@ -136,21 +136,24 @@ func checkHuge(ctx context.Context, s *subject) outcome {
 	const size = 5 << 20
 	_, err := s.main.invoke(ctx, kmsapi.KeyManagementService_Encrypt_FullMethodName, field(fieldPlaintext, bytes.Repeat(s.newSeed(), size/32)))
 	if err == nil {
-		return broken("Keep gRPC's limit for messages, or set a lower one.", "it is encrypted")
+		return broken("Keep gRPC's message size limit, or set a lower one.", "it is encrypted")
 	}
 	return unharmed(ctx, s.main)
 }
 
-// unharmed is the outcome after requests that were refused as they should be.
+// adviceIsolate is for a plugin that fails after a bad request.
+const adviceIsolate = "A bad request must not affect others: read the plugin's log."
+
+// unharmed is the outcome after requests that were correctly refused.
 func unharmed(ctx context.Context, c *caller) outcome {
 	if err := c.roundTrip(ctx); err != nil {
-		return broken("A bad request has to harm nobody else: read the plugin's own log.", "afterwards a good one fails: %v", err)
+		return broken(adviceIsolate, "a valid request after it fails: %v", err)
 	}
-	return pass("refused, and a good request after it is answered")
+	return pass("refused, and a valid request after it is answered")
 }
 
 func checkAuthority(ctx context.Context, s *subject) outcome {
-	// grpc-go made it of the target, and so did kube-apiserver.
+	// As grpc-go, and so kube-apiserver, derived it from the target.
 	return s.onNewConnection(func(c *caller) outcome {
 		if err := c.roundTrip(ctx); err != nil {
 			return broken("Accept any :authority, or require kube-apiserver 1.32.", "%v", err)

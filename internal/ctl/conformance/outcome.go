@@ -6,35 +6,36 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
-	"unicode"
 
 	"google.golang.org/grpc/status"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
-// outcome is what a check has come to, whatever its level.
+// outcome is the result of a check, before its level is considered.
 type outcome struct {
 	result Result // Pass, Fail or Skip
 	detail string
 	advice string
 }
 
-// pass is for a rule that is kept.
+// pass means that the plugin follows the rule.
 func pass(format string, args ...any) outcome {
 	return outcome{result: Pass, detail: fmt.Sprintf(format, args...)}
 }
 
-// broken is for a rule that is not kept: what to do, and what was seen. Without
-// advice, only the plugin can tell.
+// broken means that the plugin breaks the rule: what to do, and what was seen. The
+// default advice is to read the plugin's log.
 func broken(advice, format string, args ...any) outcome {
-	return outcome{result: Fail, detail: fmt.Sprintf(format, args...), advice: cmp.Or(advice, "Read the plugin's own log.")}
+	return outcome{result: Fail, detail: fmt.Sprintf(format, args...), advice: cmp.Or(advice, "Read the plugin's log.")}
 }
 
-// skip is for a rule that cannot be judged, or does not apply.
+// skip means that the rule was not checked, or does not apply.
 func skip(format string, args ...any) outcome {
 	return outcome{result: Skip, detail: fmt.Sprintf(format, args...)}
 }
 
-// said is a plugin's error, for a detail.
+// said returns a plugin's error, for a detail.
 func said(err error) string {
 	st := status.Convert(err)
 	if st.Message() == "" {
@@ -43,13 +44,13 @@ func said(err error) string {
 	return fmt.Sprintf("%s: %s", st.Code(), shortened(st.Message()))
 }
 
-// shortened is a text of the plugin's, of a length that fits a line or two, and
-// without anything that would move a terminal's cursor.
-func shortened(text string) string {
+// shortened shortens a text of the plugin to a line or two, and replaces what does not
+// print.
+func shortened(s string) string {
 	const longest = 160
-	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
-	if runes := []rune(text); len(runes) > longest {
+	s = strings.Join(strings.Fields(text.Printable(s)), " ")
+	if runes := []rune(s); len(runes) > longest {
 		return string(runes[:longest]) + "…"
 	}
-	return text
+	return s
 }

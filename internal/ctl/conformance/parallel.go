@@ -16,14 +16,14 @@ func parallelChecks() []Check {
 	return []Check{
 		{
 			Name: "parallel-seeds", Group: group, Level: Must,
-			Rule:   "Many seeds at once are all decrypted, and none is taken for another one.",
+			Rule:   "Many concurrent Decrypts of different seeds all return the right seed.",
 			Source: sourceDocs + "Decryption: thousands at the start of kube-apiserver",
 			needs:  []string{roundTrips}, run: checkParallelSeeds,
 		},
 		{
 			Name: "parallel-same-seed", Group: group, Level: Must,
-			Rule:   "One seed many times at once is decrypted each time.",
-			Source: sourceEnvelope + "TransformFromStorage: who finds nothing in the cache asks, without waiting for others",
+			Rule:   "Many concurrent Decrypts of the same seed all return it.",
+			Source: sourceEnvelope + "TransformFromStorage: each cache miss is a call, without waiting for others",
 			needs:  []string{roundTrips}, run: checkParallelSameSeed,
 		},
 		{
@@ -57,7 +57,7 @@ func inParallel(n, width int, f func(i int) error) []error {
 	return errs
 }
 
-// together is the outcome of Decrypts that were made at once.
+// together is the outcome of concurrent Decrypts.
 func together(n int, errs []error) outcome {
 	mixed := 0
 	for _, err := range errs {
@@ -67,16 +67,16 @@ func together(n int, errs []error) outcome {
 	}
 	switch {
 	case mixed > 0:
-		return broken("Share nothing among requests but the key. If one answer serves several of them, each needs a copy of its own.", "%d of %d Decrypts give other bytes than were encrypted", mixed, n)
+		return broken("Share only the key between requests. If one answer serves several requests, give each its own copy.", "%d of %d Decrypts return other bytes than were encrypted", mixed, n)
 	case len(errs) > 0:
-		return broken("Answer requests side by side, and allow as many of the remote KMS as a start of kube-apiserver needs.", "%d of %d fail, the first with %v", len(errs), n, errs[0])
+		return broken("Answer requests concurrently, and allow as many calls to the remote KMS as a starting kube-apiserver needs.", "%d of %d fail, the first with %v", len(errs), n, errs[0])
 	}
-	return pass("%d at once", n)
+	return pass("%d concurrent", n)
 }
 
 func checkParallelSeeds(ctx context.Context, s *subject) outcome {
 	const seeds = 48
-	// kube-apiserver encrypts one at a time; a few of them share a plugin.
+	// kube-apiserver encrypts one seed at a time; a few of them may share a plugin.
 	const encrypting = 4
 	var plaintexts [seeds][]byte
 	var wrapped [seeds]seed.Wrapped
@@ -84,7 +84,7 @@ func checkParallelSeeds(ctx context.Context, s *subject) outcome {
 		plaintexts[i], wrapped[i], err = s.main.sample(ctx)
 		return err
 	}); len(errs) > 0 {
-		return broken("Answer requests side by side.", "%d of %d fail when %d are made at once, the first with %v", len(errs), seeds, encrypting, errs[0])
+		return broken("Answer requests concurrently.", "%d of %d fail when %d are concurrent, the first with %v", len(errs), seeds, encrypting, errs[0])
 	}
 	return together(seeds, inParallel(seeds, seeds, func(i int) error { return s.main.gives(ctx, wrapped[i], plaintexts[i]) }))
 }
@@ -126,7 +126,7 @@ func checkParallelStatus(ctx context.Context, s *subject) outcome {
 	for range times {
 		start := time.Now()
 		if _, err := s.main.status(ctx); err != nil {
-			return broken("Answer Status from memory: it must wait for no other request and for no remote KMS.", "%s", said(err))
+			return broken("Answer Status from memory: it must not wait for other requests or for the remote KMS.", "%s", said(err))
 		}
 		slowest = max(slowest, time.Since(start))
 	}

@@ -19,55 +19,55 @@ func refusalChecks() []Check {
 	return []Check{
 		{
 			Name: "refusal-ciphertext-tampered", Group: group, Level: Must,
-			Rule:   "A ciphertext that was changed is an error, and never other bytes.",
+			Rule:   "Decrypt of a changed ciphertext is an error, and never returns other bytes.",
 			Source: sourceDocs + "Decryption",
 			needs:  []string{roundTrips}, run: checkTampered,
 		},
 		{
 			Name: "refusal-ciphertext-foreign", Group: group, Level: Must,
-			Rule:   "What Encrypt never gave is an error.",
+			Rule:   "Decrypt of data that does not come from Encrypt is an error.",
 			Source: sourceDocs + "Decryption",
 			needs:  []string{roundTrips}, run: checkForeign,
 		},
 		{
 			Name: "refusal-ciphertext-empty", Group: group, Level: Must,
-			Rule:   "Decrypt of nothing is an error.",
+			Rule:   "Decrypt of an empty ciphertext is an error.",
 			Source: sourceEnvelope + "validateEncryptedDEKSource",
 			needs:  []string{roundTrips}, run: checkEmptyCiphertext,
 		},
 		{
 			Name: "refusal-key-id-unknown", Group: group, Level: Must,
-			Rule:   "A key_id of another plugin's is an error, even if the ciphertext is ours.",
+			Rule:   "The key_id of another plugin is an error, even with a valid ciphertext.",
 			Source: sourceDocs + "Decryption",
 			needs:  []string{roundTrips}, run: checkUnknownKeyID,
 		},
 		{
 			Name: "refusal-key-id-altered", Group: group, Level: Must,
-			Rule:   "A key_id with another last character is an error or makes no difference, and never other bytes.",
+			Rule:   "A key_id with another last character is an error or is ignored, and never returns other bytes.",
 			Source: sourceDocs + "Decryption",
 			needs:  []string{roundTrips}, run: checkAlteredKeyID,
 		},
 		{
 			Name: "refusal-key-id-empty", Group: group, Level: Must,
-			Rule:   "No key_id is an error, and not the current key.",
+			Rule:   "An empty key_id is an error, and does not mean the current key.",
 			Source: sourceEnvelope + "ValidateKeyID",
 			needs:  []string{roundTrips}, run: checkEmptyKeyID,
 		},
 		{
 			Name: "refusal-annotations-changed", Group: group, Level: Must,
-			Rule:   "Annotations that were changed make an error or no difference, and never other bytes.",
-			Source: sourceEnvelope + "generateCacheKey: whoever writes to etcd chooses them",
+			Rule:   "Changed annotations are an error or are ignored, and never return other bytes.",
+			Source: sourceEnvelope + "generateCacheKey: anyone who can write to etcd chooses them",
 			needs:  []string{roundTrips}, run: checkChangedAnnotations,
 		},
 		{
 			Name: "refusal-oversized", Group: group, Level: Should,
-			Rule:   "Decrypt of what is beyond kube-apiserver's limits is an error.",
+			Rule:   "Decrypt of data beyond kube-apiserver's limits is an error.",
 			Source: sourceEnvelope + "ValidateEncryptedObject",
 			needs:  []string{roundTrips}, run: checkOversized,
 		},
 		{
 			Name: "refusal-codes", Group: group, Level: Should,
-			Rule:   "The gRPC code of a refusal tells it from an outage: InvalidArgument or a like one.",
+			Rule:   "The gRPC code distinguishes a refusal from an outage: InvalidArgument or similar.",
 			Source: sourceClient + "recordMetricsInterceptor: the code is a label of kube-apiserver's metrics",
 			needs:  []string{roundTrips}, run: checkCodes,
 		},
@@ -79,10 +79,10 @@ func checkTampered(ctx context.Context, s *subject) outcome {
 	if err != nil {
 		return broken("", "%v", err)
 	}
-	// Base64 may have bits at its end that mean nothing.
+	// Base64 may have unused bits at its end.
 	const tolerated = 2
 	return judge(ctx, s.main, plaintext, tampered(w)).mustRefuse(ctx, s.main, tolerated,
-		"Use authenticated encryption such as AES-GCM, and check all of it.")
+		"Use authenticated encryption such as AES-GCM, and verify the whole ciphertext.")
 }
 
 func checkForeign(ctx context.Context, s *subject) outcome {
@@ -98,7 +98,7 @@ func checkForeign(ctx context.Context, s *subject) outcome {
 		with("a seed that is not encrypted", s.newSeed()),
 		with("a word", []byte("ciphertext")),
 		with("one byte", []byte{0}),
-	}).mustRefuse(ctx, s.main, 0, "Decrypt only what is authenticated as the plugin's own; there is nothing to pass through as it is.")
+	}).mustRefuse(ctx, s.main, 0, "Decrypt only data that the plugin has authenticated, and never return data unchanged.")
 }
 
 func checkEmptyCiphertext(ctx context.Context, s *subject) outcome {
@@ -110,7 +110,7 @@ func checkEmptyCiphertext(ctx context.Context, s *subject) outcome {
 	return judge(ctx, s.main, plaintext, []forgery{{"an empty ciphertext", w}}).mustRefuse(ctx, s.main, 0, "Refuse it with InvalidArgument.")
 }
 
-const adviceKeyID = "Look key_id up among those that the plugin has announced, and refuse what is not there with InvalidArgument."
+const adviceKeyID = "Look up key_id among those that the plugin has announced, and refuse any other with InvalidArgument."
 
 func checkUnknownKeyID(ctx context.Context, s *subject) outcome {
 	plaintext, w, err := s.main.sample(ctx)
@@ -118,9 +118,9 @@ func checkUnknownKeyID(ctx context.Context, s *subject) outcome {
 		return broken("", "%v", err)
 	}
 	return judge(ctx, s.main, plaintext, keyIDs(w, map[string]string{
-		"a key_id that has nothing to do with it": "another-plugins-key",
-		"the key_id with more behind it":          w.KeyID + "-other",
-		"the key_id with more before it":          "other-" + w.KeyID,
+		"an unrelated key_id":      "another-plugins-key",
+		"the key_id with a suffix": w.KeyID + "-other",
+		"the key_id with a prefix": "other-" + w.KeyID,
 	})).mustRefuse(ctx, s.main, 0, adviceKeyID)
 }
 
@@ -132,8 +132,8 @@ func checkAlteredKeyID(ctx context.Context, s *subject) outcome {
 	if w.KeyID == "" {
 		return skip("there is no key_id")
 	}
-	// That the ciphertext is authentic proves more than the spelling: to refuse it
-	// could lose data, such as that of a key that was imported elsewhere.
+	// An authentic ciphertext proves more than the spelling of its key_id. To refuse it
+	// could lose data, such as that of a key imported elsewhere.
 	const tolerated = 1
 	return judge(ctx, s.main, plaintext, keyIDs(w, map[string]string{
 		"the key_id with another last character": altered(w.KeyID),
@@ -162,7 +162,7 @@ func checkChangedAnnotations(ctx context.Context, s *subject) outcome {
 		return forgery{what, seed.Wrapped{KeyID: w.KeyID, Ciphertext: w.Ciphertext, Annotations: annotations}}
 	}
 	forgeries := []forgery{
-		with("one annotation more", func(a map[string][]byte) { a["conformance.trousseau.io"] = s.newSeed() }),
+		with("an additional annotation", func(a map[string][]byte) { a["conformance.trousseau.io"] = s.newSeed() }),
 	}
 	if len(w.Annotations) > 0 {
 		forgeries = append(forgeries, with("no annotations", func(a map[string][]byte) { clear(a) }))
@@ -171,7 +171,7 @@ func checkChangedAnnotations(ctx context.Context, s *subject) outcome {
 		forgeries = append(forgeries, with("another value of "+shortened(key), func(a map[string][]byte) { a[key] = s.newSeed() }))
 	}
 	return judge(ctx, s.main, plaintext, forgeries).mustRefuse(ctx, s.main, len(forgeries),
-		"Authenticate what annotations are used for, or ignore them.")
+		"Authenticate the annotations that you use, and ignore the others.")
 }
 
 func checkOversized(ctx context.Context, s *subject) outcome {
@@ -179,10 +179,10 @@ func checkOversized(ctx context.Context, s *subject) outcome {
 	if err != nil {
 		return broken("", "%v", err)
 	}
-	return judge(ctx, s.main, plaintext, oversized(w)).mustRefuse(ctx, s.main, 0, "Check the size of each field first, and refuse with InvalidArgument.")
+	return judge(ctx, s.main, plaintext, oversized(w)).mustRefuse(ctx, s.main, 0, "Check the size of each field first, and refuse it with InvalidArgument.")
 }
 
-// blaming are the codes that say that the request was at fault.
+// blaming are the codes that blame the request.
 var blaming = []codes.Code{
 	codes.InvalidArgument, codes.NotFound, codes.FailedPrecondition, codes.OutOfRange,
 	codes.PermissionDenied, codes.DataLoss, codes.ResourceExhausted,
@@ -209,7 +209,7 @@ func checkCodes(ctx context.Context, s *subject) outcome {
 		}
 	}
 	if len(wrong) > 0 {
-		return broken("Use InvalidArgument for what can never be decrypted, and Unavailable, Internal and Unknown only for trouble of the plugin's own.", "%s", strings.Join(wrong, ", "))
+		return broken("Use InvalidArgument for data that can never be decrypted, and Unavailable, Internal and Unknown only for problems of the plugin.", "%s", strings.Join(wrong, ", "))
 	}
 	return pass("%s", strings.Join(slices.Sorted(maps.Keys(seen)), ", "))
 }

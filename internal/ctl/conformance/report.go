@@ -4,39 +4,38 @@ package conformance
 
 import "time"
 
-// Result is what became of a check.
+// Result is the result of a check.
 type Result string
 
 const (
-	// Pass is for a rule that is kept.
+	// Pass means that the plugin follows the rule.
 	Pass Result = "pass"
-	// Fail is for a rule of level Must that is not.
+	// Fail means that it breaks a rule of level Must.
 	Fail Result = "fail"
-	// Warn is for a rule of level Should that is not.
+	// Warn means that it breaks a rule of level Should.
 	Warn Result = "warn"
-	// Skip is for a rule that cannot be judged because another one is not kept,
-	// or that does not apply.
+	// Skip means that the check did not run because one that it needs does not pass,
+	// or that the rule does not apply.
 	Skip Result = "skip"
 )
 
-// Finding is a check and what became of it.
+// Finding is a check and its result.
 type Finding struct {
 	Check
 	Result Result `json:"result"`
 	// Detail is what was seen.
 	Detail string `json:"detail"`
-	// Advice is what to do; empty if the rule is kept or was not judged.
+	// Advice is what to do; "" after Pass and Skip.
 	Advice  string  `json:"advice,omitempty"`
 	Seconds float64 `json:"seconds"`
 }
 
-// Report is what became of all checks that were made.
+// Report is the result of all selected checks.
 type Report struct {
 	Endpoint string `json:"endpoint"`
-	// Timeout is how long a call could take, as time.Duration writes it.
+	// Timeout is the time limit for one call, in the format of time.Duration.
 	Timeout string `json:"timeout"`
-	// Conformant is false if a check of level Must failed or could not be
-	// judged.
+	// Conformant is false if a check of level Must has failed or was skipped.
 	Conformant bool `json:"conformant"`
 	Passed     int  `json:"passed"`
 	Failed     int  `json:"failed"`

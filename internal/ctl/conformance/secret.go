@@ -18,29 +18,29 @@ import (
 func secretChecks() []Check {
 	return []Check{{
 		Name: "errors-hide-seed", Group: "secrets", Level: Must,
-		Rule:   "No error shows a plaintext, or half of one: errors reach clients of kube-apiserver and its log.",
+		Rule:   "No error contains a plaintext or half of one: errors reach kube-apiserver's clients and its log.",
 		Source: sourceEnvelope + "TransformFromStorage; " + sourceProbe + "rotateDEKOnKeyIDChange",
 		run:    checkErrors,
 	}}
 }
 
-// checkErrors provokes what errors it can and looks for plaintexts in those, and
-// in all that other checks have met.
+// checkErrors provokes errors, and looks for plaintexts in them and in the errors of
+// all earlier checks.
 func checkErrors(ctx context.Context, s *subject) outcome {
 	provoke(ctx, s)
 	errors, leaks := s.ledger.leaks()
 	var found []string
 	for _, method := range slices.Sorted(maps.Keys(leaks)) {
-		found = append(found, method+" shows it "+leaks[method])
+		found = append(found, method+" contains it "+leaks[method])
 	}
 	if len(found) > 0 {
-		return broken("Say in errors what is wrong with a request, and never what is in it.", "%s", strings.Join(found, ", "))
+		return broken("Say in errors what is wrong with a request, but never quote it.", "%s", strings.Join(found, ", "))
 	}
 	return pass("not in %d different errors", errors)
 }
 
 func provoke(ctx context.Context, s *subject) {
-	// Letters, because those come through any way of printing.
+	// Letters, because any formatting preserves them.
 	letters := func() []byte {
 		text := []byte(base64.RawURLEncoding.EncodeToString(s.newSeed()))[:32]
 		s.ledger.sent(text)
@@ -54,7 +54,7 @@ func provoke(ctx context.Context, s *subject) {
 		cut := append(field(fieldPlaintext, letters()), fieldUID<<3|2, 100)
 		_, _ = s.main.invoke(ctx, method, cut)
 	}
-	// A plugin may decrypt first, and then find something wrong.
+	// A plugin may decrypt first, and then find an error.
 	plaintext := letters()
 	w, err := s.main.encrypt(ctx, plaintext)
 	if err != nil {
@@ -63,6 +63,6 @@ func provoke(ctx context.Context, s *subject) {
 	for _, f := range slices.Concat(tampered(w), keyIDs(w, map[string]string{"unknown": "another-plugins-key", "none": ""}), oversized(w)) {
 		_, _ = s.main.decrypt(ctx, f.wrapped)
 	}
-	// One that is not encrypted at all.
+	// A ciphertext that is a plaintext.
 	_, _ = s.main.decrypt(ctx, seed.Wrapped{KeyID: w.KeyID, Ciphertext: letters(), Annotations: w.Annotations})
 }

@@ -15,13 +15,13 @@ func socketChecks() []Check {
 	return []Check{
 		{
 			Name: "socket-mode", Group: group, Level: Should,
-			Rule:   "Not everybody on the host can connect: who can may decrypt every seed.",
+			Rule:   "Not every user of the host can connect: anyone who can may decrypt every seed.",
 			Source: sourceDocs + "protocol; unix(7), Pathname socket ownership and permissions",
 			run:    checkSocketMode,
 		},
 		{
 			Name: "socket-directory", Group: group, Level: Should,
-			Rule:   "Not everybody on the host can put another socket in its place.",
+			Rule:   "Not every user of the host can replace the socket.",
 			Source: "unix(7), Pathname socket ownership and permissions",
 			run:    checkSocketDirectory,
 		},
@@ -36,7 +36,7 @@ const (
 
 func checkSocketMode(_ context.Context, s *subject) outcome {
 	if s.endpoint.abstract() {
-		return broken("Listen at a path: an abstract socket has no owner and no mode, and every process in the network namespace can connect.", "it is abstract")
+		return broken("Use a socket with a path: an abstract socket has no owner and no mode, and every process in the network namespace can connect.", "the socket is abstract")
 	}
 	info, err := os.Stat(s.endpoint.address)
 	if err != nil {
@@ -55,12 +55,12 @@ func checkSocketMode(_ context.Context, s *subject) outcome {
 			return pass("%#o, in %s with %#o", mode, dir, info.Mode().Perm())
 		}
 	}
-	return broken("Give it 0600, or 0660 and the group of kube-apiserver.", "%#o, and everybody can reach it", mode)
+	return broken("Set the mode 0600, or 0660 with the group of kube-apiserver.", "%#o, and every user can reach it", mode)
 }
 
 func checkSocketDirectory(_ context.Context, s *subject) outcome {
 	if s.endpoint.abstract() {
-		return skip("it is abstract: there is none")
+		return skip("the socket is abstract")
 	}
 	direct := true
 	for dir := range parents(s.endpoint.address) {
@@ -68,12 +68,11 @@ func checkSocketDirectory(_ context.Context, s *subject) outcome {
 		if err != nil {
 			return broken("Run this where kube-apiserver runs.", "%v", err)
 		}
-		// In a sticky directory nobody can rename or remove what is another
-		// user's, but can put something where nothing is: before the plugin
-		// starts.
+		// In a sticky directory other users cannot rename or remove the socket, but
+		// they can create one before the plugin starts.
 		sticky := info.Mode()&fs.ModeSticky != 0
 		if info.Mode()&othersWrite != 0 && (direct || !sticky) {
-			return broken("Use a directory of the plugin's own below /run, with 0750.", "everybody can write to %s (%s)", dir, info.Mode())
+			return broken("Use a separate directory below /run, with mode 0750.", "every user can write to %s (%s)", dir, info.Mode())
 		}
 		direct = false
 	}

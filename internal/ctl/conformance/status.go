@@ -30,7 +30,7 @@ func statusChecks() []Check {
 		},
 		{
 			Name: "status-healthz", Group: group, Level: Must,
-			Rule:   "Status.healthz is ok, in these two letters.",
+			Rule:   "Status.healthz is exactly ok.",
 			Source: sourceKEP + "Status API; " + sourceProbe + "isKMSv2ProviderHealthyAndMaybeRotateDEK",
 			needs:  []string{statusAnswers}, run: checkHealthz,
 		},
@@ -42,7 +42,7 @@ func statusChecks() []Check {
 		},
 		{
 			Name: "status-key-id-stable", Group: group, Level: Must,
-			Rule:   "Status.key_id stays the same, on each connection, as long as the key is not rotated.",
+			Rule:   "Status.key_id stays the same on all connections until the key is rotated.",
 			Source: sourceKEP + "key_id and rotation; " + sourceProbe + "rotateDEKOnKeyIDChange",
 			needs:  []string{statusAnswers}, run: checkKeyIDStable,
 		},
@@ -52,7 +52,7 @@ func statusChecks() []Check {
 func checkStatusAnswers(ctx context.Context, s *subject) outcome {
 	start := time.Now()
 	if _, err := s.main.status(ctx); err != nil {
-		return broken("Read the plugin's own log: kube-apiserver would find it unhealthy, and end its writes within 3 minutes.", "%s", said(err))
+		return broken("Read the plugin's log. kube-apiserver marks such a plugin unhealthy, and stops writing within 3 minutes.", "%s", said(err))
 	}
 	return pass("after %s", rounded(time.Since(start)))
 }
@@ -63,7 +63,7 @@ func checkVersion(ctx context.Context, s *subject) outcome {
 	case err != nil:
 		return broken("", "%s", said(err))
 	case st.GetVersion() != "v2" && st.GetVersion() != "v2beta1":
-		return broken("Answer Status with version v2.", "%q", shortened(st.GetVersion()))
+		return broken("Return version v2 in Status.", "%q", shortened(st.GetVersion()))
 	}
 	return pass("%s", st.GetVersion())
 }
@@ -74,7 +74,7 @@ func checkHealthz(ctx context.Context, s *subject) outcome {
 	case err != nil:
 		return broken("", "%s", said(err))
 	case st.GetHealthz() != "ok":
-		return broken("Answer a healthy Status with healthz ok; if this is the reason why the plugin is unhealthy, see to that.", "%q", shortened(st.GetHealthz()))
+		return broken("Return healthz ok if the plugin is healthy. If this text is an error, fix its cause.", "%q", shortened(st.GetHealthz()))
 	}
 	return pass("ok")
 }
@@ -86,15 +86,15 @@ func checkKeyID(ctx context.Context, s *subject) outcome {
 	case err != nil:
 		return broken("", "%s", said(err))
 	case size == 0:
-		return broken("Answer Status with the public name of the key, or with an error as long as there is none.", "it is empty")
+		return broken("Return the public name of the key in Status, or an error if there is no key.", "it is empty")
 	case size > maxKeyID:
 		return broken("Use a hash of the key's name as key_id.", "it has %d bytes", size)
 	}
 	return pass("%s", shortened(st.GetKeyId()))
 }
 
-// observed calls Status on one connection and then on new ones, and returns one
-// of its fields from each.
+// observed calls Status on one connection and then on new ones, and returns one field
+// of each answer.
 func observed(ctx context.Context, s *subject, field func(*caller) (string, error)) ([]string, error) {
 	const onOne, onNew = 8, 4
 	var all []string
@@ -131,7 +131,7 @@ func checkVersionStable(ctx context.Context, s *subject) outcome {
 		return broken("", "%s", said(err))
 	}
 	if at := change(all); at > 0 {
-		return broken("Answer with the same version for as long as the plugin runs: kube-apiserver keeps to the first that it has seen.", "%q, then %q", shortened(all[at-1]), shortened(all[at]))
+		return broken("Return the same version as long as the plugin runs: kube-apiserver keeps the first one that it has seen.", "%q, then %q", shortened(all[at-1]), shortened(all[at]))
 	}
 	return pass("the same %d times", len(all))
 }
@@ -145,14 +145,14 @@ func checkKeyIDStable(ctx context.Context, s *subject) outcome {
 		return broken("", "%s", said(err))
 	}
 	if at := change(all); at > 0 {
-		return broken("If the key was rotated just now, run this again. If not: each change makes kube-apiserver encrypt a new seed and all data stale; announce a new key_id once, and never an old one again.",
+		return broken("If the key was just rotated, run this again. Otherwise note that each change makes all data stale and kube-apiserver use a new seed: announce a new key_id once, and never return to an old one.",
 			"%q, then %q", shortened(all[at-1]), shortened(all[at]))
 	}
 	return pass("the same %d times", len(all))
 }
 
-// change returns the first place where a value is not the one before; 0 if there
-// is none.
+// change returns the first index at which a value differs from the previous one; 0 if
+// there is none.
 func change(values []string) int {
 	for i := 1; i < len(values); i++ {
 		if values[i] != values[i-1] {
@@ -162,7 +162,7 @@ func change(values []string) int {
 	return 0
 }
 
-// rounded is a duration in two or three digits.
+// rounded rounds a duration to two or three digits.
 func rounded(d time.Duration) time.Duration {
 	switch {
 	case d > time.Second:

@@ -13,7 +13,7 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 )
 
-// subject is the plugin that is asked.
+// subject is the plugin that is checked.
 type subject struct {
 	endpoint Endpoint
 	timeout  time.Duration
@@ -38,9 +38,9 @@ func newSubject(ctx context.Context, o Options) (*subject, error) {
 
 func (s *subject) close() { s.main.close() }
 
-// connect returns a caller with a connection of its own, made as kube-apiserver
-// makes it (NewGRPCService in kmsv2/grpc_service.go). The connection comes about
-// with the first call. More options override.
+// connect returns a caller with its own connection, configured as in kube-apiserver
+// (NewGRPCService in kmsv2/grpc_service.go). It connects at the first call. More
+// overrides the options.
 func (s *subject) connect(more ...grpc.DialOption) (*caller, error) {
 	conn, err := grpc.NewClient("passthrough:///kms", append([]grpc.DialOption{
 		grpc.WithAuthority("localhost"),
@@ -55,7 +55,7 @@ func (s *subject) connect(more ...grpc.DialOption) (*caller, error) {
 	return &caller{kms: kmsapi.NewKeyManagementServiceClient(conn), conn: conn, subject: s}, nil
 }
 
-// onNewConnection runs a check on a connection of its own.
+// onNewConnection runs a check on a new connection.
 func (s *subject) onNewConnection(check func(*caller) outcome, more ...grpc.DialOption) outcome {
 	c, err := s.connect(more...)
 	if err != nil {
@@ -65,10 +65,10 @@ func (s *subject) onNewConnection(check func(*caller) outcome, more ...grpc.Dial
 	return check(c)
 }
 
-// newSeed is a plaintext as kube-apiserver's: 32 random bytes.
+// newSeed returns a plaintext as kube-apiserver sends it: 32 random bytes.
 func (s *subject) newSeed() []byte { return s.newPlaintext(32) }
 
-// newPlaintext is random, and will be looked for in errors.
+// newPlaintext returns random bytes, and records them to look for them in errors.
 func (s *subject) newPlaintext(size int) []byte {
 	plaintext := make([]byte, size)
 	rand.Read(plaintext)

@@ -10,11 +10,10 @@ import (
 	"strings"
 )
 
-// trace is a text that gives a secret away.
+// trace is a text that reveals a secret.
 type trace struct{ form, text string }
 
-// tracesOf returns the forms in which either half of a secret may show in a
-// text: who has half of it has no more than a guess to make.
+// tracesOf returns the forms in which either half of a secret may occur in a text.
 func tracesOf(secret []byte) []trace {
 	var all []trace
 	add := func(form string, texts ...string) {
@@ -36,8 +35,7 @@ func tracesOf(secret []byte) []trace {
 	return all
 }
 
-// formIn returns the form in which a secret with these traces shows in text, if
-// it does.
+// formIn returns the form in which text contains one of the traces.
 func formIn(text string, traces []trace) (form string, found bool) {
 	for _, t := range traces {
 		if strings.Contains(text, t.text) {
@@ -47,13 +45,13 @@ func formIn(text string, traces []trace) (form string, found bool) {
 	return "", false
 }
 
-// base64Of returns what of the base64 of a longer text is the same wherever part
-// stands in it: one text for each place in a group of three bytes.
+// base64Of returns the part of the base64 of any longer text that depends only on
+// part: one string for each position in a group of three bytes.
 func base64Of(part []byte, encoding *base64.Encoding) []string {
 	var texts []string
 	for before := range 3 {
 		text := encoding.EncodeToString(append(make([]byte, before), part...))
-		first := (before*8 + 5) / 6 // character that owes nothing to what stands before
+		first := (before*8 + 5) / 6 // the first character that does not depend on earlier bytes
 		end := (before + len(part)) * 8 / 6
 		texts = append(texts, text[first:end])
 	}

@@ -307,7 +307,7 @@ var nodeSituations = []struct {
 	{"no kubeconfig", func(n *node) { n.o.Kubeconfig = n.dir + "/none" }, []string{
 		"fail kubeconfig DIR/none: no such file or directory | Give the path of one that works with kubectl."}},
 	{"not a kubeconfig", func(n *node) { n.o.Kubeconfig = n.file }, []string{
-		"fail kubeconfig DIR/config.yaml: it is no kubeconfig with a current context | Give the path of one that works with kubectl."}},
+		"fail kubeconfig DIR/config.yaml: not a kubeconfig with a current context | Give the path of one that works with kubectl."}},
 	{"stale kubeconfig", func(n *node) { n.livez = 401 }, []string{
 		"fail apiserver: kube-apiserver does not accept the credentials (401) | Give a kubeconfig with valid credentials."}},
 	{"no encryption in the API server", func(n *node) { n.providers = 404 }, []string{

@@ -10,8 +10,8 @@ import (
 	yamlnode "go.yaml.in/yaml/v3"
 )
 
-// apply makes a change in the text, reads the outcome, and compares it with the
-// same change made in the tree: nothing else may be another one.
+// apply changes the text, parses the result, and compares it with the same change of
+// the tree, to make sure that nothing else has changed.
 func (d *document) apply(c change, o Options) (*document, error) {
 	at := path{"resources"}
 	if c.kind != extend {
@@ -35,10 +35,10 @@ func (d *document) apply(c change, o Options) (*document, error) {
 			return after, nil
 		}
 	}
-	return nil, refuse("line %d: %s is written in a way that is not edited: write each item on lines of its own, after a -, and run this again", line, at)
+	return nil, refuse("line %d: %s is in a YAML style that this command cannot edit: write each item on its own line, after a -, and run this again", line, at)
 }
 
-// expected is the tree with the change made. It shares what does not change.
+// expected returns the changed tree. It shares the unchanged parts.
 func (d *document) expected(c change, o Options) any {
 	top := clone(d.tree.(map[string]any))
 	entries := slices.Clone(top["resources"].([]any))
@@ -72,13 +72,13 @@ func clone(m map[string]any) map[string]any {
 func tree(flow string) any {
 	v, err := asAPIServer([]byte(flow))
 	if err != nil {
-		panic(err) // made here, of checked options
+		panic(err) // we have built it from checked options
 	}
 	return v
 }
 
-// providerLines is our provider in block style, providerFlow in flow style, which
-// is JSON at the same time.
+// providerLines returns our provider in block style, providerFlow in flow style, which
+// is also JSON.
 func providerLines(o Options) []string {
 	return []string{
 		"- kms:",
@@ -93,7 +93,7 @@ func providerFlow(o Options) string {
 	return `{"kms": {"apiVersion": "v2", "name": "` + o.Name + `", "endpoint": "` + o.Endpoint + `", "timeout": "` + o.timeout() + `"}}`
 }
 
-// entryLines is an entry for what is in plaintext so far.
+// entryLines returns an entry for resources that were not encrypted before.
 func entryLines(o Options) []string {
 	text := []string{"- resources:"}
 	for _, r := range o.Resources {
@@ -122,11 +122,11 @@ func (o Options) timeout() string {
 	return o.Timeout.String()
 }
 
-// scalar quotes a text if YAML would take it for something else.
+// scalar quotes s if YAML would not read it as a string.
 func scalar(s string) string {
 	text, err := yamlnode.Marshal(s)
 	if err != nil {
-		panic(err) // a string has a form in YAML
+		panic(err) // every string has a YAML form
 	}
 	return strings.TrimSuffix(string(text), "\n")
 }

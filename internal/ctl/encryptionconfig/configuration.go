@@ -13,15 +13,14 @@ type Configuration struct {
 	Entries []Entry
 }
 
-// Entry is one item of resources: what it is for, and the providers. The first
-// provider writes, and all read: which one is told by the value's prefix.
+// Entry is one item of the list resources. Its first provider writes, and all of them
+// read: the prefix of a value names the provider.
 type Entry struct {
 	Resources []string
 	Providers []Provider
 }
 
-// Provider is one item of providers: a kms, or one of the other kinds with the
-// names of its keys.
+// Provider is one item of the list providers.
 type Provider struct {
 	// Kind is kms, aesgcm, aescbc, secretbox or identity.
 	Kind string
@@ -31,7 +30,7 @@ type Provider struct {
 	KMS *KMS
 }
 
-// KMS is a plugin. What the file leaves out has its default.
+// KMS is a plugin. Fields that are not in the file have their defaults.
 type KMS struct {
 	APIVersion string
 	Name       string
@@ -41,7 +40,7 @@ type KMS struct {
 	cacheSize *int32
 }
 
-// String says which one it is.
+// String names the provider.
 func (p Provider) String() string {
 	switch {
 	case p.KMS != nil:

@@ -14,13 +14,12 @@ import (
 	yamlnode "go.yaml.in/yaml/v3"
 )
 
-// reader makes a configuration of a tree and collects what is wrong with it.
-// Where something is missing or null it goes on with the zero value, as JSON
-// decoding does.
+// reader decodes a tree into a configuration and collects its problems. If a field is
+// missing or null, it continues with the zero value, like encoding/json.
 type reader struct {
 	root     *yamlnode.Node
 	problems []Problem
-	// keys are the secrets' lengths; validate needs no more of them.
+	// keys are the keys by path, for validate.
 	keys map[string]key
 }
 
@@ -38,7 +37,7 @@ func (r *reader) refuse(at path, format string, args ...any) {
 func (r *reader) configuration(tree any) (c Configuration) {
 	named, _ := tree.(map[string]any)
 	if named != nil && !r.identify(named["apiVersion"], named["kind"]) {
-		return c // what else is wrong with another file is its own affair
+		return c // other problems of a foreign file do not matter
 	}
 	top := r.object(tree, nil, "apiVersion", "kind", "resources")
 	at := path{"resources"}
@@ -48,7 +47,7 @@ func (r *reader) configuration(tree any) (c Configuration) {
 	return c
 }
 
-// identify accepts what kube-apiserver's scheme knows as this configuration
+// identify accepts the versions and kinds that kube-apiserver's scheme accepts
 // (addKnownTypes in pkg/apis/apiserver/v1/register.go).
 func (r *reader) identify(apiVersion, kind any) bool {
 	version := r.text(apiVersion, path{"apiVersion"})
@@ -63,7 +62,7 @@ func (r *reader) identify(apiVersion, kind any) bool {
 	case name == "":
 		r.refuse(path{"kind"}, "is missing; write kind: EncryptionConfiguration")
 	default:
-		r.refuse(path{"kind"}, "is %q of %q; want EncryptionConfiguration of apiserver.config.k8s.io/v1: is this the file that --encryption-provider-config names?", name, version)
+		r.refuse(path{"kind"}, "is %q of %q; want EncryptionConfiguration of apiserver.config.k8s.io/v1: check that this is the file of --encryption-provider-config", name, version)
 	}
 	return false
 }
@@ -94,12 +93,12 @@ func (r *reader) provider(item any, at path) (p Provider) {
 	switch len(found) {
 	case 0:
 		if len(r.problems) == before {
-			r.refuse(at, "has no provider; want one of %s. identity is written identity: {}", strings.Join(kinds, ", "))
+			r.refuse(at, "has no provider; want one of %s. Write identity as identity: {}", strings.Join(kinds, ", "))
 		}
 		return p
 	case 1:
 	default:
-		r.refuse(at, "has several providers, %s; give each an item of its own", strings.Join(found, ", "))
+		r.refuse(at, "has several providers: %s; give each its own item", strings.Join(found, ", "))
 		return p
 	}
 	p.Kind = found[0]
@@ -145,7 +144,7 @@ func (r *reader) kms(item any, at path) *KMS {
 		text, _ := fields["timeout"].(string)
 		timeout, err := time.ParseDuration(text)
 		if err != nil {
-			r.refuse(at.field("timeout"), "is no duration; want one such as 3s")
+			r.refuse(at.field("timeout"), "is not a duration such as 3s")
 		}
 		k.Timeout = timeout
 	}
@@ -153,7 +152,7 @@ func (r *reader) kms(item any, at path) *KMS {
 		number, _ := size.(json.Number)
 		n, err := strconv.ParseInt(number.String(), 10, 32)
 		if err != nil {
-			r.refuse(at.field("cachesize"), "is no whole number of 32 bits")
+			r.refuse(at.field("cachesize"), "is not a 32-bit integer")
 		}
 		small := int32(n)
 		k.cacheSize = &small
@@ -161,9 +160,8 @@ func (r *reader) kms(item any, at path) *KMS {
 	return k
 }
 
-// object returns the fields of an object, and refuses those that are not known.
-// Names are taken as they are, in lower and upper case
-// (sigs.k8s.io/json.UnmarshalStrict).
+// object returns the fields of an object, and refuses unknown ones. Names are
+// case-sensitive (sigs.k8s.io/json.UnmarshalStrict).
 func (r *reader) object(value any, at path, known ...string) map[string]any {
 	if value == nil {
 		return nil
@@ -183,10 +181,10 @@ func (r *reader) object(value any, at path, known ...string) map[string]any {
 
 func (r *reader) unknown(at path, known []string) {
 	if len(known) == 0 {
-		r.refuse(at, "is not known here; want {}")
+		r.refuse(at, "is unknown; want {}")
 		return
 	}
-	r.refuse(at, "is not known here; want %s", strings.Join(known, ", "))
+	r.refuse(at, "is unknown; want %s", strings.Join(known, ", "))
 }
 
 func (r *reader) list(value any, at path) []any {
@@ -200,7 +198,7 @@ func (r *reader) list(value any, at path) []any {
 func (r *reader) text(value any, at path) string {
 	s, ok := value.(string)
 	if !ok && value != nil {
-		r.refuse(at, "want a text; to kube-apiserver this is none, so put it into quotes")
+		r.refuse(at, "want a string, which this is not; put it into quotes")
 	}
 	return s
 }

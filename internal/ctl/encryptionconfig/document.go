@@ -15,8 +15,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// document is a configuration as a text, as what kube-apiserver makes of the
-// text, and as nodes that know where in the text they are.
+// document is a configuration in three forms: text, the tree that kube-apiserver
+// decodes from it, and YAML nodes with their positions in the text.
 type document struct {
 	text   []byte
 	tree   any
@@ -24,7 +24,7 @@ type document struct {
 	config Configuration
 }
 
-// parse reads a text and checks it.
+// parse parses and checks a text.
 func parse(text []byte) (*document, error) {
 	root, problems := nodes(text)
 	if problems != nil {
@@ -32,7 +32,7 @@ func parse(text []byte) (*document, error) {
 	}
 	tree, err := asAPIServer(text)
 	if err != nil {
-		return nil, invalid(Problem{Line: lineIn(err), Text: "kube-apiserver does not read this as YAML; put texts into quotes"})
+		return nil, invalid(Problem{Line: lineIn(err), Text: "kube-apiserver cannot read this as YAML; quote strings"})
 	}
 	d := &document{text: text, tree: tree, root: root}
 	r := reader{root: root}
@@ -46,8 +46,8 @@ func parse(text []byte) (*document, error) {
 	return d, nil
 }
 
-// asAPIServer decodes as kube-apiserver's strict decoder does: YAML 1.1 to JSON,
-// with which it goes on (Serializer.unmarshal in
+// asAPIServer decodes like kube-apiserver's strict decoder: YAML 1.1 to JSON, and then
+// the JSON (Serializer.unmarshal in
 // apimachinery/pkg/runtime/serializer/json/json.go).
 func asAPIServer(text []byte) (tree any, err error) {
 	asJSON, err := yaml.YAMLToJSONStrict(text)
@@ -63,17 +63,17 @@ func asAPIServer(text []byte) (tree any, err error) {
 // nodes returns the root of the one document in text.
 func nodes(text []byte) (*yamlnode.Node, []Problem) {
 	if len(bytes.TrimSpace(text)) == 0 {
-		return nil, []Problem{{Text: "the file is empty; if it was also where the output went, restore it and use --in-place"}}
+		return nil, []Problem{{Text: "the file is empty; if you redirected the output to it, restore it and use --in-place"}}
 	}
 	documents, err := decode(text)
 	switch {
 	case err != nil:
-		// The library's text may quote a value, and its line is often another one.
-		return nil, []Problem{{Line: firstBadLine(text), Text: "not valid YAML; indent with blanks, not tabs, and see whether the file is cut short"}}
+		// The library's error may quote a value, and its line is often wrong.
+		return nil, []Problem{{Line: firstBadLine(text), Text: "not valid YAML; indent with blanks, not tabs, and check that the file is complete"}}
 	case len(documents) == 0 || documents[0].Content[0].Tag == "!!null":
-		return nil, []Problem{{Text: "the file holds nothing; leave FILE out for a new configuration"}}
+		return nil, []Problem{{Text: "the file has no content; omit FILE for a new configuration"}}
 	case len(documents) > 1:
-		return nil, []Problem{{Line: documents[1].Line, Text: `a second YAML document begins here, which kube-apiserver would pass over; keep one, and remove the "---" between them`}}
+		return nil, []Problem{{Line: documents[1].Line, Text: `a second YAML document begins here, which kube-apiserver ignores; keep one, and remove the "---" between them`}}
 	}
 	return documents[0].Content[0], plain(documents[0])
 }
@@ -92,7 +92,7 @@ func decode(text []byte) (documents []*yamlnode.Node, err error) {
 	}
 }
 
-// firstBadLine returns the line up to which, but not with it, text is YAML.
+// firstBadLine returns the first line with which the text is no longer YAML.
 func firstBadLine(text []byte) int {
 	rows := bytes.SplitAfter(text, []byte("\n"))
 	return 1 + sort.Search(len(rows), func(i int) bool {
@@ -101,17 +101,17 @@ func firstBadLine(text []byte) int {
 	})
 }
 
-// plain returns what makes an edit unsafe: where a name stands for a text that
-// is somewhere else, a change in one place is one in another.
+// plain returns what makes an edit unsafe: aliases and anchors, with which a change in
+// one place changes another, and tags and duplicate fields.
 func plain(n *yamlnode.Node) (problems []Problem) {
 	refuse := func(text string) { problems = append(problems, Problem{Line: n.Line, Text: text}) }
 	switch {
 	case n.Kind == yamlnode.AliasNode:
-		refuse("YAML aliases (*name) are not edited; write out what it stands for")
+		refuse("YAML aliases (*name) are not supported; replace it by its value")
 	case n.Anchor != "":
-		refuse("YAML anchors (&name) are not edited; remove it, and write out the aliases")
+		refuse("YAML anchors (&name) are not supported; remove it, and replace its aliases by their value")
 	case n.Style&yamlnode.TaggedStyle != 0:
-		refuse("YAML tags (!name) are not edited; remove it")
+		refuse("YAML tags (!name) are not supported; remove it")
 	}
 	if n.Kind == yamlnode.MappingNode {
 		seen := map[string]bool{}
@@ -139,8 +139,8 @@ func lineIn(err error) int {
 	return 0
 }
 
-// node returns the node at a path, or the last one on the way to it, and the
-// line it begins at.
+// node returns the node at a path, or its last ancestor that exists, and the line
+// where it begins.
 func node(root *yamlnode.Node, p path) (at *yamlnode.Node, line int) {
 	at, line = root, root.Line
 	for _, step := range p {

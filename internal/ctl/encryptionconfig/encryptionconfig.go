@@ -4,11 +4,10 @@
 // EncryptionConfiguration, the file that says which providers encrypt which
 // resources in etcd.
 //
-// It adds one provider, a KMS v2 plugin, and touches nothing else: an edit is a
-// splice into the text of the file, and what comes out is read again and
-// compared with what was meant. It refuses what kube-apiserver would refuse, by
-// rules that follow k8s.io/apiserver v0.37 (each is cited where it is), and what
-// would make something unreadable that is in etcd.
+// It adds one provider, a KMS v2 plugin, and changes nothing else: it splices text
+// into the file, then parses the result and compares it with the intended one. It
+// refuses what kube-apiserver would refuse, by the rules of k8s.io/apiserver v0.37
+// (cited at each), and edits that would make data in etcd unreadable.
 package encryptionconfig
 
 import (
@@ -17,35 +16,35 @@ import (
 	"time"
 )
 
-// Phase says how far the plugin is to be taken into use.
+// Phase is a step in the introduction of the plugin.
 type Phase string
 
-// The phases, in their order. With several API servers, all have to be able to
-// read what the first one writes, before it does.
+// The phases, in order. With several API servers, all must be able to read what the
+// plugin encrypts before the first one writes with it.
 const (
-	// Read puts the plugin second, behind what writes now.
+	// Read puts the plugin second, after the provider that writes now.
 	Read Phase = "read"
 	// Write puts the plugin first.
 	Write Phase = "write"
 )
 
-// DefaultTimeout is the timeout of a provider that names none
+// DefaultTimeout is the timeout of a provider without one in the file
 // (SetDefaults_KMSConfiguration in pkg/apis/apiserver/v1/defaults.go).
 const DefaultTimeout = 3 * time.Second
 
-// Options are what is to be added.
+// Options describe the plugin to add.
 type Options struct {
-	// Resources are what the plugin has to encrypt, such as secrets, pods.metrics.k8s.io
-	// or *.*.
+	// Resources are the resources to encrypt, such as secrets, pods.metrics.k8s.io or
+	// *.*.
 	Resources []string
-	// Name is the provider's. It becomes part of every value in etcd.
+	// Name is the provider's name. It becomes part of every value in etcd.
 	Name string
 	// Endpoint is where the plugin listens: unix:// and an absolute path.
 	Endpoint string
-	// Timeout is how long one call may take; 0 means DefaultTimeout for a new
-	// provider and leaves that of an existing one.
+	// Timeout is the time limit for one call; 0 means DefaultTimeout for a new
+	// provider, and the present value for an existing one.
 	Timeout time.Duration
-	// Phase is how far the plugin is taken into use.
+	// Phase is the step to take.
 	Phase Phase
 }
 
@@ -53,24 +52,22 @@ type Options struct {
 type Result struct {
 	// Text is the file.
 	Text []byte
-	// Changed is false if the file that was given is all right as it is.
+	// Changed is false if the file already was as requested.
 	Changed bool
-	// Phase is what was asked for.
+	// Phase is that of the options.
 	Phase Phase
-	// Index is the place in the configuration's resources that the plugin is
-	// in, from 0.
+	// Index is the index of the plugin's entry in the list resources.
 	Index int
-	// Entry is what stands there: its resources, and its providers, of which
-	// the first writes and all read.
+	// Entry is the entry at Index.
 	Entry Entry
 	// Added is the name of the provider.
 	Added string
-	// Notes are what somebody should know beside it.
+	// Notes are warnings about the configuration.
 	Notes []string
 }
 
-// New returns a configuration for what is not encrypted so far: the plugin, and
-// identity to read what is in plaintext.
+// New returns a new configuration for resources that are in plaintext: the plugin, and
+// identity to read the plaintext.
 func New(o Options) (Result, error) {
 	if err := o.check(); err != nil {
 		return Result{}, err
@@ -84,12 +81,11 @@ func New(o Options) (Result, error) {
 	return result(d, o, 0, true), nil
 }
 
-// Edit returns the configuration in text with the plugin in it. What is in text
-// stays as it is, comments included. Done once more with the same options, it
-// changes nothing.
+// Edit adds the plugin to the configuration in text. Everything else stays unchanged,
+// comments included. It is idempotent.
 //
-// The error is an [*InvalidError] if kube-apiserver would not take text either,
-// and a [*RefusedError] if the change would lock data out.
+// The error is an [*InvalidError] if kube-apiserver would not accept text either, and
+// a [*RefusedError] if the edit would make data unreadable.
 func Edit(text []byte, o Options) (Result, error) {
 	if err := o.check(); err != nil {
 		return Result{}, err
@@ -119,7 +115,7 @@ func result(d *document, o Options, index int, changed bool) Result {
 	}
 }
 
-// notes are what is not wrong, and still worth a word.
+// notes returns warnings about a valid configuration.
 func notes(c Configuration, index int, name string) []string {
 	var all []string
 	// SetDefaults_KMSConfiguration and kmsPrefixTransformer: without apiVersion
@@ -127,13 +123,13 @@ func notes(c Configuration, index int, name string) []string {
 	for _, e := range c.Entries {
 		for _, p := range e.Providers {
 			if p.KMS != nil && p.KMS.APIVersion == "v1" {
-				all = append(all, fmt.Sprintf("%s: kube-apiserver needs --feature-gates=KMSv1=true as long as it is there: keep both until nothing in etcd is under it.", p))
+				all = append(all, fmt.Sprintf("%s: kube-apiserver needs --feature-gates=KMSv1=true for it. Keep both until no value in etcd is encrypted by it.", p))
 			}
 		}
 	}
 	for _, p := range c.Entries[index].Providers {
 		if p.KMS != nil && p.KMS.Name == name && p.KMS.Timeout <= daemonTimeout {
-			all = append(all, fmt.Sprintf("The timeout of %s is not longer than trousseau's own --request-timeout, %s by default: raise the one or lower the other, or kube-apiserver gives up before it gets trousseau's answer.", p.KMS.Timeout, daemonTimeout))
+			all = append(all, fmt.Sprintf("The timeout of %s is not longer than trousseau's --request-timeout, %s by default, so kube-apiserver gives up before trousseau answers. Raise the timeout, or lower --request-timeout.", p.KMS.Timeout, daemonTimeout))
 		}
 	}
 	return slices.Compact(all)

@@ -8,30 +8,29 @@ import (
 	"strings"
 )
 
-// Explanation is what a result means, in words.
+// Explanation says in words what a result means.
 type Explanation struct {
-	// Resources are what it is about, and Writes and Reads the providers, in
-	// their order.
+	// Resources names the resources, Writes and Reads the providers in order.
 	Resources string
 	Writes    string
 	Reads     []string
-	// Next are the steps to take, in their order.
+	// Next are the steps to take, in order.
 	Next []Step
-	// Notes are what somebody should know beside it.
+	// Notes are warnings about the configuration.
 	Notes []string
 }
 
 // Step is something to do.
 type Step struct {
 	Text string
-	// Command is what to type; empty if there is none.
+	// Command is a shell command for it; "" for none.
 	Command string
 }
 
-// Explain says who writes, who reads, and what to do next.
+// Explain says which providers write and read, and what to do next.
 func (r Result) Explain() Explanation {
 	e := Explanation{
-		Resources: fmt.Sprintf("%s, in resources[%d]", list(r.Entry.Resources), r.Index),
+		Resources: fmt.Sprintf("%s, in resources[%d]", strings.Join(r.Entry.Resources, ", "), r.Index),
 		Writes:    r.Entry.Providers[0].String(),
 		Notes:     r.Notes,
 	}
@@ -41,35 +40,35 @@ func (r Result) Explain() Explanation {
 	ours := r.Entry.Providers[0].KMS != nil && r.Entry.Providers[0].KMS.Name == r.Added
 	// EncryptionConfigFileChangePollDuration in
 	// pkg/server/options/encryptionconfig/controller is one minute.
-	load := Step{Text: "Give this file to every API server. With --encryption-provider-config-automatic-reload=true each loads it within about a minute; without, restart them one after another."}
-	healthy := Step{"Go on when each of them says ok:", "kubectl get --raw /readyz/kms-providers"}
+	load := Step{Text: "Copy this file to every API server. With --encryption-provider-config-automatic-reload=true, each loads it within about a minute. Without it, restart them one by one."}
+	healthy := Step{"Continue when each of them answers ok:", "kubectl get --raw /readyz/kms-providers"}
 	if !ours {
 		e.Next = []Step{
 			load,
 			healthy,
-			{Text: fmt.Sprintf("Then every API server can read what %s writes: run this again with --phase write. Until then %s goes on writing.", r.Added, e.Writes)},
+			{Text: fmt.Sprintf("Now every API server can read what %s encrypts. Run this again with --phase write. Until then, %s still writes.", r.Added, e.Writes)},
 		}
 		return e
 	}
 	e.Next = []Step{
-		{Text: "With several API servers: all of them must have loaded the file of --phase read before. One that has not cannot read what the others write from now on."},
+		{Text: "With several API servers, first make sure that all of them have loaded the file of --phase read. One that has not cannot read what the others write from now on."},
 		load,
 		healthy,
 		rewrite(r.Entry.Resources),
 	}
 	if rest := others(r.Entry.Providers); len(rest) > 0 {
-		e.Next = append(e.Next, Step{Text: fmt.Sprintf("Remove %s from resources[%d] when trousseauctl audit finds nothing under it, and you would restore no backup that has. Not before: what is under it could not be read.",
+		e.Next = append(e.Next, Step{Text: fmt.Sprintf("Remove %s from resources[%d] only when trousseauctl audit finds no value that needs it, and no backup that you keep needs it. Such values could no longer be read.",
 			strings.Join(rest, " and "), r.Index)})
 	}
 	return e
 }
 
-// rewrite has the API server write everything anew.
+// rewrite is the step that re-encrypts all objects.
 func rewrite(resources []string) Step {
 	const command = "trousseauctl reencrypt --kubeconfig /etc/kubernetes/admin.conf --resources "
-	const text = "Encrypt what is in etcd already, with --ops and the pages of every node's plugin"
+	const text = "Re-encrypt the objects in etcd; give the ops endpoints of all nodes with --ops"
 	if slices.ContainsFunc(resources, func(r string) bool { return parseResource(r).resource == "*" }) {
-		return Step{text + ", each RESOURCE that " + list(resources) + " stands for:", command + "RESOURCE,..."}
+		return Step{text + ". Give each RESOURCE that " + strings.Join(resources, ", ") + " stands for:", command + "RESOURCE,..."}
 	}
 	return Step{text + ":", command + strings.Join(resources, ",")}
 }

@@ -29,21 +29,21 @@ func TestExplain(t *testing.T) {
 		{read, `secrets, in resources[0]
 written by aescbc "key1"
 read by aescbc "key1", kms v2 "trousseau", identity (plaintext)
-1 Give this file to every API server. With --encryption-provider-config-automatic-reload=true each loads it within about a minute; without, restart them one after another.
-2 Go on when each of them says ok:
+1 Copy this file to every API server. With --encryption-provider-config-automatic-reload=true, each loads it within about a minute. Without it, restart them one by one.
+2 Continue when each of them answers ok:
   kubectl get --raw /readyz/kms-providers
-3 Then every API server can read what trousseau writes: run this again with --phase write. Until then aescbc "key1" goes on writing.
+3 Now every API server can read what trousseau encrypts. Run this again with --phase write. Until then, aescbc "key1" still writes.
 `},
 		{write, `secrets, in resources[0]
 written by kms v2 "trousseau"
 read by kms v2 "trousseau", aescbc "key1", identity (plaintext)
-1 With several API servers: all of them must have loaded the file of --phase read before. One that has not cannot read what the others write from now on.
-2 Give this file to every API server. With --encryption-provider-config-automatic-reload=true each loads it within about a minute; without, restart them one after another.
-3 Go on when each of them says ok:
+1 With several API servers, first make sure that all of them have loaded the file of --phase read. One that has not cannot read what the others write from now on.
+2 Copy this file to every API server. With --encryption-provider-config-automatic-reload=true, each loads it within about a minute. Without it, restart them one by one.
+3 Continue when each of them answers ok:
   kubectl get --raw /readyz/kms-providers
-4 Encrypt what is in etcd already, with --ops and the pages of every node's plugin:
+4 Re-encrypt the objects in etcd; give the ops endpoints of all nodes with --ops:
   trousseauctl reencrypt --kubeconfig /etc/kubernetes/admin.conf --resources secrets
-5 Remove aescbc "key1" and identity (plaintext) from resources[0] when trousseauctl audit finds nothing under it, and you would restore no backup that has. Not before: what is under it could not be read.
+5 Remove aescbc "key1" and identity (plaintext) from resources[0] only when trousseauctl audit finds no value that needs it, and no backup that you keep needs it. Such values could no longer be read.
 `},
 	} {
 		e := c.result.Explain()
@@ -73,15 +73,15 @@ func TestNotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		`kms v1 "old": kube-apiserver needs --feature-gates=KMSv1=true as long as it is there: keep both until nothing in etcd is under it.`,
-		`The timeout of 2s is not longer than trousseau's own --request-timeout, 2.5s by default: raise the one or lower the other, or kube-apiserver gives up before it gets trousseau's answer.`,
+		`kms v1 "old": kube-apiserver needs --feature-gates=KMSv1=true for it. Keep both until no value in etcd is encrypted by it.`,
+		`The timeout of 2s is not longer than trousseau's --request-timeout, 2.5s by default, so kube-apiserver gives up before trousseau answers. Raise the timeout, or lower --request-timeout.`,
 	}
 	e := r.Explain()
 	if fmt.Sprint(e.Notes) != fmt.Sprint(want) {
 		t.Errorf("got %q\nwant %q", e.Notes, want)
 	}
 	want4 := encryptionconfig.Step{
-		Text:    "Encrypt what is in etcd already, with --ops and the pages of every node's plugin, each RESOURCE that *.* stands for:",
+		Text:    "Re-encrypt the objects in etcd; give the ops endpoints of all nodes with --ops. Give each RESOURCE that *.* stands for:",
 		Command: "trousseauctl reencrypt --kubeconfig /etc/kubernetes/admin.conf --resources RESOURCE,...",
 	}
 	if e.Next[3] != want4 {

@@ -9,14 +9,16 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
-// Replace gives a file another text in one step, with its owner and mode, so
-// that kube-apiserver never reads a half of it. A symbolic link is followed. It
-// refuses if the file is no longer what it was before.
+// Replace replaces a file's content atomically, so that kube-apiserver never reads
+// half of it. It keeps owner and mode, and follows a symbolic link. It refuses if the
+// content is no longer before.
 func Replace(file string, before, after []byte) error {
 	failed := func(err error) error {
-		return fmt.Errorf("writing %s: %w; it is as it was", file, reason(err))
+		return fmt.Errorf("writing %s: %w; the file is unchanged", file, text.Errno(err))
 	}
 	target, err := filepath.EvalSymlinks(file)
 	if err != nil {
@@ -30,7 +32,7 @@ func Replace(file string, before, after []byte) error {
 	if err != nil {
 		return failed(err)
 	}
-	defer func() { _ = os.Remove(next.Name()) }() // gone already, if all went well
+	defer func() { _ = os.Remove(next.Name()) }() // already renamed, if all went well
 	_, err = next.Write(after)
 	err = errors.Join(err, next.Chmod(info.Mode().Perm()))
 	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
@@ -44,19 +46,10 @@ func Replace(file string, before, after []byte) error {
 	case err != nil:
 		return failed(err)
 	case !bytes.Equal(now, before):
-		return fmt.Errorf("%s has changed meanwhile and is not written: run this again", file)
+		return fmt.Errorf("%s has changed since it was read, and is not written: run this again", file)
 	}
 	if err := os.Rename(next.Name(), target); err != nil {
 		return failed(err)
 	}
 	return nil
-}
-
-// reason is what is wrong, without the path, which has been said.
-func reason(err error) error {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return errno
-	}
-	return err
 }

@@ -42,13 +42,13 @@ func TestReplace(t *testing.T) {
 	}
 	want("after")
 	err := encryptionconfig.Replace(file, []byte("before"), []byte("lost"))
-	if err == nil || err.Error() != file+" has changed meanwhile and is not written: run this again" {
+	if err == nil || err.Error() != file+" has changed since it was read, and is not written: run this again" {
 		t.Errorf("changed meanwhile: %v", err)
 	}
 	want("after")
 	none := filepath.Join(dir, "none")
 	err = encryptionconfig.Replace(none, nil, nil)
-	if err == nil || err.Error() != "writing "+none+": no such file or directory; it is as it was" {
+	if err == nil || err.Error() != "writing "+none+": no such file or directory; the file is unchanged" {
 		t.Errorf("no file: %v", err)
 	}
 	if strings.Contains(err.Error(), "lstat") {

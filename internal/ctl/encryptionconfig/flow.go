@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// span is an item in flow style, from its { to behind its }.
+// span is an item in flow style, from its { to the byte after its }.
 type span struct{ begin, end int }
 
 func (s splice) insertFlow(at int, item string) ([]byte, bool) {
@@ -23,8 +23,8 @@ func (s splice) insertFlow(at int, item string) ([]byte, bool) {
 	return slices.Insert(slices.Clone(s.text), spans[at-1].end, []byte(", "+item)...), true
 }
 
-// firstFlow gives each place the text of another item: what is between the
-// places stays.
+// firstFlow moves an item to the front by exchanging the items' texts, and keeps the
+// text between them.
 func (s splice) firstFlow(from int) ([]byte, bool) {
 	spans, ok := s.spans()
 	if !ok {
@@ -42,7 +42,7 @@ func (s splice) firstFlow(from int) ([]byte, bool) {
 	return append(all, s.text[rest:]...), true
 }
 
-// spans returns where the items are. Those without braces are not found.
+// spans returns the places of the items. It fails for items without braces.
 func (s splice) spans() ([]span, bool) {
 	all := make([]span, len(s.seq.Content))
 	for i, item := range s.seq.Content {
@@ -56,7 +56,8 @@ func (s splice) spans() ([]span, bool) {
 	return all, true
 }
 
-// offset returns where a line and a column, counted in characters from 1, are.
+// offset returns the offset of a line and column, both from 1, the column in
+// characters.
 func (s splice) offset(line, column int) int {
 	at := 0
 	for ; line > 1; line-- {
@@ -73,8 +74,7 @@ func (s splice) offset(line, column int) int {
 	return at
 }
 
-// closing returns the offset behind the bracket that closes the one at begin, or
-// -1.
+// closing returns the offset after the bracket that closes the one at begin, or -1.
 func closing(text []byte, begin int) int {
 	depth := 0
 	for at := begin; at < len(text); at++ {
@@ -88,7 +88,7 @@ func closing(text []byte, begin int) int {
 			}
 		case '"', '\'':
 			if !strings.ContainsRune(" \t\r\n{[,:", rune(text[max(at-1, 0)])) {
-				continue // within a plain text
+				continue // inside an unquoted string
 			}
 			for at++; at < len(text) && text[at] != c; at++ {
 				if c == '"' && text[at] == '\\' {

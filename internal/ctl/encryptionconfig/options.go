@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// check finds mistakes in the options themselves. It is stricter than
-// kube-apiserver about what is new: a name cannot be changed afterwards.
+// check finds mistakes in the options. It is stricter than kube-apiserver, because
+// the name cannot be changed later.
 func (o Options) check() error {
 	bad := func(option, format string, args ...any) error {
 		return &OptionError{Option: option, Reason: fmt.Sprintf(format, args...)}
@@ -21,7 +21,7 @@ func (o Options) check() error {
 	}
 	for _, r := range o.Resources {
 		if r == "" {
-			return bad("resources", "has an empty name; write them with commas between, such as secrets,configmaps")
+			return bad("resources", "has an empty name; separate names with commas, such as secrets,configmaps")
 		}
 	}
 	if problems := resourceProblems(o.Resources); len(problems) > 0 {
@@ -44,8 +44,8 @@ func (o Options) check() error {
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// absolute accepts less than ParseEndpoint in k8s.io/kms/pkg/util: that one
-// takes run in unix://run/kms.sock for a host, and passes over it.
+// absolute accepts less than ParseEndpoint in k8s.io/kms/pkg/util, which takes run in
+// unix://run/kms.sock for a host and ignores it.
 func absolute(endpoint string) bool {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Scheme != "unix" || u.Host != "" || u.RawQuery != "" || u.Fragment != "" {

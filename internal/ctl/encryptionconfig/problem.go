@@ -12,12 +12,12 @@ import (
 
 // Problem is one mistake in a configuration. It never holds a key.
 type Problem struct {
-	// Line is where it is, from 1; 0 if it is the file as a whole.
+	// Line is its line, from 1; 0 for the file as a whole.
 	Line int
-	// Field is the full name, such as resources[0].providers[1].kms.name; empty
-	// if it is the file as a whole.
+	// Field is the full name, such as resources[0].providers[1].kms.name; "" for the
+	// file as a whole.
 	Field string
-	// Text says what is wrong and what to do, and reads on from Field.
+	// Text says what is wrong and what to do. It continues Field.
 	Text string
 }
 
@@ -34,13 +34,13 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// InvalidError is a configuration that kube-apiserver would not take.
+// InvalidError means that kube-apiserver would refuse the configuration.
 type InvalidError struct {
-	// Problems are all that were found, by line; never empty.
+	// Problems are all problems, by line; at least one.
 	Problems []Problem
 }
 
-// Error has a line for each problem.
+// Error returns one line for each problem.
 func (e *InvalidError) Error() string {
 	texts := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
@@ -54,10 +54,10 @@ func invalid(problems ...Problem) *InvalidError {
 	return &InvalidError{Problems: problems}
 }
 
-// RefusedError is a change that would make something unreadable, or whose
-// outcome is not plain.
+// RefusedError means that the edit would make data unreadable, or that its result is
+// uncertain.
 type RefusedError struct {
-	// Reason says which, and what to do instead.
+	// Reason says why, and what to do instead.
 	Reason string
 }
 
@@ -71,13 +71,13 @@ func refuse(format string, args ...any) error {
 type OptionError struct {
 	// Option is the name of the field in Options, in lower case.
 	Option string
-	// Reason reads on from it.
+	// Reason continues it.
 	Reason string
 }
 
 func (e *OptionError) Error() string { return e.Option + ": " + e.Reason }
 
-// path is where something is in a configuration: names of fields and indices.
+// path is a place in a configuration: names of fields and indices.
 type path []any
 
 func (p path) field(name string) path { return append(slices.Clip(p), name) }

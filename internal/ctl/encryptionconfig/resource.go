@@ -4,8 +4,8 @@ package encryptionconfig
 
 import "strings"
 
-// groupResource is what an item of resources names: a resource, or * for all, of
-// a group, which is empty for the core group, or * for all.
+// groupResource is a resource, or * for all, of a group, which is "" for the core
+// group or * for all.
 type groupResource struct {
 	resource, group string
 }

@@ -9,15 +9,15 @@ import (
 	yamlnode "go.yaml.in/yaml/v3"
 )
 
-// splice edits the items of one sequence in a text, and leaves every byte that
-// is not concerned. It may fail, and what it gives is to be read again: it knows
-// how YAML is usually written, not all that YAML can be.
+// splice edits the items of one sequence in a text, and keeps all other bytes. It
+// knows how YAML is usually written, not all of YAML: it may fail, and the caller must
+// parse and check the result.
 type splice struct {
 	text []byte
 	seq  *yamlnode.Node
 }
 
-// insert puts an item at a place.
+// insert inserts an item at an index.
 func (s splice) insert(at int, block []string, flow string) ([]byte, bool) {
 	if s.seq.Style&yamlnode.FlowStyle != 0 {
 		return s.insertFlow(at, flow)
@@ -43,7 +43,7 @@ func (s splice) first(from int) ([]byte, bool) {
 	return b.join(b.rows[:front], b.join(b.rows[begin:end], nil, nil), b.rows[front:begin], b.rows[end:]...), true
 }
 
-// block is a sequence whose items are on lines of their own.
+// block is a sequence in block style.
 type block struct {
 	rows [][]byte
 	eol  string
@@ -61,8 +61,7 @@ func (s splice) block() block {
 	return b
 }
 
-// start returns the row of an item's dash, or of the comment above it, counted
-// from 0.
+// start returns the row, from 0, of an item's dash or of the comment above it.
 func (b block) start(item int) int {
 	row := min(b.seq.Content[item].Line, len(b.rows)) - 1
 	for row > 0 && !b.dashed(row) {
@@ -81,8 +80,8 @@ func (b block) dashed(row int) bool {
 	return len(text) > at && text[at] == '-' && (len(text) == at+1 || strings.ContainsRune(" \t\r\n", rune(text[at+1])))
 }
 
-// end returns the row after an item. Blank lines and comments after the last one
-// belong to nobody.
+// end returns the row after an item. Blank lines and comments after the last item do
+// not belong to it.
 func (b block) end(item int) int {
 	if item+1 < len(b.seq.Content) {
 		return b.start(item + 1)
@@ -106,7 +105,7 @@ func (b block) end(item int) int {
 	return last + 1
 }
 
-// join puts rows together again, the first of which may lack its end of line.
+// join concatenates rows, and adds an end of line where it is missing.
 func (b block) join(before [][]byte, text []byte, middle [][]byte, after ...[]byte) []byte {
 	var all []byte
 	add := func(piece []byte) {

@@ -12,9 +12,9 @@ import (
 // validate follows ValidateEncryptionConfiguration in
 // k8s.io/apiserver/pkg/apis/apiserver/validation/validation_encryption.go, as
 // called without automatic reload, and then what LoadEncryptionConfig in
-// pkg/server/options/encryptionconfig refuses beyond that. Those packages are
-// not imported: with them come CEL and half a server. That the outcome is the
-// same is tested beside them, in test/apiserver.
+// pkg/server/options/encryptionconfig refuses in addition. We do not import these
+// packages, because they depend on CEL and most of a server. A test in test/apiserver
+// compares the results.
 func (r *reader) validate(c Configuration) {
 	at := path{"resources"}
 	if len(c.Entries) == 0 {
@@ -61,10 +61,10 @@ func (r *reader) validateKMS(k *KMS, at path, names map[string]bool) {
 	case k.APIVersion != "v1" && strings.Contains(k.Name, ":"):
 		r.refuse(at.field("name"), `%q has a ":", which kms v2 does not allow`, k.Name)
 	case k.APIVersion != "v1" && names[k.Name]:
-		r.refuse(at.field("name"), "%q is the name of an earlier kms provider; a kms v2 name may stand only once in the file. The same endpoint may have several names", k.Name)
+		r.refuse(at.field("name"), "%q is the name of an earlier kms provider; a kms v2 name must be unique in the file. Several names may have the same endpoint", k.Name)
 	}
 	if k.Timeout <= 0 {
-		r.refuse(at.field("timeout"), "is not positive; want one such as 3s")
+		r.refuse(at.field("timeout"), "is not positive; want a duration such as 3s")
 	}
 	if k.Endpoint == "" {
 		r.refuse(at.field("endpoint"), "is missing or empty; want unix:// and an absolute path")
@@ -75,14 +75,14 @@ func (r *reader) validateKMS(k *KMS, at path, names map[string]bool) {
 	case k.APIVersion != "v1" && k.cacheSize != nil:
 		r.refuse(at.field("cachesize"), "is for kms v1 only; remove the line")
 	case k.cacheSize != nil && *k.cacheSize == 0:
-		r.refuse(at.field("cachesize"), "is 0; want a positive number, or a negative one for no cache")
+		r.refuse(at.field("cachesize"), "is 0; want a positive number, or a negative one to disable the cache")
 	}
 	if k.APIVersion != "v1" && k.APIVersion != "v2" {
-		r.refuse(at.field("apiVersion"), "%q: want v2, or v1 for a plugin that speaks no other", k.APIVersion)
+		r.refuse(at.field("apiVersion"), "%q: want v2, or v1 for a plugin that supports only v1", k.APIVersion)
 	}
 }
 
-// validateKeys is the function of that name. It never says what a secret is.
+// validateKeys is the function of that name. It never shows a secret.
 func (r *reader) validateKeys(p Provider, at path, sizes ...int) {
 	if len(p.Keys) == 0 {
 		r.refuse(at, "is empty; it needs at least one key")
@@ -106,7 +106,7 @@ func (r *reader) validateKeys(p Provider, at path, sizes ...int) {
 	}
 }
 
-// validateMasks finds rules that an earlier wildcard leaves without effect
+// validateMasks finds resources that an earlier wildcard hides
 // (getTransformerOverridesAndKMSPluginProbes in
 // pkg/server/options/encryptionconfig/config.go).
 func (r *reader) validateMasks(c Configuration) {
@@ -115,7 +115,7 @@ func (r *reader) validateMasks(c Configuration) {
 		for j, g := range parseResources(e.Resources) {
 			for _, wildcard := range g.within() {
 				if seen[wildcard] {
-					r.refuse(path{"resources", i, "resources", j}, "%q has no effect behind the earlier %q; put it into an item before that one, or remove it", g, wildcard)
+					r.refuse(path{"resources", i, "resources", j}, "%q has no effect after the earlier %q; move it to an item before that one, or remove it", g, wildcard)
 					break
 				}
 			}
@@ -124,8 +124,8 @@ func (r *reader) validateMasks(c Configuration) {
 	}
 }
 
-// resourceProblem is a mistake in a list of resources; index is -1 if it is the
-// list.
+// resourceProblem is a mistake in a list of resources; index is -1 for the list as a
+// whole.
 type resourceProblem struct {
 	index int
 	text  string
@@ -147,10 +147,10 @@ func resourceProblems(names []string) (problems []resourceProblem) {
 		}
 	}
 	if duplicate {
-		problems = append(problems, resourceProblem{-1, "the same resource stands there twice; keep one"})
+		problems = append(problems, resourceProblem{-1, "the same resource is listed twice; keep one"})
 	}
 	if overlap {
-		problems = append(problems, resourceProblem{-1, "resources overlap, such as secrets and *. or anything and *.*; keep the wildcard, or give what it is to leave out an item before it"})
+		problems = append(problems, resourceProblem{-1, "resources overlap, such as secrets and *. or anything and *.*; keep only the wildcard, or move the other resource to an item before it"})
 	}
 	for i, name := range names {
 		if text := resourceName(name, all[i]); text != "" {
@@ -163,20 +163,20 @@ func resourceProblems(names []string) (problems []resourceProblem) {
 func resourceName(name string, g groupResource) string {
 	switch {
 	case name == "":
-		// kube-apiserver lets it pass, and it matches nothing.
+		// kube-apiserver accepts it, and it matches nothing.
 		return ""
 	case strings.ToLower(name) != name:
 		return `"` + name + `" has capital letters; write ` + strings.ToLower(name)
 	case name == "*":
 		return `"*" is ambiguous; write *. for the core group or *.* for everything`
 	case name == "apiserveripinfo", name == "serviceipallocations", name == "servicenodeportallocations":
-		return `"` + name + `" is no resource of the API and cannot be encrypted`
+		return `"` + name + `" is not an API resource and cannot be encrypted`
 	case g.group == "events.k8s.io":
 		return `"` + name + `" is stored in the core group; write events`
 	case g.group == "extensions":
-		return `"` + name + `": the group extensions is gone; write the group that the resource is in now, such as deployments.apps`
+		return `"` + name + `": the group extensions no longer exists; write the resource's current group, such as deployments.apps`
 	case g.group == "*" && g.resource != "*":
-		return `"` + name + `": one resource cannot be named across groups; write its group, or *.* for everything`
+		return `"` + name + `": a resource needs a group; write its group, or *.* for everything`
 	}
 	return ""
 }

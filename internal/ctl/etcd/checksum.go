@@ -12,23 +12,23 @@ import (
 	"os"
 )
 
-// Checksum says whether a snapshot file is whole.
+// Checksum is the result of checking a snapshot file for damage.
 type Checksum string
 
 const (
-	// ChecksumOK means that the file ends in the SHA-256 of what stands before.
+	// ChecksumOK means that the file ends in the SHA-256 of its content.
 	ChecksumOK Checksum = "ok"
-	// ChecksumMissing means that it ends in none: it is no snapshot but a copy
-	// of a database file, or the end of it is gone.
+	// ChecksumMissing means that it has no checksum: it is a copy of a database file,
+	// not a snapshot, or it is cut off.
 	ChecksumMissing Checksum = "missing"
 )
 
 // hasChecksum reports whether a file of that size ends in a checksum. A database
-// is made of whole pages, so that what is left over is one (hasChecksum in etcd's
+// consists of whole pages, so the rest is the checksum (hasChecksum in etcd's
 // etcdutl/snapshot/v3_snapshot.go).
 func hasChecksum(size int64) bool { return size%512 == sha256.Size }
 
-// checkSum reads the file once, from the beginning.
+// checkSum reads the whole file once.
 func checkSum(ctx context.Context, file *os.File, size int64, progress Progress) (Checksum, error) {
 	if !hasChecksum(size) {
 		return ChecksumMissing, nil
@@ -53,7 +53,7 @@ func checkSum(ctx context.Context, file *os.File, size int64, progress Progress)
 		return "", fmt.Errorf("reading %s: %w", file.Name(), err)
 	}
 	if !bytes.Equal(sum.Sum(nil), want) {
-		return "", fmt.Errorf("%s is damaged: its content does not have the SHA-256 that it ends in: copy it again from where it was made, or use another snapshot", file.Name())
+		return "", fmt.Errorf("%s is damaged: its content does not match the SHA-256 at its end: copy the snapshot again, or use another one", file.Name())
 	}
 	return ChecksumOK, nil
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package etcd reads what is in etcd: from its servers, or from a snapshot of
-// one. It reads each key's newest value, in a stream, and never holds them all;
-// what a value means is not its question. It writes nothing.
+// Package etcd reads etcd's keys from its servers or from a snapshot. It streams the
+// newest value of each key, and does not interpret values. It writes nothing.
 package etcd
 
 import (
@@ -11,42 +10,41 @@ import (
 	"errors"
 )
 
-// Object is one key with its newest value. Key and Value belong to the reader
-// that hands them out, and change once the callback that they were given to has
-// returned.
+// Object is one key with its newest value. Key and Value belong to the reader, and are
+// valid only until the callback returns.
 type Object struct {
 	Key, Value []byte
-	// Revision is the one at which the value was written.
+	// Revision is that at which the value was written.
 	Revision int64
 }
 
-// Reader is a place to read from.
+// Reader reads etcd's keys.
 type Reader interface {
-	// Read calls each for the objects whose keys begin with one of prefixes:
-	// every key once, and no deleted one. An error that each returns ends the
-	// reading, and is returned as it is.
+	// Read calls each for every object whose key begins with one of prefixes: once for
+	// each key, and not for deleted keys. An error of each ends the reading and is
+	// returned unchanged.
 	Read(ctx context.Context, prefixes []string, each func(Object) error) (Reading, error)
 }
 
-// Reading says what has been read.
+// Reading describes a completed reading.
 type Reading struct {
-	// Revision is that of etcd when it was read.
+	// Revision is etcd's revision at the time of the reading.
 	Revision int64
-	// Checksum says whether the file is whole; snapshot only.
+	// Checksum is that of the file; snapshot only.
 	Checksum Checksum
-	// Resumptions are where another revision had to be taken, because the one
-	// before was compacted meanwhile; live only.
+	// Resumptions are the keys at which the reading continued at a newer revision,
+	// because the previous one was compacted; live only.
 	Resumptions []Resumption
 }
 
-// Resumption is that the keys from Key on were read at Revision.
+// Resumption says that the keys from Key on were read at Revision.
 type Resumption struct {
 	Revision int64
 	Key      string
 }
 
-// Progress is told, now and then, how far a step of the work is: done of total,
-// in whatever the step counts. The steps are constants of this package.
+// Progress is called from time to time with the progress of a step: done of total, in
+// the unit of the step. The steps are constants of this package.
 type Progress func(step string, done, total int64)
 
 // The steps.
@@ -61,8 +59,8 @@ func (p Progress) tell(step string, done, total int64) {
 	}
 }
 
-// every is how many objects pass between two reports of progress, and between
-// two looks at whether the caller is still there.
+// every is the number of objects between two reports of progress, and between two
+// checks of the context.
 const every = 1024
 
 func hasAnyPrefix(key []byte, prefixes []string) bool {

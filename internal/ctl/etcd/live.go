@@ -14,33 +14,33 @@ import (
 	"go.uber.org/zap"
 )
 
-// Options are how to reach etcd's servers.
+// Options say how to reach etcd's servers.
 type Options struct {
 	// Endpoints are URLs such as https://10.0.0.1:2379; at least one.
 	Endpoints []string
 	// TLS is used with https; see [TLS].
 	TLS *tls.Config
-	// User and Password are for an etcd that wants them; empty for none.
+	// User and Password are needed if authentication is enabled; "" for none.
 	User, Password string
-	// Timeout bounds each call, the first to ten seconds; 0 means 30 seconds.
+	// Timeout is the time limit for each call; 0 means 30 seconds. The first call has
+	// at most 10 seconds.
 	Timeout time.Duration
-	// PageSize is how many objects are asked for at once; 0 means 500.
+	// PageSize is the number of objects per request; 0 means 500.
 	PageSize int
-	// PageBytes is how large an answer may be; 0 means 32 MiB. One that would be
-	// larger is asked for in smaller pages.
+	// PageBytes is the maximum size of an answer; 0 means 32 MiB. If a page is larger,
+	// it is read in smaller pages.
 	PageBytes int
-	// Progress is told how far the reading is; nil tells nobody.
+	// Progress is called with the progress of the reading; may be nil.
 	Progress Progress
 }
 
-// Live reads from etcd's servers. It must be closed.
+// Live reads from etcd's servers. The caller must close it.
 type Live struct {
 	opts   Options
 	client *clientv3.Client
 }
 
-// Dial sees that one of the endpoints can be connected to, and sends it the
-// password, if there is one.
+// Dial connects to one of the endpoints, and authenticates if there is a password.
 func Dial(ctx context.Context, opts Options) (*Live, error) {
 	if opts.Timeout == 0 {
 		opts.Timeout = 30 * time.Second
@@ -73,16 +73,16 @@ func Dial(ctx context.Context, opts Options) (*Live, error) {
 // Close ends the connection.
 func (l *Live) Close() { _ = l.client.Close() }
 
-// unreachable says why etcd could not be asked, and what to look at.
+// unreachable returns an error that says what to check.
 func unreachable(endpoints []string, err error) error {
-	advice := "check that it runs and --endpoints"
+	advice := "check that etcd runs, and --endpoints"
 	switch text := err.Error(); {
 	case strings.Contains(text, "authentication failed"), strings.Contains(text, "user name"), strings.Contains(text, "permission denied"):
 		advice = "check --user and --password-file, and that the user may read the whole prefix"
 	case strings.Contains(text, "certificate"), strings.Contains(text, "tls:"), strings.Contains(text, "handshake"):
 		advice = "check --cacert, --cert and --key; kube-apiserver's flags --etcd-cafile, --etcd-certfile and --etcd-keyfile name them"
 	case errors.Is(err, context.DeadlineExceeded):
-		advice = "check --endpoints, and --cacert, --cert and --key: an etcd that wants TLS does not answer without"
+		advice = "check --endpoints, and --cacert, --cert and --key: an etcd that requires TLS does not answer without it"
 	}
-	return fmt.Errorf("asking etcd at %s: %w: %s", strings.Join(endpoints, ", "), err, advice)
+	return fmt.Errorf("reading etcd at %s: %w: %s", strings.Join(endpoints, ", "), err, advice)
 }

@@ -78,7 +78,7 @@ func TestLiveReadsInPages(t *testing.T) {
 func TestLiveReadsAtOneRevision(t *testing.T) {
 	s := newServer(t, 500, 10)
 	s.before = func(s *server, r *pb.RangeRequest) error {
-		s.revision++ // somebody writes all the time
+		s.revision++ // another client writes all the time
 		if !r.CountOnly && r.Revision != 1001 {
 			t.Errorf("revision %d was asked for, want 1001 all the time", r.Revision)
 		}
@@ -175,7 +175,7 @@ func TestLiveWithNobodyThere(t *testing.T) {
 		defer live.Close()
 		_, err = live.Read(t.Context(), []string{"/r/"}, func(etcd.Object) error { return nil })
 	}
-	if err == nil || !strings.Contains(err.Error(), "asking etcd at http://"+address) || !strings.Contains(err.Error(), "connection refused: check that it runs and --endpoints") {
+	if err == nil || !strings.Contains(err.Error(), "reading etcd at http://"+address) || !strings.Contains(err.Error(), "connection refused: check that etcd runs, and --endpoints") {
 		t.Errorf("got %v, want who did not answer and what to check", err)
 	}
 }
@@ -214,9 +214,9 @@ func TestTLSFiles(t *testing.T) {
 	}
 	for _, test := range []struct{ ca, cert, key, want string }{
 		{"/none", "", "", "no such file"},
-		{garbage, "", "", "holds no certificate in PEM"},
-		{"", garbage, "", "needs its key"},
-		{"", "", garbage, "needs its key"},
+		{garbage, "", "", "has no PEM certificate"},
+		{"", garbage, "", "a client certificate and its key"},
+		{"", "", garbage, "a client certificate and its key"},
 		{"", garbage, garbage, "reading " + garbage},
 	} {
 		if _, err := etcd.TLS(test.ca, test.cert, test.key); err == nil || !strings.Contains(err.Error(), test.want) {

@@ -15,10 +15,10 @@ import (
 )
 
 // Read reads as [Reader] says, in pages, in the order of the keys, and all at the
-// revision of the first page. Should that be compacted before the end, which
-// kube-apiserver has done to what is five minutes old, it goes on at the newest
-// one from the key it has come to, and says so in Resumptions: each key is still
-// read once, but what was written in between is read as it was, or as it is now.
+// revision of the first page. If that is compacted before the end (kube-apiserver
+// compacts what is older than five minutes), it continues from the current key at the
+// newest revision, and records that in Resumptions. Each key is still read once, but
+// an object that was written in the meantime is read in its old or its new form.
 func (l *Live) Read(ctx context.Context, prefixes []string, each func(Object) error) (Reading, error) {
 	if err := checkPrefixes(prefixes); err != nil {
 		return Reading{}, err
@@ -38,7 +38,7 @@ func (l *Live) Read(ctx context.Context, prefixes []string, each func(Object) er
 	return p.reading, nil
 }
 
-// patience is how often a revision may be lost without a page having been read.
+// patience is how often a revision may be compacted before one page has been read.
 const patience = 3
 
 // pages is one reading.
@@ -51,7 +51,7 @@ type pages struct {
 	reading     Reading
 }
 
-// count asks how much there is, and settles the revision.
+// count counts the keys, and chooses the revision.
 func (p *pages) count(ctx context.Context, prefix string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -98,10 +98,10 @@ func (p *pages) read(ctx context.Context, prefix string) error {
 	}
 }
 
-// resume takes the newest revision, to go on at key from.
+// resume takes the newest revision, to continue at key from.
 func (p *pages) resume(ctx context.Context, from string) error {
 	if n := len(p.reading.Resumptions); n >= patience && p.reading.Resumptions[n-patience].Key == from {
-		return fmt.Errorf("reading etcd: %d times in a row a revision was compacted before a page of it could be read: audit a snapshot instead", patience)
+		return fmt.Errorf("reading etcd: the revision was compacted %d times in a row before one page was read: audit a snapshot instead", patience)
 	}
 	answer, err := p.get(ctx, from, clientv3.WithCountOnly())
 	if err != nil {
@@ -125,8 +125,8 @@ func (p *pages) get(ctx context.Context, key string, options ...clientv3.OpOptio
 	return p.live.client.Get(ctx, key, options...)
 }
 
-// tooLarge reports whether an answer was larger than PageBytes: gRPC refuses it
-// before it is read.
+// tooLarge reports whether an answer was larger than PageBytes. gRPC refuses it before
+// reading it.
 func tooLarge(err error) bool {
 	return err != nil && !errors.Is(err, rpctypes.ErrTooManyRequests) && status.Code(err) == codes.ResourceExhausted
 }

@@ -14,9 +14,8 @@ import (
 	"time"
 )
 
-// reach connects to the endpoints, and returns why that fails, where it does for
-// all of them. gRPC tries again and again instead, and in the end says no more
-// than that time is over.
+// reach connects to the endpoints, and returns the first error if all of them fail.
+// gRPC would retry instead, and report only a timeout.
 func reach(ctx context.Context, opts Options) error {
 	ctx, cancel := context.WithTimeout(ctx, min(opts.Timeout, 10*time.Second))
 	defer cancel()
@@ -36,8 +35,8 @@ func reach(ctx context.Context, opts Options) error {
 	return first
 }
 
-// knock connects. With TLS it also asks for the version, as anybody may where etcd
-// speaks HTTP at all: whether a certificate is missing shows only in the answer.
+// knock connects. With TLS it also gets /version, which needs no authentication,
+// because a missing client certificate shows only in the answer.
 func knock(ctx context.Context, client *http.Client, endpoint string) error {
 	if host, plain := strings.CutPrefix(endpoint, "http://"); plain {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", strings.TrimSuffix(host, "/"))
@@ -57,8 +56,8 @@ func knock(ctx context.Context, client *http.Client, endpoint string) error {
 	return resp.Body.Close()
 }
 
-// isRefusal reports whether an error is about the connection: then gRPC fares no
-// better. What is said over it does not matter.
+// isRefusal reports whether err is about the connection itself, so that gRPC would
+// fail too. Other errors, such as an HTTP status, do not matter.
 func isRefusal(err error) bool {
 	var (
 		dial      *net.OpError
@@ -78,7 +77,7 @@ func isRefusal(err error) bool {
 	return strings.Contains(err.Error(), "server gave HTTP response to HTTPS client")
 }
 
-// inside is what is wrong, without which request it was found with.
+// inside returns the error without the method and URL of the request.
 func inside(err error) error {
 	var request *url.Error
 	if errors.As(err, &request) {

@@ -5,6 +5,7 @@ package etcd
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -26,9 +27,8 @@ type scan struct {
 	reading  Reading
 }
 
-// guarded runs read, and turns what a damaged database does to bbolt, a panic or
-// a fault in the mapped file, into an error. Where the checksum is right, neither
-// happens.
+// guarded runs read. A damaged database without a checksum can make bbolt panic or
+// fault on the mapped file; guarded turns both into an error.
 func (r *scan) guarded(read func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -46,10 +46,10 @@ func (r *scan) damaged(how string) error {
 	return fmt.Errorf("%s is damaged: %s: use another snapshot", r.snapshot.File, how)
 }
 
-// run reads the key bucket from its end.
+// run reads the key bucket backwards.
 func (r *scan) run(ctx context.Context, tx *bbolt.Tx) error {
 	if r.size < tx.Size() {
-		return r.damaged(fmt.Sprintf("it has %d bytes of %d, the end is missing", r.size, tx.Size()))
+		return r.damaged(fmt.Sprintf("it has %d of %d bytes, the end is missing", r.size, tx.Size()))
 	}
 	bucket, err := r.keys(tx)
 	if err != nil {
@@ -97,7 +97,7 @@ func (r *scan) keys(tx *bbolt.Tx) (*bbolt.Bucket, error) {
 		defer file.Close()
 		s := shape{file: file, size: r.size, pageSize: int64(tx.DB().Info().PageSize), seen: make(map[uint64]struct{})}
 		check = func(b *bbolt.Bucket) error {
-			if b.Root() == 0 { // a small one is kept in its parent's page
+			if b.Root() == 0 { // a small bucket is inside its parent's page
 				return nil
 			}
 			return s.check(uint64(b.Root()))
@@ -108,7 +108,7 @@ func (r *scan) keys(tx *bbolt.Tx) (*bbolt.Bucket, error) {
 	}
 	bucket := tx.Bucket([]byte("key"))
 	if bucket == nil {
-		return nil, fmt.Errorf("%s is a bbolt database but not etcd's: it has no bucket named key", r.snapshot.File)
+		return nil, fmt.Errorf("%s is a bbolt database, but not of etcd: it has no bucket named key", r.snapshot.File)
 	}
 	if err := check(bucket); err != nil {
 		return nil, r.damaged(err.Error())
@@ -116,14 +116,14 @@ func (r *scan) keys(tx *bbolt.Tx) (*bbolt.Bucket, error) {
 	return bucket, nil
 }
 
-// take counts one revision, or hands it out.
+// take passes one revision to each or Older.
 func (r *scan) take(revision int64, tombstone bool, value []byte) error {
 	kv := &r.kv
 	if int64(len(value)) > r.size {
 		return r.damaged(errShape.Error())
 	}
 	if err := proto.Unmarshal(value, kv); err != nil || len(kv.Key) == 0 {
-		return r.damaged(fmt.Sprintf("what revision %d holds is not etcd's", revision))
+		return r.damaged(fmt.Sprintf("the value of revision %d is not from etcd", revision))
 	}
 	switch {
 	case !hasAnyPrefix(kv.Key, r.prefixes):
@@ -141,4 +141,23 @@ func (r *scan) take(revision int64, tombstone bool, value []byte) error {
 		r.calling = false
 	}
 	return nil
+}
+
+// The keys of a database's key bucket are revisions (etcd's
+// server/storage/mvcc/revision.go): 8 bytes of the main revision, big-endian, an
+// underscore, 8 bytes of the sub revision, and a t for a deletion.
+const (
+	revisionSize  = 8 + 1 + 8
+	tombstoneSize = revisionSize + 1
+)
+
+// parseRevision reads a key of the key bucket.
+func parseRevision(key []byte) (main int64, tombstone, ok bool) {
+	switch {
+	case len(key) == tombstoneSize && key[revisionSize] == 't':
+		tombstone = true
+	case len(key) != revisionSize:
+		return 0, false, false
+	}
+	return int64(binary.BigEndian.Uint64(key)), tombstone, key[8] == '_'
 }

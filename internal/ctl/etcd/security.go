@@ -10,9 +10,9 @@ import (
 	"os"
 )
 
-// TLS reads the files, in PEM, that a connection to etcd needs: the certificates
-// that the server's is checked against, or "" for the system's; and the pair to
-// show to it, both or neither.
+// TLS reads the PEM files for a connection to etcd: the CA of the server's
+// certificate, "" for the system's CAs, and the client certificate with its key, ""
+// for none.
 func TLS(caFile, certFile, keyFile string) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if caFile != "" {
@@ -22,11 +22,11 @@ func TLS(caFile, certFile, keyFile string) (*tls.Config, error) {
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("%s holds no certificate in PEM", caFile)
+			return nil, fmt.Errorf("%s has no PEM certificate", caFile)
 		}
 	}
 	if (certFile == "") != (keyFile == "") {
-		return nil, errors.New("a client certificate needs its key, and a key its certificate: give both or neither")
+		return nil, errors.New("give a client certificate and its key, or neither")
 	}
 	if certFile != "" {
 		pair, err := tls.LoadX509KeyPair(certFile, keyFile)

@@ -8,15 +8,13 @@ import (
 	"io"
 )
 
-// shape is what a database has to be like to be read to an end: bbolt trusts its
-// pages, and would follow two that point at each other for ever. It is looked at
-// where no checksum vouches for the file.
+// shape checks the page tree of a database without a checksum: bbolt trusts the pages,
+// and would follow a cycle forever.
 //
-// A page begins with its own number, in eight bytes, its kind, in two, how many
-// elements it has, in two, and how many pages it goes on over, in four; a branch
-// has elements of sixteen bytes, of which the last eight are the number of a page
-// (internal/common/page.go of go.etcd.io/bbolt). All is in the byte order of the
-// machine that wrote it.
+// A page begins with its number (8 bytes), its kind (2), its number of elements (2)
+// and its number of overflow pages (4). An element of a branch has 16 bytes; the last
+// 8 are the number of a page (internal/common/page.go of go.etcd.io/bbolt). The byte
+// order is that of the machine that wrote the file.
 type shape struct {
 	file     io.ReaderAt
 	size     int64 // of the file
@@ -31,10 +29,10 @@ const (
 	leafPage    = 0x02
 )
 
-var errShape = errors.New("its pages do not fit together")
+var errShape = errors.New("its pages are inconsistent")
 
-// check follows the pages from root on. Each has to be a page of a tree, and none
-// may be met twice.
+// check follows the pages from root on. Each must be a page of a tree, and none may
+// occur twice.
 func (s *shape) check(root uint64) error {
 	for todo := []uint64{root}; len(todo) > 0; {
 		page := todo[len(todo)-1]
@@ -52,7 +50,7 @@ func (s *shape) check(root uint64) error {
 	return nil
 }
 
-// children are the pages that a page points at.
+// children returns the pages that a page points to.
 func (s *shape) children(page uint64) ([]uint64, error) {
 	head, err := s.read(page, headSize)
 	if err != nil {

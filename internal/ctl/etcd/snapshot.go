@@ -17,25 +17,23 @@ import (
 // member's database (member/snap/db). It opens the file for reading only. It is
 // not safe for concurrent use.
 //
-// The file holds revisions in the order in which they were written, not keys in
-// theirs: one key may be anywhere, and more than once. So it is read from the
-// end: the first revision of a key that is met is its newest, and a value or a
-// deletion; those met later are older. What has to be remembered is which keys
-// have been met, at 20 to 40 bytes each, and nothing has to be read twice. Memory
-// depends neither on the size of values nor on the number of revisions.
+// The file is ordered by revision, not by key, and a key may have several revisions.
+// So Snapshot reads it backwards: the first revision of a key that it meets is the
+// newest, a value or a deletion; later ones are older. It reads everything once, and
+// needs memory only for the set of keys, 20 to 40 bytes each, whatever the size of
+// values and the number of revisions.
 type Snapshot struct {
 	// File is the name of the file.
 	File string
-	// Older, if not nil, is called for each value that was overwritten or deleted
-	// and is still in the file, as it is until etcd is compacted: kube-apiserver
-	// has that done every five minutes.
+	// Older, if not nil, is called for each value that was overwritten or deleted but
+	// not yet compacted. kube-apiserver compacts etcd every five minutes.
 	Older func(Object)
-	// Progress is told how far the reading is; nil tells nobody.
+	// Progress is called with the progress of the reading; may be nil.
 	Progress Progress
 }
 
-// Read reads the file as [Reader] says, newest revision first. A file whose
-// checksum is wrong is refused before anything of it is used.
+// Read reads the file as [Reader] says, newest revision first. It refuses a file with a
+// wrong checksum before it uses any part of it.
 func (s *Snapshot) Read(ctx context.Context, prefixes []string, each func(Object) error) (Reading, error) {
 	if err := checkPrefixes(prefixes); err != nil {
 		return Reading{}, err
@@ -69,7 +67,7 @@ func (s *Snapshot) check(ctx context.Context) (int64, Checksum, error) {
 	case err != nil:
 		return 0, "", err
 	case !info.Mode().IsRegular():
-		return 0, "", fmt.Errorf("%s is no regular file: copy the snapshot to a disk first", s.File)
+		return 0, "", fmt.Errorf("%s is not a regular file: copy the snapshot to a disk first", s.File)
 	case info.Size() == 0:
 		return 0, "", fmt.Errorf("%s is empty: use another snapshot", s.File)
 	}
@@ -78,13 +76,13 @@ func (s *Snapshot) check(ctx context.Context) (int64, Checksum, error) {
 }
 
 func (s *Snapshot) open() (*bbolt.DB, error) {
-	// A member that runs holds a lock on its database.
+	// A running member has locked its database.
 	db, err := bbolt.Open(s.File, 0, &bbolt.Options{ReadOnly: true, Timeout: time.Second, NoStatistics: true})
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
-		return nil, fmt.Errorf("%s is in use by a running etcd: give its --endpoints, or save a snapshot with etcdctl snapshot save", s.File)
+		return nil, fmt.Errorf("%s is in use by a running etcd: use --endpoints, or a file of etcdctl snapshot save", s.File)
 	case err != nil:
-		return nil, fmt.Errorf("%s is not an etcd snapshot, or its beginning is damaged (%w): give a file as etcdctl snapshot save wrote it, uncompressed", s.File, err)
+		return nil, fmt.Errorf("%s is not an etcd snapshot, or its beginning is damaged (%w): give an uncompressed file of etcdctl snapshot save", s.File, err)
 	}
 	return db, nil
 }

@@ -72,7 +72,7 @@ func TestSnapshotShowsTheNewestOfEachKey(t *testing.T) {
 			want:  map[string]string{},
 			older: []string{"/r/a=2", "/r/a=1"},
 		},
-		"deleted and made anew": {
+		"deleted and recreated": {
 			fill:  func(f *etcdtest.File) { f.Put("/r/a", []byte("1")); f.Delete("/r/a"); f.Put("/r/a", []byte("2")) },
 			want:  map[string]string{"/r/a": "2@4"},
 			older: []string{"/r/a=1"},
@@ -219,17 +219,17 @@ func TestSnapshotRefused(t *testing.T) {
 		want string
 	}{
 		"absent":            {func(t *testing.T) string { return filepath.Join(t.TempDir(), "none.db") }, "no such file"},
-		"a directory":       {func(t *testing.T) string { return t.TempDir() }, "is no regular file: copy the snapshot to a disk first"},
+		"a directory":       {func(t *testing.T) string { return t.TempDir() }, "is not a regular file: copy the snapshot to a disk first"},
 		"empty":             {edit(func([]byte) []byte { return nil }), "is empty: use another snapshot"},
 		"text":              {edit(func([]byte) []byte { return []byte(strings.Repeat("x", 9000)) }), "is not an etcd snapshot"},
 		"short text":        {edit(func([]byte) []byte { return []byte("hello") }), "is not an etcd snapshot"},
-		"one bit is wrong":  {edit(func(b []byte) []byte { b[len(b)/2] ^= 1; return b }), "does not have the SHA-256 that it ends in"},
-		"the sum is wrong":  {edit(func(b []byte) []byte { b[len(b)-1] ^= 1; return b }), "does not have the SHA-256 that it ends in"},
+		"one bit is wrong":  {edit(func(b []byte) []byte { b[len(b)/2] ^= 1; return b }), "does not match the SHA-256 at its end"},
+		"the sum is wrong":  {edit(func(b []byte) []byte { b[len(b)-1] ^= 1; return b }), "does not match the SHA-256 at its end"},
 		"cut to whole page": {edit(func(b []byte) []byte { return b[:4096*20] }), "the end is missing"},
 		"cut to the metas":  {edit(func(b []byte) []byte { return b[:4096*2] }), "the end is missing"},
 		"not a revision":    {raw("hello", ""), "its revisions are not in order"},
-		"not a value":       {raw("\xff\xff\xff\xff\xff\xff\xff\xff_\x00\x00\x00\x00\x00\x00\x00\x00", "\xff"), "is not etcd's"},
-		"without a key":     {raw("\x7f\xff\xff\xff\xff\xff\xff\xff_\x00\x00\x00\x00\x00\x00\x00\x00", ""), "is not etcd's"},
+		"not a value":       {raw("\xff\xff\xff\xff\xff\xff\xff\xff_\x00\x00\x00\x00\x00\x00\x00\x00", "\xff"), "is not from etcd"},
+		"without a key":     {raw("\x7f\xff\xff\xff\xff\xff\xff\xff_\x00\x00\x00\x00\x00\x00\x00\x00", ""), "is not from etcd"},
 		"another database": {func(t *testing.T) string {
 			name := filepath.Join(t.TempDir(), "other.db")
 			db, err := bbolt.Open(name, 0o600, nil)
@@ -240,7 +240,7 @@ func TestSnapshotRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			return name
-		}, "is a bbolt database but not etcd's"},
+		}, "is a bbolt database, but not of etcd"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -310,7 +310,7 @@ func TestSnapshotInACircle(t *testing.T) {
 				continue // a page that is no longer in use
 			}
 			circles++
-			if !strings.Contains(err.Error(), "its pages do not fit together") {
+			if !strings.Contains(err.Error(), "its pages are inconsistent") {
 				t.Errorf("page %d, child %d: %v", page, child, err)
 			}
 		}
@@ -350,7 +350,7 @@ func TestSnapshotInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, _, _, err := read(t, name, "/r/"); err == nil || !strings.Contains(err.Error(), "in use by a running etcd: give its --endpoints") {
+	if _, _, _, err := read(t, name, "/r/"); err == nil || !strings.Contains(err.Error(), "in use by a running etcd: use --endpoints") {
 		t.Errorf("got %v, want that the file is in use", err)
 	}
 }

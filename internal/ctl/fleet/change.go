@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Since returns what is another than in an earlier report of the same nodes, a
-// line for each node that has changed. What moves all the time, such as a proof
-// or the life of a token that is renewed, is no change.
+// Since compares r with an earlier report of the same nodes, and returns a line for
+// each node that has changed. Values that move all the time, such as the time of
+// the last proof or the expiry of the token, do not count.
 func (r Report) Since(before Report) []string {
 	var changes []string
 	for i, a := range r.Nodes {
@@ -49,10 +49,10 @@ func (a Answer) since(before Answer) (parts []string) {
 		parts = append(parts, "reload "+is.Reload.String())
 	}
 	if is.Token.AccessorHash != was.Token.AccessorHash {
-		parts = append(parts, "another token")
+		parts = append(parts, "token changed")
 	}
 	if is.Token.KeptBy != was.Token.KeptBy && is.Token.KeptBy != "" {
-		parts = append(parts, "the token is kept alive by "+string(is.Token.KeptBy))
+		parts = append(parts, "token is "+is.Token.KeptBy.String())
 	}
 	if is.Build != was.Build {
 		parts = append(parts, "build "+is.Build.Version)
@@ -79,7 +79,7 @@ func (k Key) String() string {
 	return fmt.Sprintf("%s version %d", k.Name, k.Version)
 }
 
-// String is ok, or the class of the failure.
+// String is ok, or the class of the failure, or "none yet".
 func (r Reload) String() string {
 	switch {
 	case r.InUse:

@@ -11,17 +11,17 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"syscall"
-	"unicode"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
-// maxPage bounds what is read of a page, in bytes. /metrics has some 20 KiB.
+// maxPage is how much of a page is read at most, in bytes. /metrics has about 20 KiB.
 const maxPage = 8 << 20
 
-// Fetch asks for /readyz and /metrics, one after the other, until ctx is done.
-// The error says why the node could not be asked, and what to look at; a node
-// that is not healthy is no error.
+// Fetch gets /readyz and /metrics, one after the other, until ctx is done. The
+// error says why the node did not answer, and what to check. An unhealthy node is
+// not an error.
 func (n Node) Fetch(ctx context.Context) (State, error) {
 	readyz, err := n.readyz(ctx)
 	if err != nil {
@@ -32,22 +32,22 @@ func (n Node) Fetch(ctx context.Context) (State, error) {
 		return State{}, err
 	}
 	if status != http.StatusOK {
-		return State{}, n.stranger("/metrics", "%d %s", status, http.StatusText(status))
+		return State{}, n.foreign("/metrics", "%d %s", status, http.StatusText(status))
 	}
 	s, err := parseMetrics(page)
 	if err != nil {
-		return State{}, n.stranger("/metrics", "%w", err)
+		return State{}, n.foreign("/metrics", "%w", err)
 	}
 	s.Healthy = readyz.Ready
 	for _, c := range readyz.Checks {
 		if !c.OK {
-			s.Reasons = append(s.Reasons, printable(c.Name+": "+c.Reason))
+			s.Reasons = append(s.Reasons, text.Printable(c.Name+": "+c.Reason))
 		}
 	}
 	return s, nil
 }
 
-// readyz is what /readyz says as JSON.
+// readyz is the JSON of /readyz.
 type readyz struct {
 	Ready  bool `json:"ready"`
 	Checks []struct {
@@ -63,10 +63,10 @@ func (n Node) readyz(ctx context.Context) (r readyz, err error) {
 		return r, err
 	}
 	if status != http.StatusOK && status != http.StatusServiceUnavailable {
-		return r, n.stranger("/readyz", "%d %s", status, http.StatusText(status))
+		return r, n.foreign("/readyz", "%d %s", status, http.StatusText(status))
 	}
 	if err := json.Unmarshal(page, &r); err != nil {
-		return r, n.stranger("/readyz", "no JSON")
+		return r, n.foreign("/readyz", "not JSON")
 	}
 	return r, nil
 }
@@ -89,7 +89,7 @@ func (n Node) get(ctx context.Context, page, accept string) (status int, body []
 	return resp.StatusCode, body, nil
 }
 
-// unreachable puts a network's error in words that say what to do.
+// unreachable rewords a network error, and says what to do.
 func (n Node) unreachable(err error) error {
 	var dns *net.DNSError
 	var timeout net.Error
@@ -97,30 +97,20 @@ func (n Node) unreachable(err error) error {
 	case errors.Is(err, context.Canceled):
 		return context.Canceled
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return errors.New("connection refused: is trousseau running there, and is this its --ops-addr? By default that is on 127.0.0.1 alone")
+		return errors.New("connection refused: check that trousseau is running there and that this is its --ops-addr, which is 127.0.0.1 only by default")
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return errors.New("no such host: see whether the name is right")
+		return errors.New("no such host: check the name")
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return errors.New("no answer in time: see whether the node is up, and a firewall between")
+		return errors.New("no answer in time: check that the node is up and that no firewall blocks the port")
 	}
 	var asked *url.Error
 	if errors.As(err, &asked) {
 		err = asked.Err
 	}
-	return errors.New(printable(err.Error()))
+	return errors.New(text.Printable(err.Error()))
 }
 
-// stranger is the error for pages that are somebody else's.
-func (n Node) stranger(page, format string, args ...any) error {
-	return fmt.Errorf("%s: %w: is this trousseau's --ops-addr, of this version?", page, fmt.Errorf(format, args...))
-}
-
-// printable keeps what a node says from moving a terminal's cursor.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
+// foreign is the error for a page that another program serves.
+func (n Node) foreign(page, format string, args ...any) error {
+	return fmt.Errorf("%s: %w: check that this is the --ops-addr of a trousseau of this version", page, fmt.Errorf(format, args...))
 }

@@ -109,40 +109,40 @@ func accessor(t *testing.T, vault *vaulttest.Server, token string) string {
 	return said.Data.Accessor
 }
 
-// TestFetchFails says why there is nothing to show, and what to do.
+// TestFetchFails checks the errors, each of which says what to do.
 func TestFetchFails(t *testing.T) {
 	page := func(answer http.HandlerFunc) string {
 		s := httptest.NewServer(answer)
 		t.Cleanup(s.Close)
 		return strings.TrimPrefix(s.URL, "http://")
 	}
-	const nobody = "127.0.0.1:1" // which needs privileges and has no users; a port that was free may be the next page's
+	const unused = "127.0.0.1:1" // which needs privileges and has no users; a port that was free may be the next page's
 	hang := make(chan struct{})
 	defer close(hang)
 	for _, c := range []struct{ name, addr, want string }{
-		{"refused", nobody,
-			"connection refused: is trousseau running there, and is this its --ops-addr? By default that is on 127.0.0.1 alone"},
+		{"refused", unused,
+			"connection refused: check that trousseau is running there and that this is its --ops-addr, which is 127.0.0.1 only by default"},
 		{"hangs", page(func(w http.ResponseWriter, r *http.Request) {
 			select {
 			case <-hang:
 			case <-r.Context().Done():
 			}
-		}), "no answer in time: see whether the node is up, and a firewall between"},
+		}), "no answer in time: check that the node is up and that no firewall blocks the port"},
 		{"no such page", page(http.NotFound),
-			"/readyz: 404 Not Found: is this trousseau's --ops-addr, of this version?"},
+			"/readyz: 404 Not Found: check that this is the --ops-addr of a trousseau of this version"},
 		{"a redirect", page(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) }),
-			"/readyz: 302 Found: is this trousseau's --ops-addr, of this version?"},
+			"/readyz: 302 Found: check that this is the --ops-addr of a trousseau of this version"},
 		{"kube-apiserver's readyz", page(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) }),
-			"/readyz: no JSON: is this trousseau's --ops-addr, of this version?"},
-		{"somebody else's metrics", page(func(w http.ResponseWriter, r *http.Request) {
+			"/readyz: not JSON: check that this is the --ops-addr of a trousseau of this version"},
+		{"another program's metrics", page(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/readyz" {
 				_, _ = w.Write([]byte(`{"ready":true}`))
 			} else {
 				_, _ = w.Write([]byte("up 1\n"))
 			}
-		}), "/metrics: no metric trousseau_generation: is this trousseau's --ops-addr, of this version?"},
+		}), "/metrics: no metric trousseau_generation: check that this is the --ops-addr of a trousseau of this version"},
 		{"no metrics", page(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(`{"ready":true}`)) }),
-			"/metrics: no metrics in Prometheus' text format: is this trousseau's --ops-addr, of this version?"},
+			"/metrics: not in Prometheus' text format: check that this is the --ops-addr of a trousseau of this version"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			within := patience
@@ -159,13 +159,13 @@ func TestFetchFails(t *testing.T) {
 	t.Run("canceled", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := node(t, nobody).Fetch(ctx); !errors.Is(err, context.Canceled) {
+		if _, err := node(t, unused).Fetch(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 	})
 }
 
-// TestFetchKeepsTheTerminalSafe: a node is a stranger.
+// TestFetchKeepsTheTerminalSafe sends control characters.
 func TestFetchKeepsTheTerminalSafe(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/readyz" {

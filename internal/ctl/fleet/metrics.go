@@ -12,21 +12,23 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
-// parseMetrics reads what internal/daemon/live and internal/daemon/ops put on /metrics.
+// parseMetrics reads the metrics of internal/daemon/live and internal/daemon/ops.
 func parseMetrics(page []byte) (s State, err error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(page))
 	if err != nil {
-		return s, errors.New("no metrics in Prometheus' text format")
+		return s, errors.New("not in Prometheus' text format")
 	}
 	m := metrics(families)
 	generation, found := m.value("trousseau_generation")
 	if !found {
 		return s, errors.New("no metric trousseau_generation")
 	}
-	if generation >= 0 && generation < math.MaxInt32 { // and no NaN
+	if generation >= 0 && generation < math.MaxInt32 { // false for NaN
 		s.Generation = int(generation)
 	}
 
@@ -46,7 +48,7 @@ func parseMetrics(page []byte) (s State, err error) {
 		Expires:      m.time("trousseau_vault_token_expiry_timestamp_seconds"),
 	}
 	if kept, found := m.value("trousseau_vault_token_renewable"); found {
-		s.Token.KeptBy = Nobody
+		s.Token.KeptBy = NoKeeper
 		if kept == 1 {
 			s.Token.KeptBy = Trousseau
 		}
@@ -58,8 +60,8 @@ func parseMetrics(page []byte) (s State, err error) {
 	return s, nil
 }
 
-// metrics are families by their names. Each that is asked for is a gauge, with
-// one sample at most.
+// metrics are families by name. Those that we read are gauges with at most one
+// sample.
 type metrics map[string]*dto.MetricFamily
 
 func (m metrics) sample(name string) *dto.Metric {
@@ -77,7 +79,7 @@ func (m metrics) value(name string) (value float64, found bool) {
 	return sample.GetGauge().GetValue(), true
 }
 
-// time is zero if there is none.
+// time returns a gauge in Unix seconds as a time; zero if there is none.
 func (m metrics) time(name string) time.Time {
 	seconds, found := m.value(name)
 	if !found || math.IsNaN(seconds) || math.Abs(seconds) > math.MaxInt32*1000 {
@@ -89,7 +91,7 @@ func (m metrics) time(name string) time.Time {
 func (m metrics) labels(name string) map[string]string {
 	all := map[string]string{}
 	for _, l := range m.sample(name).GetLabel() {
-		all[l.GetName()] = printable(l.GetValue())
+		all[l.GetName()] = text.Printable(l.GetValue())
 	}
 	return all
 }

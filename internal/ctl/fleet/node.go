@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fleet asks the nodes that Trousseau runs on how they are, by their
-// operator's pages /readyz and /metrics, and compares what they say.
+// Package fleet reads the status of many nodes from the ops endpoints /readyz and
+// /metrics of each Trousseau, and compares the nodes.
 package fleet
 
 import (
@@ -14,25 +14,25 @@ import (
 	"strings"
 )
 
-// DefaultPort is where the daemon's pages are unless --ops-addr says otherwise.
+// DefaultPort is the port of the daemon's default --ops-addr.
 const DefaultPort = "8095"
 
-// DefaultAddr is the daemon's own default of --ops-addr.
+// DefaultAddr is the daemon's default --ops-addr.
 const DefaultAddr = "127.0.0.1:" + DefaultPort
 
-// Node is one Trousseau, known by the address of its pages. Its methods are safe
-// for concurrent use.
+// Node is one Trousseau, identified by the address of its ops endpoints. Its
+// methods are safe for concurrent use.
 type Node struct {
 	name   string
 	base   string
 	client *http.Client
 }
 
-// ParseNode reads an address: a host, host:port or a URL without a path, http or
-// https. Without a port it is DefaultPort, in a URL that of the scheme.
+// ParseNode reads an address: a host, host:port, or an http or https URL without a
+// path. The default port is DefaultPort, and in a URL that of the scheme.
 //
-// The node is asked directly: proxies from the environment are not used, and
-// redirects not followed.
+// Requests go directly to the node: it ignores proxies from the environment and
+// follows no redirects.
 func ParseNode(addr string) (Node, error) {
 	refused := func() (Node, error) {
 		return Node{}, fmt.Errorf("address %q: want host:port or http://host:port, such as %s", addr, DefaultAddr)
@@ -63,10 +63,10 @@ func ParseNode(addr string) (Node, error) {
 	}, nil
 }
 
-// String returns the address as it was given.
+// String returns the address that ParseNode was given.
 func (n Node) String() string { return n.name }
 
-// ParseNodes makes a node of each address. One that is given again is left out.
+// ParseNodes makes a node of each address, and drops duplicates.
 func ParseNodes(addrs []string) ([]Node, error) {
 	var nodes []Node
 	seen := map[string]bool{}
@@ -83,8 +83,8 @@ func ParseNodes(addrs []string) ([]Node, error) {
 	return nodes, nil
 }
 
-// ReadNodes reads addresses, one on each line. Blank lines, and what follows a
-// # at the beginning or after a blank, are left out.
+// ReadNodes reads addresses, one per line. It ignores blank lines and comments,
+// which start with a # at the beginning of a line or after a blank.
 func ReadNodes(r io.Reader) ([]Node, error) {
 	var addrs []string
 	lines := bufio.NewScanner(r)
@@ -98,7 +98,7 @@ func ReadNodes(r io.Reader) ([]Node, error) {
 			}
 			addrs = append(addrs, fields[0])
 		default:
-			return nil, fmt.Errorf("line %d: want one address on each line", n)
+			return nil, fmt.Errorf("line %d: want one address per line", n)
 		}
 	}
 	if err := lines.Err(); err != nil {

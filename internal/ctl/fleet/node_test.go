@@ -33,7 +33,7 @@ func TestReadNodes(t *testing.T) {
 		t.Errorf("got %v, %v", got, err)
 	}
 	for text, want := range map[string]string{
-		"a\nb c\n":     "line 2: want one address on each line",
+		"a\nb c\n":     "line 2: want one address per line",
 		"a\nftp://b\n": `line 2: address "ftp://b": want host:port or http://host:port, such as 127.0.0.1:8095`,
 	} {
 		if _, err := fleet.ReadNodes(strings.NewReader(text)); err == nil || err.Error() != want {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	kmsapi "k8s.io/kms/apis/v2"
 
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 	"github.com/trousseau-io/trousseau/internal/keyid"
 )
 
@@ -23,12 +24,12 @@ import (
 // Status on its socket.
 type Plugin struct {
 	Endpoint string `json:"endpoint"`
-	// Healthz is ok if all is well.
+	// Healthz is ok if the plugin is healthy.
 	Healthz string `json:"healthz,omitempty"`
 	KeyID   string `json:"keyID,omitempty"`
-	// Hash is that of KeyID.
+	// Hash is the hash of KeyID.
 	Hash string `json:"keyIDHash,omitempty"`
-	// Error is why there was no answer, or the one that it gave.
+	// Error is the plugin's error, or why there was no answer.
 	Error string `json:"error,omitempty"`
 }
 
@@ -39,21 +40,21 @@ type Endpoint struct {
 }
 
 // ParseEndpoint reads unix:///a/path, or unix:///@name for an abstract socket.
-func ParseEndpoint(text string) (Endpoint, error) {
-	u, err := url.Parse(text)
+func ParseEndpoint(endpoint string) (Endpoint, error) {
+	u, err := url.Parse(endpoint)
 	if err != nil || u.Scheme != "unix" || u.Host != "" || len(u.Path) < 2 || u.Path[0] != '/' {
-		return Endpoint{}, fmt.Errorf("%q: want unix:// and an absolute path, such as unix:///run/trousseau/kms.sock", text)
+		return Endpoint{}, fmt.Errorf("%q: want unix:// and an absolute path, such as unix:///run/trousseau/kms.sock", endpoint)
 	}
 	if strings.HasPrefix(u.Path, "/@") {
-		return Endpoint{text, u.Path[1:]}, nil
+		return Endpoint{endpoint, u.Path[1:]}, nil
 	}
-	return Endpoint{text, u.Path}, nil
+	return Endpoint{endpoint, u.Path}, nil
 }
 
-// Ask asks a plugin for its Status, until ctx is done.
+// Ask calls the plugin's Status, until ctx is done.
 func (e Endpoint) Ask(ctx context.Context) Plugin {
 	p := Plugin{Endpoint: e.text}
-	// gRPC would say no more than Unavailable.
+	// Of a connection that fails, gRPC reports only Unavailable.
 	probe, err := e.dial(ctx, "")
 	if err != nil {
 		p.Error = unconnected(err)
@@ -68,10 +69,10 @@ func (e Endpoint) Ask(ctx context.Context) Plugin {
 	defer conn.Close()
 	resp, err := kmsapi.NewKeyManagementServiceClient(conn).Status(ctx, &kmsapi.StatusRequest{})
 	if err != nil {
-		p.Error = printable(fmt.Sprintf("%s: %s", status.Code(err), status.Convert(err).Message()))
+		p.Error = text.Printable(fmt.Sprintf("%s: %s", status.Code(err), status.Convert(err).Message()))
 		return p
 	}
-	p.Healthz, p.KeyID, p.Hash = printable(resp.GetHealthz()), printable(resp.GetKeyId()), keyid.Hash(resp.GetKeyId())
+	p.Healthz, p.KeyID, p.Hash = text.Printable(resp.GetHealthz()), text.Printable(resp.GetKeyId()), keyid.Hash(resp.GetKeyId())
 	return p
 }
 
@@ -82,11 +83,11 @@ func (e Endpoint) dial(ctx context.Context, _ string) (net.Conn, error) {
 func unconnected(err error) string {
 	switch {
 	case errors.Is(err, syscall.ENOENT):
-		return "no such socket: start trousseau on this host, or give the endpoint that EncryptionConfiguration names"
+		return "no such socket: start trousseau on this host, or give the endpoint that is in EncryptionConfiguration"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "nobody listens on the socket: the process that made it has ended, start trousseau again"
+		return "no process listens on the socket: start trousseau again"
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-		return "permission denied: run this as the user that kube-apiserver runs as"
+		return "permission denied: run this command as the user that kube-apiserver runs as"
 	}
 	return err.Error()
 }

@@ -4,15 +4,14 @@ package fleet
 
 import "time"
 
-// State is what one node says of itself. A time that is zero is one that the
-// node does not know.
+// State is what one node reports. A zero time means that the node does not know it.
 type State struct {
-	// Healthy is what /readyz says: the key can be used in full right now, and
-	// the socket is this process's.
+	// Healthy is the result of /readyz: the key works for encryption and
+	// decryption now, and the socket belongs to this process.
 	Healthy bool `json:"healthy"`
-	// Reasons are why it is not healthy, each as "check: reason".
+	// Reasons say why the node is not healthy, each as "check: reason".
 	Reasons []string `json:"reasons,omitempty"`
-	// Generation is 0 as long as no configuration has been adopted.
+	// Generation is 0 until a configuration is adopted.
 	Generation int       `json:"generation"`
 	Key        Key       `json:"key,omitzero"`
 	Reload     Reload    `json:"reload"`
@@ -23,21 +22,23 @@ type State struct {
 
 // Key is the key version that encrypts. It is zero in generation 0.
 type Key struct {
-	// Hash is sha256: and the digest of key_id, as kube-apiserver's metrics have it.
+	// Hash is sha256: and the digest of key_id, as in kube-apiserver's metrics.
 	Hash    string `json:"keyIDHash"`
 	Name    string `json:"name"`
 	Version int    `json:"version"`
-	// Created is when Vault made the version; zero if policy denies reading it.
+	// Created is when Vault created the version; zero if the policy does not
+	// allow Trousseau to read it.
 	Created time.Time `json:"created,omitzero"`
 }
 
-// Reload is how the configuration was last looked at.
+// Reload is the result of the last reload of the configuration.
 type Reload struct {
-	// InUse says whether the configuration as it is now is the one in use.
+	// InUse says whether the configuration in the file is the one in use.
 	InUse bool `json:"inUse"`
-	// Adopted is when one was last adopted.
+	// Adopted is when a configuration was last adopted.
 	Adopted time.Time `json:"lastAdopted,omitzero"`
-	// Class is that of the failure that keeps the configuration from being used.
+	// Class is the class of the error if the configuration in the file is not in
+	// use.
 	Class string `json:"errorClass,omitempty"`
 }
 
@@ -45,23 +46,31 @@ type Reload struct {
 type Token struct {
 	// AccessorHash is the hex SHA-256 of its accessor.
 	AccessorHash string `json:"accessorHash,omitempty"`
-	// Expires is zero if it never dies or may not be looked up.
+	// Expires is zero if the token never expires, or may not look itself up.
 	Expires time.Time `json:"expires,omitzero"`
-	// KeptBy is who prevents that; empty without Expires.
+	// KeptBy says what renews the token; empty without Expires.
 	KeptBy Keeper `json:"keptAliveBy,omitempty"`
 }
 
-// Keeper is who keeps a token alive.
+// Keeper is the program that renews a token. Its values are part of the output.
 type Keeper string
 
 const (
-	// Trousseau renews the token, or logs in anew.
+	// Trousseau renews the token, or logs in again.
 	Trousseau Keeper = "trousseau"
-	// Nobody keeps it: somebody has to write a new one.
-	Nobody Keeper = "nobody"
+	// NoKeeper means that an operator must issue a new token before it expires.
+	NoKeeper Keeper = "nobody"
 )
 
-// Build is which program runs.
+// String says whether the token is renewed.
+func (k Keeper) String() string {
+	if k == Trousseau {
+		return "renewed by trousseau"
+	}
+	return "not renewed"
+}
+
+// Build identifies the program that runs.
 type Build struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision"`

@@ -12,29 +12,29 @@ import (
 	"time"
 )
 
-// Options are whom a survey asks.
+// Options say which nodes to ask.
 type Options struct {
 	Nodes []Node
-	// Timeout is how long one node may take; 0 means 5 s.
+	// Timeout is the time limit for one node; 0 means 5 s.
 	Timeout time.Duration
-	// Endpoint is a plugin on this host, to be asked as well; nil for none.
+	// Endpoint is a plugin on this host to ask as well; nil for none.
 	Endpoint *Endpoint
 }
 
-// Report is what a survey found.
+// Report is the result of a survey.
 type Report struct {
 	Time time.Time `json:"time"`
-	// OK is whether all nodes are reached, healthy and agree, and the plugin is
-	// one of them.
+	// OK means that all nodes answer, are healthy and agree on key_id, and that
+	// the plugin is one of them.
 	OK     bool     `json:"ok"`
 	Nodes  []Answer `json:"nodes"`
 	KeyIDs []KeyID  `json:"keyIDs"`
 	Plugin *Plugin  `json:"plugin,omitempty"`
-	// Problems are those of the nodes together, in words.
+	// Problems are sentences about the nodes as a whole.
 	Problems []string `json:"problems,omitempty"`
 }
 
-// Answer is what came of asking one node: a State, or why there is none.
+// Answer is the result for one node: its State, or why there is none.
 type Answer struct {
 	Node        string `json:"node"`
 	State       *State `json:"state,omitempty"`
@@ -58,11 +58,11 @@ type KeyID struct {
 	Nodes []string `json:"nodes"`
 }
 
-// parallel is how many nodes are asked at once.
+// parallel is how many nodes are asked at the same time.
 const parallel = 16
 
-// Survey asks all nodes. Their answers are in the nodes' order. It returns by
-// the timeout, or as soon as ctx is done.
+// Survey asks all nodes, and returns their answers in the same order. It returns
+// early if ctx is done.
 func Survey(ctx context.Context, o Options) Report {
 	if o.Timeout == 0 {
 		o.Timeout = 5 * time.Second
@@ -108,28 +108,28 @@ func (r *Report) judge() {
 		r.Problems = append(r.Problems, disagreement(r.KeyIDs))
 	}
 	if r.Plugin != nil {
-		if problem := r.strange(*r.Plugin); problem != "" {
+		if problem := r.pluginProblem(*r.Plugin); problem != "" {
 			r.Problems = append(r.Problems, problem)
 		}
 	}
 	r.OK = len(r.Problems) == 0 && !slices.ContainsFunc(r.Nodes, func(a Answer) bool { return a.Health() != "healthy" })
 }
 
-// strange returns what is wrong with the plugin on the socket.
-func (r *Report) strange(p Plugin) string {
+// pluginProblem returns what is wrong with the plugin on the socket; "" for nothing.
+func (r *Report) pluginProblem(p Plugin) string {
 	known := func(k KeyID) bool { return k.Hash == p.Hash }
 	switch {
 	case p.Error != "":
-		return fmt.Sprintf("The plugin at %s gives no Status: %s", p.Endpoint, p.Error)
+		return fmt.Sprintf("The plugin at %s does not answer Status: %s", p.Endpoint, p.Error)
 	case p.Healthz != "ok":
-		return fmt.Sprintf("The plugin at %s says that its health is %q, not ok.", p.Endpoint, p.Healthz)
+		return fmt.Sprintf("The plugin at %s reports its health as %q, not ok.", p.Endpoint, p.Healthz)
 	case len(r.KeyIDs) > 0 && !slices.ContainsFunc(r.KeyIDs, known):
-		return fmt.Sprintf("The plugin at %s is none of these nodes: the hash of its key_id is %s. See which process has the socket, and whether the address of its pages is right.", p.Endpoint, p.Hash)
+		return fmt.Sprintf("The plugin at %s is none of these nodes: the hash of its key_id is %s. Check which process has the socket, and that you gave its --ops-addr.", p.Endpoint, p.Hash)
 	}
 	return ""
 }
 
-// keyIDs groups the nodes by key_id, the one with the most nodes first.
+// keyIDs groups the nodes by key_id, the largest group first.
 func keyIDs(answers []Answer) []KeyID {
 	all := []KeyID{}
 	for _, a := range answers {
@@ -152,6 +152,6 @@ func disagreement(ids []KeyID) string {
 	for _, k := range ids {
 		each = append(each, fmt.Sprintf("%.19s… (%s version %d) on %s", k.Hash, k.Name, k.Version, strings.Join(k.Nodes, ", ")))
 	}
-	return fmt.Sprintf("The nodes disagree on key_id: %s. After a rotation of the key that lasts until the next probe of each, about half a minute. Otherwise see whether they have the same configuration and ask the same Vault.",
+	return fmt.Sprintf("The nodes disagree on key_id: %s. After a key rotation this lasts until each node has probed Vault again, about 30 seconds. Otherwise check that all nodes have the same configuration and use the same Vault.",
 		strings.Join(each, "; "))
 }

@@ -47,7 +47,7 @@ func TestSurvey(t *testing.T) {
 		t.Errorf("one that differs: %+v", r)
 	}
 	short := func(i int) string { return r.KeyIDs[i].Hash[:len("sha256:")+12] }
-	want := "The nodes disagree on key_id: " + short(0) + "… (kek version 1) on " + addrs[0] + ", " + addrs[1] + "; " + short(1) + "… (kek version 2) on " + addrs[2] + ". After a rotation of the key that lasts until the next probe of each, about half a minute. Otherwise see whether they have the same configuration and ask the same Vault."
+	want := "The nodes disagree on key_id: " + short(0) + "… (kek version 1) on " + addrs[0] + ", " + addrs[1] + "; " + short(1) + "… (kek version 2) on " + addrs[2] + ". After a key rotation this lasts until each node has probed Vault again, about 30 seconds. Otherwise check that all nodes have the same configuration and use the same Vault."
 	if len(r.Problems) != 1 || r.Problems[0] != want {
 		t.Errorf("got %q\nwant %q", r.Problems, want)
 	}
@@ -64,8 +64,8 @@ func TestSurvey(t *testing.T) {
 		t.Errorf("degraded: %+v", r)
 	}
 
-	const nobody = "127.0.0.1:1"
-	r = fleet.Survey(t.Context(), fleet.Options{Nodes: nodes(t, addrs[0], nobody)})
+	const unused = "127.0.0.1:1"
+	r = fleet.Survey(t.Context(), fleet.Options{Nodes: nodes(t, addrs[0], unused)})
 	if r.OK || r.Nodes[1].Health() != "unreachable" || !strings.HasPrefix(r.Nodes[1].Unreachable, "connection refused") || len(r.KeyIDs) != 1 {
 		t.Errorf("unreachable: %+v", r)
 	}
@@ -115,8 +115,8 @@ func TestPlugin(t *testing.T) {
 		{"same", &kmsapi.StatusResponse{Version: "v2", Healthz: "ok", KeyId: keyID}, ""},
 		{"another", &kmsapi.StatusResponse{Version: "v2", Healthz: "ok", KeyId: "transit/kek/v7"},
 			" is none of these nodes: the hash of its key_id is " + keyid.Hash("transit/kek/v7") + ". "},
-		{"ill", &kmsapi.StatusResponse{Version: "v2", Healthz: "no disk", KeyId: keyID}, ` says that its health is "no disk", not ok.`},
-		{"error", nil, " gives no Status: Unavailable: vault is away"},
+		{"ill", &kmsapi.StatusResponse{Version: "v2", Healthz: "no disk", KeyId: keyID}, ` reports its health as "no disk", not ok.`},
+		{"error", nil, " does not answer Status: Unavailable: vault is away"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			socket := filepath.Join(dir, c.name)
@@ -134,7 +134,7 @@ func TestPlugin(t *testing.T) {
 		})
 	}
 	r := surveyWith(t, d, "unix://"+dir+"/none")
-	if want := "The plugin at unix://" + dir + "/none gives no Status: no such socket: start trousseau on this host, or give the endpoint that EncryptionConfiguration names"; r.OK || len(r.Problems) != 1 || r.Problems[0] != want {
+	if want := "The plugin at unix://" + dir + "/none does not answer Status: no such socket: start trousseau on this host, or give the endpoint that is in EncryptionConfiguration"; r.OK || len(r.Problems) != 1 || r.Problems[0] != want {
 		t.Errorf("got %q, want %q", r.Problems, want)
 	}
 	for _, bad := range []string{"", "/run/kms.sock", "unix://run/kms.sock", "tcp://127.0.0.1:1"} {
@@ -200,8 +200,10 @@ func TestSince(t *testing.T) {
 			s.Generation, s.Key = 2, fleet.Key{Hash: "sha256:bb", Name: "kek", Version: 2}
 		}, []string{"one: key_id sha256:bb, kek version 2, generation 2, was 1"}},
 		{"reload", func(_ *fleet.Report, s *fleet.State) { s.Reload = fleet.Reload{Class: "config"} }, []string{"one: reload failed: config"}},
-		{"token", func(_ *fleet.Report, s *fleet.State) { s.Token = fleet.Token{AccessorHash: "b", KeptBy: fleet.Nobody} },
-			[]string{"one: another token, the token is kept alive by nobody"}},
+		{"token", func(_ *fleet.Report, s *fleet.State) {
+			s.Token = fleet.Token{AccessorHash: "b", KeptBy: fleet.NoKeeper}
+		},
+			[]string{"one: token changed, token is not renewed"}},
 		{"build", func(_ *fleet.Report, s *fleet.State) { s.Build.Version = "v2" }, []string{"one: build v2"}},
 		{"plugin", func(r *fleet.Report, _ *fleet.State) { r.Plugin.Error = "gone" }, []string{"unix:///s: gone, was ok k"}},
 		{"disagreement", func(r *fleet.Report, _ *fleet.State) { r.KeyIDs = make([]fleet.KeyID, 2) }, []string{"the nodes disagree on key_id"}},

@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -18,7 +21,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/apiserver"
 )
 
-// cluster is what is asked of the API server that objects are rewritten through.
+// cluster is a client of the API server that rewrites the objects.
 type cluster struct {
 	metadata metadata.Interface
 	pages    rest.Interface
@@ -39,8 +42,8 @@ func connect(o Options) (*cluster, error) {
 	return c, err
 }
 
-// clientConfig is a copy that leaves the rate to us, and prints no warnings of
-// the API server's, which are about its API.
+// clientConfig returns a copy without client-go's rate limit, because we have our
+// own, and without the API server's deprecation warnings.
 func clientConfig(given *rest.Config) *rest.Config {
 	config := rest.CopyConfig(given)
 	config.QPS = -1
@@ -49,27 +52,39 @@ func clientConfig(given *rest.Config) *rest.Config {
 	return config
 }
 
-// identity tells this cluster from others.
+// identity returns an ID of this cluster.
 func (c *cluster) identity(ctx context.Context) (string, error) {
 	namespaces := schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
 	ns, err := c.metadata.Resource(namespaces).Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
 	if err != nil {
-		return "", fmt.Errorf("reading the uid of namespace %s, by which --state knows the cluster: %w", metav1.NamespaceSystem, err)
+		return "", fmt.Errorf("reading the uid of namespace %s, which identifies the cluster in --state: %w", metav1.NamespaceSystem, err)
 	}
 	return string(ns.UID), nil
 }
 
-// pageSize is how many objects are listed at once, and at most patched again
-// after a kill: those of ten seconds, and not more than 200.
+// pageSize returns how many objects to list at once: as many as are patched in 10 s,
+// and at most 200. After SIGKILL, so many may be patched again.
 func pageSize(limit rate.Limit) int {
 	return int(max(1, min(200, 10*limit)))
 }
 
-// page lists objects from a continue position on; an empty one is the beginning.
+// ParseRate reads a rate of patches per second, minute or hour, such as 50/s, 600/m or
+// 20000/h. Without a unit it is per second.
+func ParseRate(s string) (rate.Limit, error) {
+	number, unit, _ := strings.Cut(s, "/")
+	n, err := strconv.ParseFloat(number, 64)
+	per, known := map[string]time.Duration{"": time.Second, "s": time.Second, "m": time.Minute, "h": time.Hour}[unit]
+	if err != nil || !known || !(n > 0) || math.IsInf(n, 0) || strings.HasSuffix(s, "/") {
+		return 0, fmt.Errorf("%q is not a rate such as 50/s, 600/m or 20000/h", s)
+	}
+	return rate.Limit(n / per.Seconds()), nil
+}
+
+// page lists objects from a continue position on; "" is the beginning.
 //
-// A position is forgotten when etcd is compacted, after some 5 minutes, and the
-// answer then has another that goes on from the same key at a newer revision.
-// What changes between the two was written under the current key_id.
+// A position expires when etcd is compacted, after about 5 minutes. The answer then
+// has a new one, which continues at the same key and a newer revision. Objects that
+// changed between the two revisions were written under the current key_id.
 func (c *cluster) page(ctx context.Context, k kind, position string) (*metav1.PartialObjectMetadataList, error) {
 	var list *metav1.PartialObjectMetadataList
 	atOnce := func(context.Context) error { return nil }
@@ -77,7 +92,7 @@ func (c *cluster) page(ctx context.Context, k kind, position string) (*metav1.Pa
 		list, err = c.metadata.Resource(k.gvr).List(ctx, metav1.ListOptions{Limit: int64(c.pageSize), Continue: position})
 		var status apierrors.APIStatus
 		if position != "" && apierrors.IsResourceExpired(err) && errors.As(err, &status) {
-			position = status.Status().Continue // empty begins anew
+			position = status.Status().Continue // "" starts over
 			list, err = c.metadata.Resource(k.gvr).List(ctx, metav1.ListOptions{Limit: int64(c.pageSize), Continue: position})
 		}
 		return err

@@ -11,13 +11,13 @@ import (
 	"strings"
 )
 
-// apiServers are the URLs of all API servers. Each writes its own address to the
-// EndpointSlices of the Service kubernetes, unless it is told not to.
+// apiServers returns the URLs of all API servers. By default each publishes its own
+// address in the EndpointSlices of the Service kubernetes.
 func apiServers(ctx context.Context, o Options, c *cluster) ([]string, error) {
 	published := c.published(ctx)
 	if len(o.APIServers) > 0 {
 		if len(o.APIServers) < len(published) {
-			return nil, fmt.Errorf("the cluster has %d API servers, %s: give each of them as --api-server",
+			return nil, fmt.Errorf("the cluster has %d API servers, %s: give each of them with --api-server",
 				len(published), strings.Join(published, ", "))
 		}
 		return o.APIServers, nil
@@ -28,7 +28,7 @@ func apiServers(ctx context.Context, o Options, c *cluster) ([]string, error) {
 	return []string{c.config.Host}, nil
 }
 
-// published is empty if nobody says, or may not be asked.
+// published returns the URLs in the EndpointSlices; none if they cannot be read.
 func (c *cluster) published(ctx context.Context) (urls []string) {
 	ctx, cancel := context.WithTimeout(ctx, answering)
 	defer cancel()

@@ -13,14 +13,14 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 )
 
-// gate is closed as long as an API server may still write under another key_id
-// than the plugins'.
+// gate is closed while an API server may still write under an older key_id than that
+// of the plugins.
 type gate struct {
 	servers []*apiserver.Server
 	plugins []fleet.Node
 	waiting func(reason string)
-	// written says whether an API server has written under the key_id; as of the
-	// last look.
+	// written says whether an API server has written under the key_id, as of the
+	// last check.
 	written bool
 }
 
@@ -47,9 +47,9 @@ func (g *gate) names() (names []string) {
 	return names
 }
 
-// look returns the hash of the key_id that all plugins and all API servers have,
-// or why there is none.
-func (g *gate) look(ctx context.Context) (hash string, err error) {
+// check returns the hash of the key_id that all plugins and all API servers have, or
+// why there is none.
+func (g *gate) check(ctx context.Context) (hash string, err error) {
 	if hash, err = g.agreed(ctx); err != nil {
 		return "", err
 	}
@@ -61,10 +61,10 @@ func (g *gate) look(ctx context.Context) (hash string, err error) {
 			return "", err
 		}
 		if !knows(ids, hash) {
-			return "", fmt.Errorf("the API server %s does not have the plugins' key_id yet, the one with the hash %.19s…: it asks its plugin once a minute, so run this again, or with --wait 2m", s.URL(), hash)
+			return "", fmt.Errorf("the API server %s does not know the plugins' key_id yet (hash %.19s…): it asks its plugin once a minute; run this again later, or with --wait 2m", s.URL(), hash)
 		}
 		if other := known[ids.Server]; other != nil && ids.Server != "" {
-			return "", lasting{fmt.Errorf("%s and %s are one and the same API server, or two on hosts of the same name: give the address of each as --api-server, and none of a load balancer, and each host a name of its own", other.URL(), s.URL())}
+			return "", permanent{fmt.Errorf("%s and %s are the same API server, or two on hosts with the same hostname: give the address of each server with --api-server, not that of a load balancer, and give each host a unique hostname", other.URL(), s.URL())}
 		}
 		known[ids.Server] = s
 		g.written = g.written || ids.Written[hash]
@@ -72,7 +72,7 @@ func (g *gate) look(ctx context.Context) (hash string, err error) {
 	return hash, nil
 }
 
-// agreed is the key_id that the plugins say they encrypt under.
+// agreed returns the hash of the key_id that all plugins encrypt under.
 func (g *gate) agreed(ctx context.Context) (string, error) {
 	r := fleet.Survey(ctx, fleet.Options{Nodes: g.plugins})
 	if err := ctx.Err(); err != nil {
@@ -90,29 +90,30 @@ func (g *gate) agreed(ctx context.Context) (string, error) {
 	if len(problems) == 0 {
 		problems = []string{"the plugins have no key yet"}
 	}
-	return "", fmt.Errorf("the plugins are not healthy with one key_id: %s", strings.Join(problems, "; "))
+	return "", fmt.Errorf("the plugins are not all healthy with the same key_id: %s", strings.Join(problems, "; "))
 }
 
-// lasting is a reason that waiting does not remove.
-type lasting struct{ error }
+// permanent is an error that does not go away by waiting.
+type permanent struct{ error }
 
-// between is the time between two looks.
+// between is the time between two checks.
 const between = 2 * time.Second
 
-// await looks until the gate is open, at least once, as long as that may help.
+// await checks until the gate is open, at least once and for at most within. It gives
+// up early on a permanent error.
 func (g *gate) await(ctx context.Context, within time.Duration) (string, error) {
 	deadline := time.Now().Add(within)
 	again := time.NewTicker(between)
 	defer again.Stop()
 	told := ""
 	for {
-		hash, err := g.look(ctx)
-		var final lasting
+		hash, err := g.check(ctx)
+		var final permanent
 		switch {
 		case err == nil:
 			return hash, nil
 		case ctx.Err() != nil:
-			return "", errors.New("stopped")
+			return "", errors.New("interrupted")
 		case errors.As(err, &final), time.Now().After(deadline):
 			return "", err
 		}
@@ -127,15 +128,15 @@ func (g *gate) await(ctx context.Context, within time.Duration) (string, error) 
 	}
 }
 
-// hold waits for API servers and plugins that are down for a while, and returns an
-// error if the key_id is another by now.
+// hold waits for API servers and plugins that are down, and returns an error if the
+// key_id has changed.
 func (g *gate) hold(ctx context.Context, hash string, patience time.Duration) error {
 	now, err := g.await(ctx, patience)
 	if err != nil {
 		return err
 	}
 	if now != hash {
-		return errors.New("the key was rotated once more meanwhile, so that all of it is to be rewritten again")
+		return errors.New("the key was rotated during the run, so all objects must be rewritten again")
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ type kind struct {
 	gvr  schema.GroupVersionResource
 }
 
-// kinds looks resources up, in their order.
+// kinds looks up resources by name, and returns them in the same order.
 func (c *cluster) kinds(ctx context.Context, names []string) ([]kind, error) {
 	var kinds []kind
 	for _, name := range names {
@@ -28,14 +28,14 @@ func (c *cluster) kinds(ctx context.Context, names []string) ([]kind, error) {
 			return nil, fmt.Errorf("asking %s for resource %s: %w", c.config.Host, name, err)
 		}
 		if gvr.Empty() {
-			return nil, fmt.Errorf("%s has no resource %s that can be listed and patched: name it as EncryptionConfiguration does, such as secrets or widgets.example.com", c.config.Host, name)
+			return nil, fmt.Errorf("%s has no resource %s that can be listed and patched: name it as in EncryptionConfiguration, such as secrets or widgets.example.com", c.config.Host, name)
 		}
 		kinds = append(kinds, kind{name, gvr})
 	}
 	return kinds, nil
 }
 
-// find returns an empty one if there is none.
+// find returns an empty result if there is no such resource.
 func (c *cluster) find(ctx context.Context, r schema.GroupResource) (schema.GroupVersionResource, error) {
 	versions := []string{"v1"}
 	root := "/api/"
@@ -64,7 +64,7 @@ func (c *cluster) find(ctx context.Context, r schema.GroupResource) (schema.Grou
 	return schema.GroupVersionResource{}, nil
 }
 
-// get reads a page in JSON. One that is not there leaves v as it is.
+// get decodes a JSON page into v. If there is no such page, v stays unchanged.
 func (c *cluster) get(ctx context.Context, path string, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, answering)
 	defer cancel()

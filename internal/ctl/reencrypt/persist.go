@@ -9,26 +9,27 @@ import (
 	"math/rand/v2"
 	"strings"
 	"time"
-	"unicode"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
-// tries is how often an answer is asked for again that is about one object, such
-// as a conflict: another try may help, waiting for long does not.
+// tries is the maximum number of attempts after an error about one object, such as a
+// conflict. A retry may help there, but waiting does not.
 const tries = 6
 
-// outOfReach is an API server that has not answered for too long.
-type outOfReach struct{ error }
+// serverLost means that the API server has not answered for too long, or no longer
+// accepts our credentials.
+type serverLost struct{ error }
 
-func (e outOfReach) Unwrap() error { return e.error }
+func (e serverLost) Unwrap() error { return e.error }
 
-// persist calls until there is an answer that does not change any more. An error
-// is either that of ctx, or an outOfReach, or says something about the request.
-// Before each call it waits for its turn, which at a low rate may take longer than
-// an API server may be silent.
+// persist repeats call until it has a final answer. Its error is that of ctx, a
+// serverLost, or the answer to the request. Before each call it waits for turn, which
+// does not count as silence of the API server.
 func (c *cluster) persist(ctx context.Context, turn, call func(context.Context) error) error {
-	var silent time.Time // since when there is no answer
+	var silent time.Time // the begin of the first call without an answer
 	for try := 1; ; try++ {
 		if err := turn(ctx); err != nil {
 			return err
@@ -41,13 +42,13 @@ func (c *cluster) persist(ctx context.Context, turn, call func(context.Context) 
 		case err == nil || ctx.Err() != nil:
 			return err
 		case apierrors.IsUnauthorized(err):
-			return outOfReach{fmt.Errorf("the API server no longer accepts the kubeconfig's credentials: %w", err)}
+			return serverLost{fmt.Errorf("the API server no longer accepts the kubeconfig's credentials: %w", err)}
 		case unanswered(err):
 			if silent.IsZero() {
 				silent = began
 			}
 			if time.Since(silent) > c.patience {
-				return outOfReach{fmt.Errorf("the API server has not answered for %s: %w", c.patience, err)}
+				return serverLost{fmt.Errorf("the API server has not answered for %s: %w", c.patience, err)}
 			}
 		case apierrors.IsConflict(err) || apierrors.IsInternalError(err):
 			silent = time.Time{}
@@ -63,8 +64,8 @@ func (c *cluster) persist(ctx context.Context, turn, call func(context.Context) 
 	}
 }
 
-// unanswered reports whether err says something about the way to the API server,
-// or how busy it is, and nothing about the request.
+// unanswered reports whether err is about the connection to the API server or its
+// load, not about the request.
 func unanswered(err error) bool {
 	var status apierrors.APIStatus
 	return !errors.As(err, &status) || apierrors.IsServiceUnavailable(err) || apierrors.IsTooManyRequests(err) ||
@@ -72,7 +73,7 @@ func unanswered(err error) bool {
 		status.Status().Code == 502 || status.Status().Code == 504
 }
 
-// pause waits from 100 ms on, twice as long each time, up to 5 s.
+// pause waits with exponential backoff and jitter: 100 ms at first, at most 5 s.
 func pause(ctx context.Context, try int) error {
 	const longest = 5 * time.Second
 	d := min(100*time.Millisecond<<min(try-1, 10), longest)
@@ -86,10 +87,10 @@ func pause(ctx context.Context, try int) error {
 	}
 }
 
-// reason is why a request failed, on one line. What the API server says of a field
-// that is not valid may quote the field.
+// reason returns why a request failed, on one line. For an invalid object it names
+// only the fields, because the API server's text may quote their values.
 func reason(err error) string {
-	text := err.Error()
+	why := err.Error()
 	var status apierrors.APIStatus
 	if apierrors.IsInvalid(err) && errors.As(err, &status) {
 		var fields []string
@@ -98,12 +99,7 @@ func reason(err error) string {
 				fields = append(fields, cause.Field)
 			}
 		}
-		text = "not valid any more: " + strings.Join(fields, ", ")
+		why = "no longer valid: " + strings.Join(fields, ", ")
 	}
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, text)
+	return text.Printable(why)
 }

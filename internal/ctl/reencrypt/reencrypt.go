@@ -1,23 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package reencrypt has kube-apiserver write objects anew that are not stored
+// Package reencrypt makes kube-apiserver rewrite the objects that are not stored
 // under the current key_id, so that older versions of the key can be retired.
 //
-// It sends each object an empty JSON merge patch. kube-apiserver applies that to
-// the object as it is at that moment, inside its own compare-and-swap, so that an
-// update made meanwhile is never lost. A patch that changes nothing is written
-// nevertheless if what is in etcd is stale, which is said of data under another
-// key_id or by another provider than the first, and is not written otherwise
+// It sends an empty JSON merge patch for each object. kube-apiserver applies it to
+// the current object, inside its own compare-and-swap, so that no concurrent update
+// is lost. kube-apiserver writes an object that the patch does not change only if the
+// stored data is stale: under another key_id, or by another provider than the first
 // (GuaranteedUpdate in apiserver/pkg/storage/etcd3/store.go; TransformFromStorage
 // in apiserver/pkg/storage/value/encrypt/envelope/kmsv2/envelope.go and in
 // apiserver/pkg/storage/value/transformer.go).
 //
-// An API server judges by the key_id that its own plugin has told it, and skips
-// an object without a word if it does not know of the new one yet. Therefore
-// nothing is sent before all of them do; see [Options].
+// An API server compares with the key_id that its own plugin has announced to it. If
+// it does not know the new key_id yet, it silently skips the object. Therefore
+// nothing is sent before all API servers know it; see [Options].
 //
-// Only metadata is asked for, in lists as in the answers to patches: no value of
-// a Secret reaches this process.
+// Lists and answers to patches have only metadata: no value of a Secret reaches this
+// process.
 package reencrypt
 
 import (
@@ -32,62 +31,60 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 )
 
-// Options say what is rewritten, and through whom.
+// Options say what to rewrite, and through which API servers.
 type Options struct {
-	// Config reaches the API server that objects are rewritten through; it may be
-	// a load balancer before several. It is not changed.
+	// Config is for the API server that rewrites the objects, or for a load balancer.
+	// It is not changed.
 	Config *rest.Config
-	// APIServers are the URLs of all API servers, with Config's credentials. Nil
-	// means those that the Service kubernetes names, if there are several, and
-	// else Config's.
+	// APIServers are the URLs of all API servers, which accept Config's credentials.
+	// Nil means those of the Service kubernetes if there are several, else Config's.
 	APIServers []string
-	// Plugins are the plugins of all API servers, by their operator's pages.
+	// Plugins are the ops endpoints of the plugins of all API servers.
 	Plugins []fleet.Node
 	// Resources are named as in EncryptionConfiguration.
 	Resources []string
-	// Rate is how many patches are sent, in one second.
+	// Rate is the maximum number of patches per second.
 	Rate rate.Limit
-	// Concurrency is how many patches are under way at once.
+	// Concurrency is the maximum number of concurrent patches.
 	Concurrency int
-	// State is a file that remembers how far the work is, for the next run after
-	// this one was ended; empty for none.
+	// State is a checkpoint file, from which the next run resumes; "" for none.
 	State string
-	// Stale finds what is to be rewritten in etcd; nil patches every object, which
-	// the API server then writes or not.
+	// Stale finds in etcd which objects to rewrite. If it is nil, every object is
+	// patched, and the API server decides which to write.
 	Stale Stale
-	// Wait is how long the API servers may still take to know the new key_id.
+	// Wait is how long to wait for the API servers to learn the new key_id.
 	Wait time.Duration
-	// Patience is how long an API server may be out of reach; 0 means 2 minutes.
+	// Patience is how long an API server may be unreachable; 0 means 2 minutes.
 	Patience time.Duration
-	// Waiting is told why nothing is done, when that begins and when the reason
-	// changes; nil tells nobody.
+	// Waiting is called with the reason when a wait begins and when the reason
+	// changes; may be nil.
 	Waiting func(reason string)
-	// Progress is told how many objects of a resource are done, and how many
-	// there are; nil tells nobody. It is called by one goroutine.
+	// Progress is called with the number of objects of a resource that are done, and
+	// their total; may be nil. It is not called concurrently.
 	Progress func(resource string, done, total int64)
 }
 
-// Report is what was done.
+// Report is the result of a run.
 type Report struct {
-	// KeyIDHash is that of the key_id that everything is under now.
+	// KeyIDHash is the hash of the current key_id.
 	KeyIDHash string `json:"keyIDHash"`
-	// APIServers are those that were held to it.
+	// APIServers are those that were checked to know it.
 	APIServers []string `json:"apiServers"`
-	// Resumed says that an earlier run had done a part. It is counted too.
+	// Resumed says that the run resumed an earlier one, whose objects count too.
 	Resumed   bool       `json:"resumed"`
 	Resources []Resource `json:"resources"`
 }
 
-// Resource is what became of the objects of one resource.
+// Resource is the result for one resource.
 type Resource struct {
 	Name string `json:"name"`
 	// Objects is how many were patched: the sum of the next three and of Failures.
 	Objects int `json:"objects"`
-	// Rewritten were written anew, by this or meanwhile by somebody else.
+	// Rewritten counts the objects that were written, by us or another client.
 	Rewritten int `json:"rewritten"`
-	// Current were under the current key_id already.
+	// Current counts those that were under the current key_id already.
 	Current int `json:"current"`
-	// Gone were deleted meanwhile.
+	// Gone counts those that were deleted during the run.
 	Gone     int       `json:"gone"`
 	Failures []Failure `json:"failures,omitempty"`
 }
@@ -107,13 +104,13 @@ func (r Report) Failed() (n int) {
 	return n
 }
 
-// maxFailures ends a run: so many have one cause.
+// maxFailures ends a run: so many failures have one cause.
 const maxFailures = 100
 
-// Run rewrites what is stale, until all is done or ctx is. Objects that could not
-// be rewritten are in the report and no error; with Options.State the next run
-// tries just these again, and a run that was ended goes on from there. The error
-// says what to do.
+// Run rewrites the stale objects, until all are done or ctx is. An object that could
+// not be rewritten is in the report and is not an error. With Options.State, the next
+// run retries only these objects, or resumes an interrupted run. The error says what
+// to do.
 func Run(ctx context.Context, o Options) (Report, error) {
 	if o.Patience == 0 {
 		o.Patience = 2 * time.Minute
@@ -128,7 +125,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}
 	hash, err := g.await(ctx, o.Wait)
 	if err != nil {
-		return Report{}, fmt.Errorf("refusing to start, since what is rewritten now might stay under an older key_id: %w", err)
+		return Report{}, fmt.Errorf("not started, because objects could stay under an older key_id: %w", err)
 	}
 	kinds, err := c.kinds(ctx, o.Resources)
 	if err != nil {
@@ -157,14 +154,14 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	return r, nil
 }
 
-// ended says how to go on after err.
+// ended adds to err how to resume.
 func (w *walk) ended(ctx context.Context, resource string, err error) error {
 	if ctx.Err() != nil {
-		err = errors.New("stopped")
+		err = errors.New("interrupted")
 	}
-	how := "run it again: what is done already is not written again"
+	how := "run this again; objects that are done are not written again"
 	if w.opts.State != "" {
-		how = "run it again with the same --state to go on from there"
+		how = "run this again with the same --state to resume"
 	}
 	return fmt.Errorf("after %d objects of %s: %w: %s", w.state.of(resource).Objects, resource, err, how)
 }

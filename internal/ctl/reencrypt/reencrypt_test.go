@@ -157,7 +157,7 @@ func TestFailures(t *testing.T) {
 func TestEverythingFails(t *testing.T) {
 	s := newAPIServer(t, 1000)
 	s.answer(func(string) (int, metav1.StatusReason) { return http.StatusForbidden, metav1.StatusReasonForbidden })
-	refused(t, options(t, s), "could not be rewritten, the last of them, default/s00")
+	refused(t, options(t, s), "objects failed, the last of them default/s00")
 	if s.patched() != 200 {
 		t.Errorf("%d patches, want it to end after a page", s.patched())
 	}
@@ -183,7 +183,7 @@ func TestGoesOn(t *testing.T) {
 		}
 		return 0, ""
 	})
-	if _, err := reencrypt.Run(ctx, o); err == nil || !strings.Contains(err.Error(), "after 400 objects of secrets: stopped: run it again with the same --state") {
+	if _, err := reencrypt.Run(ctx, o); err == nil || !strings.Contains(err.Error(), "after 400 objects of secrets: interrupted: run this again with the same --state") {
 		t.Fatalf("got error %v", err)
 	}
 	s.OnPatch(nil)
@@ -215,18 +215,18 @@ func TestStateOfSomethingElse(t *testing.T) {
 		}
 	}
 	write("another", current)
-	refused(t, o, "is about another cluster")
+	refused(t, o, "is the state of another cluster")
 	if err := os.WriteFile(o.State, []byte("apiVersion: v1"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, o, "is no state of this command's")
+	refused(t, o, "is not a state file of this command")
 	if s.patched() != 0 {
 		t.Error("something was patched")
 	}
 	// Before the key was rotated once more.
 	write(apiservertest.ClusterUID, older)
 	if r, got := run(t, o); r.Resumed || got.Objects != 400 || s.patched() != 400 {
-		t.Errorf("got %+v after %d patches, want it to begin anew", got, s.patched())
+		t.Errorf("got %+v after %d patches, want it to start over", got, s.patched())
 	}
 }
 
@@ -286,12 +286,12 @@ func TestRefusesToStart(t *testing.T) {
 		want    string
 	}{
 		"an API server has the older key_id": {func(s apiServer, _ *reencrypt.Options) { s.Learn(older) },
-			"does not have the plugins' key_id yet, the one with the hash sha256:222222222222…"},
+			"does not know the plugins' key_id yet (hash sha256:222222222222…)"},
 		"another API server has": {func(s apiServer, o *reencrypt.Options) {
 			other := newAPIServer(t, 0)
 			other.Learn(older)
 			o.APIServers = []string{s.URL(), other.URL()}
-		}, "does not have the plugins' key_id yet"},
+		}, "does not know the plugins' key_id yet"},
 		"a plugin has the older key_id": {func(_ apiServer, o *reencrypt.Options) {
 			o.Plugins = append(o.Plugins, plugin(t, older))
 		}, "The nodes disagree on key_id"},
@@ -304,7 +304,7 @@ func TestRefusesToStart(t *testing.T) {
 		}, "127.0.0.1:1 is unreachable: connection refused"},
 		"an API server's plugin is not healthy": {func(s apiServer, _ *reencrypt.Options) {
 			s.Answer("/readyz/kms-providers", http.StatusInternalServerError)
-		}, "is not ready, see its page /readyz/kms-providers"},
+		}, "is not ready; check /readyz/kms-providers"},
 		"whom the API server does not know": {func(s apiServer, o *reencrypt.Options) {
 			s.Answer("/readyz/kms-providers", http.StatusUnauthorized)
 			o.Wait = time.Hour // would not help
@@ -316,7 +316,7 @@ func TestRefusesToStart(t *testing.T) {
 		"an API server is named twice": {func(s apiServer, o *reencrypt.Options) {
 			o.APIServers = []string{s.URL(), strings.Replace(s.URL(), "127.0.0.1", "localhost", 1)}
 			o.Wait = time.Hour // would not help
-		}, "are one and the same API server"},
+		}, "are the same API server"},
 		"not all API servers are named": {func(s apiServer, o *reencrypt.Options) {
 			s.Publish(netip.MustParseAddrPort("10.0.0.1:6443"), netip.MustParseAddrPort("10.0.0.2:6443"))
 			o.APIServers = []string{s.URL()}
@@ -357,7 +357,7 @@ func TestWaits(t *testing.T) {
 	if _, got := run(t, o); got.Rewritten != 5 {
 		t.Errorf("got %+v, want 5 rewritten", got)
 	}
-	if len(told) != 1 || !strings.Contains(told[0], "does not have the plugins' key_id yet") {
+	if len(told) != 1 || !strings.Contains(told[0], "does not know the plugins' key_id yet") {
 		t.Errorf("told %q, want why it waits, once", told)
 	}
 }
@@ -371,14 +371,14 @@ func TestRotatedMeanwhile(t *testing.T) {
 		s.Learn(newer)
 		return 0, ""
 	})
-	refused(t, o, "does not have the plugins' key_id yet")
+	refused(t, o, "does not know the plugins' key_id yet")
 }
 
 // Trousseau is not the first provider.
 func TestAnotherProviderWrites(t *testing.T) {
 	s := newAPIServer(t, 1000)
 	s.Demote()
-	refused(t, options(t, s), "after 200 objects of secrets: no API server has written under the key_id with the hash "+current+": make Trousseau's the first provider")
+	refused(t, options(t, s), "after 200 objects of secrets: no API server has written under the key_id with hash "+current+": make Trousseau the first provider")
 }
 
 // The Service kubernetes says where the API servers are.
@@ -396,7 +396,7 @@ func TestFindsAPIServers(t *testing.T) {
 	s.Publish(published...)
 	o := options(t, s)
 	o.Config.Insecure = true
-	refused(t, o, "the API server "+urls[1]+" does not have the plugins' key_id yet")
+	refused(t, o, "the API server "+urls[1]+" does not know the plugins' key_id yet")
 	other.Learn(current)
 	if r, _ := run(t, o); fmt.Sprint(r.APIServers) != fmt.Sprint(urls) {
 		t.Errorf("held %v to it, want %v", r.APIServers, urls)

@@ -12,11 +12,10 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/apiserver"
 )
 
-// answering bounds what one look at one API server takes.
+// answering is the time limit for one check of one API server.
 const answering = 30 * time.Second
 
-// view looks at what an API server knows of key_ids, once it has asked its plugins
-// itself.
+// view returns what an API server knows about key_ids, after it has asked its plugins.
 func view(ctx context.Context, s *apiserver.Server) (apiserver.KeyIDs, error) {
 	ctx, cancel := context.WithTimeout(ctx, answering)
 	defer cancel()
@@ -26,7 +25,7 @@ func view(ctx context.Context, s *apiserver.Server) (apiserver.KeyIDs, error) {
 	case apierrors.IsUnauthorized(err), apierrors.IsForbidden(err):
 		return apiserver.KeyIDs{}, locked(s, err)
 	default:
-		return apiserver.KeyIDs{}, fmt.Errorf("the API server %s is not ready, see its page /readyz/kms-providers: %s", s.URL(), reason(err))
+		return apiserver.KeyIDs{}, fmt.Errorf("the API server %s is not ready; check /readyz/kms-providers: %s", s.URL(), reason(err))
 	}
 	ids, err := s.KeyIDs(ctx)
 	switch {
@@ -37,20 +36,20 @@ func view(ctx context.Context, s *apiserver.Server) (apiserver.KeyIDs, error) {
 		return ids, fmt.Errorf("reading the metrics of the API server %s: %s", s.URL(), reason(err))
 	}
 	if len(ids.Told) == 0 {
-		return ids, fmt.Errorf("the API server %s has no KMS v2 plugin: give it an EncryptionConfiguration with one", s.URL())
+		return ids, fmt.Errorf("the API server %s has no KMS v2 plugin: add one to its EncryptionConfiguration", s.URL())
 	}
 	return ids, nil
 }
 
-// locked says whom an API server does not let in.
+// locked is the error if an API server refuses our credentials.
 func locked(s *apiserver.Server, err error) error {
 	if apierrors.IsUnauthorized(err) {
-		return lasting{fmt.Errorf("the API server %s does not accept the kubeconfig's credentials (401): see whether they are still valid", s.URL())}
+		return permanent{fmt.Errorf("the API server %s does not accept the kubeconfig's credentials (401): check that they are still valid", s.URL())}
 	}
-	return lasting{fmt.Errorf("the API server %s does not let the kubeconfig's user get its pages (403): allow get on the nonResourceURLs /metrics and /readyz/*", s.URL())}
+	return permanent{fmt.Errorf("the API server %s denies access to the kubeconfig's user (403): allow get on the nonResourceURLs /metrics and /readyz/*", s.URL())}
 }
 
-// knows reports whether a plugin has told of the key_id with this hash.
+// knows reports whether a plugin has announced the key_id with this hash.
 func knows(ids apiserver.KeyIDs, hash string) bool {
 	for _, told := range ids.Told {
 		if told.Hash == hash {

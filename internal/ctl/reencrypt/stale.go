@@ -11,21 +11,21 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Stale calls each for the objects of a resource that etcd does not have under
-// the key_id with this hash. A path is namespace/name, or just a name, and a
-// revision etcd's at which the object was written. An error that each returns
-// ends it, and is returned.
+// Stale calls each for the objects of a resource that are stored in etcd under
+// another key_id than the one with this hash. The path is namespace/name, or only a
+// name; the revision is the etcd revision at which the object was written. An error
+// of each ends the search and is returned.
 type Stale func(ctx context.Context, resource, keyIDHash string, each func(path string, revision int64) error) error
 
-// stale rewrites what etcd shows to be stale. What an earlier run has done is not
-// among it, and what it could not do is.
+// stale rewrites the stale objects in etcd. These include the failures of an earlier
+// run, but not what it has rewritten.
 func (w *walk) stale(ctx context.Context, k kind, p *position) error {
 	p.Objects -= len(p.Failures)
 	p.Failures = nil
 	var remaining int64
 	find := func(each func(string, int64) error) error {
 		if err := w.opts.Stale(ctx, k.gvr.GroupResource().String(), w.hash, each); err != nil {
-			return fmt.Errorf("finding in etcd what is stale: %w", err)
+			return fmt.Errorf("finding stale objects in etcd: %w", err)
 		}
 		return nil
 	}

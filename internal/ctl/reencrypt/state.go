@@ -11,7 +11,7 @@ import (
 	"os"
 )
 
-// state is how far the work is, in a file. It holds names of objects.
+// state is a checkpoint in a file. It holds names of objects.
 type state struct {
 	file    string // empty for none
 	resumed bool
@@ -21,13 +21,13 @@ type state struct {
 // stored is the content of the file.
 type stored struct {
 	Version int `json:"version"`
-	// Cluster and KeyIDHash say what the rest is about.
+	// Cluster and KeyIDHash say for which run the checkpoint is valid.
 	Cluster   string               `json:"cluster"`
 	KeyIDHash string               `json:"keyIDHash"`
 	Resources map[string]*position `json:"resources"`
 }
 
-// position is where in a resource the work is: all before Continue is done.
+// position is the progress in a resource: all objects before Continue are done.
 type position struct {
 	Resource
 	Continue string `json:"continue,omitempty"`
@@ -36,8 +36,8 @@ type position struct {
 
 const stateVersion = 1
 
-// openState reads the file if it is there. One about an earlier key_id is of no
-// use, and is begun anew.
+// openState reads the file if it exists. A checkpoint of an earlier key_id is
+// discarded.
 func openState(ctx context.Context, file string, c *cluster, hash string) (*state, error) {
 	s := &state{file: file, stored: stored{Version: stateVersion, KeyIDHash: hash, Resources: make(map[string]*position)}}
 	if file == "" {
@@ -49,7 +49,7 @@ func openState(ctx context.Context, file string, c *cluster, hash string) (*stat
 	}
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return s, s.save() // better now than after the first page
+		return s, s.save() // so that an error shows before the first page
 	}
 	if err != nil {
 		return nil, err
@@ -57,16 +57,16 @@ func openState(ctx context.Context, file string, c *cluster, hash string) (*stat
 	var old stored
 	switch err := json.Unmarshal(text, &old); {
 	case err != nil || old.Version != stateVersion:
-		return nil, fmt.Errorf("%s is no state of this command's: give another file as --state", file)
+		return nil, fmt.Errorf("%s is not a state file of this command: give another file with --state", file)
 	case old.Cluster != s.Cluster:
-		return nil, fmt.Errorf("%s is about another cluster: give another file as --state", file)
+		return nil, fmt.Errorf("%s is the state of another cluster: give another file with --state", file)
 	case old.KeyIDHash == hash && old.Resources != nil:
 		s.Resources, s.resumed = old.Resources, len(old.Resources) > 0
 	}
 	return s, nil
 }
 
-// of is where the work is in a resource.
+// of returns the position in a resource.
 func (s *state) of(resource string) *position {
 	p := s.Resources[resource]
 	if p == nil {
@@ -84,7 +84,7 @@ func (p *position) add(done Resource) {
 	p.Failures = append(p.Failures, done.Failures...)
 }
 
-// save replaces the file at once: a kill leaves the old one or the new one.
+// save replaces the file atomically.
 func (s *state) save() error {
 	if s.file == "" {
 		return nil
@@ -93,12 +93,12 @@ func (s *state) save() error {
 	if err != nil {
 		return err
 	}
-	// The next run writes over one that a kill has left.
+	// A leftover of a killed run is overwritten.
 	temporary, err := os.OpenFile(s.file+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("writing --state: %w", err)
 	}
-	defer func() { _ = os.Remove(temporary.Name()) }() // it is there only if something fails
+	defer func() { _ = os.Remove(temporary.Name()) }() // exists only if something fails
 	_, err = temporary.Write(text)
 	err = errors.Join(err, temporary.Sync(), temporary.Close())
 	if err == nil {
@@ -110,7 +110,7 @@ func (s *state) save() error {
 	return nil
 }
 
-// remove takes the file away, once there is nothing to go on with.
+// remove deletes the file when all is done.
 func (s *state) remove() error {
 	if s.file == "" {
 		return nil

@@ -22,13 +22,13 @@ type walk struct {
 	gate    *gate
 	hash    string
 	state   *state
-	// held is when the gate was last looked at; written, whether an API server
-	// has then said that it writes under the key_id.
+	// held is when the gate was last checked. Written says whether an API server
+	// has reported that it writes under the key_id.
 	held    time.Time
 	written bool
 }
 
-// holdEvery is how often the gate is looked at on the way.
+// holdEvery is how often the gate is checked during the run.
 const holdEvery = 30 * time.Second
 
 // resource rewrites the objects of one resource.
@@ -61,7 +61,7 @@ func (w *walk) resource(ctx context.Context, k kind) error {
 	return nil
 }
 
-// done counts objects, and sees whether to go on.
+// done counts objects, saves the state, and returns an error if the run must end.
 func (w *walk) done(ctx context.Context, p *position, done Resource, remaining int64) error {
 	p.add(done)
 	if err := w.state.save(); err != nil {
@@ -72,14 +72,14 @@ func (w *walk) done(ctx context.Context, p *position, done Resource, remaining i
 	}
 	if n := len(p.Failures); n >= maxFailures {
 		last := p.Failures[n-1]
-		return fmt.Errorf("%d could not be rewritten, the last of them, %s, because %s", n, path(last.Namespace, last.Name), last.Reason)
+		return fmt.Errorf("%d objects failed, the last of them %s: %s", n, path(last.Namespace, last.Name), last.Reason)
 	}
-	return w.look(ctx, done.Rewritten > 0)
+	return w.check(ctx, done.Rewritten > 0)
 }
 
-// look holds the API servers to the key_id, now and then, and once after
-// something was written, to see that it was under this key_id.
-func (w *walk) look(ctx context.Context, wrote bool) error {
+// check checks the gate from time to time, and once after the first write, to verify
+// that it was under this key_id.
+func (w *walk) check(ctx context.Context, wrote bool) error {
 	proof := wrote && !w.written
 	if !proof && time.Since(w.held) < holdEvery {
 		return nil
@@ -89,13 +89,13 @@ func (w *walk) look(ctx context.Context, wrote bool) error {
 	}
 	w.held = time.Now()
 	if proof && !w.gate.written {
-		return fmt.Errorf("no API server has written under the key_id with the hash %s: make Trousseau's the first provider for the resource in EncryptionConfiguration, and see that --api-server names every API server", w.hash)
+		return fmt.Errorf("no API server has written under the key_id with hash %s: make Trousseau the first provider for the resource in EncryptionConfiguration, and name every API server with --api-server", w.hash)
 	}
 	w.written = w.written || proof
 	return nil
 }
 
-// again tries what an earlier run could not rewrite.
+// again retries the failures of an earlier run.
 func (w *walk) again(ctx context.Context, k kind, p *position) error {
 	if len(p.Failures) == 0 {
 		return nil
@@ -114,7 +114,7 @@ func (w *walk) again(ctx context.Context, k kind, p *position) error {
 	return w.state.save()
 }
 
-// rewrite patches objects. An error is none of a single object.
+// rewrite patches objects. Errors about a single object are counted, not returned.
 func (w *walk) rewrite(ctx context.Context, k kind, items []metav1.PartialObjectMetadata) (done Resource, err error) {
 	var lock sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
@@ -122,8 +122,8 @@ func (w *walk) rewrite(ctx context.Context, k kind, items []metav1.PartialObject
 	for _, item := range items {
 		group.Go(func() error {
 			revision, err := w.cluster.patch(ctx, k, item.Namespace, item.Name)
-			var away outOfReach
-			if errors.As(err, &away) || err != nil && ctx.Err() != nil {
+			var lost serverLost
+			if errors.As(err, &lost) || err != nil && ctx.Err() != nil {
 				return err
 			}
 			lock.Lock()
@@ -146,9 +146,9 @@ func (w *walk) rewrite(ctx context.Context, k kind, items []metav1.PartialObject
 	return done, err
 }
 
-// patch has an object written if it is stale, and returns its resourceVersion.
-// There is no precondition: whatever the object is when the patch arrives, that is
-// what is written.
+// patch makes the API server write an object if it is stale, and returns its
+// resourceVersion. There is no precondition: the API server writes the object as it
+// is when the patch arrives.
 func (c *cluster) patch(ctx context.Context, k kind, namespace, name string) (revision string, err error) {
 	err = c.persist(ctx, c.limiter.Wait, func(ctx context.Context) error {
 		object, err := c.metadata.Resource(k.gvr).Namespace(namespace).Patch(ctx, name, types.MergePatchType, []byte(`{}`),

@@ -10,8 +10,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 )
 
-// await asks until all nodes serve the token, in one and the same survey. Else it
-// returns why it has ended before.
+// await repeats a survey until one of them shows that all nodes use the token.
+// Otherwise it returns why it ended early.
 func (o Options) await(ctx context.Context, hash string) (nodes []Node, stuck string) {
 	began := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, o.Timeout)
@@ -22,7 +22,8 @@ func (o Options) await(ctx context.Context, hash string) (nodes []Node, stuck st
 	for {
 		moved := 0
 		answers := fleet.Survey(bounded, fleet.Options{Nodes: o.Nodes}).Nodes
-		// The end of the time says nothing of the nodes, unless it was all of it.
+		// A survey cut short by the timeout says nothing about the nodes. Use it only
+		// if there is no other.
 		cut := bounded.Err() != nil && nodes[0].Node != ""
 		for i, a := range answers {
 			if cut {
@@ -51,9 +52,9 @@ func (o Options) await(ctx context.Context, hash string) (nodes []Node, stuck st
 		}
 		switch {
 		case ctx.Err() != nil:
-			return nodes, "it was stopped before every node served the new token"
+			return nodes, "interrupted before all nodes used the new token"
 		case bounded.Err() != nil:
-			return nodes, fmt.Sprintf("not every node serves the new token after %s", o.Timeout)
+			return nodes, fmt.Sprintf("not all nodes use the new token after %s", o.Timeout)
 		}
 	}
 }
@@ -62,15 +63,15 @@ func serves(a fleet.Answer, hash string) bool {
 	return a.State != nil && a.State.Token.AccessorHash == hash
 }
 
-// reason says why a node does not serve the new token, as far as it tells.
+// reason returns why a node does not use the new token, as far as it reports that.
 func reason(a fleet.Answer) string {
 	switch {
 	case a.State == nil:
 		return a.Unreachable
 	case a.State.Token.AccessorHash == "":
-		return "it does not say which token it serves: is the token's policy without default, or no configuration in use?"
+		return "it does not report which token it uses: check that it has a configuration, and that the token has Vault's default policy"
 	case !a.State.Reload.InUse:
-		return "its configuration is refused (" + a.State.Reload.Class + "): trousseau's log says why"
+		return "its configuration is refused (" + a.State.Reload.Class + "): see trousseau's log"
 	}
-	return "it serves another token: see whether its Vault Agent runs and renders"
+	return "it uses another token: check that its Vault Agent runs and renders config.yaml"
 }

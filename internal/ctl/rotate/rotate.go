@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rotate replaces the token that Trousseau has from a KV secret: a new one
-// is written, every node is awaited, and only then the old one is revoked.
+// Package rotate replaces the token that Trousseau gets from a KV secret: it writes a
+// new one, waits until every node uses it, and only then revokes the old one.
 package rotate
 
 import (
@@ -19,49 +19,49 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
 )
 
-// Options say what is rotated, and who must follow.
+// Options say which secret to rotate, and which nodes use it.
 type Options struct {
 	Vault *vaultadmin.Client
-	// Nodes are all those whose Trousseau has the token; at least one.
+	// Nodes are all nodes that use the token; at least one.
 	Nodes []fleet.Node
-	// KVMount and KVPath are where the secret is, Field the one with the token.
+	// KVMount and KVPath are the path of the secret; Field is its field with the token.
 	KVMount, KVPath, Field string
-	// Token is what the new one is to be.
+	// Token describes the new token.
 	Token vaultadmin.TokenOptions
-	// Timeout is how long the nodes may take, Interval how often they are asked.
+	// Timeout is the time limit for the nodes, Interval the time between two surveys.
 	Timeout, Interval time.Duration
-	// Moved is called as each node serves the new token; nil for nobody.
+	// Moved is called for each node when it uses the new token; may be nil.
 	Moved func(Node)
 }
 
-// Secret names the secret as the vault command does.
+// Secret returns the secret's path as the vault command takes it.
 func (o Options) Secret() string { return o.KVMount + "/" + o.KVPath }
 
 func (o Options) path() string { return o.KVMount + "/data/" + o.KVPath }
 
-// Report is what a rotation did, or would do.
+// Report is the result of a rotation or of a dry run.
 type Report struct {
 	// Secret is the KV secret.
 	Secret string `json:"secret"`
-	// DryRun is whether nothing was written.
+	// DryRun says that nothing was written.
 	DryRun bool `json:"dryRun,omitempty"`
-	// NewAccessor is that of the token in the secret now; "" in a dry run.
+	// NewAccessor is the accessor of the new token; "" in a dry run.
 	NewAccessor string `json:"newAccessor,omitempty"`
-	// OldAccessor is that of the token before; "" if there was none alive.
+	// OldAccessor is the accessor of the old token; "" if there was no valid one.
 	OldAccessor string `json:"oldAccessor,omitempty"`
 	Nodes       []Node `json:"nodes"`
-	// Revoked is whether the old token is revoked.
+	// Revoked says whether the old token is revoked.
 	Revoked bool `json:"oldRevoked"`
-	// Stuck is why the old token, though known, is not revoked.
+	// Stuck is why the rotation did not complete; "" if it did.
 	Stuck string `json:"stuck,omitempty"`
 }
 
-// Node is one that must follow.
+// Node is the state of one node.
 type Node struct {
 	Node string `json:"node"`
-	// Moved is whether it serves the token that is in the secret.
+	// Moved says whether it uses the token in the secret.
 	Moved bool `json:"moved"`
-	// Seconds is how long that took.
+	// Seconds is how long it took.
 	Seconds float64 `json:"seconds,omitempty"`
 	// Reason is why it has not moved.
 	Reason string `json:"reason,omitempty"`
@@ -71,10 +71,10 @@ type Node struct {
 type secret struct {
 	fields   map[string]any
 	version  any
-	accessor string // of the token in it; "" for none that is alive
+	accessor string // of the token in it; "" if there is no valid token
 }
 
-// read reads the secret, and asks for its token's accessor.
+// read reads the secret, and looks up its token's accessor.
 func (o Options) read(ctx context.Context) (secret, error) {
 	found, err := o.Vault.Read(ctx, o.path())
 	if err != nil {
@@ -85,17 +85,17 @@ func (o Options) read(ctx context.Context) (secret, error) {
 	metadata, _ := found["metadata"].(map[string]any)
 	s.version = metadata["version"]
 	if s.fields == nil || s.version == nil {
-		return secret{}, fmt.Errorf("there is no secret %s in a KV engine, version 2: make it with `trousseauctl setup`, or see --kv-mount and --kv-path", o.Secret())
+		return secret{}, fmt.Errorf("there is no secret %s in a KV engine of version 2: create it with `trousseauctl setup`, or check --kv-mount and --kv-path", o.Secret())
 	}
 	if token, _ := s.fields[o.Field].(string); token != "" {
 		if s.accessor, err = o.Vault.AccessorOf(ctx, token); err != nil {
-			return secret{}, fmt.Errorf("asking whose token %s has: %w", o.Secret(), err)
+			return secret{}, fmt.Errorf("looking up the token in %s: %w", o.Secret(), err)
 		}
 	}
 	return s, nil
 }
 
-// DryRun looks at all that [Run] looks at before it writes, and writes nothing.
+// DryRun makes the checks that [Run] makes before it writes, and writes nothing.
 func DryRun(ctx context.Context, o Options) (Report, error) {
 	s, err := o.begin(ctx)
 	r := Report{Secret: o.Secret(), DryRun: true, OldAccessor: s.accessor}
@@ -105,7 +105,7 @@ func DryRun(ctx context.Context, o Options) (Report, error) {
 	return r, err
 }
 
-// begin reads the secret, and refuses if a node could not follow.
+// begin reads the secret, and checks that all nodes use it.
 func (o Options) begin(ctx context.Context) (secret, error) {
 	s, err := o.read(ctx)
 	if err != nil {
@@ -114,8 +114,8 @@ func (o Options) begin(ctx context.Context) (secret, error) {
 	return s, o.follows(ctx, s.accessor)
 }
 
-// follows returns why a node would not be seen to follow, before anything is
-// changed.
+// follows returns an error if a node does not answer or uses another token. It runs
+// before anything is changed.
 func (o Options) follows(ctx context.Context, accessor string) error {
 	var problems []string
 	for _, a := range fleet.Survey(ctx, fleet.Options{Nodes: o.Nodes}).Nodes {
@@ -123,21 +123,21 @@ func (o Options) follows(ctx context.Context, accessor string) error {
 		case a.State == nil:
 			problems = append(problems, a.Node+": "+a.Unreachable)
 		case accessor != "" && a.State.Token.AccessorHash != "" && a.State.Token.AccessorHash != Hash(accessor):
-			problems = append(problems, a.Node+": serves another token than the one in "+o.Secret()+
-				": if a rotation was interrupted go on with --resume, else see what its agent does")
+			problems = append(problems, a.Node+": uses another token than the one in "+o.Secret()+
+				": if a rotation was interrupted, use --resume; otherwise check its Vault Agent")
 		}
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if len(problems) > 0 {
-		return errors.New("nothing is changed, because not every node would follow:\n  " + strings.Join(problems, "\n  "))
+		return errors.New("nothing was changed, because some nodes would not get the new token:\n  " + strings.Join(problems, "\n  "))
 	}
 	return nil
 }
 
-// Run rotates. If a node has not moved in time the old token stays alive and
-// Report.Stuck says why: that is no error. The same goes for the end of ctx once
+// Run rotates. If a node does not use the new token in time, the old token stays
+// valid and Report.Stuck says why; the error is nil. The same holds if ctx ends after
 // the new token is stored.
 func Run(ctx context.Context, o Options) (Report, error) {
 	old, err := o.begin(ctx)
@@ -154,8 +154,8 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	return o.finish(ctx, token.Accessor, old.accessor)
 }
 
-// Resume goes on with a rotation whose nodes did not all move: it awaits the token
-// that is in the secret, and revokes the one of an accessor.
+// Resume completes a rotation: it waits until all nodes use the token in the secret,
+// and then revokes the token of oldAccessor.
 func Resume(ctx context.Context, o Options, oldAccessor string) (Report, error) {
 	s, err := o.read(ctx)
 	if err != nil {
@@ -163,24 +163,24 @@ func Resume(ctx context.Context, o Options, oldAccessor string) (Report, error) 
 	}
 	switch s.accessor {
 	case "":
-		return Report{}, fmt.Errorf("the token in %s is dead: make another one, without --resume", o.Secret())
+		return Report{}, fmt.Errorf("the token in %s is revoked or expired: run this without --resume", o.Secret())
 	case oldAccessor:
-		return Report{}, fmt.Errorf("accessor %s is that of the token in %s, which is in use: --resume takes the old one's", oldAccessor, o.Secret())
+		return Report{}, fmt.Errorf("accessor %s is that of the token in %s, which is in use: give --resume the accessor of the old token", oldAccessor, o.Secret())
 	}
 	policies, known, err := o.Vault.Policies(ctx, oldAccessor)
 	switch {
 	case err != nil:
 		return Report{}, err
 	case !known:
-		return Report{}, fmt.Errorf("vault knows no token of accessor %s: it has been revoked, or has expired, and nothing is left to do", oldAccessor)
+		return Report{}, fmt.Errorf("vault knows no token with accessor %s: it is revoked or expired, and nothing is left to do", oldAccessor)
 	case !slices.ContainsFunc(o.Token.Policies, func(p string) bool { return slices.Contains(policies, p) }):
-		// A slip would revoke somebody else's, perhaps the administrator's own.
-		return Report{}, fmt.Errorf("accessor %s is that of a token with policy %s, and none of Trousseau's: see whether it is the right one, or --policy", oldAccessor, strings.Join(policies, ", "))
+		// A wrong accessor could be that of another token, such as the administrator's.
+		return Report{}, fmt.Errorf("accessor %s is that of a token with policies %s, not one of Trousseau: check the accessor, or give --policy", oldAccessor, strings.Join(policies, ", "))
 	}
 	return o.finish(ctx, s.accessor, oldAccessor)
 }
 
-// store writes the token, and leaves the other fields as they are.
+// store writes the token, and keeps the other fields.
 func (o Options) store(ctx context.Context, old secret, token vaultadmin.Token) error {
 	fields := maps.Clone(old.fields)
 	fields[o.Field] = token.ID()
@@ -188,28 +188,28 @@ func (o Options) store(ctx context.Context, old secret, token vaultadmin.Token) 
 	if err == nil {
 		return nil
 	}
-	// What was asked for may not be left alone because the caller goes away.
+	// Clean up even if the caller has gone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if !vaultadmin.Answered(err) {
-		// Vault may still be at it, and would store a token that is revoked by then.
-		// It does not once the secret has another version, from this write or any.
+		// Vault may still execute the write, and store a token that we have revoked.
+		// Writing another version first makes that write fail its check-and-set.
 		_, _ = o.Vault.Write(ctx, o.path(), after(old, old.fields))
 		now, readErr := o.read(ctx)
 		switch {
 		case readErr == nil && now.fields[o.Field] == token.ID():
 			return nil
 		case readErr != nil || now.version == old.version:
-			return fmt.Errorf("%w; whether it was stored is not known: the new token has accessor %s", err, token.Accessor)
+			return fmt.Errorf("%w; the secret may or may not have been written: the new token has accessor %s", err, token.Accessor)
 		}
 	}
 	if revoked := o.Vault.Revoke(ctx, token.Accessor); revoked != nil {
-		return errors.Join(err, fmt.Errorf("and the new token is still alive: vault token revoke -accessor %s: %w", token.Accessor, revoked))
+		return errors.Join(err, fmt.Errorf("the new token is still valid; revoke it: vault token revoke -accessor %s: %w", token.Accessor, revoked))
 	}
-	return fmt.Errorf("%w (the new token is revoked, the old one still in use)", err)
+	return fmt.Errorf("%w (the new token was revoked, the old one is still in use)", err)
 }
 
-// finish awaits the nodes and revokes the old token.
+// finish waits for the nodes and revokes the old token.
 func (o Options) finish(ctx context.Context, accessor, oldAccessor string) (Report, error) {
 	r := Report{Secret: o.Secret(), NewAccessor: accessor, OldAccessor: oldAccessor}
 	if r.Nodes, r.Stuck = o.await(ctx, Hash(accessor)); r.Stuck != "" || oldAccessor == "" {
@@ -223,14 +223,14 @@ func (o Options) finish(ctx context.Context, accessor, oldAccessor string) (Repo
 	return r, nil
 }
 
-// Hash is an accessor as Trousseau's metric has it.
+// Hash returns the hash of an accessor, as in Trousseau's metric.
 func Hash(accessor string) string {
 	sum := sha256.Sum256([]byte(accessor))
 	return hex.EncodeToString(sum[:])
 }
 
-// after is the request to store fields as the version of a secret after old, if
-// there is no other one meanwhile.
+// after returns the request that stores fields as the next version of the secret. It
+// fails if the secret has changed.
 func after(old secret, fields map[string]any) map[string]any {
 	return map[string]any{"options": map[string]any{"cas": old.version}, "data": fields}
 }

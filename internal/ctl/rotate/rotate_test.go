@@ -182,8 +182,8 @@ func TestNotAllMove(t *testing.T) {
 	w.stand(true)
 	w.options.Timeout = 2 * time.Second
 	r, err := rotate.Run(t.Context(), w.options)
-	if err != nil || r.Revoked || r.Stuck != "not every node serves the new token after 2s" || r.Nodes[0].Moved ||
-		r.Nodes[0].Reason != "it serves another token: see whether its Vault Agent runs and renders" {
+	if err != nil || r.Revoked || r.Stuck != "not all nodes use the new token after 2s" || r.Nodes[0].Moved ||
+		r.Nodes[0].Reason != "it uses another token: check that its Vault Agent runs and renders config.yaml" {
 		t.Errorf("got %+v %v", r, err)
 	}
 	made := w.newest()
@@ -196,9 +196,9 @@ func TestNotAllMove(t *testing.T) {
 		t.Fatal(err)
 	}
 	for accessor, want := range map[string]string{
-		made.Accessor: "which is in use: --resume takes the old one's",
-		admin:         "accessor " + admin + " is that of a token with policy root, and none of Trousseau's",
-		"none":        "vault knows no token of accessor none",
+		made.Accessor: "which is in use: give --resume the accessor of the old token",
+		admin:         "accessor " + admin + " is that of a token with policies root, not one of Trousseau",
+		"none":        "vault knows no token with accessor none",
 	} {
 		if _, err := rotate.Resume(t.Context(), w.options, accessor); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("resume %s: got %v, want %q", accessor, err, want)
@@ -223,7 +223,7 @@ func TestStopped(t *testing.T) {
 		cancel()
 	}()
 	r, err := rotate.Run(ctx, w.options)
-	if err != nil || r.Revoked || r.Stuck != "it was stopped before every node served the new token" {
+	if err != nil || r.Revoked || r.Stuck != "interrupted before all nodes used the new token" {
 		t.Errorf("got %+v %v", r, err)
 	}
 	w.mustHave(w.newest(), w.old, w.newest())
@@ -235,15 +235,15 @@ func TestNothingIsChanged(t *testing.T) {
 	w.mu.Lock()
 	w.stands, w.serves = true, "another"
 	w.mu.Unlock()
-	if _, err := rotate.Run(t.Context(), w.options); err == nil || !strings.Contains(err.Error(), "serves another token than the one in secret/trousseau/config") {
+	if _, err := rotate.Run(t.Context(), w.options); err == nil || !strings.Contains(err.Error(), "uses another token than the one in secret/trousseau/config") {
 		t.Errorf("got %v", err)
 	}
-	nobody, err := fleet.ParseNodes([]string{"127.0.0.1:1"})
+	unused, err := fleet.ParseNodes([]string{"127.0.0.1:1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.options.Nodes = nobody
-	if _, err := rotate.Run(t.Context(), w.options); err == nil || !strings.HasPrefix(err.Error(), "nothing is changed, because not every node would follow:\n  127.0.0.1:1: connection refused") {
+	w.options.Nodes = unused
+	if _, err := rotate.Run(t.Context(), w.options); err == nil || !strings.HasPrefix(err.Error(), "nothing was changed, because some nodes would not get the new token:\n  127.0.0.1:1: connection refused") {
 		t.Errorf("got %v", err)
 	}
 	w.mustNotHaveWritten()
@@ -263,7 +263,7 @@ func TestADeadToken(t *testing.T) {
 // TestTheSecretIsNotWritten: the new token does not stay behind.
 func TestTheSecretIsNotWritten(t *testing.T) {
 	for name, fault := range map[string]func(*world) vaulttest.Fault{
-		"somebody was faster": func(w *world) vaulttest.Fault {
+		"another client was faster": func(w *world) vaulttest.Fault {
 			return vaulttest.Fault{Handle: func(string, http.ResponseWriter, *http.Request) bool {
 				w.vault.PutSecret(path, fields(w.old.ID))
 				return false
@@ -275,7 +275,7 @@ func TestTheSecretIsNotWritten(t *testing.T) {
 			w := newWorld(t)
 			w.onStore(fault(w))
 			_, err := rotate.Run(t.Context(), w.options)
-			if err == nil || !strings.HasSuffix(err.Error(), "(the new token is revoked, the old one still in use)") {
+			if err == nil || !strings.HasSuffix(err.Error(), "(the new token was revoked, the old one is still in use)") {
 				t.Errorf("got %v", err)
 			}
 			w.mustHave(w.old, w.old)
@@ -295,7 +295,7 @@ func TestStoredLate(t *testing.T) {
 		return false
 	}})
 	_, err := rotate.Run(ctx, w.options)
-	if err == nil || !strings.HasSuffix(err.Error(), "(the new token is revoked, the old one still in use)") {
+	if err == nil || !strings.HasSuffix(err.Error(), "(the new token was revoked, the old one is still in use)") {
 		t.Errorf("got %v", err)
 	}
 	close(slow)
@@ -311,7 +311,7 @@ func TestNothingIsKnown(t *testing.T) {
 	w.vault.Inject(vaulttest.Fault{Cut: vaulttest.CutReset, Match: vaulttest.Ops(vaulttest.OpKVWrite)})
 	_, err := rotate.Run(t.Context(), w.options)
 	made := w.newest()
-	if want := "whether it was stored is not known: the new token has accessor " + made.Accessor; err == nil || !strings.HasSuffix(err.Error(), want) {
+	if want := "the secret may or may not have been written: the new token has accessor " + made.Accessor; err == nil || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}
 	w.mustHave(w.old, w.old, made)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// kubernetes plans the auth method, what it knows of the cluster, and the role.
+// kubernetes plans the auth method, its configuration, and the role.
 func (p *planner) kubernetes(ctx context.Context) error {
 	o := p.options
 	methods, err := p.mounts(ctx, "sys/auth")
@@ -34,7 +34,7 @@ func (p *planner) kubernetes(ctx context.Context) error {
 	return p.role(ctx, mounted)
 }
 
-// cluster plans what the auth method knows of the API server.
+// cluster plans the configuration of the auth method: how it reaches the API server.
 func (p *planner) cluster(ctx context.Context, mounted bool) error {
 	o := p.options
 	path := "auth/" + o.AuthMount + "/config"
@@ -59,11 +59,11 @@ func (p *planner) cluster(ctx context.Context, mounted bool) error {
 		return nil
 	}
 	if strings.TrimRight(host, "/") != strings.TrimRight(o.KubernetesHost, "/") {
-		return fmt.Errorf("%s is for the cluster at %s: who logs in there would be locked out; name another path with --auth-mount, or give --kubernetes-host=%s if it is the same cluster", path, host, host)
+		return fmt.Errorf("%s is for the cluster at %s, whose clients could no longer log in: name another path with --auth-mount, or give --kubernetes-host=%s if it is the same cluster", path, host, host)
 	}
 	var changes []string
 	if strings.TrimSpace(text(found["kubernetes_ca_cert"])) != strings.TrimSpace(o.KubernetesCA) {
-		changes = append(changes, "kubernetes_ca_cert: another one, that of "+o.KubernetesCAFile)
+		changes = append(changes, "kubernetes_ca_cert: replaced by "+o.KubernetesCAFile)
 	}
 	if !yes(found["disable_local_ca_jwt"]) {
 		changes = append(changes, "disable_local_ca_jwt: true, was false")
@@ -72,23 +72,23 @@ func (p *planner) cluster(ctx context.Context, mounted bool) error {
 	case len(changes) == 0:
 		p.keep(path, "kubernetes_host="+host)
 	case yes(found["token_reviewer_jwt_set"]) || len(texts(found["pem_keys"])) > 0:
-		// Vault replaces all of it with each write, and does not show the token.
-		return fmt.Errorf("%s needs a change (%s), which would lose its token_reviewer_jwt or pem_keys: make it with `vault write %s`, giving these again, or name another path with --auth-mount", path, strings.Join(changes, "; "), path)
+		// A write replaces the whole configuration, and Vault does not show the JWT.
+		return fmt.Errorf("%s needs a change (%s), which would delete its token_reviewer_jwt or pem_keys: run `vault write %s` with these fields as well, or name another path with --auth-mount", path, strings.Join(changes, "; "), path)
 	default:
 		add(Change, changes...)
 	}
 	return nil
 }
 
-// field is one of a role.
+// field is a field of a role.
 type field struct {
 	name  string
 	value string // as for the vault command
 	list  bool
 }
 
-// roleFields are what the role must be. Whatever else it has stays: a write
-// changes only what it names (Vault's Kubernetes plugin, path_role.go).
+// roleFields returns the fields that the role must have. Its other fields stay: a
+// write changes only the fields in it (Vault's Kubernetes plugin, path_role.go).
 func (o Options) roleFields() []field {
 	fields := []field{
 		{"bound_service_account_names", o.ServiceAccount, true},
@@ -100,7 +100,7 @@ func (o Options) roleFields() []field {
 	return append(fields, field{"token_policies", o.AgentPolicy, true}, field{"token_ttl", "1h", false})
 }
 
-// as is a value of Vault's in the form of the field's: Vault tells seconds.
+// as returns Vault's value in the form of f.value, because Vault returns seconds.
 func (f field) as(found any) string {
 	if f.list {
 		return strings.Join(texts(found), ",")
@@ -115,20 +115,20 @@ func (f field) as(found any) string {
 	return fmt.Sprintf("%ds", seconds)
 }
 
-// takesFrom refuses to turn a role for one way of logging in into one for the
-// other: whoever logs in with it now would be locked out at the next login.
+// takesFrom refuses to turn a role of the agent into one of Trousseau itself or the
+// reverse: its current user would lose access at the next login.
 func (o Options) takesFrom(path string, policies []string) error {
-	who, policy, what := "Trousseau itself", o.Policy, "use the key"
+	user, policy, what := "Trousseau itself", o.Policy, "use the key"
 	if o.Login {
-		who, policy, what = "the Vault Agent", o.AgentPolicy, "read the secret"
+		user, policy, what = "the Vault Agent", o.AgentPolicy, "read the secret"
 	}
 	if !slices.Contains(policies, policy) {
 		return nil
 	}
-	return fmt.Errorf("role %s is the one of %s, by its policy %s, which could not %s any more: give another --role, or delete this one when nobody logs in with it", path, who, policy, what)
+	return fmt.Errorf("role %s has policy %s, so it is the role of %s, which could no longer %s: give another --role, or delete this one if it is unused", path, policy, user, what)
 }
 
-// role plans whom the auth method lets in.
+// role plans the role, with which a ServiceAccount logs in.
 func (p *planner) role(ctx context.Context, mounted bool) error {
 	o := p.options
 	path := "auth/" + o.AuthMount + "/role/" + o.Role
@@ -152,7 +152,7 @@ func (p *planner) role(ctx context.Context, mounted bool) error {
 			changes = append(changes, fmt.Sprintf("%s: %s, was %s", f.name, f.value, was))
 		}
 	}
-	// Of the other way to set up; the period would win over the TTL.
+	// Left from --login: the period would override the TTL.
 	if stale := "token_period"; !o.Login && found != nil && !slices.Contains([]string{"", "0"}, text(found[stale])) {
 		changes = append(changes, stale+": 0, was "+text(found[stale])+"s")
 		command += " \\\n  " + stale + "=0"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package setup prepares Vault for Trousseau: it reads what is there, plans what
-// is missing, refuses what would do harm, and applies the plan.
+// Package setup prepares Vault for Trousseau: it reads the current state, plans the
+// missing steps, refuses harmful ones, and applies the plan.
 package setup
 
 import (
@@ -14,37 +14,39 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
 )
 
-// Options are the names that the set-up has. [Defaults] are those of the README.
+// Options are the names and addresses of the setup. [Defaults] are those of the
+// README.
 type Options struct {
 	// TransitMount is the path of the transit engine.
 	TransitMount string
 	// Keys are transit keys. The first encrypts; the others only decrypt.
 	Keys []string
 
-	// Policy is Trousseau's, AgentPolicy the Vault Agent's.
+	// Policy is the name of Trousseau's policy, AgentPolicy that of the Vault Agent.
 	Policy, AgentPolicy string
 
-	// KVMount and KVPath say where the agent finds what it renders.
+	// KVMount and KVPath are the path of the secret that the agent renders.
 	KVMount, KVPath string
 	// PluginAddress is the URL at which Trousseau reaches Vault.
 	PluginAddress string
-	// Period is that of Trousseau's token, as Vault writes durations.
+	// Period is the renewal period of Trousseau's token, in Vault's format.
 	Period string
 
-	// Login has Trousseau log in itself: no KV secret, no token, no agent.
+	// Login means that Trousseau logs in itself: no KV secret, no token, no agent.
 	Login bool
 
 	// WithoutKubernetes leaves the auth method and its role out.
 	WithoutKubernetes bool
 	// AuthMount is the path of the Kubernetes auth method, without auth/.
 	AuthMount string
-	// Role is whom the auth method lets in.
+	// Role is the name of the auth method's role.
 	Role string
-	// ServiceAccount and ServiceAccountNamespace are who has the role.
+	// ServiceAccount and ServiceAccountNamespace are bound to the role.
 	ServiceAccount, ServiceAccountNamespace string
 	// KubernetesHost is the URL at which Vault reaches the API server.
 	KubernetesHost string
-	// KubernetesCAFile has the API server's CA, KubernetesCA is what it holds.
+	// KubernetesCAFile is the PEM file with the API server's CA, KubernetesCA its
+	// content.
 	KubernetesCAFile, KubernetesCA string
 }
 
@@ -59,7 +61,7 @@ func Defaults() Options {
 	}
 }
 
-// Vault is what a set-up needs of one. [*vaultadmin.Client] is it.
+// Vault is the part of [*vaultadmin.Client] that a setup uses.
 type Vault interface {
 	Read(ctx context.Context, path string) (map[string]any, error)
 	Write(ctx context.Context, path string, body map[string]any) (map[string]any, error)
@@ -68,11 +70,11 @@ type Vault interface {
 	Revoke(ctx context.Context, accessor string) error
 }
 
-// name is what may stand in a path and in a policy without another meaning: * and
-// + are wildcards of policies.
+// name matches a name without special characters in paths and policies, where * and
+// + are wildcards.
 var name = regexp.MustCompile(`^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$`)
 
-// Validate returns the first mistake. Its text begins with the flag's name.
+// Validate returns the first mistake. The error begins with the flag's name.
 func (o Options) Validate() error {
 	if len(o.Keys) == 0 {
 		return errors.New("--key is missing: name a transit key, such as trousseau-kms-vault")
@@ -87,11 +89,11 @@ func (o Options) Validate() error {
 	}
 	for _, n := range names {
 		if !name.MatchString(n.value) {
-			return fmt.Errorf("%s: %q is not made of letters, digits, dots, hyphens and underscores, with slashes between", n.flag, n.value)
+			return fmt.Errorf("%s: %q is not a valid name: use letters, digits, dots, hyphens and underscores, separated by slashes", n.flag, n.value)
 		}
 	}
 	if o.Policy == o.AgentPolicy {
-		return fmt.Errorf("--agent-policy: %q is Trousseau's own policy; the agent must not be able to use the key", o.AgentPolicy)
+		return fmt.Errorf("--agent-policy: %q is Trousseau's own policy: give another name, because the agent must not be able to use the key", o.AgentPolicy)
 	}
 	if o.WithoutKubernetes {
 		return nil

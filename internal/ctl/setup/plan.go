@@ -17,28 +17,28 @@ const (
 	Keep   Action = "keep"
 )
 
-// Step is one thing that Vault is to have.
+// Step is one resource in Vault.
 type Step struct {
 	Action Action `json:"action"`
-	// What names it.
+	// What names the resource.
 	What string `json:"what"`
-	// Details are what it is to be, or what changes.
+	// Details are its settings, or what changes.
 	Details []string `json:"details,omitempty"`
-	// Hint is what somebody has to do about what is kept; "" for nothing.
+	// Hint is what the operator must still do; "" for nothing.
 	Hint string `json:"hint,omitempty"`
-	// Command does the same in a shell, with the vault command; "" for Keep. It
-	// holds no secret.
+	// Command is an equivalent vault command for a shell; "" for Keep. It holds no
+	// secret.
 	Command string `json:"command,omitempty"`
 
 	apply func(context.Context) error
 }
 
-// Plan is all that Vault is to have, in order.
+// Plan is all steps, in order.
 type Plan struct {
 	Steps []Step `json:"steps"`
 }
 
-// Changes counts the steps that do something.
+// Changes counts the steps that create or change something.
 func (p Plan) Changes() int {
 	n := 0
 	for _, s := range p.Steps {
@@ -49,9 +49,9 @@ func (p Plan) Changes() int {
 	return n
 }
 
-// Apply does what is to be done, and calls done, unless it is nil, after each
-// step, those that keep included. After an error the steps before are done, and a
-// plan that is made anew goes on from there.
+// Apply applies the steps in order. It calls done, which may be nil, after each step,
+// including those that keep. After an error the earlier steps are done, and a new
+// plan continues from there.
 func (p Plan) Apply(ctx context.Context, done func(Step)) error {
 	for _, s := range p.Steps {
 		if s.Action != Keep {
@@ -73,8 +73,8 @@ type planner struct {
 	steps   []Step
 }
 
-// Make reads Vault and plans. It writes nothing. An error is a failed read, or
-// why the set-up would do harm, and what to do instead.
+// Make reads Vault and plans. It writes nothing. The error is a failed read, or says
+// why the setup would do harm and what to do instead.
 func Make(ctx context.Context, v Vault, o Options) (Plan, error) {
 	if err := o.Validate(); err != nil {
 		return Plan{}, err
@@ -109,12 +109,12 @@ func (p *planner) write(action Action, what string, details []string, command, p
 	}})
 }
 
-// mount is what Vault says of an engine or auth method.
+// mount is the type and version of an engine or auth method.
 type mount struct {
 	kind, version string
 }
 
-// mounts reads those of sys/mounts or sys/auth.
+// mounts reads sys/mounts or sys/auth.
 func (p *planner) mounts(ctx context.Context, path string) (map[string]mount, error) {
 	data, err := p.vault.Read(ctx, path)
 	if err != nil {

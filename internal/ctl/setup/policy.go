@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Policy is the least that Trousseau needs: to encrypt with the first key, and to
-// decrypt with and read each of them. Namespace is the transit engine's, seen from
-// the one that the policy is written in; "" if they are the same.
+// Policy returns the minimal policy of Trousseau: encrypt with the first key, and
+// decrypt with and read every key. Namespace is that of the transit engine, relative
+// to the namespace of the policy; "" if they are the same.
 func Policy(namespace, mount string, keys []string) string {
 	prefix := mount
 	if namespace = strings.Trim(namespace, "/"); namespace != "" {
@@ -33,12 +33,12 @@ func rule(path, capability string) string {
 	return fmt.Sprintf("path %q {\n  capabilities = [%q]\n}\n", path, capability)
 }
 
-// samePolicy ignores how the two are laid out.
+// samePolicy compares two policies without regard to white space.
 func samePolicy(a, b string) bool {
 	return strings.Join(strings.Fields(a), " ") == strings.Join(strings.Fields(b), " ")
 }
 
-// difference lists the lines that go and that come.
+// difference lists the removed lines and then the added lines.
 func difference(was, is string) []string {
 	var lines []string
 	missing := func(mark, from, in string) {
@@ -55,7 +55,7 @@ func difference(was, is string) []string {
 	missing("-", was, is)
 	missing("+", is, was)
 	if len(lines) == 0 {
-		lines = append(lines, "the same lines in another order, or some of them again")
+		lines = append(lines, "the same lines in another order, or repeated")
 	}
 	return lines
 }

@@ -34,7 +34,7 @@ func (p *planner) secret(ctx context.Context) error {
 	return p.config(ctx, mounted)
 }
 
-// config plans the secret itself. Whatever is there stays.
+// config plans the secret itself. An existing secret stays unchanged.
 func (p *planner) config(ctx context.Context, mounted bool) error {
 	o := p.options
 	path := o.KVMount + "/data/" + o.KVPath
@@ -67,34 +67,33 @@ printf %%s "$token" |
 		return nil
 	}
 	if has := text(fields["transitkeyname"]); has != key {
-		return fmt.Errorf("%s names key %q, not %q: what is encrypted with that one could not be read any more; give --key=%s first, or another --kv-path for another cluster", what, has, key, has)
+		return fmt.Errorf("%s names key %q, not %q: data that is encrypted with it could no longer be decrypted; give --key=%s first, or another --kv-path for another cluster", what, has, key, has)
 	}
 	hint, err := p.without(ctx, text(fields["vaulttoken"]))
 	if err != nil {
 		return err
 	}
-	p.add(Step{Action: Keep, What: what, Details: []string{"is left as it is"}, Hint: hint})
+	p.add(Step{Action: Keep, What: what, Details: []string{"unchanged"}, Hint: hint})
 	return nil
 }
 
-// without is what to do if the secret has no token that is alive.
+// without returns what to do if the secret has no valid token.
 func (p *planner) without(ctx context.Context, token string) (hint string, err error) {
-	const remedy = ": `trousseauctl rotate-token` writes another one"
+	const remedy = ": write a new one with `trousseauctl rotate-token`"
 	if token == "" {
 		return "it has no vaulttoken" + remedy, nil
 	}
 	accessor, err := p.vault.AccessorOf(ctx, token)
 	if err == nil && accessor == "" {
-		hint = "its vaulttoken is dead, or may not be looked up" + remedy
+		hint = "its vaulttoken is revoked or expired, or you may not look it up" + remedy
 	}
 	return hint, err
 }
 
-// readyWithin is how long a KV engine that has just been mounted may take.
+// readyWithin is the time limit for a KV engine to be ready after mounting.
 const readyWithin = 15 * time.Second
 
-// writeConfig makes a token and stores it. One that could not be stored is
-// revoked.
+// writeConfig creates a token and stores it. If that fails, it revokes the token.
 func (p *planner) writeConfig(ctx context.Context, path string) error {
 	o := p.options
 	token, err := p.vault.CreateToken(ctx, vaultadmin.TokenOptions{Policies: []string{o.Policy}, Period: o.Period, Orphan: true})
@@ -111,13 +110,13 @@ func (p *planner) writeConfig(ctx context.Context, path string) error {
 		return nil
 	}
 	if !vaultadmin.Answered(err) {
-		// It may be stored.
-		return fmt.Errorf("%w; the token made for it has accessor %s", err, token.Accessor)
+		// The secret may have been written.
+		return fmt.Errorf("%w; the token created for it has accessor %s", err, token.Accessor)
 	}
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if revoked := p.vault.Revoke(clean, token.Accessor); revoked != nil {
-		return errors.Join(err, fmt.Errorf("and the token made for it is still alive: vault token revoke -accessor %s: %w", token.Accessor, revoked))
+		return errors.Join(err, fmt.Errorf("the token created for it is still valid; revoke it: vault token revoke -accessor %s: %w", token.Accessor, revoked))
 	}
 	return err
 }

@@ -120,14 +120,14 @@ func TestPlan(t *testing.T) {
 	}{
 		{name: "all is there", want: nil},
 		{name: "a key that can be deleted", vault: func(a administrator) { a.set(key+"/config", map[string]any{"deletion_allowed": true}) },
-			want: []string{"change key transit/keys/trousseau-kms-vault | can be deleted: no more"}},
+			want: []string{"change key transit/keys/trousseau-kms-vault | deletion_allowed: false, was true"}},
 		{name: "too much in a policy", vault: func(a administrator) {
 			a.set("sys/policies/acl/trousseau-agent", map[string]any{"policy": "path \"secret/data/trousseau/config\" {\n  capabilities = [\"read\"]\n}\npath \"secret/*\" {\n  capabilities = [\"list\"]\n}\n"})
 		}, want: []string{`change policy trousseau-agent | - path "secret/*" { | - capabilities = ["list"]`}},
 		{name: "another CA", vault: func(a administrator) {
 			a.set(config, map[string]any{"kubernetes_host": options().KubernetesHost, "kubernetes_ca_cert": otherCA, "disable_local_ca_jwt": true})
 		},
-			want: []string{"change auth/kubernetes/config | kubernetes_ca_cert: another one, that of ca.crt"}},
+			want: []string{"change auth/kubernetes/config | kubernetes_ca_cert: replaced by ca.crt"}},
 		{name: "a role for more", vault: func(a administrator) {
 			a.set(role, map[string]any{"bound_service_account_namespaces": "kube-system,default", "token_period": "24h"})
 		}, want: []string{"change role auth/kubernetes/role/trousseau | bound_service_account_namespaces: kube-system, was default,kube-system | token_period: 0, was 86400s"}},
@@ -172,7 +172,7 @@ func TestPlan(t *testing.T) {
 
 // TestRefusals: what would do harm is not planned.
 func TestRefusals(t *testing.T) {
-	const otherKey = `: name another key with --key; if this one is in use already, see "keynames" in the README for how to change keys`
+	const otherKey = `: name another key with --key; if this one is in use already, the documentation says under "keynames" how to change keys`
 	type body = map[string]any
 	for _, c := range []struct {
 		name  string
@@ -181,7 +181,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"type", func(a administrator) { a.newKey(body{"type": "rsa-4096"}) }, "key " + key + " is of type rsa-4096, not aes256-gcm96" + otherKey},
 		{"exportable", func(a administrator) { a.newKey(body{"exportable": true}) }, "key " + key + " is exportable, so it may have left Vault" + otherKey},
-		{"derived", func(a administrator) { a.newKey(body{"derived": true}) }, "key " + key + " is derived, and would need a context with every request" + otherKey},
+		{"derived", func(a administrator) { a.newKey(body{"derived": true}) }, "key " + key + " is derived, so every request would need a context" + otherKey},
 		{"backup", func(a administrator) { a.newKey(body{"allow_plaintext_backup": true}) }, "key " + key + " allows backups in plaintext, so it may have left Vault" + otherKey},
 		{"another engine", func(a administrator) {
 			a.server.Unmount("", "transit")
@@ -192,19 +192,19 @@ func TestRefusals(t *testing.T) {
 			a.set("sys/mounts/secret", body{"type": "kv", "options": body{"version": "1"}})
 		}, "the KV engine at secret/ is of version 1: name another path with --kv-mount, or see `vault kv enable-versioning -h`"},
 		{"another key's secret", func(a administrator) { a.server.PutSecret("trousseau/config", body{"transitkeyname": "kek"}) },
-			`secret secret/trousseau/config names key "kek", not "trousseau-kms-vault": what is encrypted with that one could not be read any more; give --key=kek first, or another --kv-path for another cluster`},
+			`secret secret/trousseau/config names key "kek", not "trousseau-kms-vault": data that is encrypted with it could no longer be decrypted; give --key=kek first, or another --kv-path for another cluster`},
 		{"another auth method", func(a administrator) {
 			a.server.EnableKubernetes("", "kubernetes").Disable()
 			a.set("sys/auth/kubernetes", body{"type": "jwt"})
 		}, "the auth method at auth/kubernetes/ is of type jwt: name another path with --auth-mount"},
 		{"another cluster", func(a administrator) {
 			a.set(config, body{"kubernetes_host": "https://other:6443", "kubernetes_ca_cert": ca, "disable_local_ca_jwt": true})
-		}, "auth/kubernetes/config is for the cluster at https://other:6443: who logs in there would be locked out; name another path with --auth-mount, or give --kubernetes-host=https://other:6443 if it is the same cluster"},
+		}, "auth/kubernetes/config is for the cluster at https://other:6443, whose clients could no longer log in: name another path with --auth-mount, or give --kubernetes-host=https://other:6443 if it is the same cluster"},
 		{"a reviewer", func(a administrator) {
 			a.set(config, body{"kubernetes_host": options().KubernetesHost, "kubernetes_ca_cert": ca, "token_reviewer_jwt": "a.b.c"})
-		}, "auth/kubernetes/config needs a change (disable_local_ca_jwt: true, was false), which would lose its token_reviewer_jwt or pem_keys: make it with `vault write auth/kubernetes/config`, giving these again, or name another path with --auth-mount"},
+		}, "auth/kubernetes/config needs a change (disable_local_ca_jwt: true, was false), which would delete its token_reviewer_jwt or pem_keys: run `vault write auth/kubernetes/config` with these fields as well, or name another path with --auth-mount"},
 		{"the plugin's role", func(a administrator) { a.set(role, body{"token_policies": "trousseau"}) },
-			"role auth/kubernetes/role/trousseau is the one of Trousseau itself, by its policy trousseau, which could not use the key any more: give another --role, or delete this one when nobody logs in with it"},
+			"role auth/kubernetes/role/trousseau has policy trousseau, so it is the role of Trousseau itself, which could no longer use the key: give another --role, or delete this one if it is unused"},
 	} {
 		a := complete(t)
 		c.vault(a)
@@ -214,14 +214,14 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestSecretWithoutAToken: it stays as it is, and somebody has to write one.
+// TestSecretWithoutAToken: it stays unchanged, and the hint says what to do.
 func TestSecretWithoutAToken(t *testing.T) {
 	for _, c := range []struct {
 		token string
 		want  string
 	}{
-		{"", "it has no vaulttoken: `trousseauctl rotate-token` writes another one"},
-		{"hvs.dead", "its vaulttoken is dead, or may not be looked up: `trousseauctl rotate-token` writes another one"},
+		{"", "it has no vaulttoken: write a new one with `trousseauctl rotate-token`"},
+		{"hvs.dead", "its vaulttoken is revoked or expired, or you may not look it up: write a new one with `trousseauctl rotate-token`"},
 	} {
 		a := complete(t)
 		a.server.PutSecret("trousseau/config", map[string]any{"transitkeyname": options().Keys[0], "vaulttoken": c.token})
@@ -236,11 +236,11 @@ func TestSecretWithoutAToken(t *testing.T) {
 	}
 }
 
-// TestLoginKeepsTheAgents: to set up the other way takes nobody's role.
+// TestLoginKeepsTheAgents: --login does not take the agent's role.
 func TestLoginKeepsTheAgents(t *testing.T) {
 	o := options()
 	o.Login = true
-	const want = "role auth/kubernetes/role/trousseau is the one of the Vault Agent, by its policy trousseau-agent, which could not read the secret any more: give another --role"
+	const want = "role auth/kubernetes/role/trousseau has policy trousseau-agent, so it is the role of the Vault Agent, which could no longer read the secret: give another --role"
 	if _, err := complete(t).try(o); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got %v\nwant %s…", err, want)
 	}
@@ -260,7 +260,7 @@ func TestApply(t *testing.T) {
 		{name: "not ready at first", fault: vaulttest.Fault{Match: stored, Times: 2, Status: http.StatusBadRequest,
 			Body: `{"errors":["Upgrading from non-versioned to versioned data. This backend will be unavailable for a brief period and will resume service shortly."]}`}, alive: 1},
 		{name: "denied", fault: vaulttest.Fault{Match: stored, Status: http.StatusForbidden}, want: "permission denied (403)"},
-		{name: "no answer", fault: vaulttest.Fault{Match: stored, Cut: vaulttest.CutReset}, want: "; the token made for it has accessor ", alive: 1},
+		{name: "no answer", fault: vaulttest.Fault{Match: stored, Cut: vaulttest.CutReset}, want: "; the token created for it has accessor ", alive: 1},
 	} {
 		a := empty(t)
 		a.server.Inject(c.fault)
@@ -280,12 +280,12 @@ func TestApply(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for want, change := range map[string]func(*setup.Options){
-		"--key is missing":               func(o *setup.Options) { o.Keys = nil },
-		`--key: "a*" is not made of`:     func(o *setup.Options) { o.Keys = []string{"a*"} },
-		`--kv-path: "/a" is not made of`: func(o *setup.Options) { o.KVPath = "/a" },
-		"--agent-policy: \"trousseau\"":  func(o *setup.Options) { o.AgentPolicy = "trousseau" },
-		"--kubernetes-host: give":        func(o *setup.Options) { o.KubernetesHost = "" },
-		"--kubernetes-ca: give":          func(o *setup.Options) { o.KubernetesCA = "" },
+		"--key is missing":                    func(o *setup.Options) { o.Keys = nil },
+		`--key: "a*" is not a valid name`:     func(o *setup.Options) { o.Keys = []string{"a*"} },
+		`--kv-path: "/a" is not a valid name`: func(o *setup.Options) { o.KVPath = "/a" },
+		"--agent-policy: \"trousseau\"":       func(o *setup.Options) { o.AgentPolicy = "trousseau" },
+		"--kubernetes-host: give":             func(o *setup.Options) { o.KubernetesHost = "" },
+		"--kubernetes-ca: give":               func(o *setup.Options) { o.KubernetesCA = "" },
 	} {
 		o := options()
 		change(&o)

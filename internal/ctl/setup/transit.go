@@ -7,7 +7,7 @@ import (
 	"fmt"
 )
 
-// keyType is the one that Vault makes unless told otherwise.
+// keyType is Vault's default.
 const keyType = "aes256-gcm96"
 
 // transit plans the engine and its keys.
@@ -50,10 +50,10 @@ func (p *planner) key(ctx context.Context, at, key string, mounted bool) error {
 		return nil
 	}
 	if harm := unfit(found); harm != "" {
-		return fmt.Errorf("key %s %s: name another key with --key; if this one is in use already, see \"keynames\" in the README for how to change keys", path, harm)
+		return fmt.Errorf("key %s %s: name another key with --key; if this one is in use already, the documentation says under \"keynames\" how to change keys", path, harm)
 	}
 	if yes(found["deletion_allowed"]) {
-		p.write(Change, "key "+path, []string{"can be deleted: no more"},
+		p.write(Change, "key "+path, []string{"deletion_allowed: false, was true"},
 			"vault write "+quote(path+"/config")+" deletion_allowed=false", path+"/config", map[string]any{"deletion_allowed": false})
 		return nil
 	}
@@ -61,20 +61,20 @@ func (p *planner) key(ctx context.Context, at, key string, mounted bool) error {
 	return nil
 }
 
-// unfit says why a key must not be what Secrets depend on. None of it can be
-// undone, so another key is the only way.
+// unfit returns why a key must not protect Secrets. None of these properties can be
+// changed, so another key is needed.
 func unfit(key map[string]any) string {
 	switch {
 	case text(key["type"]) != keyType:
 		return fmt.Sprintf("is of type %s, not %s", text(key["type"]), keyType)
 	case yes(key["derived"]):
-		return "is derived, and would need a context with every request"
+		return "is derived, so every request would need a context"
 	case yes(key["exportable"]):
 		return "is exportable, so it may have left Vault"
 	case yes(key["allow_plaintext_backup"]):
 		return "allows backups in plaintext, so it may have left Vault"
 	case yes(key["soft_deleted"]):
-		return "is deleted, though it can be restored"
+		return "is soft-deleted"
 	}
 	return ""
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// text is a value of an answer as text; "" for none.
+// text returns a value of an answer as text; "" for nil.
 func text(v any) string {
 	if v == nil {
 		return ""
@@ -16,10 +16,10 @@ func text(v any) string {
 	return fmt.Sprint(v)
 }
 
-// yes is a value of an answer as a truth.
+// yes reports whether a value of an answer is true.
 func yes(v any) bool { return text(v) == "true" }
 
-// texts are a list of an answer, sorted.
+// texts returns a list of an answer, sorted.
 func texts(v any) []string {
 	var all []string
 	list, _ := v.([]any)
@@ -30,7 +30,7 @@ func texts(v any) []string {
 	return all
 }
 
-// quote makes one word of a shell's out of s.
+// quote quotes s for a shell, if necessary.
 func quote(s string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%_+=:,./-", r)

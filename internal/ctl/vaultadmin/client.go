@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package vaultadmin calls Vault as an administrator does: any path, with a token
-// that is not the plugin's. The daemon never links it.
+// Package vaultadmin calls any path of Vault, with an administrator's token. The
+// daemon never links it.
 package vaultadmin
 
 import (
@@ -19,16 +19,16 @@ import (
 	"github.com/hashicorp/vault-client-go"
 )
 
-// timeout bounds one call.
+// timeout is the time limit for one call.
 const timeout = 30 * time.Second
 
-// Config says whom to call, and as whom. Formatting it shows no token.
+// Config says which Vault to call, with which token. Formatting it shows no token.
 type Config struct {
 	// Address is the URL of Vault, without a path.
 	Address string
-	// Namespace is that of Vault Enterprise; "" for none.
+	// Namespace is a Vault Enterprise namespace; "" for none.
 	Namespace string
-	// CACertFile is a PEM file that replaces the system's roots; "" keeps them.
+	// CACertFile is a PEM file that replaces the system's CAs; "" keeps them.
 	CACertFile string
 
 	token func() string
@@ -55,28 +55,28 @@ func FromEnvironment(getenv func(string) string) (Config, error) {
 		token = strings.TrimSpace(string(text))
 	}
 	if token == "" {
-		return Config{}, errors.New("there is no token: export an administrator's VAULT_TOKEN, or run `vault login`")
+		return Config{}, errors.New("no Vault token: export an administrator's VAULT_TOKEN, or run `vault login`")
 	}
 	c.token = func() string { return token }
 	return c, nil
 }
 
-// WithToken returns the same with another token.
+// WithToken returns a copy with another token.
 func (c Config) WithToken(token string) Config {
 	c.token = func() string { return token }
 	return c
 }
 
-// Client calls Vault, once for each call. It is safe for concurrent use. Its
-// errors that are Vault's answers are [*Error]s.
+// Client calls Vault, without retries. It is safe for concurrent use. If Vault
+// refuses a call, the error is an [*Error].
 type Client struct {
-	// A func, because fmt follows pointers in some cases, and to the token.
+	// A func, because fmt could follow a pointer to the token.
 	api     func() *vault.Client
 	config  Config
 	address string
 }
 
-// Dial makes a Client without any I/O but reading the CA file.
+// Dial returns a Client. Its only I/O is to read the CA file.
 func Dial(c Config) (*Client, error) {
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CACertFile != "" {
@@ -86,7 +86,7 @@ func Dial(c Config) (*Client, error) {
 		}
 		tlsConfig.RootCAs = x509.NewCertPool()
 		if !tlsConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("VAULT_CACERT: %s holds no PEM certificate", c.CACertFile)
+			return nil, fmt.Errorf("VAULT_CACERT: %s has no PEM certificate", c.CACertFile)
 		}
 	}
 	api, err := vault.New(
@@ -96,32 +96,32 @@ func Dial(c Config) (*Client, error) {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}),
 		vault.WithRequestTimeout(timeout),
-		// A write that is made twice could make two tokens.
+		// A repeated write could create two tokens.
 		vault.WithRetryConfiguration(vault.RetryConfiguration{RetryMax: 0}),
 		vault.WithDisableRedirects(),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("VAULT_ADDR: %q is no URL such as https://vault.example:8200", c.Address)
+		return nil, fmt.Errorf("VAULT_ADDR: %q is not a URL such as https://vault.example:8200", c.Address)
 	}
 	if c.token == nil {
-		return nil, errors.New("there is no token to call vault with")
+		return nil, errors.New("no Vault token")
 	}
 	if err := api.SetToken(c.token()); err != nil {
-		return nil, errors.New("the token holds characters that no HTTP header can carry: see VAULT_TOKEN")
+		return nil, errors.New("VAULT_TOKEN: the token holds characters that an HTTP header cannot carry")
 	}
 	if c.Namespace != "" {
 		if err := api.SetNamespace(c.Namespace); err != nil {
-			return nil, fmt.Errorf("VAULT_NAMESPACE: %q holds characters that no HTTP header can carry", c.Namespace)
+			return nil, fmt.Errorf("VAULT_NAMESPACE: %q holds characters that an HTTP header cannot carry", c.Namespace)
 		}
 	}
 	return &Client{api: func() *vault.Client { return api }, config: c, address: c.Address}, nil
 }
 
-// Address is the URL of Vault.
+// Address returns the URL of Vault.
 func (c *Client) Address() string { return c.address }
 
-// Read returns the data at a path without /v1/; nil if Vault has nothing there.
-// It may hold secrets.
+// Read returns the data at a path without /v1/; nil if there is none. The data may
+// hold secrets.
 func (c *Client) Read(ctx context.Context, path string) (map[string]any, error) {
 	resp, err := c.api().Read(ctx, "/v1/"+path)
 	if vault.IsErrorStatus(err, http.StatusNotFound) {

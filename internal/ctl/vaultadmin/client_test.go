@@ -52,7 +52,7 @@ func TestFromEnvironment(t *testing.T) {
 	if _, err := vaultadmin.FromEnvironment(getenv("VAULT_TOKEN", "x")); err == nil || !strings.HasPrefix(err.Error(), "VAULT_ADDR is not set") {
 		t.Errorf("without an address: %v", err)
 	}
-	if _, err := vaultadmin.FromEnvironment(getenv("VAULT_ADDR", "http://x", "HOME", home)); err == nil || !strings.HasPrefix(err.Error(), "there is no token") {
+	if _, err := vaultadmin.FromEnvironment(getenv("VAULT_ADDR", "http://x", "HOME", home)); err == nil || !strings.HasPrefix(err.Error(), "no Vault token") {
 		t.Errorf("without a token: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(home, ".vault-token"), []byte("hvs.file\n"), 0o600); err != nil {
@@ -97,15 +97,15 @@ func TestErrors(t *testing.T) {
 		want   string
 		cause  vaultadmin.Cause
 	}{
-		{403, `{"errors":["permission denied hvs.secret"]}`, `permission denied (403): the token is dead, or its policies lack "update" on a/b`, ""},
+		{403, `{"errors":["permission denied hvs.secret"]}`, `permission denied (403): the token is revoked or expired, or its policies lack "update" on a/b`, ""},
 		{400, `{"errors":["check-and-set parameter did not match the current version hvs.secret"]}`,
-			"somebody has changed the secret meanwhile: see `vault kv metadata get`, and run this again (400)", vaultadmin.Changed},
+			"the secret has changed since it was read: check `vault kv metadata get`, and run this again (400)", vaultadmin.Changed},
 		{400, `{"errors":["Upgrading from non-versioned to versioned data. hvs.secret"]}`, "the KV engine is not ready yet: run this again (400)", vaultadmin.Upgrading},
 		{503, `{"errors":["Vault is sealed hvs.secret"]}`, "vault is sealed or has no active node (503): unseal it", ""},
-		{500, `hvs.secret`, "vault answered 500 Internal Server Error: its log says more", ""},
-		{404, `{"errors":["hvs.secret"]}`, "there is nothing of this name (404)", ""},
-		{200, `hvs.secret`, "the answer is not one of Vault's: see what listens there, and whether VAULT_ADDR is right", ""},
-		{307, ``, "vault redirects to another node, which is never followed with the token: let VAULT_ADDR be one that reaches the active node", ""},
+		{500, `hvs.secret`, "vault answered 500 Internal Server Error: see Vault's log", ""},
+		{404, `{"errors":["hvs.secret"]}`, "not found (404)", ""},
+		{200, `hvs.secret`, "the answer is not from Vault: check VAULT_ADDR", ""},
+		{307, ``, "vault redirects to another node, and redirects are not followed, to protect the token: set VAULT_ADDR to an address of the active node", ""},
 	} {
 		status, body = e.status, e.body
 		_, err := c.Write(t.Context(), "a/b", map[string]any{"x": "hvs.secret"})
@@ -124,8 +124,8 @@ func TestErrors(t *testing.T) {
 		t.Errorf("nothing there: got %v %v", data, err)
 	}
 	s.Close()
-	if _, err := c.Read(t.Context(), "a/b"); err == nil || !strings.Contains(err.Error(), "connection refused: see whether Vault is up") {
-		t.Errorf("nobody there: %v", err)
+	if _, err := c.Read(t.Context(), "a/b"); err == nil || !strings.Contains(err.Error(), "connection refused: check that Vault is up") {
+		t.Errorf("no server: %v", err)
 	}
 }
 
@@ -143,14 +143,14 @@ func TestTimeIsUp(t *testing.T) {
 func TestCACert(t *testing.T) {
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{}`)) }))
 	defer s.Close()
-	if _, err := dial(t, s.URL).Read(t.Context(), "a"); err == nil || !strings.Contains(err.Error(), "let VAULT_CACERT name the file") {
+	if _, err := dial(t, s.URL).Read(t.Context(), "a"); err == nil || !strings.Contains(err.Error(), "set VAULT_CACERT to the file") {
 		t.Errorf("got %v", err)
 	}
 	none := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(none, []byte("none"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := vaultadmin.Dial(vaultadmin.Config{Address: s.URL, CACertFile: none}); err == nil || err.Error() != "VAULT_CACERT: "+none+" holds no PEM certificate" {
+	if _, err := vaultadmin.Dial(vaultadmin.Config{Address: s.URL, CACertFile: none}); err == nil || err.Error() != "VAULT_CACERT: "+none+" has no PEM certificate" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -7,31 +7,30 @@ import (
 	"errors"
 )
 
-// Token is a token for Trousseau. Formatting it shows the accessor alone.
+// Token is a token for Trousseau. Formatting it shows only the accessor.
 type Token struct {
-	// Accessor names the token where it must not be shown; it can revoke it.
+	// Accessor identifies the token without disclosing it, and can revoke it.
 	Accessor string
 
 	id func() string
 }
 
-// ID is the token itself, for the one place that stores it.
+// ID returns the token itself, for the one place that stores it.
 func (t Token) ID() string { return t.id() }
 
-// TokenOptions are what a new token is to be.
+// TokenOptions describe a new token.
 type TokenOptions struct {
-	// Policies are beside Vault's default.
+	// Policies are in addition to Vault's default policy.
 	Policies []string
-	// Period is how long it lives between renewals, as Vault writes durations;
-	// "" for a token that is not periodic.
+	// Period is the renewal period in Vault's format; "" for a token without one.
 	Period string
-	// TTL is how long it lives at first; "" leaves it to Vault.
+	// TTL is the initial lifetime; "" is Vault's default.
 	TTL string
-	// Orphan tokens survive the token that has made them.
+	// Orphan tokens stay valid when the token that created them ends.
 	Orphan bool
 }
 
-// CreateToken makes a token.
+// CreateToken creates a token.
 func (c *Client) CreateToken(ctx context.Context, o TokenOptions) (Token, error) {
 	path := "auth/token/create"
 	if o.Orphan {
@@ -49,19 +48,19 @@ func (c *Client) CreateToken(ctx context.Context, o TokenOptions) (Token, error)
 		return Token{}, c.explain("creating a token with", "update", path, err)
 	}
 	if resp == nil || resp.Auth == nil || resp.Auth.ClientToken == "" || resp.Auth.Accessor == "" {
-		return Token{}, errors.New("creating a token: vault answered without a token and its accessor; batch tokens have none, so let the token's type be service")
+		return Token{}, errors.New("creating a token: vault returned no accessor: batch tokens have none, so set the token type to service")
 	}
 	id := resp.Auth.ClientToken
 	return Token{Accessor: resp.Auth.Accessor, id: func() string { return id }}, nil
 }
 
-// AccessorOf asks Vault for a token's accessor, by the token's own right to look
-// itself up, or else by the administrator's. It is "" if Vault denies both, as it
-// does of a token that is dead.
+// AccessorOf looks up a token's accessor, first with the token itself, then as the
+// administrator. It is "" if Vault denies both, as it does for a token that is
+// revoked or expired.
 func (c *Client) AccessorOf(ctx context.Context, token string) (string, error) {
 	own, err := Dial(c.config.WithToken(token))
 	if err != nil {
-		return "", errors.New("what is stored as the token is none: it holds characters that no HTTP header can carry")
+		return "", errors.New("the stored token is not a token: it holds characters that an HTTP header cannot carry")
 	}
 	data, err := own.Read(ctx, "auth/token/lookup-self")
 	if Denied(err) {
@@ -77,8 +76,8 @@ func (c *Client) AccessorOf(ctx context.Context, token string) (string, error) {
 	return accessor, nil
 }
 
-// Policies returns those of the token of an accessor; known is false if there is
-// no such token.
+// Policies returns the policies of an accessor's token; known is false if there is no
+// such token.
 func (c *Client) Policies(ctx context.Context, accessor string) (policies []string, known bool, err error) {
 	data, err := c.Write(ctx, "auth/token/lookup-accessor", map[string]any{"accessor": accessor})
 	if CauseOf(err) == Unknown || gone(err) && !Denied(err) {
@@ -93,7 +92,7 @@ func (c *Client) Policies(ctx context.Context, accessor string) (policies []stri
 	return policies, err == nil, err
 }
 
-// Revoke ends the token of an accessor, and its children.
+// Revoke revokes the token of an accessor, and its children.
 func (c *Client) Revoke(ctx context.Context, accessor string) error {
 	_, err := c.Write(ctx, "auth/token/revoke-accessor", map[string]any{"accessor": accessor})
 	return err

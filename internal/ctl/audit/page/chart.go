@@ -4,20 +4,20 @@ package page
 
 import (
 	"fmt"
-	"strconv"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit"
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 // bar is a horizontal bar in parts.
 type bar struct {
 	Label string
-	Note  string // at its end
+	Note  string // at the end of the bar
 	Parts []part
 }
 
-// part is one part of a bar, in units of which the longest bar has full.
+// part is one part of a bar. A whole bar has the length full.
 type part struct {
 	X, Width float64
 	Kind     kind
@@ -26,22 +26,22 @@ type part struct {
 
 const full = 1000
 
-// kind is what a part stands for; Class is its style.
+// kind is the meaning of a part; Class is its CSS class.
 type kind struct{ Class, Text string }
 
 // The kinds, in the order in which they stand in a bar.
 var (
 	current   = kind{"current", "KMS v2, newest version of its key"}
 	older     = kind{"older", "KMS v2, older version"}
-	otherKMS  = kind{"otherkms", "KMS v2, another plugin's"}
+	otherKMS  = kind{"otherkms", "KMS v2, another plugin"}
 	local     = kind{"local", "local key, or KMS v1"}
-	clear     = kind{"clear", "in the clear, and should be encrypted"}
+	clear     = kind{"clear", "in the clear, should be encrypted"}
 	plain     = kind{"plain", "in the clear"}
 	malformed = kind{"malformed", "malformed"}
 	kinds     = []kind{current, older, otherKMS, local, clear, plain, malformed}
 )
 
-// kindOf tells what a group of a resource is, newest being the versions that are.
+// kindOf returns the kind of a group, given the key_ids of the newest key versions.
 func kindOf(res audit.Resource, g audit.Group, newest map[string]bool) kind {
 	switch form := stored.Form(g.Form); {
 	case form == stored.KMSv2 && g.Version == 0:
@@ -60,7 +60,7 @@ func kindOf(res audit.Resource, g audit.Group, newest map[string]bool) kind {
 	return local
 }
 
-// newest are the key_ids that name the newest version seen of their key.
+// newest returns the key_ids of the newest version of each key.
 func newest(r audit.Report) map[string]bool {
 	top := make(map[string]int)
 	for _, k := range r.KeyIDs {
@@ -76,8 +76,7 @@ func newest(r audit.Report) map[string]bool {
 	return found
 }
 
-// storage has a bar for each resource, all of one length: what counts is how
-// much of each is as it should be.
+// storage returns a bar of full length for each resource, divided by kind.
 func storage(r audit.Report) []bar {
 	newest := newest(r)
 	var bars []bar
@@ -85,7 +84,7 @@ func storage(r audit.Report) []bar {
 		if res.Objects == 0 {
 			continue
 		}
-		b := bar{Label: res.Name, Note: number(res.Objects)}
+		b := bar{Label: res.Name, Note: text.Number(res.Objects)}
 		for _, k := range kinds {
 			n := 0
 			for _, g := range res.Groups {
@@ -100,7 +99,7 @@ func storage(r audit.Report) []bar {
 	return bars
 }
 
-// legend are the kinds that storage shows.
+// legend returns the kinds that storage shows.
 func legend(r audit.Report) []kind {
 	shown := make(map[kind]bool)
 	for _, b := range storage(r) {
@@ -117,7 +116,7 @@ func legend(r audit.Report) []kind {
 	return all
 }
 
-// keyBars have a bar for each key_id, as long as it has objects.
+// keyBars returns a bar for each key_id, its length in proportion to its objects.
 func keyBars(r audit.Report) []bar {
 	most := 1
 	for _, k := range r.KeyIDs {
@@ -126,7 +125,7 @@ func keyBars(r audit.Report) []bar {
 	newest := newest(r)
 	var bars []bar
 	for _, k := range r.KeyIDs {
-		b := bar{Label: k.KeyID, Note: fmt.Sprintf("%s, seeds: %s", number(k.Objects), number(k.Seeds))}
+		b := bar{Label: k.KeyID, Note: fmt.Sprintf("%s, seeds: %s", text.Number(k.Objects), text.Number(k.Seeds))}
 		kind := older
 		switch {
 		case k.Version == 0:
@@ -140,23 +139,23 @@ func keyBars(r audit.Report) []bar {
 	return bars
 }
 
-// drillBar shows what became of the seeds; nil if nobody tried.
+// drillBar returns a bar of the drill's results; nil without a drill.
 func drillBar(r audit.Report) *bar {
 	if r.Drill == nil {
 		return nil
 	}
-	b := &bar{Label: "seeds", Note: number(r.Drill.Seeds)}
+	b := &bar{Label: "seeds", Note: text.Number(r.Drill.Seeds)}
 	b.add(kind{"current", "readable"}, r.Drill.Readable, r.Drill.Seeds)
 	b.add(kind{"clear", "lost"}, r.Drill.Lost, r.Drill.Seeds)
-	b.add(kind{"local", "not known"}, r.Drill.Unknown, r.Drill.Seeds)
+	b.add(kind{"local", "unknown"}, r.Drill.Unknown, r.Drill.Seeds)
 	return b
 }
 
-// least is the width below which nobody would see a part.
+// least is the smallest visible width of a part.
 const least = 4
 
-// add adds n of total to the bar's end. What is there is to be seen, however
-// little it is: where that makes the bar too long, its longest part gives way.
+// add appends n of total to the bar. Each part is wide enough to be seen; if that
+// makes the bar too long, its longest part is shortened.
 func (b *bar) add(k kind, n, total int) {
 	if n == 0 {
 		return
@@ -164,7 +163,7 @@ func (b *bar) add(k kind, n, total int) {
 	b.Parts = append(b.Parts, part{
 		Width: max(least, full*float64(n)/float64(total)),
 		Kind:  k,
-		Title: fmt.Sprintf("%s: %s", k.Text, number(n)),
+		Title: fmt.Sprintf("%s: %s", k.Text, text.Number(n)),
 	})
 	longest, sum := 0, 0.0
 	for i, p := range b.Parts {
@@ -178,13 +177,4 @@ func (b *bar) add(k kind, n, total int) {
 		b.Parts[i].X = x
 		x += b.Parts[i].Width
 	}
-}
-
-// number writes 1234567 as 1,234,567.
-func number(n int) string {
-	text := strconv.Itoa(n)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
 }

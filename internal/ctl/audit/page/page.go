@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package page writes an audit as one HTML file that needs nothing else: styles
-// and charts are in it, and there is no script. It is what an auditor is given.
+// Package page writes an audit as one self-contained HTML file for an auditor, with
+// styles and charts inside and without any script.
 package page
 
 import (
@@ -12,20 +12,21 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 //go:embed page.html
-var text string
+var source string
 
-// Write writes the page for r, made by the given version of the program. What is
-// in r is shown as text, whatever it holds.
+// Write writes the page for r. Version is that of the program. Everything in r is
+// escaped.
 func Write(w io.Writer, r audit.Report, version string) error {
 	t, err := template.New("page").Funcs(template.FuncMap{
-		"number": number,
+		"number": text.Number,
 		"join":   func(texts []string) string { return strings.Join(texts, ", ") },
 		"date":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"day":    func(t *time.Time) string { return t.UTC().Format("2006-01-02") },
-	}).Parse(text)
+	}).Parse(source)
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func TestPageSaysWhatTheReportSays(t *testing.T) {
 	r := eventful()
 	text := written(t, r)
 	for _, want := range []string{
-		"Not as it should be", "3 of 964 secrets in the clear",
+		"<h2>Findings</h2>", "3 of 964 secrets are in the clear",
 		audit.QuestionClear, audit.QuestionVersions, audit.QuestionMinimum,
 		"team-a/transit/trousseau-kms-vault/v3@", r.KeyIDs[1].Hash, "v1.2.3", "min_decryption_version", "/registry/secrets/default/921",
 	} {
@@ -109,7 +109,7 @@ func TestPageOfNothingMuch(t *testing.T) {
 	a := audit.New(audit.Options{Prefix: "/registry/"})
 	a.Add(etcd.Object{Key: []byte("/registry/secrets/a/1"), Value: storedtest.AESGCM("k")})
 	text := written(t, a.Report(audit.Source{Kind: "etcd", Names: []string{"127.0.0.1:2379"}, Read: time.Unix(0, 0)}))
-	if !strings.Contains(text, "All is as it should be") || strings.Contains(text, `id="drill"`) || strings.Contains(text, `id="keys"`) {
+	if !strings.Contains(text, "<h2>No findings</h2>") || strings.Contains(text, `id="drill"`) || strings.Contains(text, `id="keys"`) {
 		t.Error("the page does not say that all is well, or more than there is")
 	}
 }

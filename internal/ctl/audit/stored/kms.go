@@ -24,7 +24,7 @@ func checkKMSv1(_ *Value, data []byte) error {
 func parseKMSv2(v *Value, data []byte) error {
 	object := new(kmstypes.EncryptedObject)
 	if err := proto.Unmarshal(data, object); err != nil {
-		return errors.New("what follows the provider's name is no EncryptedObject")
+		return errors.New("the data after the provider's name is not an EncryptedObject")
 	}
 	if err := validate(object); err != nil {
 		return err
@@ -41,8 +41,8 @@ const (
 )
 
 // validate refuses what kube-apiserver refuses to read (ValidateEncryptedObject in
-// the same file, to which a test holds it), and data that is too short to have
-// been made by the cipher that its type names.
+// the same file, which a test compares it with), and data that is too short for the
+// cipher of its type.
 func validate(o *kmstypes.EncryptedObject) error {
 	shortest := 12 + 16 // AES-GCM's nonce and tag
 	switch o.EncryptedDEKSourceType {
@@ -50,7 +50,7 @@ func validate(o *kmstypes.EncryptedObject) error {
 	case kmstypes.EncryptedDEKSourceType_HKDF_SHA256_XNONCE_AES_GCM_SEED:
 		shortest += 32 // the info of the key derivation
 	default:
-		return fmt.Errorf("its encryptedDEKSourceType %d is not known", o.EncryptedDEKSourceType)
+		return fmt.Errorf("its encryptedDEKSourceType %d is unknown", o.EncryptedDEKSourceType)
 	}
 	switch {
 	case len(o.EncryptedData) < shortest:
@@ -58,21 +58,21 @@ func validate(o *kmstypes.EncryptedObject) error {
 	case len(o.EncryptedDEKSource) == 0:
 		return errors.New("it has no encryptedDEKSource")
 	case len(o.EncryptedDEKSource) > maxDEKSource:
-		return fmt.Errorf("its encryptedDEKSource has more than the %d bytes that are allowed", maxDEKSource)
+		return fmt.Errorf("its encryptedDEKSource is longer than %d bytes", maxDEKSource)
 	case o.KeyID == "":
 		return errors.New("it has no key_id")
 	case len(o.KeyID) > maxKeyID:
-		return fmt.Errorf("its key_id has more than the %d bytes that are allowed", maxKeyID)
+		return fmt.Errorf("its key_id is longer than %d bytes", maxKeyID)
 	}
 	size := 0
 	for name, value := range o.Annotations {
 		if len(validation.IsFullyQualifiedDomainName(nil, name)) > 0 {
-			return errors.New("the name of an annotation is no fully qualified domain name")
+			return errors.New("the name of an annotation is not a fully qualified domain name")
 		}
 		size += len(name) + len(value)
 	}
 	if size > maxAnnotations {
-		return fmt.Errorf("its annotations have more than the %d bytes that are allowed", maxAnnotations)
+		return fmt.Errorf("its annotations are longer than %d bytes", maxAnnotations)
 	}
 	return nil
 }

@@ -4,14 +4,14 @@ package stored
 
 import "errors"
 
-// What the providers whose keys are in a file on the API server's disk make, and
-// what they cannot have made (k8s.io/apiserver/pkg/storage/value/encrypt/aes and
-// secretbox, TransformFromStorage).
+// The forms of the providers whose keys are in a file on the API server's disk
+// (k8s.io/apiserver/pkg/storage/value/encrypt/aes and secretbox,
+// TransformFromStorage).
 
-var errShort = errors.New("the stored data is shorter than anything that is encrypted")
+var errShort = errors.New("the stored data is shorter than any encrypted data")
 
-// checkCBC: an initialization vector, then whole blocks, at least one since
-// PKCS #7 pads what is whole already.
+// checkCBC: an initialization vector, then at least one whole block, because PKCS #7
+// always pads.
 func checkCBC(_ *Value, data []byte) error {
 	switch {
 	case len(data) < 16+16:
@@ -22,7 +22,7 @@ func checkCBC(_ *Value, data []byte) error {
 	return nil
 }
 
-// checkGCM: a nonce, then what AES-GCM made, with a tag.
+// checkGCM: a nonce, then AES-GCM's ciphertext with its tag.
 func checkGCM(_ *Value, data []byte) error {
 	if len(data) < 12+16 {
 		return errShort

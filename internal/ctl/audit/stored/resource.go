@@ -15,14 +15,13 @@ var special = map[string]string{
 	"ingress":            "ingresses",
 }
 
-// Resource tells which resource a key of etcd belongs to, as EncryptionConfiguration
-// names it. Prefix is kube-apiserver's --etcd-prefix with a slash after it, and
-// key begins with it.
+// Resource returns the resource that a key of etcd belongs to, named as in
+// EncryptionConfiguration. Prefix is kube-apiserver's --etcd-prefix with a slash
+// after it; key begins with it.
 //
-// Behind the prefix stands the resource, or its group and then the resource:
-// the former for what Kubernetes is made with, whatever its group, the latter for
-// custom resources and for what defines them, and API services. A group of the
-// latter has a dot in it, which no resource has.
+// Built-in resources are stored at prefix/resource, whatever their group. Custom
+// resources, their definitions and API services are stored at
+// prefix/group/resource. Such a group has a dot in it, which no resource has.
 func Resource(prefix, key string) string {
 	rest := strings.TrimPrefix(key, prefix)
 	first, rest, _ := strings.Cut(rest, "/")
@@ -39,9 +38,9 @@ func Resource(prefix, key string) string {
 	return first
 }
 
-// Prefixes are where a resource is stored: what the keys of its objects begin
-// with, and no others. Of a resource with such a group there are two,
-// since only its definition tells which it is.
+// Prefixes returns the prefixes of the keys of a resource's objects; no other key
+// has them. A resource whose group has a dot has two prefixes, because its name does
+// not tell whether it is a custom resource.
 func Prefixes(prefix, resource string) []string {
 	name, group, _ := strings.Cut(resource, ".")
 	bare := prefix + name + "/"

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stored tells in what form kube-apiserver has stored an object: in the
-// clear, or encrypted, by what, and with which key. It decrypts nothing.
+// Package stored tells how kube-apiserver has stored an object: in the clear, or
+// encrypted, by which provider and with which key. It decrypts nothing.
 //
 // The forms are those of kube-apiserver's encryption providers
 // (pkg/server/options/encryptionconfig/config.go of k8s.io/apiserver): a prefix
-// that names the kind of provider and one of its keys, then what the provider
-// made. What no provider has touched begins as its encoding does.
+// that names the kind of provider and one of its keys, then the provider's output.
+// An unencrypted value begins with the mark of its encoding.
 package stored
 
 import (
@@ -31,12 +31,12 @@ const (
 	Secretbox Form = "secretbox"
 	KMSv1     Form = "kms v1"
 	KMSv2     Form = "kms v2"
-	// Malformed says that it is encrypted, but kube-apiserver could not read it
-	// with any key.
+	// Malformed is an encrypted value that kube-apiserver could not read with any
+	// key.
 	Malformed Form = "malformed"
 )
 
-// Clear reports whether a value of this form can be read by who reads etcd.
+// Clear reports whether anyone who can read etcd can read values of this form.
 func (f Form) Clear() bool {
 	switch f {
 	case Protobuf, JSON, CBOR, Other:
@@ -45,22 +45,22 @@ func (f Form) Clear() bool {
 	return false
 }
 
-// Value is what can be told of a stored value.
+// Value describes a stored value.
 type Value struct {
 	Form Form
 	// Name is the key's name for AESCBC, AESGCM and Secretbox, and the
 	// provider's for KMSv1 and KMSv2.
 	Name string
-	// Object is what KMSv2 stores; nil for the others.
+	// Object is the stored object of KMSv2; nil for the other forms.
 	Object *kmstypes.EncryptedObject
-	// Problem is why a value is Malformed. It quotes nothing of the value.
+	// Problem says why a value is Malformed. It quotes no part of the value.
 	Problem string
 }
 
-// IsClear reports whether Parse would call a value's form clear, at less cost.
+// IsClear is Parse(value).Form.Clear(), at less cost.
 func IsClear(value []byte) bool { return !bytes.HasPrefix(value, encrypted) }
 
-// Parse tells what value is. The result does not share memory with it.
+// Parse describes value. The result does not share memory with it.
 func Parse(value []byte) Value {
 	rest, found := bytes.CutPrefix(value, encrypted)
 	if !found {
@@ -73,8 +73,8 @@ func Parse(value []byte) Value {
 	return v
 }
 
-// encrypted begins whatever an encryption provider made, but for the identity
-// provider, which leaves all as it is and refuses to read what begins so.
+// encrypted is the prefix of every encryption provider except identity, which
+// changes nothing and refuses to read values with this prefix.
 var encrypted = []byte("k8s:enc:")
 
 // forms are the encryption providers, by what follows after k8s:enc:.
@@ -104,10 +104,10 @@ func parse(rest []byte) (Value, error) {
 		err := f.parse(&v, data)
 		return v, err
 	}
-	return Value{}, errors.New("what follows k8s:enc: is no provider that is known")
+	return Value{}, errors.New("the provider after k8s:enc: is unknown")
 }
 
-// encoding tells the encodings of API objects apart.
+// encoding returns the encoding of an unencrypted API object.
 func encoding(value []byte) Form {
 	switch {
 	// "k8s\x00" (apimachinery's pkg/runtime/serializer/protobuf).
