@@ -164,7 +164,7 @@ func (l *login) end(direct *calls) {
 	}
 	l.c.Await(3*time.Second, l.name+": no token to be left", func(ctx context.Context) error {
 		// Trousseau asks for that for a second at most.
-		if l.trousseau.Logged(0, "could not be revoked")(ctx) == nil {
+		if l.trousseau.Logged(0, "could not revoke the old token")(ctx) == nil {
 			return nil
 		}
 		alive, err := l.c.Vault.LeasesFrom(ctx, l.mount)

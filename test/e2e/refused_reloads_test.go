@@ -66,7 +66,7 @@ path "+/keys/+" { capabilities = ["read"] }`, "policy", "write", "wide", "-")
 	}, {
 		name:  "another Vault",
 		make:  func() { c.ConfigureToken(stranger, "vaultaddress=https://"+other.Nodes[0].Addr) },
-		class: "refused_vault", logged: "Vault cannot decrypt what the one in use encrypts",
+		class: "refused_vault", logged: "Vault cannot decrypt what the current one encrypts",
 	}, {
 		name:  "a token without policy",
 		make:  func() { c.ConfigureToken(powerless) },
