@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/trousseau-io/trousseau/internal/config"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultview"
 	"github.com/trousseau-io/trousseau/internal/fault"
 )
@@ -47,7 +48,7 @@ func (e *examination) account(ctx context.Context) {
 		if slices.Contains(t.Policies, "root") {
 			return warn("Issue a token that has only the policy that trousseauctl policy prints.", "it is a root token, which may do everything")
 		}
-		return ok("%s", joined(slices.Compact(slices.Sorted(slices.Values(append(t.Policies, t.IdentityPolicies...))))))
+		return ok("%s", strings.Join(slices.Compact(slices.Sorted(slices.Values(append(t.Policies, t.IdentityPolicies...)))), ", "))
 	}), "token")
 	e.policy(ctx)
 }
@@ -74,7 +75,7 @@ func (e *examination) token(ctx context.Context) (*vaultview.Token, outcome) {
 	case err != nil:
 		return nil, fail("Check the namespace, and read Vault's log.", "%v", err)
 	case t.Uses > 0:
-		return nil, fail("Issue a token without num_uses: each call of trousseau and of doctor uses one up.", "it is valid for %s more, then never again", plural(t.Uses, "call"))
+		return nil, fail("Issue a token without num_uses: each call of trousseau and of doctor uses one up.", "it is valid for %s more, then never again", text.Count(t.Uses, "call"))
 	}
 	return &t, ok("a %s token", t.Type)
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/trousseau-io/trousseau/internal/config"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 // configuration checks config.yaml and the files that it names.
@@ -27,7 +29,7 @@ func (e *examination) configuration(ctx context.Context) {
 		return content, err
 	}
 	e.check(ctx, "config", e.Config, func(context.Context) outcome {
-		text, err := open(e.Config)
+		data, err := open(e.Config)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return fail("Give its path with --config, or check that Vault Agent runs and may write it.", "the file does not exist")
@@ -36,10 +38,10 @@ func (e *examination) configuration(ctx context.Context) {
 		case err != nil:
 			return fail("Check what is at this path.", "cannot read it: %s", reason(err))
 		}
-		if e.config, err = config.Parse(text, open); err != nil {
+		if e.config, err = config.Parse(data, open); err != nil {
 			return fail("Correct each of these in the template from which Vault Agent renders the file.", "%v", err)
 		}
-		return ok("%s, credential: %s", plural(len(e.config.Vault.KeyNames), "key"), e.config.Vault.Credential.Method)
+		return ok("%s, credential: %s", text.Count(len(e.config.Vault.KeyNames), "key"), e.config.Vault.Credential.Method)
 	})
 	others := slices.DeleteFunc(slices.Sorted(maps.Keys(contents)), func(name string) bool { return name == e.Config })
 	for _, name := range append([]string{e.Config}, others...) {
@@ -103,7 +105,7 @@ func owner(info fs.FileInfo) string {
 	if !found {
 		return octal(info.Mode())
 	}
-	return octal(info.Mode()) + " of user " + number(stat.Uid) + ", group " + number(stat.Gid)
+	return octal(info.Mode()) + " of user " + fmt.Sprint(stat.Uid) + ", group " + fmt.Sprint(stat.Gid)
 }
 
 func ownerOf(info fs.FileInfo) int {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 // entryOf is an item of an EncryptionConfiguration that lists our plugin.
@@ -32,17 +33,17 @@ func (e *examination) encryption(ctx context.Context) {
 	}
 	var c encryptionconfig.Configuration
 	e.check(ctx, "encryption-config", file, func(context.Context) outcome {
-		text, err := os.ReadFile(file)
+		data, err := os.ReadFile(file)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return fail("Create one with trousseauctl encryption-config, and give it to kube-apiserver with --encryption-provider-config.", "the file does not exist")
 		case err != nil:
 			return fail("Run doctor as the user that kube-apiserver runs as.", "%s", reason(err))
 		}
-		if c, err = encryptionconfig.Parse(text); err != nil {
+		if c, err = encryptionconfig.Parse(data); err != nil {
 			return fail("Correct each of these: kube-apiserver refuses the file.", "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
-		return ok("kube-apiserver can load it; %s", plural(len(c.Entries), "item"))
+		return ok("kube-apiserver can load it; %s", text.Count(len(c.Entries), "item"))
 	})
 	var ours []entryOf
 	e.check(ctx, "encryption-provider", file, func(context.Context) outcome {
@@ -76,12 +77,12 @@ func (e *examination) providers(c encryptionconfig.Configuration) (ours []entryO
 	}
 	switch {
 	case len(ours) == 0 && len(others) > 0:
-		return nil, fail("Write endpoint: "+e.Socket+", or give the endpoint in the file to trousseau as --listen-addr and to doctor as --socket.", "no kms provider has the endpoint %s; there is %s", e.Socket, joined(others))
+		return nil, fail("Write endpoint: "+e.Socket+", or give the endpoint in the file to trousseau as --listen-addr and to doctor as --socket.", "no kms provider has the endpoint %s; there is %s", e.Socket, strings.Join(others, ", "))
 	case len(ours) == 0:
 		return nil, fail(add, "there is no kms provider")
 	}
 	e.provider = names[0]
-	return ours, ok("kms v2 %s at %s", joined(slices.Compact(names)), e.Socket)
+	return ours, ok("kms v2 %s at %s", strings.Join(slices.Compact(names), ", "), e.Socket)
 }
 
 // order judges what comes before our plugin: the first provider writes.
@@ -99,7 +100,7 @@ func order(ours []entryOf) outcome {
 	for _, o := range ours {
 		all = append(all, o.resources())
 	}
-	return ok("the plugin is first for %s", joined(all))
+	return ok("the plugin is first for %s", strings.Join(all, ", "))
 }
 
 // timeouts compares the shortest timeout of our plugin with the daemon's.

@@ -10,10 +10,10 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
 
 	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultview"
 )
 
@@ -77,7 +77,7 @@ func (e *examination) check(ctx context.Context, name, subject string, run func(
 		}
 	}
 	e.findings = append(e.findings, Finding{
-		Check: name, Subject: subject, Result: o.result, Seen: printable(o.seen), Fix: printable(o.fix),
+		Check: name, Subject: subject, Result: o.result, Seen: text.Printable(o.seen), Fix: text.Printable(o.fix),
 	})
 	return o.result
 }
@@ -119,15 +119,4 @@ func reason(err error) string {
 		return asked.Err.Error()
 	}
 	return err.Error()
-}
-
-// printable replaces control characters, so that content from elsewhere cannot
-// control the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
 }

@@ -56,7 +56,7 @@ func resolve(ctx context.Context, host string) outcome {
 		return fail("Check /etc/resolv.conf, and that its name servers answer.", "%s: %s", host, reason(err))
 	}
 	slices.Sort(addrs)
-	return ok("%s resolves to %s", host, joined(addrs))
+	return ok("%s resolves to %s", host, strings.Join(addrs, ", "))
 }
 
 func connect(ctx context.Context, u *url.URL) outcome {
@@ -148,7 +148,7 @@ func refusedHandshake(err error, name string) outcome {
 		for _, ip := range host.Certificate.IPAddresses {
 			names = append(names, ip.String())
 		}
-		return fail("Set vault.tlsServerName to one of the certificate's names, or issue Vault a certificate with this name.", "the certificate is for %s, not for %s", joined(names), name)
+		return fail("Set vault.tlsServerName to one of the certificate's names, or issue Vault a certificate with this name.", "the certificate is for %s, not for %s", strings.Join(names, ", "), name)
 	case errors.As(err, &authority):
 		return fail("Add the certificate of the CA that issued it to the file of vault.vaultCACert.", "the certificate is signed by an unknown authority")
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:

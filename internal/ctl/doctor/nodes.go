@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 // nodes asks the ops endpoints of each node, and compares the answers.
@@ -79,12 +80,12 @@ func agreement(r fleet.Report) outcome {
 	if len(r.KeyIDs) > 1 {
 		return fail("Run doctor again in half a minute. If the nodes still differ, check that all have the same configuration and the same Vault.", "they announce %d different key_ids: %s", len(r.KeyIDs), strings.Join(shares(r), "; "))
 	}
-	return ok("%s announce the same key_id", plural(len(r.Nodes), "node"))
+	return ok("%s announce the same key_id", text.Count(len(r.Nodes), "node"))
 }
 
 func shares(r fleet.Report) (all []string) {
 	for _, k := range r.KeyIDs {
-		all = append(all, k.Key.String()+" on "+joined(k.Nodes))
+		all = append(all, k.Key.String()+" on "+strings.Join(k.Nodes, ", "))
 	}
 	return all
 }
