@@ -90,7 +90,7 @@ func TestFileThatConfigurationNamesIsTriedAgain(t *testing.T) {
 			}
 			await("no such file")
 			write("file", "not\nright")
-			await("not PEM|holds several lines")
+			await("not a PEM file|has several lines")
 			write("file", tc.good)
 			await("<nil>")
 		})
