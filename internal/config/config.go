@@ -82,9 +82,10 @@ func isLoopback(host string) bool {
 	return name == "localhost" || strings.HasSuffix(name, ".localhost")
 }
 
-// Parse reads data, the content of config.yaml, and the files it names, each through open (nil means [ReadFile]).
-// The error is an [*Error] that lists every problem, in the order of the file. Parse keeps no reference to data.
-func Parse(data []byte, open Opener) (*Config, error) {
+// Parse reads data, the content of config.yaml, and the files it names, each through open (nil means [ReadFile]). open
+// gets absolute names; its errors are shown to the operator, so they must not hold a secret. The error of Parse is an
+// [*Error] that lists every problem, in the order of the file. Parse keeps no reference to data.
+func Parse(data []byte, open func(name string) ([]byte, error)) (*Config, error) {
 	if open == nil {
 		open = ReadFile
 	}
@@ -103,7 +104,7 @@ func Parse(data []byte, open Opener) (*Config, error) {
 
 // parser is the state of one Parse.
 type parser struct {
-	open     Opener
+	open     func(name string) ([]byte, error)
 	problems []Problem // found so far
 }
 
@@ -124,7 +125,6 @@ func (p *parser) accept(at place, wrong string) bool {
 // refused.
 func (p *parser) root(n *yaml.Node) (v Vault) {
 	top := p.section(place{line: n.Line}, n)
-	p.read("", top)
 	if top != nil && !top.has("vault") {
 		p.refuse(place{field: "vault"}, `is missing; write "vault:" and, indented below it, keynames, address and token`)
 	}

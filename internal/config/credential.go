@@ -45,31 +45,19 @@ const (
 	Proxied     Method = "proxy"      // none: the address is Vault Agent's API proxy, which adds its own token
 )
 
-// mount returns where the auth method is mounted by default; "" for a method that does not log in.
-func (m Method) mount() string {
-	if m == TokenGiven || m == Proxied {
-		return ""
-	}
-	return string(m)
-}
-
-// way is one way to write a credential: any one of its fields chooses it.
-type way struct {
+// ways are the ways to write a credential: any one of the fields chooses it. The last is only for when there is no other:
+// beside another one, its fields are for the connection only.
+var ways = []struct {
 	method Method
 	fields []string
-}
-
-// certificate is the way to log in when there is no other. Beside another one, its fields are for the connection only.
-var certificate = way{Certificate, []string{"clientCert", "clientKey"}}
-
-var ways = []way{
+}{
 	{TokenGiven, []string{"token"}},
 	{TokenGiven, []string{"tokenFile"}},
 	{AppRole, []string{"roleID", "secretID", "secretIDFile"}},
 	{Kubernetes, []string{"kubernetes"}},
 	{JWT, []string{"jwt"}},
 	{Proxied, []string{"apiProxy"}},
-	certificate,
+	{Certificate, []string{"clientCert", "clientKey"}},
 }
 
 // credential returns the one credential, and where to use it; namespace is that of the transit engine.
@@ -92,12 +80,12 @@ func (p *parser) credential(s section, namespace string) (c Credential) {
 	case c.Method == TokenGiven:
 		p.noEffect(s, given[0]+"; remove this line", "authPath")
 	case given != nil:
+		c.Path = cmp.Or(s["authPath"].text, string(c.Method))
 	case !s.has("apiProxy") || s["apiProxy"].text != "": // a refused one decides whether a credential is missing
 		p.missing(s, "token", "token", "no other credential is set either; write one of: token, tokenFile, "+
 			"roleID with secretID or secretIDFile, kubernetes, jwt, clientCert with clientKey, apiProxy: true")
 	}
 	kubernetes, jwt := s["kubernetes"].inner, s["jwt"].inner
-	c.Path = cmp.Or(s["authPath"].text, c.Method.mount())
 	c.Namespace = cmp.Or(s["authNamespace"].text, namespace)
 	c.Token = NewSecret(cmp.Or(s["token"].text, s["tokenFile"].text))
 	c.RoleID = s["roleID"].text
@@ -141,10 +129,10 @@ func (p *parser) tls(s section, v *Vault) {
 	if strings.HasPrefix(v.Address, "http:") {
 		unused := []string{"vaultCACert", "tlsServerName"}
 		if v.Credential.Method == Certificate {
-			p.refuse(s[s.first(certificate.fields...)].place, "cannot log in over http; "+
+			p.refuse(s[s.first("clientCert", "clientKey")].place, "cannot log in over http; "+
 				"use https in vault.address, or another credential instead of clientCert and clientKey")
 		} else {
-			unused = append(unused, certificate.fields...)
+			unused = append(unused, "clientCert", "clientKey")
 		}
 		p.noEffect(s, "an http address; use https in vault.address or remove this line", unused...)
 	}

@@ -4,6 +4,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -32,9 +33,6 @@ const (
 
 // serviceAccountFile is where Kubernetes mounts the token of a pod's ServiceAccount.
 const serviceAccountFile = "/var/run/secrets/kubernetes.io/serviceaccount/token"
-
-// sections lists the keys of the table, outer sections before inner ones.
-var sections = []string{"", "vault", "vault.kubernetes", "vault.jwt"}
 
 // table has every field of config.yaml: full name of the section → its fields. Problems on the same line are reported
 // in this order. Rules that concern several fields are in methods of the parser: root, credential and tls.
@@ -107,7 +105,7 @@ func fieldNames(section string) (names []string) {
 func suggestion(section, name string) string {
 	var right string
 	var places []string
-	for _, other := range sections {
+	for _, other := range slices.Sorted(maps.Keys(table)) { // outer sections before inner ones
 		spelling, known := knownField(other, name)
 		inner, beneath := strings.CutPrefix(section, other+".")
 		switch {
@@ -136,13 +134,11 @@ func suggestion(section, name string) string {
 	return "the known ones are " + strings.Join(names, ", ")
 }
 
-// read fills in what the fields of a section hold; s is nil when the section is refused.
+// read fills in what the fields of a section hold.
 func (p *parser) read(name string, s section) {
 	for _, f := range table[name] {
 		v := s[f.name]
 		switch {
-		case s == nil:
-			return
 		case v.node == nil && f.required:
 			p.refuse(v.place, "is missing; "+f.howTo)
 		case v.node == nil && f.absent != "":
@@ -158,7 +154,6 @@ func (p *parser) read(name string, s section) {
 			v.items = p.list(v.place, v.node, f)
 		case f.kind == mapping:
 			v.inner = p.section(v.place, v.node)
-			p.read(v.field, v.inner)
 		}
 		s[f.name] = v
 	}

@@ -10,13 +10,9 @@ import (
 	"syscall"
 )
 
-// Opener returns the content of a file named in the configuration. The name is absolute. Its errors are shown to the
-// operator, so they must not hold a secret.
-type Opener = func(name string) ([]byte, error)
-
 // ReadFile is [os.ReadFile] with limits: it refuses a file that is larger than [MaxSize] or not regular, and does not
 // wait for the other end of a named pipe. It follows symbolic links, as Kubernetes' volumes need. Errors are
-// [*fs.PathError]. It is an [Opener].
+// [*fs.PathError].
 func ReadFile(name string) ([]byte, error) {
 	refuse := func(why string) ([]byte, error) {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New(why)}

@@ -355,7 +355,7 @@ func TestParseRefusesBytes(t *testing.T) {
 	}
 }
 
-// TestParseNamesOpenersError checks that an Opener's own words reach the operator, since they are not always those of
+// TestParseNamesOpenersError checks that the words of the open function reach the operator, since they are not always those of
 // the operating system.
 func TestParseNamesOpenersError(t *testing.T) {
 	data := strings.Replace(asVaultAgentRendersIt, "token: hvs.abc", "tokenFile: /etc/trousseau/token", 1)

@@ -19,15 +19,14 @@ type Problem struct {
 
 // String returns the problem as "line 7: vault.token: is empty…", leaving out what does not apply.
 func (p Problem) String() string {
-	var b strings.Builder
-	if p.Line > 0 {
-		fmt.Fprintf(&b, "line %d: ", p.Line)
-	}
+	text := p.Text
 	if p.Field != "" {
-		fmt.Fprintf(&b, "%s: ", p.Field)
+		text = p.Field + ": " + text
 	}
-	b.WriteString(p.Text)
-	return b.String()
+	if p.Line > 0 {
+		text = fmt.Sprintf("line %d: %s", p.Line, text)
+	}
+	return text
 }
 
 // Error says why a configuration was refused.

@@ -7,9 +7,6 @@ import (
 	"io"
 )
 
-// redacted is what a Secret prints instead of its value.
-const redacted = "[redacted]"
-
 // Secret is a string that is not printed by accident: fmt with any verb, JSON, YAML, zap and slog all show "[redacted]",
 // or nothing when it is empty. The zero Secret is empty. A Secret is immutable and safe for concurrent use.
 type Secret struct {
@@ -42,7 +39,7 @@ func (s Secret) String() string {
 	if s.IsZero() {
 		return ""
 	}
-	return redacted
+	return "[redacted]"
 }
 
 // Format implements [fmt.Formatter], so that no verb and no flag reaches the value.

@@ -143,6 +143,7 @@ func (p *parser) section(at place, n *yaml.Node) section {
 			s[name] = value{place: here, node: n.Content[i+1]}
 		}
 	}
+	p.read(at.field, s)
 	return s
 }
 
