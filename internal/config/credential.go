@@ -141,12 +141,10 @@ func (p *parser) tls(s section, v *Vault) {
 		p.missing(s, "clientKey", "clientCert", "clientCert needs a file with its private key")
 	case hasKey && !hasCert:
 		p.missing(s, "clientCert", "clientKey", "clientKey needs a file with its certificate")
-	}
-	if v.ClientCert == nil || v.ClientKey.IsZero() {
-		return
-	}
-	if _, err := tls.X509KeyPair(v.ClientCert, []byte(v.ClientKey.Reveal())); err != nil {
-		p.refuse(s["clientKey"].place, "does not match the first certificate in clientCert")
+	case v.ClientCert != nil && !v.ClientKey.IsZero():
+		if _, err := tls.X509KeyPair(v.ClientCert, []byte(v.ClientKey.Reveal())); err != nil {
+			p.refuse(s["clientKey"].place, "does not match the first certificate in clientCert")
+		}
 	}
 }
 

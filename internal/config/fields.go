@@ -31,9 +31,6 @@ const (
 	mapping             // a section of its own, whose full name is a key of the table
 )
 
-// serviceAccountFile is where Kubernetes mounts the token of a pod's ServiceAccount.
-const serviceAccountFile = "/var/run/secrets/kubernetes.io/serviceaccount/token"
-
 // table has every field of config.yaml: full name of the section → its fields. Problems on the same line are reported
 // in this order. Rules that concern several fields are in methods of the parser: root, credential and tls.
 var table = map[string][]field{
@@ -73,7 +70,8 @@ var table = map[string][]field{
 	"vault.kubernetes": {
 		{name: "role", check: checkName, required: true,
 			howTo: "write the role to log in with at Vault's Kubernetes auth method"},
-		{name: "tokenFile", kind: file, check: checkToken, absent: serviceAccountFile},
+		{name: "tokenFile", kind: file, check: checkToken,
+			absent: "/var/run/secrets/kubernetes.io/serviceaccount/token"}, // where Kubernetes mounts a pod's token
 	},
 	"vault.jwt": {
 		{name: "role", check: checkName},

@@ -35,13 +35,10 @@ type Error struct {
 	Problems []Problem
 }
 
-// maxProblemsInText limits the error text, because each attempt logs it. Problems has all of them.
-const maxProblemsInText = 20
-
-// Error joins the problems with "; ". Of a long list it has only the first.
+// Error joins the first 20 problems with "; " and counts the rest, because each attempt logs the text.
 func (e *Error) Error() string {
 	var texts []string
-	for _, p := range e.Problems[:min(len(e.Problems), maxProblemsInText)] {
+	for _, p := range e.Problems[:min(len(e.Problems), 20)] {
 		texts = append(texts, p.String())
 	}
 	if more := len(e.Problems) - len(texts); more > 0 {

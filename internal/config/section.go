@@ -61,21 +61,18 @@ func documents(data []byte) (found []*yaml.Node, err error) {
 	return found, nil
 }
 
-// maxSearched is the size up to which syntaxProblem looks for the line, in bytes: each step parses the file again.
-const maxSearched = 64 << 10
-
 // indentedMark matches the mark of a document where YAML does not take it for one.
 var indentedMark = regexp.MustCompile(`(?m)^[ \t]+---[ \t\r]*$`)
 
 // syntaxProblem puts a YAML error in our own words: the library's text may quote a value, and its line is that of the
 // enclosing mapping. The line is the first one that makes data invalid: up to the line before, it is valid. Where a value
-// spans lines the mistake may be further down, but never further up. It is 0 for a large file.
+// spans lines the mistake may be further down, but never further up. It is 0 for a file of more than 64 KiB.
 func syntaxProblem(data []byte, err error) (line int, text string) {
 	text = `not valid YAML; write name: "value", indented with spaces, not tabs, and check that the file is complete`
 	if strings.HasPrefix(err.Error(), "yaml: unknown anchor ") {
 		text = "a value that begins with * is a YAML alias; write the value itself, in quotes if it begins with *"
 	}
-	if len(data) > maxSearched {
+	if len(data) > 64<<10 { // each step of the search parses the file again
 		return 0, text
 	}
 	lines := bytes.SplitAfter(data, []byte("\n"))
