@@ -14,30 +14,19 @@ import (
 	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
-// node is one of the servers that [Config.Addresses] names.
-type node struct {
-	address string
-	api     *vault.Client
-}
-
 // nodes are all servers of one Vault, at least one. It is safe for concurrent use.
+// There is a client for each, because vault-client-go supports one address.
 type nodes struct {
-	all []node
+	all []*vault.Client
 	// turn only grows, so a late failure cannot skip the node that is current now.
 	turn atomic.Uint64
 }
 
 // current returns the node to call now, and the number of its turn.
-func (n *nodes) current() (node, uint64) {
+func (n *nodes) current() (*vault.Client, uint64) {
 	turn := n.turn.Load()
 	return n.all[turn%uint64(len(n.all))], turn
 }
-
-// speaksAgainstNode reports whether another node may answer where this one
-// failed. Throttled does not: Vault counts rate limit quotas on each node, so
-// trying the next one would bypass the operator's limit
-// (developer.hashicorp.com/vault/docs/concepts/resource-quotas).
-func speaksAgainstNode(c fault.Class) bool { return c.Transient() && c != fault.Throttled }
 
 // call describes one request, for vault-client-go, metrics and error texts.
 type call struct {
@@ -69,7 +58,7 @@ func ask[T any](ctx context.Context, c *Client, call call, decode func(answer) (
 	start := time.Now()
 	var none, result T
 	var failure *fault.Error
-	switch response, err := call.send(ctx, node.api); {
+	switch response, err := call.send(ctx, node); {
 	case err != nil:
 		failure = c.explain(ctx, call, err)
 	case decode == nil:
@@ -82,11 +71,14 @@ func ask[T any](ctx context.Context, c *Client, call call, decode func(answer) (
 	if failure == nil {
 		return result, nil
 	}
-	if asked && speaksAgainstNode(failure.Class) {
+	// Vault counts rate limit quotas on each node, so trying the next one would
+	// bypass the operator's limit
+	// (developer.hashicorp.com/vault/docs/concepts/resource-quotas).
+	if asked && failure.Class.Transient() && failure.Class != fault.Throttled {
 		// Of many calls that fail at one node, only the first moves on.
 		c.nodes().turn.CompareAndSwap(turn, turn+1)
 	}
-	return none, fault.Errorf(failure.Class, "%s at %s: %s", call.what, node.address, failure.Reason)
+	return none, fault.Errorf(failure.Class, "%s at %s: %s", call.what, node.Configuration().Address, failure.Reason)
 }
 
 // unusable is the error for an answer that Vault's API does not allow.

@@ -17,6 +17,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 
@@ -31,8 +32,6 @@ const (
 	// apiPrefix is set here, because vault-client-go mistakes a mount named v1
 	// for it.
 	apiPrefix = "/v1/"
-	// backstop bounds a call whose context has no deadline.
-	backstop = 30 * time.Second
 )
 
 // Variables, because tests wait longer: the machine that runs them may stall.
@@ -103,13 +102,10 @@ func Dial(cfg Config) (*Client, error) {
 	c := &Client{
 		closeIdle:     func() {},
 		credential:    cfg.Credential,
-		engine:        cfg.Mount,
+		engine:        path.Join(cfg.Namespace, cfg.Mount),
 		mount:         cfg.Mount,
 		authNamespace: cmp.Or(cfg.AuthNamespace, cfg.Namespace),
 		metrics:       cfg.Metrics,
-	}
-	if cfg.Namespace != "" {
-		c.engine = cfg.Namespace + "/" + cfg.Mount
 	}
 	rt := cfg.Transport
 	if rt == nil {
@@ -128,11 +124,20 @@ func Dial(cfg Config) (*Client, error) {
 	}
 	all := &nodes{}
 	for _, address := range cfg.Addresses {
-		api, err := newAPI(cfg, address, web)
-		if err != nil {
-			return nil, err
+		api, err := vault.New(
+			vault.WithAddress(address),
+			vault.WithHTTPClient(web),
+			vault.WithRequestTimeout(30*time.Second), // for a context without a deadline
+			vault.WithRetryConfiguration(vault.RetryConfiguration{RetryMax: 0}),
+			vault.WithDisableRedirects(),
+		)
+		if err == nil {
+			err = errors.Join(api.SetRequestCallbacks(markForProxy), api.SetNamespace(cfg.Namespace))
 		}
-		all.all = append(all.all, node{address: address, api: api})
+		if err != nil {
+			return nil, fmt.Errorf("preparing a client for vault at %s: %w", address, err)
+		}
+		all.all = append(all.all, api)
 	}
 	c.nodes = func() *nodes { return all }
 	if given := cfg.Credential.given; given != nil {
@@ -143,29 +148,6 @@ func Dial(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// newAPI makes the client of one node; vault-client-go supports one address.
-func newAPI(cfg Config, address string, web *http.Client) (*vault.Client, error) {
-	api, err := vault.New(
-		vault.WithAddress(address),
-		vault.WithHTTPClient(web),
-		vault.WithRequestTimeout(backstop),
-		vault.WithRetryConfiguration(vault.RetryConfiguration{RetryMax: 0}),
-		vault.WithDisableRedirects(),
-	)
-	if err == nil {
-		err = api.SetRequestCallbacks(markForProxy)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("preparing a client for vault at %s: %w", address, err)
-	}
-	if cfg.Namespace != "" {
-		if err := api.SetNamespace(cfg.Namespace); err != nil {
-			return nil, fmt.Errorf("preparing a vault client: namespace %q contains characters that are invalid in an HTTP header", cfg.Namespace)
-		}
-	}
-	return api, nil
-}
-
 // Close closes idle connections, unless Config.Transport was given. Calls in
 // progress continue.
 func (c *Client) Close() { c.closeIdle() }
@@ -173,7 +155,7 @@ func (c *Client) Close() { c.closeIdle() }
 // Address returns the URL of the node that the next call goes to.
 func (c *Client) Address() string {
 	next, _ := c.nodes().current()
-	return next.address
+	return next.Configuration().Address
 }
 
 // Nodes returns how many nodes there are.

@@ -3,7 +3,7 @@
 package vault
 
 // Credential says how to authenticate to Vault. Make one with a function below;
-// printing it shows no secret. With the zero Credential, Vault denies every call.
+// printing it shows no secret. The zero Credential is that of [Proxied].
 type Credential struct {
 	// given is the token itself, login the body of the request that obtains one.
 	// Both are funcs, because printers follow strings and pointers but see only
@@ -12,8 +12,6 @@ type Credential struct {
 	login func() []byte
 	// path is the mount of the auth method that login is sent to.
 	path string
-	// proxied means that a proxy on the way to Vault adds the token.
-	proxied bool
 }
 
 // Given is an existing token, issued outside this process.
@@ -46,7 +44,7 @@ func Certificate(path string) Credential { return exchanged(path, struct{}{}) }
 
 // Proxied has no token: the address is that of a Vault Agent or Vault Proxy
 // whose API proxy adds its own.
-func Proxied() Credential { return Credential{proxied: true} }
+func Proxied() Credential { return Credential{} }
 
 func exchanged(path string, body any) Credential {
 	text := marshal(body)

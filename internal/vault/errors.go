@@ -33,14 +33,9 @@ var refusals = []struct {
 	{"invalid ciphertext", fault.Invalid, "not a valid transit ciphertext"},
 }
 
-const (
-	// plainToTLS is how net/http's server, which is Vault's, answers plain HTTP
-	// on a TLS port.
-	plainToTLS = "Client sent an HTTP request to an HTTPS server"
-	// unreadable begins the message that vault-client-go substitutes for Vault's
-	// when the response ends early.
-	unreadable = "received an error response from vault but could not read its body"
-)
+// unreadable begins the message that vault-client-go substitutes for Vault's when
+// the response ends early.
+const unreadable = "received an error response from vault but could not read its body"
 
 // loginRefusals are the statuses with which auth methods refuse a login: AppRole
 // answers 400 to a wrong secret ID.
@@ -59,7 +54,7 @@ func (c *Client) explain(ctx context.Context, call call, err error) *fault.Error
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fail(fault.Canceled, "canceled by the caller")
-	// Or the backstop's deadline; a dial that timed out returns a net.OpError.
+	// Or vault-client-go's own deadline; a dial that timed out returns a net.OpError.
 	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &op):
 		return fail(fault.Timeout, "vault did not answer in time")
 	case errors.As(err, &redirect):
@@ -71,7 +66,8 @@ func (c *Client) explain(ctx context.Context, call call, err error) *fault.Error
 	switch code := resp.StatusCode; {
 	case call.refused != "" && slices.Contains(loginRefusals, code) && !strings.HasPrefix(said, unreadable):
 		return fail(fault.Denied, "%s (%d)", call.refused, code)
-	case code == http.StatusBadRequest && strings.HasPrefix(string(resp.RawResponseBytes), plainToTLS):
+	// This is how net/http's server, which is Vault's, answers plain HTTP on a TLS port.
+	case code == http.StatusBadRequest && strings.HasPrefix(string(resp.RawResponseBytes), "Client sent an HTTP request to an HTTPS server"):
 		return fail(fault.Unavailable, "the server speaks TLS; use https://")
 	case code == http.StatusBadRequest && said != "" && !strings.HasPrefix(said, unreadable):
 		for _, r := range refusals {

@@ -37,7 +37,7 @@ type Token struct {
 func (c *Client) Mints() bool { return c.credential.login != nil }
 
 // Proxied reports whether a Vault Agent or Vault Proxy adds the token.
-func (c *Client) Proxied() bool { return c.credential.proxied }
+func (c *Client) Proxied() bool { return c.credential.given == nil && !c.Mints() }
 
 // Login exchanges the credential for a token, unless it already is one. Call it
 // before any other method, and not concurrently with one. A refusal has the
@@ -100,8 +100,8 @@ func (c *Client) onToken(operation, doing string, body []byte) call {
 }
 
 func (c *Client) setToken(token string) error {
-	for _, n := range c.nodes().all {
-		if err := n.api.SetToken(token); err != nil {
+	for _, api := range c.nodes().all {
+		if err := api.SetToken(token); err != nil {
 			return errors.New("preparing a vault client: the token contains characters that are invalid in an HTTP header")
 		}
 	}

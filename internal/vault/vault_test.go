@@ -114,7 +114,7 @@ func TestDialRefuses(t *testing.T) {
 		"empty CA":   {vault.Config{Addresses: []string{nowhere}, CACert: []byte{}}, "preparing a vault client: vaultCACert contains no valid certificate"},
 		"pair":       {vault.Config{Addresses: []string{nowhere}, ClientCert: mutual.ClientCertPEM()}, "preparing a vault client: client certificate and key: tls: failed to find any PEM data in key input"},
 		"token":      {vault.Config{Addresses: []string{nowhere}, Credential: vault.Given("hvs.tok\n")}, "preparing a vault client: the token contains characters that are invalid in an HTTP header"},
-		"namespace":  {vault.Config{Addresses: []string{nowhere}, Namespace: "a\n"}, `preparing a vault client: namespace "a\n" contains characters that are invalid in an HTTP header`},
+		"namespace":  {vault.Config{Addresses: []string{nowhere}, Namespace: "a\n"}, "preparing a client for vault at " + nowhere + `: vault namespace "a\n" contains non-printable characters`},
 		"other pair": {vault.Config{Addresses: []string{nowhere}, ClientCert: mutual.CAPEM(), ClientKey: mutual.ClientKeyPEM()}, "preparing a vault client: client certificate and key: tls: private key does not match public key"},
 	}
 	for name, test := range tests {
