@@ -4,14 +4,12 @@ package kms
 
 import (
 	"container/list"
-	"context"
 	"errors"
 	"net"
 	"sync/atomic"
 	"syscall"
 
 	"go.uber.org/zap"
-	"google.golang.org/grpc/peer"
 )
 
 // maxUnanswered is how many bytes a peer may send before something is written to
@@ -69,12 +67,6 @@ func (c *conn) RemoteAddr() net.Addr { return address{c.Conn.RemoteAddr(), c} }
 type address struct {
 	net.Addr
 	conn *conn
-}
-
-// connOf returns the connection of a request.
-func connOf(ctx context.Context) *conn {
-	p, _ := peer.FromContext(ctx)
-	return p.Addr.(address).conn
 }
 
 // listener adds its connections to the crowd.

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 	kmsapi "k8s.io/kms/apis/v2"
@@ -45,9 +46,6 @@ func newMetrics(reg prometheus.Registerer) metrics {
 	}
 }
 
-// refusal is how long a request that will be refused may take to arrive.
-const refusal = 50 * time.Millisecond
-
 // arrival is a request that has begun, and may never be complete.
 type arrival struct {
 	conn    *conn
@@ -64,10 +62,11 @@ type arrivalKey struct{}
 // It never returns an error, because then grpc (v1.85, operateHeaders) does not
 // release the timer of the caller's own deadline, which may be years away.
 func (s *Server) begin(ctx context.Context, _ *tap.Info) (context.Context, error) {
-	a := arrival{conn: connOf(ctx)}
+	p, _ := peer.FromContext(ctx)
+	a := arrival{conn: p.Addr.(address).conn}
 	limit := s.timeout
 	if a.refused = !s.crowd.begin(a.conn); a.refused {
-		limit = min(limit, refusal)
+		limit = min(limit, 50*time.Millisecond) // to arrive whole and be refused
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	a.stop = context.AfterFunc(ctx, func() {

@@ -86,20 +86,14 @@ func (s *Server) decryptOnce(ctx context.Context, wrapped seed.Wrapped) ([]byte,
 	}
 }
 
-// The limits of kube-apiserver's kmsv2/envelope.go: encryptedDEKSourceMaxSize
-// and annotationsMaxSize, in bytes.
-const (
-	maxCiphertext  = 1 << 10
-	maxAnnotations = 32 << 10
-)
-
 // fqdn is the rule of IsFullyQualifiedDomainName in
 // apimachinery/pkg/util/validation: a lowercase RFC 1123 subdomain of at least
 // two labels, with or without a final dot.
 var fqdn = regexp.MustCompile(`^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)+[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.?$`)
 
 // checkWrapped returns why kube-apiserver would not accept, and so cannot have
-// sent, a wrapped seed; "" if it would.
+// sent, a wrapped seed; "" if it would. The limits, in bytes, are those of its
+// kmsv2/envelope.go.
 func checkWrapped(w seed.Wrapped) string {
 	size := 0
 	for key, value := range w.Annotations {
@@ -112,9 +106,9 @@ func checkWrapped(w seed.Wrapped) string {
 		name             string
 		size, least, max int
 	}{
-		{"ciphertext", len(w.Ciphertext), 1, maxCiphertext},
+		{"ciphertext", len(w.Ciphertext), 1, 1 << 10}, // encryptedDEKSourceMaxSize
 		{"key_id", len(w.KeyID), 1, keyid.MaxSize},
-		{"annotations", size, 0, maxAnnotations},
+		{"annotations", size, 0, 32 << 10}, // annotationsMaxSize
 	} {
 		if part.size < part.least {
 			return part.name + " is empty"
