@@ -27,10 +27,8 @@ type notifier struct {
 	// changed holds a value if something may have happened since it was last
 	// received from.
 	changed chan struct{}
-
 	// fault is why a change since reset may go unnoticed, nil if none can.
-	fault error
-
+	fault     error
 	open      func() (*fsnotify.Watcher, error)
 	inotify   *fsnotify.Watcher // nil while none could be opened
 	receiving sync.WaitGroup

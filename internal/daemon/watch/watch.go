@@ -22,45 +22,30 @@ import (
 	"go.uber.org/zap"
 )
 
-const (
-	defaultPoll  = 2 * time.Second
-	defaultQuiet = 50 * time.Millisecond
-
-	// maxQuiets bounds how long changes without a pause can postpone a look, in
-	// quiet periods.
-	maxQuiets = 6
-)
-
 // Options says what a [Watcher] watches, and how. Path, Parse and Read are
 // required.
 type Options[T any] struct {
 	// Path is the absolute name of the main file, which need not exist yet.
 	Path string
-
 	// Parse turns the content of the main file into a value. It gets other files
 	// from open, by absolute name and only until it returns; open reads each once
 	// in a look. Parse must not modify the bytes. It is called from Run, once per
 	// look in which the main file could be read.
 	Parse func(main []byte, open func(name string) ([]byte, error)) (T, error)
-
 	// Read returns the content of the named file. It is called from Run, which
 	// does nothing else meanwhile. Its error texts are part of the digest, so
 	// they must be the same for the same condition.
 	Read func(name string) ([]byte, error)
-
 	// Poll is the time between two looks without a notification. Zero means 2 s.
 	Poll time.Duration
-
 	// Quiet is how long there must be no notification before a look, so that a
 	// file that is truncated and then written is usually not read in between.
 	// Notifications without a pause postpone it by at most 6 × Quiet. Zero means
 	// 50 ms.
 	Quiet time.Duration
-
 	// Logger is told when notification fails, and when it works again. Nil
 	// means no log.
 	Logger *zap.Logger
-
 	// notify opens an inotify instance. Nil means fsnotify.NewWatcher; tests
 	// put a failing one here.
 	notify func() (*fsnotify.Watcher, error)
@@ -71,11 +56,9 @@ type Options[T any] struct {
 type Content[T any] struct {
 	// Path is the main file's name, as in Options.
 	Path string
-
 	// Digest is the hex SHA-256 of the name of each file that was read, with
 	// its content or the reason why it could not be read.
 	Digest string
-
 	// Value and Err are what Parse returned for exactly the bytes behind Digest.
 	// If the main file could not be read, Err is the error of Read.
 	Value T
@@ -95,11 +78,9 @@ type Watcher[T any] struct {
 
 // New returns a Watcher that is yet to be run. It touches no file.
 func New[T any](o Options[T]) *Watcher[T] {
-	o.Poll = cmp.Or(o.Poll, defaultPoll)
-	o.Quiet = cmp.Or(o.Quiet, defaultQuiet)
-	if o.Logger == nil {
-		o.Logger = zap.NewNop()
-	}
+	o.Poll = cmp.Or(o.Poll, 2*time.Second)
+	o.Quiet = cmp.Or(o.Quiet, 50*time.Millisecond)
+	o.Logger = cmp.Or(o.Logger, zap.NewNop())
 	if o.notify == nil {
 		o.notify = fsnotify.NewWatcher
 	}
@@ -134,7 +115,6 @@ func (w *Watcher[T]) Run(ctx context.Context) {
 	defer poll.Stop()
 	quiet := time.NewTimer(w.o.Quiet)
 	defer quiet.Stop()
-
 	var (
 		newest   Content[T]
 		received string            // the digest last received
@@ -155,26 +135,21 @@ func (w *Watcher[T]) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-
 		case out <- newest:
 			received, out = newest.Digest, nil
-
 		case <-w.notifier.changed:
 			now := time.Now()
 			if latest.IsZero() {
-				latest = now.Add(maxQuiets * w.o.Quiet)
+				latest = now.Add(6 * w.o.Quiet)
 			}
 			quiet.Reset(min(w.o.Quiet, latest.Sub(now)))
-
 		case <-quiet.C:
 			look()
-
 		case <-poll.C:
 			// A postponed look comes soon, and at a better moment.
 			if latest.IsZero() {
 				look()
 			}
-
 		case <-w.asked:
 			look()
 		}
