@@ -53,8 +53,8 @@ func Register(reg prometheus.Registerer, version, revision string) {
 func Handler(o Options) http.Handler {
 	o = o.withDefaults()
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", text("/livez\n/readyz\n/metrics\n"))
-	mux.Handle("GET /livez", text("ok\n"))
+	mux.Handle("GET /{$}", text(http.StatusOK, "/livez\n/readyz\n/metrics\n"))
+	mux.Handle("GET /livez", text(http.StatusOK, "ok\n"))
 	mux.Handle("GET /readyz", readyz(o.Ready))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{
 		// One broken collector must not hide all other metrics during an incident.
@@ -70,10 +70,11 @@ func Handler(o Options) http.Handler {
 	})
 }
 
-func text(body string) http.HandlerFunc {
+func text(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = io.WriteString(w, body)
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body) // an error means that the client has disconnected
 	}
 }
 
@@ -101,7 +102,6 @@ func readyz(checks []Check) http.HandlerFunc {
 		if len(checks) == 0 {
 			lines.WriteString("ok\n")
 		}
-		// Write errors are ignored: the client has disconnected.
 		if r.URL.Query().Has("verbose") || strings.Contains(strings.Join(r.Header.Values("Accept"), ","), "application/json") {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(status)
@@ -111,8 +111,6 @@ func readyz(checks []Check) http.HandlerFunc {
 			}{status == http.StatusOK, results})
 			return
 		}
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.WriteHeader(status)
-		_, _ = io.WriteString(w, lines.String())
+		text(status, lines.String())(w, r)
 	}
 }

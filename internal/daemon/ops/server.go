@@ -15,13 +15,9 @@ import (
 	"go.uber.org/zap"
 )
 
-const (
-	// retry is the interval at which Serve tries an address that is not available.
-	// During a takeover the predecessor holds it for a moment.
-	retry = time.Second
-	// shutdownWait is how long Serve lets open requests finish. A scraper must not delay the end of the process.
-	shutdownWait = time.Second
-)
+// retry is the interval at which Serve tries an address that is not available. During a takeover the predecessor holds
+// it for a moment.
+const retry = time.Second
 
 // Options say what the ops endpoints show and where they are served.
 type Options struct {
@@ -52,19 +48,17 @@ type Server struct {
 func Listen(ctx context.Context, o Options) *Server {
 	s := &Server{options: o.withDefaults()}
 	if err := s.listen(ctx); err != nil {
-		s.options.Logger.Error("ops endpoints unavailable, retrying; KMS is unaffected", zap.Error(err), zap.Duration("retry", retry))
+		s.options.Logger.Error("ops endpoints unavailable, retrying; KMS is unaffected",
+			zap.Error(fmt.Errorf("--ops-addr: %w", err)), zap.Duration("retry", retry))
 	}
 	return s
 }
 
 func (s *Server) listen(ctx context.Context) (err error) {
-	if s.options.Addr == "" {
-		return nil
+	if s.options.Addr != "" {
+		s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.options.Addr)
 	}
-	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.options.Addr); err != nil {
-		return fmt.Errorf("--ops-addr: %w", err)
-	}
-	return nil
+	return err
 }
 
 // Serve serves until ctx is done, as soon as the address is available. Then it lets open requests finish for at most a
@@ -96,7 +90,8 @@ func (s *Server) Serve(ctx context.Context) {
 	closed := make(chan struct{})
 	context.AfterFunc(ctx, func() {
 		defer close(closed)
-		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
+		// A scraper must not delay the end of the process.
+		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		if server.Shutdown(bound) != nil {
 			_ = server.Close()
