@@ -204,26 +204,18 @@ func (l *Listener) Accept() (net.Conn, error) {
 }
 
 // FromSystemd returns whether systemd passed the socket, so that connections may have waited in it.
-func (l *Listener) FromSystemd() bool {
-	return l.self == nil
-}
+func (l *Listener) FromSystemd() bool { return l.self == nil }
 
 // Addr returns the socket's path, not the temporary one it was bound to.
-func (l *Listener) Addr() net.Addr {
-	return &net.UnixAddr{Name: l.o.Path, Net: "unix"}
-}
+func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.o.Path, Net: "unix"} }
 
 // Replaced is closed within a second after another socket is at the path: a successor gets all new connections. It is
 // never closed after Close, nor for a socket from systemd. A path without a socket is only logged, as a warning.
-func (l *Listener) Replaced() <-chan struct{} {
-	return l.replaced
-}
+func (l *Listener) Replaced() <-chan struct{} { return l.replaced }
 
 // Close stops listening and removes the socket from the path, unless a successor or systemd owns the path. Accepted
 // connections stay open. Further calls return the result of the first.
-func (l *Listener) Close() error {
-	return l.close()
-}
+func (l *Listener) Close() error { return l.close() }
 
 func (l *Listener) shut() error {
 	close(l.stop)
