@@ -58,7 +58,6 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	o := options{socketMode: 0o600, logLevel: zapcore.InfoLevel}
 	set := flag.NewFlagSet("trousseau", flag.ContinueOnError)
 	set.SetOutput(io.Discard)
-	set.Usage = func() {}
 	set.StringVar(&o.configFile, "config-file-path", "/etc/trousseau/config.yaml", "configuration `file`; it may appear later, and is reloaded when it changes")
 	set.DurationVar(&o.configPoll, "config-poll-interval", 2*time.Second, "poll interval for the file; most changes are noticed at once")
 	listen := set.String("listen-addr", "unix:///run/trousseau/kms.sock", "`address` of the socket: the endpoint in EncryptionConfiguration, and the ListenStream= of a socket unit")

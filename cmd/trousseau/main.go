@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	if o.version {
-		_, err := fmt.Fprintln(stdout, versionLine())
+		_, err := fmt.Fprintf(stdout, "trousseau %s (revision %s, %s %s/%s)\n", version, revision(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return err
 	}
 	return serve(ctx, o, stderr)
@@ -93,10 +93,6 @@ func newLogger(o options, w io.Writer) *zap.Logger {
 
 // version is set at link time: -X main.version=v1.2.3.
 var version = "dev"
-
-func versionLine() string {
-	return fmt.Sprintf("trousseau %s (revision %s, %s %s/%s)", version, revision(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-}
 
 // revision is the commit of the build, if it was recorded.
 func revision() string {
