@@ -93,30 +93,25 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	set.StringVar(&o.logFormat, "log-format", "json", "`format` of the log: json or console")
 	set.BoolVar(&o.version, "version", false, "print the version and exit")
 
-	if err := set.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(stdout, usage)
-			printFlags(stdout, set)
-			return o, err
-		}
+	err := set.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage)
+		printFlags(stdout, set)
+		return o, err
+	case err != nil:
 		return o, usageError{err}
-	}
-	if set.NArg() > 0 {
+	case set.NArg() > 0:
 		return o, usageError{fmt.Errorf("unexpected argument %q", set.Arg(0))}
 	}
-	path, err := unixsock.ParseAddr(*listen)
-	if err != nil {
+	if o.socket, err = unixsock.ParseAddr(*listen); err != nil {
 		return o, usageError{fmt.Errorf("--listen-addr: %w", err)}
 	}
-	o.socket = path
 	if o.takeover && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
 		return o, usageError{errors.New("--takeover: systemd passed the socket, so there is nothing to take over; remove the flag and restart the service")}
 	}
 	if o.configFile, err = filepath.Abs(o.configFile); err != nil {
 		return o, usageError{fmt.Errorf("--config-file-path: %w", err)}
-	}
-	if o.logFormat != "json" && o.logFormat != "console" {
-		return o, usageError{fmt.Errorf("--log-format: %q is neither json nor console", o.logFormat)}
 	}
 	for name, d := range map[string]time.Duration{
 		"config-poll-interval": o.configPoll, "request-timeout": o.requestTime,
@@ -126,10 +121,12 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 			return o, usageError{fmt.Errorf("--%s: %s is not a positive duration such as 10s", name, d)}
 		}
 	}
-	if o.vaultRequests <= 0 {
+	switch {
+	case o.logFormat != "json" && o.logFormat != "console":
+		return o, usageError{fmt.Errorf("--log-format: %q is neither json nor console", o.logFormat)}
+	case o.vaultRequests <= 0:
 		return o, usageError{fmt.Errorf("--max-vault-requests: %d is not a positive number", o.vaultRequests)}
-	}
-	if o.outageGrace < 0 {
+	case o.outageGrace < 0:
 		return o, usageError{fmt.Errorf("--outage-grace: %s is negative; 0 means no grace", o.outageGrace)}
 	}
 	return o, nil
