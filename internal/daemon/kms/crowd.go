@@ -83,8 +83,8 @@ func (cr *crowd) recognize(c *conn) {
 	}
 }
 
-// begin reports whether a request on c is accepted; if so, end must follow.
-func (cr *crowd) begin(c *conn) bool {
+// admit reports whether a request on c is accepted; if so, release must follow.
+func (cr *crowd) admit(c *conn) bool {
 	cr.mu.Lock()
 	defer cr.mu.Unlock()
 	share := strangerShare
@@ -99,8 +99,8 @@ func (cr *crowd) begin(c *conn) bool {
 	return true
 }
 
-// end records that a request on c is answered or abandoned.
-func (cr *crowd) end(c *conn) {
+// release records that a request on c is answered or abandoned.
+func (cr *crowd) release(c *conn) {
 	cr.mu.Lock()
 	defer cr.mu.Unlock()
 	cr.open--

@@ -56,23 +56,23 @@ type arrival struct {
 
 type arrivalKey struct{}
 
-// begin runs before grpc waits for a request's message. Without the deadline set
+// arrive runs before grpc waits for a request's message. Without the deadline set
 // here, grpc would wait until the connection ends.
 //
 // It never returns an error, because then grpc (v1.85, operateHeaders) does not
 // release the timer of the caller's own deadline, which may be years away.
-func (s *Server) begin(ctx context.Context, _ *tap.Info) (context.Context, error) {
+func (s *Server) arrive(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	p, _ := peer.FromContext(ctx)
 	a := arrival{conn: p.Addr.(address).conn}
 	limit := s.timeout
-	if a.refused = !s.crowd.begin(a.conn); a.refused {
+	if a.refused = !s.crowd.admit(a.conn); a.refused {
 		limit = min(limit, 50*time.Millisecond) // to arrive whole and be refused
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	a.stop = context.AfterFunc(ctx, func() {
 		cancel()
 		if !a.refused {
-			s.crowd.end(a.conn)
+			s.crowd.release(a.conn)
 		}
 	})
 	return context.WithValue(ctx, arrivalKey{}, a), nil
@@ -83,7 +83,7 @@ func (s *Server) begin(ctx context.Context, _ *tap.Info) (context.Context, error
 func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	a := ctx.Value(arrivalKey{}).(arrival)
 	if a.stop() && !a.refused {
-		defer s.crowd.end(a.conn)
+		defer s.crowd.release(a.conn)
 	}
 	s.crowd.recognize(a.conn)
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)

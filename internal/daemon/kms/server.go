@@ -78,7 +78,7 @@ func New(opts Options) *Server {
 		crowd:   &crowd{log: log},
 	}
 	s.grpc = grpc.NewServer(
-		grpc.InTapHandle(s.begin),
+		grpc.InTapHandle(s.arrive),
 		grpc.UnaryInterceptor(s.intercept),
 		grpc.MaxConcurrentStreams(maxStreams),
 		// 1 KiB each of ciphertext and key_id, 32 KiB of annotations, and the rest.

@@ -5,7 +5,6 @@ package live
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/fault"
@@ -27,7 +26,7 @@ func (k *KEK) newCandidate(ctx context.Context, cfg *config.Config, digest strin
 	}
 	bounded, cancel := context.WithTimeout(ctx, k.opts.RequestTimeout)
 	defer cancel()
-	candidate, token, err := logInAndProve(bounded, client, cfg)
+	candidate, token, err := k.logInAndProve(bounded, client, cfg)
 	if err != nil {
 		k.closeAfter(ctx, 0, client)
 		return nil, vault.Token{}, err
@@ -36,7 +35,7 @@ func (k *KEK) newCandidate(ctx context.Context, cfg *config.Config, digest strin
 	return candidate, token, nil
 }
 
-func logInAndProve(ctx context.Context, client *vault.Client, cfg *config.Config) (candidate *Generation, token vault.Token, err error) {
+func (k *KEK) logInAndProve(ctx context.Context, client *vault.Client, cfg *config.Config) (candidate *Generation, token vault.Token, err error) {
 	err = tryEachNode(ctx, client, func(ctx context.Context) error {
 		token, err = client.Login(ctx)
 		return err
@@ -49,7 +48,10 @@ func logInAndProve(ctx context.Context, client *vault.Client, cfg *config.Config
 	if err != nil {
 		return nil, token, err
 	}
-	if known, err := lookUpToken(ctx, client); err == nil {
+	// A look-up that hangs must not keep a good configuration out.
+	brief, cancel := context.WithTimeout(ctx, k.opts.RequestTimeout/3)
+	defer cancel()
+	if known, err := client.LookupSelf(brief); err == nil {
 		token = known
 	}
 	if token.Uses != 0 {
@@ -60,17 +62,6 @@ func logInAndProve(ctx context.Context, client *vault.Client, cfg *config.Config
 		return err
 	})
 	return candidate, token, err
-}
-
-// lookUpToken asks about the client's token within a third of the time: a
-// look-up that hangs must not keep a good configuration out.
-func lookUpToken(ctx context.Context, client *vault.Client) (vault.Token, error) {
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/3)
-		defer cancel()
-	}
-	return client.LookupSelf(ctx)
 }
 
 // adoptChecked adopts a proven candidate in active's place, unless that would

@@ -34,8 +34,6 @@ type health struct {
 	laggingSince time.Time
 }
 
-var errNothingRead = fault.Errorf(fault.Unavailable, "no configuration has been read yet")
-
 // catchUp is how long a Vault node may lag behind. An eventually consistent
 // standby does so for seconds. A Vault restored from a backup does not recover.
 const catchUp = time.Minute

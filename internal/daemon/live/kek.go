@@ -110,7 +110,8 @@ func New(opts Options) *KEK {
 		wake:  make(chan struct{}, 1),
 		slots: make(chan struct{}, opts.MaxVaultRequests),
 	}
-	k.view.Store(&view{health: health{trouble: errNothingRead}, replaced: make(chan struct{})})
+	nothing := fault.Errorf(fault.Unavailable, "no configuration has been read yet")
+	k.view.Store(&view{health: health{trouble: nothing}, replaced: make(chan struct{})})
 	k.metrics = newMetrics(opts.Registerer, k)
 	return k
 }
