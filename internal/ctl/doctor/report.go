@@ -6,13 +6,13 @@ package doctor
 type Result string
 
 const (
-	// OK: the check passed.
+	// OK means that the check passed.
 	OK Result = "ok"
-	// Warn: it works, but it is a risk.
+	// Warn means that it works, but is a risk.
 	Warn Result = "warn"
-	// Fail: it keeps Trousseau from working, now or soon.
+	// Fail means that it keeps Trousseau from working, now or soon.
 	Fail Result = "fail"
-	// Skip: not checked, because it does not apply, its answer is not known, or
+	// Skip means that it was not checked, because it does not apply, its answer is not known, or
 	// something that it depends on failed.
 	Skip Result = "skip"
 )

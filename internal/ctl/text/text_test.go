@@ -51,10 +51,10 @@ func TestAge(t *testing.T) {
 
 func TestErrno(t *testing.T) {
 	_, err := os.Open("/none/of/this")
-	if got := text.Errno(fmt.Errorf("reading: %w", err)); got != error(syscall.ENOENT) || !errors.Is(got, fs.ErrNotExist) {
+	if got := text.Errno(fmt.Errorf("reading: %w", err)); got.Error() != syscall.ENOENT.Error() || !errors.Is(got, fs.ErrNotExist) {
 		t.Errorf("got %v, want %v", got, syscall.ENOENT)
 	}
-	if other := errors.New("other"); text.Errno(other) != other {
+	if other := errors.New("other"); !errors.Is(text.Errno(other), other) {
 		t.Errorf("got %v, want %v", text.Errno(other), other)
 	}
 }
