@@ -12,7 +12,7 @@ const (
 	Warn Result = "warn"
 	// Fail means that it keeps Trousseau from working, now or soon.
 	Fail Result = "fail"
-	// Skip means that it was not checked, because it does not apply, its answer is not known, or
+	// Skip means that it was not checked: it does not apply, its answer is unknown, or
 	// something that it depends on failed.
 	Skip Result = "skip"
 )
