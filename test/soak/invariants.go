@@ -96,8 +96,8 @@ func (s *soak) calmed(ctx context.Context) (string, error) {
 
 // footprint holds the figures that must not grow.
 type footprint struct {
-	// What is there but for the connections to Vault: each is a file and two
-	// goroutines, and how many are kept depends on the last burst.
+	// Both exclude connections to Vault: each is a file and two goroutines, and their
+	// number depends on the last burst.
 	goroutines, files float64
 	connections       int     // to Vault
 	memory            float64 // resident, in MiB
