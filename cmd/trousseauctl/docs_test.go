@@ -14,7 +14,7 @@ import (
 
 const manual = "../../docs/cli.md"
 
-// TestDocumented compares docs/cli.md with what the commands say of themselves.
+// TestDocumented compares docs/cli.md with the help of the commands.
 func TestDocumented(t *testing.T) {
 	want := document(t)
 	if *update {
@@ -31,7 +31,7 @@ func TestDocumented(t *testing.T) {
 	}
 }
 
-// TestHelpIsWhole looks for what every command owes its user.
+// TestHelpIsWhole checks that the help of every command is complete.
 func TestHelpIsWhole(t *testing.T) {
 	for _, command := range newRoot().Commands() {
 		if command.Short == "" || command.Long == "" || !strings.Contains(command.Example, "trousseauctl "+command.Name()) {
@@ -40,7 +40,7 @@ func TestHelpIsWhole(t *testing.T) {
 	}
 }
 
-// document is the page: every command under its own heading.
+// document generates the page: every command under its own heading.
 func document(t *testing.T) []byte {
 	t.Helper()
 	root := newRoot()

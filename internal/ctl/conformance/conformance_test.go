@@ -22,18 +22,18 @@ import (
 )
 
 const (
-	// timeout is what a call may take where some are never answered.
+	// timeout bounds a call in tests where some calls are never answered.
 	timeout = 3 * time.Second
-	// patient is what one may take where all are, on a machine that stands still
-	// for a while.
+	// patient bounds a call where all calls are answered, even on a machine that
+	// pauses.
 	patient = 30 * time.Second
 )
 
-// unquiet are the checks that measure time, which on a busy machine may find
-// anything slow.
+// unquiet are the checks that measure time; on a busy machine they may report
+// anything as slow.
 var unquiet = []string{"encrypt-latency", "decrypt-latency"}
 
-// run makes the checks that only selects, all if it is empty.
+// run runs the checks selected by only, or all if it is empty.
 func run(t *testing.T, e conformance.Endpoint, only string) conformance.Report {
 	t.Helper()
 	return runWithin(t, e, only, patient)
@@ -52,7 +52,7 @@ func runWithin(t *testing.T, e conformance.Endpoint, only string, timeout time.D
 	return report
 }
 
-// check tells that a report's broken rules are those that are wanted.
+// check compares a report's broken rules with the wanted ones.
 func check(t *testing.T, report conformance.Report, want []string, blocks bool) {
 	t.Helper()
 	for _, f := range report.Findings {
@@ -94,7 +94,7 @@ func TestGoodPlugin(t *testing.T) {
 	}
 }
 
-// TestDefects switches one defect on at a time.
+// TestDefects enables one defect at a time.
 func TestDefects(t *testing.T) {
 	for _, d := range defects() {
 		t.Run(strings.ReplaceAll(d.name, " ", "-"), func(t *testing.T) {
@@ -152,7 +152,7 @@ func TestChecksAreWhole(t *testing.T) {
 	}
 }
 
-// TestSelection makes a check whose need is not selected, and one that is out.
+// TestSelection selects a check without its prerequisite, and deselects one.
 func TestSelection(t *testing.T) {
 	p := newPlugin()
 	o := conformance.Options{
@@ -172,7 +172,7 @@ func TestSelection(t *testing.T) {
 	}
 }
 
-// TestUnjudgedIsNotConformant: what a check needs may not be selected, and fail.
+// TestUnjudgedIsNotConformant covers a failing prerequisite that is not selected.
 func TestUnjudgedIsNotConformant(t *testing.T) {
 	p := newPlugin()
 	defects()[slices.IndexFunc(defects(), func(d defect) bool { return d.name == "Encrypt is an error" })].put(p)
@@ -216,7 +216,7 @@ func fails(t *testing.T, path string, want error, advice string) {
 	}
 }
 
-// TestNoGRPC is something that accepts connections and answers nothing.
+// TestNoGRPC uses a server that accepts connections and never answers.
 func TestNoGRPC(t *testing.T) {
 	path := filepath.Join(socketDir(t), "kms.sock")
 	l, err := net.Listen("unix", path)
@@ -286,7 +286,7 @@ func TestParseEndpoint(t *testing.T) {
 	}
 }
 
-// TestDetailsArePrintable: a plugin's texts cannot draw on a terminal.
+// TestDetailsArePrintable checks that a plugin's texts cannot control a terminal.
 func TestDetailsArePrintable(t *testing.T) {
 	p := newPlugin()
 	p.rename("kek-\x1b[2J1\n")

@@ -17,7 +17,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
 )
 
-// getenv is an environment of these variables alone.
+// getenv is an environment with only these variables.
 func getenv(pairs ...string) func(string) string {
 	return func(name string) string {
 		for i := 0; i < len(pairs); i += 2 {
@@ -78,7 +78,7 @@ func TestFromEnvironment(t *testing.T) {
 	}
 }
 
-// TestErrors says what to do, and nothing of what Vault said.
+// TestErrors checks that errors say what to do and quote nothing from Vault.
 func TestErrors(t *testing.T) {
 	status, body := 0, ""
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -36,7 +36,7 @@ func TestProxyAddsItsToken(t *testing.T) {
 				t.Errorf("got %d %s", a.status, a.raw)
 			}
 			if p.Token() != own {
-				t.Error("the proxy logged in anew, though its token is good")
+				t.Error("the proxy logged in again, although its token is valid")
 			}
 			if p.Count(vaulttest.OpReadKey) != 1 || s.Count(vaulttest.OpReadKey) != 1 {
 				t.Errorf("counted %d at the proxy and %d at Vault, want one each", p.Count(vaulttest.OpReadKey), s.Count(vaulttest.OpReadKey))

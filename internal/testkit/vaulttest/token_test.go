@@ -65,7 +65,7 @@ func TestTokenLifetime(t *testing.T) {
 			{after: 59 * time.Minute, renew: true, status: 200, ttl: 3600},
 			{after: 60 * time.Minute, renew: true, status: 403},
 		}},
-		{"periodic for ever", vaulttest.TokenOptions{Period: 700 * time.Hour}, []step{
+		{"periodic without a maximum", vaulttest.TokenOptions{Period: 700 * time.Hour}, []step{
 			{after: 699 * time.Hour, renew: true, status: 200, ttl: 700 * 3600},
 			{after: 699 * time.Hour, renew: true, status: 200, ttl: 700 * 3600},
 		}},

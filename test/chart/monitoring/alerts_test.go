@@ -70,7 +70,7 @@ func TestAlertsSayWhatToDo(t *testing.T) {
 		}
 		description := r.Annotations["description"]
 		for what, part := range map[string]string{
-			"what kube-apiserver does meanwhile": "kube-apiserver", "a first command or what to search the log for": "`",
+			"what kube-apiserver does during it": "kube-apiserver", "a first command or what to search the log for": "`",
 		} {
 			if !strings.Contains(description, part) {
 				t.Errorf("%s: the description does not say %s", r.Alert, what)

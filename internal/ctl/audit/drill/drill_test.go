@@ -16,7 +16,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
-// unwrapper answers as answer does, and counts.
+// unwrapper answers with answer and counts the calls.
 type unwrapper struct {
 	answer func(call int64, w seed.Wrapped) ([]byte, error)
 	calls  atomic.Int64
@@ -121,7 +121,8 @@ func pass(call, until int64, w seed.Wrapped) ([]byte, error) {
 	return good(call, w)
 }
 
-// A Vault that has gone for good is not asked for each of a million seeds.
+// If Vault is permanently unavailable, the drill does not ask it for each of a
+// million seeds.
 func TestDrillGivesUp(t *testing.T) {
 	u := &unwrapper{answer: func(call int64, w seed.Wrapped) ([]byte, error) { return pass(call, 1<<40, w) }}
 	results := run(t, drill.Options{Unwrapper: u, Parallel: 4}, seedsNamed(10_000))

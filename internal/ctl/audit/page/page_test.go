@@ -21,7 +21,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/storedtest"
 )
 
-// eventful has something of everything.
+// eventful has an entry of every kind.
 func eventful() audit.Report {
 	a := audit.New(audit.Options{Prefix: "/registry/", Drill: true})
 	n := int64(0)
@@ -92,7 +92,7 @@ func TestPageSaysWhatTheReportSays(t *testing.T) {
 	}
 }
 
-// The page needs nothing from anywhere, and runs nothing.
+// The page loads nothing from elsewhere and runs no scripts.
 func TestPageStandsAlone(t *testing.T) {
 	text := written(t, eventful())
 	for _, forbidden := range []string{`<script`, `<link`, `<img`, `<iframe`, `\son[a-z]+=`, `url\(`, `@import`, `https?://`, `href=`, `src=`, `ZgotmplZ`} {
@@ -114,7 +114,7 @@ func TestPageOfNothingMuch(t *testing.T) {
 	}
 }
 
-// A browser shows the page, and has nothing to complain of.
+// A browser displays the page without errors.
 func TestPageInChromium(t *testing.T) {
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
@@ -156,8 +156,7 @@ func TestPageInChromium(t *testing.T) {
 	}
 }
 
-// However little there is of something, it can be seen, and no bar is longer than
-// its place.
+// Small bars remain visible, and no bar exceeds its column.
 func TestPageHidesNothing(t *testing.T) {
 	text := written(t, eventful())
 	bars := regexp.MustCompile(`(?s)<svg viewBox="0 0 1000 10".*?</svg>`).FindAllString(text, -1)

@@ -52,8 +52,8 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// What kube-apiserver could not read with any key is malformed, and why says
-// nothing of what is in it.
+// Values that kube-apiserver could not read with any key are malformed, and the
+// reason does not reveal the content.
 func TestMalformed(t *testing.T) {
 	object := func(change func(*kmstypes.EncryptedObject)) []byte {
 		o := &kmstypes.EncryptedObject{
@@ -132,7 +132,7 @@ func TestResources(t *testing.T) {
 	}
 }
 
-// The objects of a resource are found where it says it is stored.
+// A resource's objects are found under its storage prefix.
 func TestPrefixes(t *testing.T) {
 	tests := map[string]string{
 		"secrets":             "/registry/secrets/",
