@@ -19,7 +19,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/daemon/kms"
 )
 
-// exhaustFiles lets the server open no file until enough is called.
+// exhaustFiles prevents the server from opening files until enough is called.
 func (s *serverProcess) exhaustFiles(t *testing.T) (enough func()) {
 	t.Helper()
 	var before unix.Rlimit
@@ -31,8 +31,7 @@ func (s *serverProcess) exhaustFiles(t *testing.T) (enough func()) {
 			t.Fatal(err)
 		}
 	}
-	// The limit is for the number that the next file would get, and that is the
-	// lowest that is free.
+	// The limit applies to the number of the next file, which is the lowest free one.
 	free := uint64(0)
 	for {
 		if _, err := os.Lstat(fmt.Sprintf("/proc/%d/fd/%d", s.cmd.Process.Pid, free)); err != nil {
@@ -44,8 +43,7 @@ func (s *serverProcess) exhaustFiles(t *testing.T) (enough func()) {
 	return func() { set(before) }
 }
 
-// While no file can be opened, those who are connected are served, and the
-// others wait.
+// While no file can be opened, existing connections are served and new ones wait.
 func TestOutOfFiles(t *testing.T) {
 	server := startServer(t)
 	early, closeEarly, err := dialLikeKube(server.path)
@@ -87,7 +85,7 @@ func TestOutOfFiles(t *testing.T) {
 	}
 }
 
-// failing fails to accept before it does.
+// failing fails the first calls of Accept.
 type failing struct {
 	net.Listener
 	once sync.Once

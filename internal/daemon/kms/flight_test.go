@@ -16,8 +16,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
-// TestDecryptIsShared calls the handler itself, because only then can the test
-// tell that every caller waits.
+// TestDecryptIsShared calls the handler directly, because only then can the test
+// know that every caller waits.
 func TestDecryptIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const callers, seeds = 2000, 20
@@ -118,7 +118,7 @@ func TestDecryptFailureOfAnotherIsTriedAgain(t *testing.T) {
 	})
 }
 
-// server is one whose methods are called without a connection.
+// server returns a server whose methods are called without a connection.
 func server(t *testing.T, k kms.KEK) *kms.Server {
 	s := kms.New(kms.Options{KEK: k, RequestTimeout: time.Minute})
 	t.Cleanup(func() { s.Shutdown(context.Background()) })

@@ -17,7 +17,7 @@ import (
 
 const nobody = 65534
 
-// publicPath is a path that other users can reach.
+// publicPath returns a path that other users can access.
 func publicPath(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "")
@@ -107,7 +107,7 @@ func TestRefusalsDoNotEndAccept(t *testing.T) {
 	before.echoes(t, 0)
 }
 
-// The user at the time of connect counts, not the one that uses the connection.
+// The user at the time of connect counts, not a later user of the connection.
 func TestAllowUIDsAtTheTimeOfConnect(t *testing.T) {
 	needsRoot(t)
 	path := publicPath(t)
@@ -116,7 +116,7 @@ func TestAllowUIDsAtTheTimeOfConnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	// Accept is called once the peer is another user.
+	// Call Accept after the peer has changed its user.
 	if got := start(t, "drop", path).said(t); got != "ok" {
 		t.Fatal(got)
 	}
@@ -127,7 +127,8 @@ func TestAllowUIDsAtTheTimeOfConnect(t *testing.T) {
 	_ = conn.Close()
 }
 
-// A successor whose user may not connect still learns which process serves, and takes over.
+// A successor whose user may not connect still learns the serving process, and takes
+// over.
 func TestOwnerIsSeenByUsersNotAllowed(t *testing.T) {
 	path := socketPath(t)
 	listen(t, unixsock.Options{Path: path, AllowUIDs: []uint32{uint32(os.Geteuid()) + 1}}, "old")

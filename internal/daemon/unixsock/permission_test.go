@@ -59,7 +59,7 @@ func TestModeAndGroup(t *testing.T) {
 	}
 }
 
-// Neither the socket nor its temporary file is ever more open than wanted, and the path is never missing.
+// Neither the socket nor its temporary file ever has a wider mode than wanted, and the path always exists.
 func TestModeIsNeverWrong(t *testing.T) {
 	path := socketPath(t)
 	replace := func() <-chan string {
@@ -81,7 +81,7 @@ func TestModeIsNeverWrong(t *testing.T) {
 			if more--; more == 0 {
 				t.Fatalf("saw %d sockets and %d temporary ones: nothing was tested", sockets, temporaries)
 			}
-			said = replace() // that one ran while this process did not
+			said = replace() // repeat: this process was not scheduled during that run
 		default:
 		}
 		info, err := os.Lstat(path)
@@ -156,7 +156,7 @@ func TestListenRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			o.Takeover = true // which does not help
+			o.Takeover = true // makes no difference
 			l, err := unixsock.Listen(t.Context(), o)
 			if err == nil {
 				_ = l.Close()
@@ -176,7 +176,7 @@ func TestListenRefuses(t *testing.T) {
 	}
 }
 
-// An ordinary user gets told what is missing: root would not be refused, so a child plays that user.
+// A child runs as an ordinary user, because root would not be refused.
 func TestListenAsOrdinaryUser(t *testing.T) {
 	dir, err := os.MkdirTemp("/tmp", "")
 	if err != nil {
