@@ -73,7 +73,7 @@ func TestDocumentedMessages(t *testing.T) {
 	check := func(page string, quotes [][]string) {
 		for _, quote := range quotes {
 			if !strings.Contains(source, quote[1]) {
-				t.Errorf("%s quotes %q, which the daemon never says", page, quote[1])
+				t.Errorf("%s quotes %q, which is not in the daemon's source", page, quote[1])
 			}
 		}
 	}

@@ -161,7 +161,7 @@ func (d *process) stop(t *testing.T) {
 			close(d.ended)
 		}
 	case <-time.After(patience):
-		t.Error("the daemon does not end")
+		t.Error("the daemon does not stop")
 	}
 }
 
@@ -350,7 +350,7 @@ func (l *hammerLoad) await(t *testing.T, n int) {
 	t.Helper()
 	for end, target := time.Now().Add(patience), l.done.Load()+int64(n); l.done.Load() < target; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("requests do not get through")
+			t.Fatal("requests are blocked")
 		}
 	}
 }

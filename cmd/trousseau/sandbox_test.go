@@ -37,7 +37,7 @@ func storyCondition(name string) (bool, error) {
 // undumpable process, and with a CA of its own for Vault.
 func TestSandboxUnprivileged(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, as which another user's process is started")
+		t.Skip("needs root, to start a process as another user")
 	}
 	const nobody = 65534
 	v, err := vaulttest.New(vaulttest.Options{TLS: true})

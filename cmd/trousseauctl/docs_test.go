@@ -27,7 +27,7 @@ func TestDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Error("docs/cli.md is not what the commands say of themselves; run make docs")
+		t.Error("docs/cli.md differs from the commands' help; run make docs")
 	}
 }
 
@@ -35,7 +35,7 @@ func TestDocumented(t *testing.T) {
 func TestHelpIsWhole(t *testing.T) {
 	for _, command := range newRoot().Commands() {
 		if command.Short == "" || command.Long == "" || !strings.Contains(command.Example, "trousseauctl "+command.Name()) {
-			t.Errorf("%s: a short and a long description and an example are wanted", command.CommandPath())
+			t.Errorf("%s: want a short and a long description and an example", command.CommandPath())
 		}
 	}
 }

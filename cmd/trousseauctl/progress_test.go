@@ -42,6 +42,6 @@ func TestProgressElsewhere(t *testing.T) {
 	p.tell("rewriting secrets", 10, 100)
 	p.end()
 	if b.Len() > 0 {
-		t.Errorf("%q is written where there is no terminal", &b)
+		t.Errorf("wrote %q without a terminal", &b)
 	}
 }

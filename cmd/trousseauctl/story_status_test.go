@@ -107,7 +107,7 @@ func TestStatusTable(t *testing.T) {
 			t.Fatal(err)
 		}
 		if plain := regexp.MustCompile(`\x1b\[\d+m`).ReplaceAllString(colors.String(), ""); plain != b.String() || plain == colors.String() {
-			t.Errorf("%s in color is another text: %q", name, colors.String())
+			t.Errorf("%s: the text in color differs: %q", name, colors.String())
 		}
 	}
 }

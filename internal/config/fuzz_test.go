@@ -48,7 +48,7 @@ func FuzzParse(f *testing.F) {
 		}
 		switch text := err.Error(); {
 		case text == "":
-			t.Error("refused without a word")
+			t.Error("refused without an error text")
 		case slices.ContainsFunc([]string{marker, fileToken, fileSecretID, fileJWT, podJWT}, func(secret string) bool {
 			return strings.Contains(text, secret)
 		}):
@@ -106,10 +106,10 @@ func sameAgain(t *testing.T, v config.Vault) {
 	optional("clientKey", "/key", v.ClientCert != nil)
 	got, err := config.Parse([]byte(b.String()), again.Open)
 	if err != nil {
-		t.Fatalf("accepted, but not when written out again: %v\n%s", err, b.String())
+		t.Fatalf("accepted, but refused after writing it out: %v\n%s", err, b.String())
 	}
 	if got, want := plain(got.Vault), plain(v); got != want {
-		t.Errorf("written out again it means\n%s\nbefore\n%s", got, want)
+		t.Errorf("after writing it out: got\n%s\nwant\n%s", got, want)
 	}
 }
 

@@ -289,7 +289,7 @@ func badFiles(t testing.TB, name string) map[string]badFile {
 			t.Fatalf("%s: %s is not followed by its .want", name, archive.Files[i].Name)
 		}
 		if _, twice := found[mistake]; twice {
-			t.Fatalf("%s: %s is there twice", name, mistake)
+			t.Fatalf("%s: duplicate %s", name, mistake)
 		}
 		found[mistake] = badFile{archive.Files[i].Data, string(archive.Files[i+1].Data)}
 	}

@@ -31,7 +31,7 @@ func TestSecret(t *testing.T) {
 		t.Errorf("Reveal: got %q, want what NewSecret was given", got)
 	}
 	if secret.IsZero() {
-		t.Error("IsZero: got true for a secret that holds something")
+		t.Error("IsZero: got true for a non-empty secret")
 	}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%30s", "%.3s"} {
 		if got := fmt.Sprintf(format, secret); got != "[redacted]" {

@@ -239,7 +239,7 @@ func TestAssociatedData(t *testing.T) {
 				want = fault.Invalid
 			}
 			if _, err := c.Decrypt(bounded(t), "kek", ciphertext, using); fault.ClassOf(err) != want {
-				t.Errorf("made with %s, read with %s: %v, want class %q", made, read, err, want)
+				t.Errorf("encrypted with %s, decrypted with %s: %v, want class %q", made, read, err, want)
 			}
 		}
 	}

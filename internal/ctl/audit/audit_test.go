@@ -49,7 +49,7 @@ func answer(t *testing.T, r audit.Report, question string) audit.Answer {
 	t.Helper()
 	i := slices.IndexFunc(r.Answers, func(a audit.Answer) bool { return a.Question == question })
 	if i < 0 {
-		t.Fatalf("%q is not answered", question)
+		t.Fatalf("no answer to %q", question)
 	}
 	return r.Answers[i]
 }
@@ -280,14 +280,14 @@ func TestReportIsFitToBePrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	if strings.Contains(string(text), storedtest.Secret) {
-		t.Errorf("a value is in the report: %s", text)
+		t.Errorf("the report contains a value: %s", text)
 	}
 	var check func(any)
 	check = func(v any) {
 		switch v := v.(type) {
 		case string:
 			if strings.ContainsAny(v, "\x1b\a") {
-				t.Errorf("%q is in the report as it is", v)
+				t.Errorf("%q is in the report unescaped", v)
 			}
 		case []any:
 			for _, e := range v {

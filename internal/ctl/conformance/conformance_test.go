@@ -71,10 +71,10 @@ func check(t *testing.T, report conformance.Report, want []string, blocks bool) 
 			t.Errorf("%s: got %s (%s), want %s", f.Name, f.Result, f.Detail, wanted)
 		}
 		if f.Detail == "" {
-			t.Errorf("%s: nothing is said about %s", f.Name, f.Result)
+			t.Errorf("%s: no detail for %s", f.Name, f.Result)
 		}
 		if wanted != conformance.Pass && f.Result == wanted && f.Advice == "" {
-			t.Errorf("%s: there is no advice for: %s", f.Name, f.Detail)
+			t.Errorf("%s: no advice for: %s", f.Name, f.Detail)
 		}
 	}
 }
@@ -126,12 +126,12 @@ func TestEachCheckHasADefect(t *testing.T) {
 	}
 	for _, c := range conformance.Checks() {
 		if _, found := alone[c.Name]; !found {
-			t.Errorf("%s: no defect fails it", c.Name)
+			t.Errorf("%s: no defect makes it fail", c.Name)
 		}
 		delete(alone, c.Name)
 	}
 	for name := range alone {
-		t.Errorf("%s: a defect fails it, but there is no such check", name)
+		t.Errorf("%s: named in a defect, but there is no such check", name)
 	}
 }
 
@@ -140,7 +140,7 @@ func TestChecksAreWhole(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, c := range conformance.Checks() {
 		if !kebab.MatchString(c.Name) || seen[c.Name] {
-			t.Errorf("%s: want a name of its own, in kebab-case", c.Name)
+			t.Errorf("%s: want a unique name in kebab-case", c.Name)
 		}
 		seen[c.Name] = true
 		if c.Level != conformance.Must && c.Level != conformance.Should {
@@ -238,7 +238,7 @@ func TestNoGRPC(t *testing.T) {
 		}
 	}
 	if report.Conformant {
-		t.Error("it is said to be conformant")
+		t.Error("reported as conformant")
 	}
 }
 

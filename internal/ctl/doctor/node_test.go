@@ -365,7 +365,7 @@ func TestNothingIsNeverWrong(t *testing.T) {
 	n.o.Nodes = n.nodes(n.ops, strings.Replace(n.ops, "127.0.0.1", "localhost", 1))
 	_, r := n.examine()
 	if !r.Healthy || r.Failed+r.Warned+r.Skipped > 0 {
-		t.Errorf("all is well, and the report says %+v", r)
+		t.Errorf("healthy node: got report %+v", r)
 	}
 	for _, f := range r.Findings {
 		if f.Check == "node-token" {
@@ -377,7 +377,7 @@ func TestNothingIsNeverWrong(t *testing.T) {
 				strings.HasPrefix(w, "warn "+f.Check+":") || strings.HasPrefix(w, "warn "+f.Check+" ")
 		}
 		if !ok {
-			t.Errorf("nothing makes %s fail or warn", f.Check)
+			t.Errorf("no situation makes %s fail or warn", f.Check)
 		}
 	}
 }

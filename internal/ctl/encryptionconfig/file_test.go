@@ -52,7 +52,7 @@ func TestReplace(t *testing.T) {
 		t.Errorf("no file: %v", err)
 	}
 	if strings.Contains(err.Error(), "lstat") {
-		t.Error("the system call is of no interest")
+		t.Error("the error names the system call")
 	}
 	want("after")
 }

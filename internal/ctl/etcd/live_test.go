@@ -203,7 +203,7 @@ func TestLiveWithUnknownCertificate(t *testing.T) {
 		t.Errorf("got %v, want that the certificate is not known", err)
 	}
 	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("it took %s to say so", took)
+		t.Errorf("the error took %s", took)
 	}
 }
 

@@ -315,7 +315,7 @@ func TestSnapshotInACircle(t *testing.T) {
 		}
 	}
 	if circles == 0 {
-		t.Error("no circle was made: this proves nothing")
+		t.Error("no cycle was created: the test proves nothing")
 	}
 }
 

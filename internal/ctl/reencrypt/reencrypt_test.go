@@ -195,7 +195,7 @@ func TestGoesOn(t *testing.T) {
 		t.Errorf("got %+v, want 1000 objects, and none stale", got)
 	}
 	if first := s.positions(before)[0]; first != "s00400" {
-		t.Errorf("it went on from %q, want s00400", first)
+		t.Errorf("resumed from %q, want s00400", first)
 	}
 	for _, p := range s.patches()[patched:] {
 		if name := secretOf(p); name < "s00400" {
@@ -269,7 +269,7 @@ func TestConcurrency(t *testing.T) {
 	go func() { _, err := reencrypt.Run(t.Context(), o); ended <- err }()
 	for deadline := time.Now().Add(10 * time.Second); s.Busiest() < 5; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d under way at once, want 5", s.Busiest())
+			t.Fatalf("%d concurrent patches, want 5", s.Busiest())
 		}
 	}
 	close(hold)
@@ -277,7 +277,7 @@ func TestConcurrency(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := s.Busiest(); got != 5 {
-		t.Errorf("%d were under way at once, want 5", got)
+		t.Errorf("%d concurrent patches, want 5", got)
 	}
 }
 
@@ -359,7 +359,7 @@ func TestWaits(t *testing.T) {
 		t.Errorf("got %+v, want 5 rewritten", got)
 	}
 	if len(told) != 1 || !strings.Contains(told[0], "does not know the plugins' key_id yet") {
-		t.Errorf("told %q, want why it waits, once", told)
+		t.Errorf("told %q, want the reason for waiting, once", told)
 	}
 }
 
@@ -400,7 +400,7 @@ func TestFindsAPIServers(t *testing.T) {
 	refused(t, o, "the API server "+urls[1]+" does not know the plugins' key_id yet")
 	other.Learn(current)
 	if r, _ := run(t, o); fmt.Sprint(r.APIServers) != fmt.Sprint(urls) {
-		t.Errorf("held %v to it, want %v", r.APIServers, urls)
+		t.Errorf("checked %v, want %v", r.APIServers, urls)
 	}
 }
 

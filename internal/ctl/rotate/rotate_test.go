@@ -114,7 +114,7 @@ func (w *world) newest() vaulttest.Token {
 	w.t.Helper()
 	all := w.vault.Tokens()
 	if len(all) == 0 {
-		w.t.Fatal("no token is alive")
+		w.t.Fatal("no live token")
 	}
 	return all[len(all)-1]
 }

@@ -76,7 +76,7 @@ func (a administrator) try(o setup.Options) (setup.Plan, error) {
 		reads += a.server.Count(op)
 	}
 	if all := a.server.Total(); all != reads {
-		a.t.Errorf("to plan, it made %d requests that are no reads", all-reads)
+		a.t.Errorf("planning made %d requests that are not reads", all-reads)
 	}
 	return p, err
 }
@@ -271,7 +271,7 @@ func TestApply(t *testing.T) {
 		}
 		tokens := a.server.Tokens()
 		if len(tokens) != c.alive {
-			t.Errorf("%s: %d tokens are alive, want %d", c.name, len(tokens), c.alive)
+			t.Errorf("%s: %d live tokens, want %d", c.name, len(tokens), c.alive)
 		}
 		if c.name == "no answer" && err != nil && len(tokens) > 0 && !strings.HasSuffix(err.Error(), tokens[0].Accessor) {
 			t.Errorf("%s: want accessor %s at the end of %v", c.name, tokens[0].Accessor, err)

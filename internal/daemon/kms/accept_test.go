@@ -65,7 +65,7 @@ func TestOutOfFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := late.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("without a file for it, a new connection sees %v: nothing is tested", err)
+		t.Fatalf("without a file for it, a new connection sees %v: the test proves nothing", err)
 	}
 	if err := exchange(early); err != nil {
 		t.Errorf("on a connection from before: %v", err)
@@ -73,7 +73,7 @@ func TestOutOfFiles(t *testing.T) {
 
 	enough()
 	if kind, _ := next(t, late); kind != frameSettings {
-		t.Errorf("the connection that waited begins with a frame of type %d", kind)
+		t.Errorf("the pending connection begins with a frame of type %d", kind)
 	}
 	client, closeConn, err := dialLikeKube(server.path)
 	if err != nil {

@@ -78,11 +78,11 @@ func TestDecryptOutlivesTheCallerThatBeganIt(t *testing.T) {
 		synctest.Wait()
 		leave()
 		if err := <-left; err == nil {
-			t.Error("the caller that left was answered")
+			t.Error("the cancelled caller was answered")
 		}
 		close(release)
 		if err := <-stayed; err != nil {
-			t.Errorf("the caller that stayed got %v", err)
+			t.Errorf("the remaining caller got %v", err)
 		}
 	})
 }
@@ -110,7 +110,7 @@ func TestDecryptFailureOfAnotherIsTriedAgain(t *testing.T) {
 			t.Error("the caller whose attempt failed was answered")
 		}
 		if err := <-joined; err != nil {
-			t.Errorf("the caller who joined got %v", err)
+			t.Errorf("the joined caller got %v", err)
 		}
 		if got := calls.Load(); got != 2 {
 			t.Errorf("%d calls, want 2", got)

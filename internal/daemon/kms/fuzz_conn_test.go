@@ -65,7 +65,7 @@ func FuzzConnection(f *testing.F) {
 		send(conn, raw)
 		_ = conn.(*net.UnixConn).CloseWrite()
 		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Error("the server keeps a connection on which nothing can come any more")
+			t.Error("the server keeps a connection that the client has closed for writing")
 		}
 		if _, err := client.Status(t.Context(), &kmsapi.StatusRequest{}); err != nil {
 			t.Errorf("on another connection: %v", err)

@@ -175,7 +175,7 @@ func (c *caller) answered(t *testing.T) {
 		}
 		c.mu.Unlock()
 		if err != nil {
-			t.Errorf("a caller %s is failed %v", c.name, err)
+			t.Errorf("a caller %s failed: %v", c.name, err)
 		}
 		if calls > 0 {
 			t.Logf("%d calls %s, the slowest %v", calls, c.name, slowest)

@@ -353,7 +353,7 @@ func TestShutdown(t *testing.T) {
 	}
 	close(release)
 	if err := <-answer; err != nil {
-		t.Errorf("the request under way ended with %v", err)
+		t.Errorf("the running request ended with %v", err)
 	}
 	if !<-finished {
 		t.Error("Shutdown says that a request did not finish")
@@ -384,7 +384,7 @@ func TestShutdownCutsWhatDoesNotFinish(t *testing.T) {
 		t.Error("Shutdown says that all requests finished")
 	}
 	if err := <-answer; status.Code(err) != codes.Unavailable {
-		t.Errorf("the request under way ended with %v, want Unavailable", err)
+		t.Errorf("the running request ended with %v, want Unavailable", err)
 	}
 }
 

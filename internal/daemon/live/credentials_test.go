@@ -101,13 +101,13 @@ func TestTokenOfOurOwnIsKeptAlive(t *testing.T) {
 					b.after(requestTimeout)
 				}
 				if got := len(m.Tokens()); got > 1 {
-					t.Errorf("%d tokens are alive, want the one in use", got)
+					t.Errorf("%d live tokens, want the one in use", got)
 				}
 				if got := b.metric("trousseau_vault_token_renewable"); got != 1 {
 					t.Errorf("trousseau_vault_token_renewable = %v", got)
 				}
 				if times, _ := b.logged(expiresSoon); times > 0 {
-					t.Error("warned of the death of a token that is replaced")
+					t.Error("warned of the expiry of a token that is replaced")
 				}
 			}, rarely)
 		})
@@ -124,7 +124,7 @@ func TestTokenOfOurOwnIsRevoked(t *testing.T) {
 		b.loadWith(credential)
 		first := m.Tokens()
 		if len(first) != 1 {
-			t.Fatalf("%d tokens are alive, want 1", len(first))
+			t.Fatalf("%d live tokens, want 1", len(first))
 		}
 		supplied := b.load(settings{})
 		b.after(requestTimeout - 100*time.Millisecond)
@@ -178,7 +178,7 @@ func TestSuppliedTokenIsRenewed(t *testing.T) {
 			t.Errorf("%d renewals of a token of an hour in ten", got)
 		}
 		if times, _ := b.logged(expiresSoon); times > 0 {
-			t.Error("warned of the death of a token that is renewed")
+			t.Error("warned of the expiry of a token that is renewed")
 		}
 		if got := b.metric("trousseau_vault_token_renewable"); got != 1 {
 			t.Errorf("trousseau_vault_token_renewable = %v", got)
@@ -334,7 +334,7 @@ func TestTokenOfSeconds(t *testing.T) {
 			t.Errorf("%d logins in 5 minutes, want one for each 15 seconds", got)
 		}
 		if got := len(m.Tokens()); got == 0 {
-			t.Error("no token is alive")
+			t.Error("no live token")
 		}
 	}, rarely)
 }
@@ -402,7 +402,7 @@ func TestDeniedByPolicyMintsFewTokens(t *testing.T) {
 			t.Errorf("%d logins in an hour", got)
 		}
 		if got := len(m.Tokens()); got > 2 {
-			t.Errorf("%d tokens are alive", got)
+			t.Errorf("%d live tokens", got)
 		}
 		b.vault.SetPolicy("kms", vaulttest.TransitPolicy("transit", "kek"))
 		b.after(15 * time.Second)

@@ -43,7 +43,7 @@ func TestHealth(t *testing.T) {
 
 		{name: "key deleted", event: func(b *bench) { b.key.Delete() }, wait: 2 * probeInterval, status: "no longer decrypts", failure: "key_lost"},
 		{
-			name: "key made anew",
+			name: "key recreated",
 			event: func(b *bench) {
 				time.Sleep(time.Second) // creation times are in whole seconds
 				b.key.Delete()
@@ -196,7 +196,7 @@ func TestHealthTransitions(t *testing.T) {
 		})
 	}
 	for arrow := range drawn {
-		t.Errorf("the diagram has %s, which no test takes", arrow)
+		t.Errorf("the diagram has %s, which no test covers", arrow)
 	}
 }
 
@@ -344,7 +344,7 @@ func TestRotation(t *testing.T) {
 		ctx, cancel = b.request()
 		defer cancel()
 		if plaintext, err := b.Decrypt(ctx, old); err != nil || string(plaintext) != "old" {
-			t.Errorf("what version 1 encrypted: %q, %v", plaintext, err)
+			t.Errorf("data encrypted with version 1: %q, %v", plaintext, err)
 		}
 		if times, _ := b.logged("key version adopted"); times != 1 {
 			t.Errorf("logged %d times", times)

@@ -117,7 +117,7 @@ func TestReload(t *testing.T) {
 			b.vault.Revoke(token)
 			b.load(settings{token: token})
 		}, false, "denied", "the token is expired or revoked"},
-		{"an address where nobody is", func(b *bench) { b.load(settings{address: "http://nowhere:8200"}) }, false, "unavailable", "nowhere"},
+		{"an address without a server", func(b *bench) { b.load(settings{address: "http://nowhere:8200"}) }, false, "unavailable", "nowhere"},
 		{"a Vault that is sealed", func(b *bench) {
 			b.vault.Seal()
 			b.load(settings{})
@@ -168,7 +168,7 @@ trousseau_config_reloads_total{result=%q} 1
 				}
 				b.roundTrip()
 				if plaintext, err := b.Decrypt(ctx, old); err != nil || string(plaintext) != "old" {
-					t.Errorf("what was encrypted before: %q, %v", plaintext, err)
+					t.Errorf("data encrypted before: %q, %v", plaintext, err)
 				}
 
 				// Correcting it is enough.

@@ -60,7 +60,7 @@ func TestDeniedRequestWaitsForTheNextToken(t *testing.T) {
 				}()
 				synctest.Wait()
 				if got := b.looks.Load(); got != 2 {
-					t.Errorf("%d of 2 denied requests asked for a look at the file", got)
+					t.Errorf("%d of 2 denied requests triggered a look at the file", got)
 				}
 				b.after(tt.after)
 				b.load(settings{})
@@ -177,7 +177,7 @@ func TestReplacedClientFinishesItsRequests(t *testing.T) {
 		}
 		release()
 		if err := <-outcome; err != nil {
-			t.Errorf("the request under way ended with %v", err)
+			t.Errorf("the running request ended with %v", err)
 		}
 	})
 }

@@ -43,7 +43,7 @@ func TestTransientFailureIsNotTheCallers(t *testing.T) {
 					t.Errorf("Decrypt = %q, %v", plaintext, err)
 				}
 				if b.Degraded() != nil {
-					t.Errorf("one failure that nobody met: degraded, %v", b.Degraded())
+					t.Errorf("one failure hidden by a retry: degraded, %v", b.Degraded())
 				}
 			})
 		})

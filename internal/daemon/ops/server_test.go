@@ -135,7 +135,7 @@ func TestAddressNotAvailable(t *testing.T) {
 		stop := run(t, ops.Listen(t.Context(), ops.Options{Addr: addr, Logger: zap.New(core)}))
 		stop()
 		if all := logs.All(); len(all) != 1 || !strings.Contains(fmt.Sprint(all[0].ContextMap()["error"]), "--ops-addr: listen tcp") {
-			t.Errorf("%s: logged %v, want why it does not listen", name, all)
+			t.Errorf("%s: logged %v, want the reason why it does not listen", name, all)
 		}
 	}
 	run(t, ops.Listen(t.Context(), ops.Options{}))()

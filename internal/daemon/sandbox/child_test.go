@@ -276,7 +276,7 @@ func makeDir(t *testing.T) dir {
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, as which other users' processes are started")
+		t.Skip("needs root, to start processes as other users")
 	}
 }
 

@@ -77,12 +77,12 @@ func TestAllowUIDs(t *testing.T) {
 			got := c.said(t)
 			if tt.ok {
 				if got != "welcome" || len(refusals()) != 0 {
-					t.Errorf("uid %d hears %q with %v in the log, want to be welcome", tt.uid, got, refusals())
+					t.Errorf("uid %d reads %q with %v in the log, want a greeting", tt.uid, got, refusals())
 				}
 				return
 			}
 			if got != errUnheard.Error() {
-				t.Errorf("uid %d hears %q, want nothing", tt.uid, got)
+				t.Errorf("uid %d reads %q, want nothing", tt.uid, got)
 			}
 			if all := refusals(); len(all) != 1 || all[0].ContextMap()["uid"] != tt.uid || all[0].ContextMap()["pid"] != int32(c.pid()) {
 				t.Errorf("logged %v, want one refusal of uid %d, pid %d", all, tt.uid, c.pid())
@@ -100,7 +100,7 @@ func TestRefusalsDoNotEndAccept(t *testing.T) {
 	before.line(t)
 	for range 3 {
 		if got := start(t, "greet", path, asUser(nobody)).said(t); got != errUnheard.Error() {
-			t.Fatalf("uid %d hears %q, want nothing", nobody, got)
+			t.Fatalf("uid %d reads %q, want nothing", nobody, got)
 		}
 		wantServer(t, path, "welcome")
 	}

@@ -136,7 +136,7 @@ func TestListenRefusesHungOwner(t *testing.T) {
 	wantInUse(t, path, 0)
 	_, err = unixsock.Listen(t.Context(), unixsock.Options{Path: path})
 	if want := "is served by a process whose id is not visible from here; stop it"; !strings.Contains(err.Error(), want) {
-		t.Errorf("error %q, want one with %q", err, want)
+		t.Errorf("error %q, want it to contain %q", err, want)
 	}
 }
 

@@ -79,7 +79,7 @@ func TestModeIsNeverWrong(t *testing.T) {
 				return
 			}
 			if more--; more == 0 {
-				t.Fatalf("saw %d sockets and %d temporary ones: nothing was tested", sockets, temporaries)
+				t.Fatalf("saw %d sockets and %d temporary ones: the test proves nothing", sockets, temporaries)
 			}
 			said = replace() // repeat: this process was not scheduled during that run
 		default:
@@ -163,7 +163,7 @@ func TestListenRefuses(t *testing.T) {
 				t.Fatal("Listen succeeded")
 			}
 			if !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("error %q, want one with %q", err, tt.want)
+				t.Errorf("error %q, want it to contain %q", err, tt.want)
 			}
 			after, err := os.ReadDir(dir)
 			if err != nil {
@@ -205,7 +205,7 @@ func TestListenAsOrdinaryUser(t *testing.T) {
 	}
 	got = start(t, "listen", path, ordinary, func(c *exec.Cmd) { c.Env = append(c.Env, "UNIXSOCK_TEST_GROUP=0") }).said(t)
 	if want := "and group 0 as uid "; !strings.Contains(got, want) || !strings.Contains(got, "must be a member of that group") {
-		t.Errorf("with a group of others: %q, want %q in it", got, want)
+		t.Errorf("with a group of another user: %q, want %q in it", got, want)
 	}
 	wantOnly(t, path)
 }

@@ -61,7 +61,7 @@ func TestPassedSocket(t *testing.T) {
 		t.Fatal(got)
 	}
 	if got := waiting.line(t); got != "child" {
-		t.Errorf("the connection that waited reaches %q", got)
+		t.Errorf("the pending connection reaches %q", got)
 	}
 	waiting.echoes(t, 0)
 	next.kill()
@@ -85,7 +85,7 @@ func TestPassedSocketChecksUsers(t *testing.T) {
 		t.Fatal(got)
 	}
 	if got := start(t, "greet", path).said(t); got != errUnheard.Error() {
-		t.Errorf("a user who is not allowed hears %q, want nothing", got)
+		t.Errorf("a user who is not allowed reads %q, want nothing", got)
 	}
 }
 

@@ -189,7 +189,7 @@ func TestUnreadableMain(t *testing.T) {
 	c := receive(t, start(t, options{
 		Path: root.at("config.yaml"),
 		Parse: func([]byte, func(string) ([]byte, error)) (parsed, error) {
-			t.Error("parsed what could not be read")
+			t.Error("parsed a file that could not be read")
 			return parsed{}, nil
 		},
 	}))

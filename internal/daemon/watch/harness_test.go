@@ -124,7 +124,7 @@ func eventually(t *testing.T, what string, cond func() bool) {
 		select {
 		case <-time.After(time.Millisecond):
 		case <-timeout:
-			t.Fatalf("within %v: not true that %s", bound, what)
+			t.Fatalf("timed out after %v waiting: %s", bound, what)
 		}
 	}
 }

@@ -110,7 +110,7 @@ func TestPageOfNothingMuch(t *testing.T) {
 	a.Add(etcd.Object{Key: []byte("/registry/secrets/a/1"), Value: storedtest.AESGCM("k")})
 	text := written(t, a.Report(audit.Source{Kind: "etcd", Names: []string{"127.0.0.1:2379"}, Read: time.Unix(0, 0)}))
 	if !strings.Contains(text, "<h2>No findings</h2>") || strings.Contains(text, `id="drill"`) || strings.Contains(text, `id="keys"`) {
-		t.Error("the page does not say that all is well, or more than there is")
+		t.Error("want a page without findings")
 	}
 }
 
@@ -144,7 +144,7 @@ func TestPageInChromium(t *testing.T) {
 		}
 	}
 	if strings.Contains(log, "CONSOLE") {
-		t.Errorf("the browser complains:\n%s", log)
+		t.Errorf("the browser reports errors:\n%s", log)
 	}
 	shot := filepath.Join(dir, "audit.png")
 	if keep := os.Getenv("TROUSSEAU_SCREENSHOT"); keep != "" {
@@ -152,7 +152,7 @@ func TestPageInChromium(t *testing.T) {
 	}
 	browse("--screenshot="+shot, "file://"+file)
 	if info, err := os.Stat(shot); err != nil || info.Size() < 20_000 {
-		t.Errorf("the picture of the page is %v, %v, want one with something on it", info, err)
+		t.Errorf("the picture of the page is %v, %v, want a non-empty picture", info, err)
 	}
 }
 
