@@ -276,7 +276,7 @@ func cmdAppears(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 	}
-	ts.Fatalf("appears %s: waited in vain", args[0])
+	ts.Fatalf("appears %s: timed out", args[0])
 }
 
 // signal NAME [N] sends a signal to the N-th background process, by default the

@@ -246,7 +246,7 @@ var nodeSituations = []struct {
 		}
 	}, []string{
 		"fail socket-mode SOCKETS/kms.sock: anyone can put another socket in its place: SOCKETS has mode 0777 | Use a directory below /run that only trousseau uses, with mode 0750."}},
-	{"a listener that is no plugin", func(n *node) {
+	{"a listener that is not a plugin", func(n *node) {
 		other := filepath.Join(filepath.Dir(n.socket), "other")
 		l, err := net.Listen("unix", other)
 		if err != nil {

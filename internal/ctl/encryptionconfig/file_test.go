@@ -43,7 +43,7 @@ func TestReplace(t *testing.T) {
 	want("after")
 	err := encryptionconfig.Replace(file, []byte("before"), []byte("lost"))
 	if err == nil || err.Error() != file+" has changed since it was read, and is not written: run this again" {
-		t.Errorf("changed meanwhile: %v", err)
+		t.Errorf("concurrent change: %v", err)
 	}
 	want("after")
 	none := filepath.Join(dir, "none")
