@@ -34,7 +34,6 @@ func storyCondition(name string) (bool, error) {
 
 // TestSandboxUnprivileged runs the program as an unprivileged user, who does not own the /proc/PID of an
 // undumpable process, and with a private CA for Vault.
-// undumpable process, and with a private CA for Vault.
 func TestSandboxUnprivileged(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to start a process as another user")

@@ -3,7 +3,6 @@
 // Package apiserver calls a KMS v2 plugin with kube-apiserver's own code: package
 // encryptionconfig with its transformers, its health check and its background probe.
 // Only etcd is missing; the caller keeps the bytes.
-// probe. Only etcd is missing; the caller keeps the bytes.
 package apiserver
 
 import (
