@@ -121,7 +121,8 @@ func covers(trusted, leaf *x509.Certificate, chains [][]*x509.Certificate) bool 
 	})
 }
 
-// renewCert returns the role for a renewal. Vault requires a certificate that still matches the role, and unchanged policies.
+// renewCert returns the role for a renewal. Vault requires a certificate that still matches the role, and unchanged
+// policies.
 func (m *authMount) renewCert(t *token, peer *tls.ConnectionState) (*role, *reply) {
 	who, denied := m.identifyCert(peer, t.role)
 	switch {
