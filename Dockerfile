@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Wraps up what test/image/build has compiled; its context is the directory with
-# the file trees, one for each platform and variant. Nothing is run in here, so
-# that every platform can be built on every other.
+# Packages the binaries compiled by test/image/build. The context is the directory
+# with one file tree for each platform and variant. There is no RUN, so that any
+# platform can build the images of all.
 FROM scratch
 
 ARG TARGETARCH
 ARG VARIANT=""
 COPY ${TARGETARCH}${VARIANT}/ /
 
-# No entry in /etc/passwd: there is none. kubelet wants a number for runAsNonRoot.
+# A number, because there is no /etc/passwd and kubelet's runAsNonRoot needs one.
 USER 65532:65532
 ENTRYPOINT ["/trousseau"]
 

@@ -14,23 +14,23 @@ export CGO_ENABLED = 0
 .DEFAULT_GOAL := help
 .PHONY: help build ctl docs test check fmt format lint size vuln fuzz demo e2e chart-test image image-test systemd-test soak bench clean
 
-help: ## say what can be made
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build the static binary bin/trousseau
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/trousseau ./cmd/trousseau
 
-ctl: ## build the operator's tool bin/trousseauctl
+ctl: ## build the operator's command-line tool bin/trousseauctl
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/trousseauctl ./cmd/trousseauctl
 
-docs: ## write docs/cli.md from trousseauctl's commands
+docs: ## generate docs/cli.md from trousseauctl's commands
 	go test ./cmd/trousseauctl -run '^TestDocumented$$' -update
 
 test: ## run all tests with the race detector; no network beyond Go modules
 	CGO_ENABLED=1 go test -race -timeout 10m ./...
 	cd test && CGO_ENABLED=1 go test -race -timeout 10m ./...
 
-check: format lint test ## everything a change must pass: format, vet, lint, tests
+check: format lint test ## all checks for a change: format, vet, lint, tests
 
 fmt: ## format the code
 	$(LINT) fmt ./...
@@ -39,7 +39,7 @@ fmt: ## format the code
 format:
 	@out=$$(gofmt -l cmd internal test); test -z "$$out" || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
 
-lint: ## vet, golangci-lint, the borders between packages, commit subjects
+lint: ## vet, golangci-lint, package borders, commit subjects
 	@! go list -deps ./cmd/trousseau | grep -E '^(k8s\.io/(client-go|apiserver|kubernetes)|go\.etcd\.io|github\.com/hashicorp/vault)(/|$$)' || \
 	  { echo 'the daemon links no Kubernetes client, etcd client or Vault server'; exit 1; }
 	go vet ./...
@@ -48,11 +48,11 @@ lint: ## vet, golangci-lint, the borders between packages, commit subjects
 	cd test && TROUSSEAU_LINT=$$(go tool -modfile=tools/lint/go.mod -n golangci-lint) go test ./lint
 	@git log --since=2026-11-29 --format=%s | awk 'length > 72 { print "commit subject over 72 characters: " $$0; bad = 1 } END { exit bad }'
 
-size: ## count the daemon's lines: its packages and the foundation, without tests
+size: ## count the daemon's lines of code, with the foundation, without tests
 	@git ls-files cmd/trousseau internal/daemon internal/config internal/fault internal/keyid internal/seed internal/upstream internal/vault | \
 	  grep '\.go$$' | grep -v '_test\.go$$' | xargs cat | wc -l
 
-vuln: ## look for known vulnerabilities; needs network to vuln.go.dev
+vuln: ## check for known vulnerabilities; needs network to vuln.go.dev
 	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
 fuzz: ## run every fuzz target for FUZZTIME (1m)
@@ -62,16 +62,16 @@ fuzz: ## run every fuzz target for FUZZTIME (1m)
 	  done; \
 	done
 
-demo: build ## show the main job done; the first run downloads and compiles for some minutes
+demo: build ## show Trousseau at work; the first run downloads and compiles for some minutes
 	@echo "Compiling the demo with kube-apiserver's KMS code (minutes at first, seconds later) ..."
 	cd test && go build -o ../bin/demo ./demo
 	bin/demo -trousseau bin/trousseau
 
-e2e: build ## run the scenarios, and the suite of the fake Vault, on real servers; the first run builds those for 25 min
+e2e: build ## run the scenarios and the fake Vault's suite on real servers; the first run builds them for 25 min
 	@tools=$$(test/tools/build) && cd test && \
 	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau go test -count=1 -p 1 -timeout 40m -v ./audit ./ctl ./e2e
 
-chart-test: build ## execute the Helm chart, its manifests and its rules; builds the servers too
+chart-test: build ## run the Helm chart, its manifests and its alert rules; builds the servers too
 	cd test/tools/helm && go build $(TOOL) -o $(CURDIR)/bin/tools/helm3 helm.sh/helm/v3/cmd/helm && \
 	go build $(TOOL) -o $(CURDIR)/bin/tools/helm4 helm.sh/helm/v4/cmd/helm
 	cd test/tools/prometheus && go build $(TOOL) -tags remove_all_sd -o $(CURDIR)/bin/tools/promtool github.com/prometheus/prometheus/cmd/promtool
@@ -85,16 +85,16 @@ image: ## build the image for both platforms, plain and FIPS; needs buildah
 image-test: ## build the image twice, compare, and run it; needs buildah and podman
 	test/image/check
 
-systemd-test: ## judge the systemd units; needs systemd-analyze
+systemd-test: ## check the systemd units; needs systemd-analyze
 	test/systemd/check
 
-soak: build ## walk at random over faults for SOAKTIME (10m); SEED replays a walk
+soak: build ## run random faults for SOAKTIME (10m); SEED reproduces a run
 	cd test && go build -o ../bin/soak ./soak
 	bin/soak -trousseau bin/trousseau -duration $(SOAKTIME) -seed $(SEED)
 
-bench: build ## measure against Vault called directly, on this machine
+bench: build ## compare with direct calls to Vault, on this machine
 	cd test && go build -o ../bin/bench ./bench
 	bin/bench -trousseau bin/trousseau
 
-clean: ## remove what was built
+clean: ## remove built files
 	rm -rf bin

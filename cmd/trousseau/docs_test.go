@@ -16,11 +16,11 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/documented"
 )
 
-// repository is the root of the repository, from here.
+// repository is the relative path of the repository's root.
 const repository = "../.."
 
-// TestDocumentedFlags compares the table of docs/configuration.md with --help:
-// the names, and the defaults where both give one.
+// TestDocumentedFlags compares the table in docs/configuration.md with --help: the
+// names, and the defaults where both give one.
 func TestDocumentedFlags(t *testing.T) {
 	var help strings.Builder
 	if _, err := parseFlags([]string{"--help"}, &help); !errors.Is(err, flag.ErrHelp) {
@@ -61,9 +61,9 @@ var (
 	firstCell     = regexp.MustCompile("(?m)^\\| `([^`]+)` \\|")
 )
 
-// TestDocumentedMessages: every log message that a page quotes, as log `TEXT` or
-// in the table of messages, and every phrase of the table of error codes, is in
-// the daemon's source.
+// TestDocumentedMessages checks that the daemon's source has every log message that
+// a page quotes, as log `TEXT` or in the table of messages, and every phrase in the
+// table of error codes.
 func TestDocumentedMessages(t *testing.T) {
 	pages, err := documented.Pages(repository)
 	if err != nil {
@@ -73,7 +73,7 @@ func TestDocumentedMessages(t *testing.T) {
 	check := func(page string, quotes [][]string) {
 		for _, quote := range quotes {
 			if !strings.Contains(source, quote[1]) {
-				t.Errorf("%s quotes %q, which the daemon never says", page, quote[1])
+				t.Errorf("%s quotes %q, which is not in the daemon's source", page, quote[1])
 			}
 		}
 	}
@@ -99,7 +99,7 @@ func readPage(t *testing.T, path string) string {
 	return string(text)
 }
 
-// daemonSource is the text of the daemon's Go files, without tests.
+// daemonSource returns the text of the daemon's Go files, without tests.
 func daemonSource(t *testing.T) string {
 	t.Helper()
 	var source strings.Builder

@@ -30,9 +30,9 @@ import (
 )
 
 // TestReloadHammer encrypts and decrypts through the real socket while the
-// configuration is rewritten in every way it can be, good and bad, and the
-// token before it is revoked the moment a good one has landed. No request may
-// fail, no answer may mix two generations, and nothing may be left over.
+// configuration is rewritten in every supported way, valid and invalid. The old
+// token is revoked as soon as a valid configuration is in place. No request may
+// fail, no answer may mix two generations, and no goroutine or file may leak.
 func TestReloadHammer(t *testing.T) {
 	const rewrites = 120
 	v := vaulttest.Start(t)
@@ -59,10 +59,10 @@ func TestReloadHammer(t *testing.T) {
 		if i%40 == 39 {
 			keys[string("ab"[random.IntN(2)])].Rotate()
 		}
-		// The next rewrite comes while this one is being adopted, or after.
+		// The next rewrite may come during the adoption of this one.
 		load.await(t, random.IntN(40))
 	}
-	// The last content is in use in the end.
+	// At the end the last content is in use.
 	f.good(writeByRename)
 	d.awaitMetric(t, `(?m)^trousseau_config_last_reload_successful 1$`)
 	load.await(t, 100)
@@ -75,7 +75,7 @@ func TestReloadHammer(t *testing.T) {
 		t.Errorf("only %d generations came of %d good rewrites", got, rewrites)
 	}
 
-	// Replaced clients are closed one request timeout after their end.
+	// Replaced clients are closed one request timeout later.
 	var after footprint
 	for end := time.Now().Add(2 * patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if after = measure(v); after.within(before) {
@@ -93,8 +93,8 @@ func TestReloadHammer(t *testing.T) {
 	}
 }
 
-// process is the whole program, running in the test's own process so that its
-// goroutines and files can be counted.
+// process is the whole program in the test's own process, so that its goroutines and
+// files can be counted.
 type process struct {
 	dir    string // of config.yaml
 	client kmsapi.KeyManagementServiceClient
@@ -161,7 +161,7 @@ func (d *process) stop(t *testing.T) {
 			close(d.ended)
 		}
 	case <-time.After(patience):
-		t.Error("the daemon does not end")
+		t.Error("the daemon does not stop")
 	}
 }
 
@@ -205,8 +205,8 @@ type configFile struct {
 	count int
 }
 
-// good writes a configuration with a new token and the keys in another order,
-// then revokes the token before it.
+// good writes a configuration with a new token and the keys in another order, then
+// revokes the old token.
 func (f *configFile) good(write func(*testing.T, string, string)) {
 	f.count++
 	keys := []string{"a", "b"}
@@ -222,7 +222,7 @@ func (f *configFile) good(write func(*testing.T, string, string)) {
 	}
 }
 
-// bad writes something that must not be adopted.
+// bad writes a configuration that must not be adopted.
 func (f *configFile) bad(write func(*testing.T, string, string), kind int) {
 	write(f.t, f.dir, []string{
 		"vault: [", "", "\x00\x01\x02",
@@ -250,7 +250,7 @@ func writeAfterDelete(t *testing.T, dir, text string) {
 	writeInPlace(t, dir, text)
 }
 
-// writeBySymlinkSwap does what kubelet does for ConfigMaps and Secrets.
+// writeBySymlinkSwap replaces files as kubelet does for ConfigMaps and Secrets.
 func writeBySymlinkSwap(t *testing.T, dir, text string) {
 	data, err := os.MkdirTemp(dir, "..data_")
 	check(t, err)
@@ -275,7 +275,7 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// hammerLoad is what callers do meanwhile.
+// hammerLoad is the load during the rewrites.
 type hammerLoad struct {
 	done     atomic.Int64
 	mu       sync.Mutex
@@ -288,8 +288,8 @@ func (l *hammerLoad) fail(format string, args ...any) {
 	l.failures = append(l.failures, fmt.Sprintf(format, args...))
 }
 
-// start has so many callers encrypt, and decrypt what they got and what they
-// got before, until stop.
+// start starts callers that encrypt, and decrypt both new and older ciphertexts,
+// until stop.
 func (l *hammerLoad) start(t *testing.T, client kmsapi.KeyManagementServiceClient, callers int) (stop func() (int64, []string)) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
@@ -334,7 +334,7 @@ func (l *hammerLoad) encrypt(client kmsapi.KeyManagementServiceClient, plaintext
 	return resp
 }
 
-// decrypt fails if the key_id names another key than the one that encrypted.
+// decrypt fails if the key_id names a key that did not encrypt.
 func (l *hammerLoad) decrypt(client kmsapi.KeyManagementServiceClient, wrapped *kmsapi.EncryptResponse, want []byte) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -345,17 +345,17 @@ func (l *hammerLoad) decrypt(client kmsapi.KeyManagementServiceClient, wrapped *
 	}
 }
 
-// await lets so many more requests pass.
+// await waits until n more requests have ended.
 func (l *hammerLoad) await(t *testing.T, n int) {
 	t.Helper()
 	for end, target := time.Now().Add(patience), l.done.Load()+int64(n); l.done.Load() < target; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("requests do not get through")
+			t.Fatal("requests are blocked")
 		}
 	}
 }
 
-// footprint is what must not grow.
+// footprint holds the figures that must not grow.
 type footprint struct{ goroutines, files, connections int }
 
 func measure(v *vaulttest.Server) footprint {
@@ -363,8 +363,8 @@ func measure(v *vaulttest.Server) footprint {
 	return footprint{runtime.NumGoroutine(), len(files), v.Connections()}
 }
 
-// within allows for what one client's pool holds after a load of eight callers:
-// a connection each, which is a file and up to three goroutines on both sides.
+// within tolerates what one client's pool holds after a load of eight callers: one
+// connection each, which is a file and up to three goroutines on both sides.
 func (f footprint) within(before footprint) bool {
 	const pool = 9
 	return f.goroutines <= before.goroutines+6*pool && f.files <= before.files+2*pool && f.connections <= before.connections+pool

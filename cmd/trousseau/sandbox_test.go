@@ -23,7 +23,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// storyCondition is what a script can make itself depend on, beside testscript's own.
+// storyCondition evaluates the scripts' own conditions.
 func storyCondition(name string) (bool, error) {
 	if name != "landlock" {
 		return false, fmt.Errorf("unknown condition %s", name)
@@ -32,11 +32,11 @@ func storyCondition(name string) (bool, error) {
 	return err == nil && version >= 2, nil
 }
 
-// TestSandboxUnprivileged runs the program as a user without any privilege, who no longer owns the /proc/PID of an
-// undumpable process, and with a CA of its own for Vault.
+// TestSandboxUnprivileged runs the program as an unprivileged user, who does not own the /proc/PID of an
+// undumpable process, and with a private CA for Vault.
 func TestSandboxUnprivileged(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, as which another user's process is started")
+		t.Skip("needs root, to start a process as another user")
 	}
 	const nobody = 65534
 	v, err := vaulttest.New(vaulttest.Options{TLS: true})
@@ -65,7 +65,7 @@ func TestSandboxUnprivileged(t *testing.T) {
 	}
 
 	d := &process{dir: dir, ops: "http://" + port.Addr}
-	// This name works for a user who cannot enter the directory of the test binary.
+	// A path that is accessible to a user without access to the test binary's directory.
 	cmd := exec.CommandContext(context.Background(), "/proc/self/exe")
 	cmd.Args = []string{"trousseau", "--config-file-path=" + dir + "/etc/config.yaml", "--listen-addr=unix://" + dir + "/run/kms.sock", "--ops-addr=" + port.Addr}
 	cmd.Stderr = d
@@ -117,7 +117,7 @@ func TestSandboxUnprivileged(t *testing.T) {
 	}
 }
 
-// writeFor writes a file in a directory, both of which then are that user's.
+// writeFor writes a file in a new directory; both belong to the user.
 func writeFor(t *testing.T, uid int, dir, name, data string) {
 	t.Helper()
 	path := filepath.Join(dir, name)

@@ -13,15 +13,15 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// method is the auth method that a story logs in by.
+// method is the auth method that a story uses.
 type method struct {
-	tokens func() []vaulttest.Token // that have come from logins and live
+	tokens func() []vaulttest.Token // live tokens issued by logins
 	issue  func() string            // a new secret ID or JWT; nil for certificates
 }
 
-// auth approle|kubernetes|jwt|cert [PATH] enables an auth method, under its usual
-// name unless a path is said, with a role trousseau whose tokens have the least
-// policy. AppRole's role ID is $ROLE_ID.
+// auth approle|kubernetes|jwt|cert [PATH] enables an auth method at PATH, by default
+// its usual name, with a role trousseau whose tokens have the minimal policy.
+// AppRole's role ID is $ROLE_ID.
 func cmdAuth(ts *testscript.TestScript, neg bool, args []string) {
 	const role = "trousseau"
 	s, kind, path := storyOf(ts), args[0], args[0]
@@ -54,7 +54,7 @@ func cmdAuth(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// credential NAME puts a new secret ID or JWT for the role into the environment.
+// credential NAME sets NAME to a new secret ID or JWT for the role.
 func cmdCredential(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], storyOf(ts).method.issue())
 }
@@ -66,7 +66,7 @@ func cmdCertificate(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), key, 0o600))
 }
 
-// tokens N waits until exactly N tokens that have come from logins live.
+// tokens N waits until exactly N tokens issued by logins are live.
 func cmdTokens(ts *testscript.TestScript, neg bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
@@ -79,15 +79,15 @@ func cmdTokens(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("tokens %d: still %d", want, got)
 }
 
-// [!] alive TOKEN fails unless Vault accepts the token, or does not.
+// [!] alive TOKEN fails unless Vault accepts the token; with !, if it does.
 func cmdAlive(ts *testscript.TestScript, neg bool, args []string) {
 	if storyOf(ts).vault.TokenAlive(args[0]) == neg {
 		ts.Fatalf("alive: %v", !neg)
 	}
 }
 
-// https FILE adds a node that speaks TLS, as $VAULT_TLS, and writes its CA to the
-// file. Said again, it has the node change its CA.
+// https FILE adds a node with TLS as $VAULT_TLS, and writes its CA to FILE. A second
+// call changes the node's CA.
 func cmdHTTPS(ts *testscript.TestScript, neg bool, args []string) {
 	s := storyOf(ts)
 	if s.https == nil {
@@ -102,8 +102,8 @@ func cmdHTTPS(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), s.https.CAPEM(), 0o600))
 }
 
-// agent starts a Vault Agent whose API proxy, $AGENT, adds a token of its own.
-// That token is $TOKEN.
+// agent starts a Vault Agent whose API proxy, $AGENT, adds the agent's token. The
+// token is $TOKEN.
 func cmdAgent(ts *testscript.TestScript, neg bool, args []string) {
 	agent, err := vaulttest.NewProxy(storyOf(ts).vault, vaulttest.ProxyOptions{
 		Token: vaulttest.TokenOptions{Rules: vaulttest.TransitPolicy("transit", "trousseau-kms-vault")},
@@ -114,8 +114,8 @@ func cmdAgent(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("TOKEN", agent.Token().ID)
 }
 
-// project DIR FILE... puts the files into a directory as kubelet does: into a new
-// one beneath it, to which the link ..data is then swapped (kubelet's
+// project DIR FILE... writes the files to a directory as kubelet does: into a new
+// subdirectory, to which the symlink ..data is then switched (kubelet's
 // atomic_writer.go).
 func cmdProject(ts *testscript.TestScript, neg bool, args []string) {
 	dir := ts.MkAbs(args[0])
@@ -130,7 +130,7 @@ func cmdProject(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	data := filepath.Join(dir, "..data")
-	before, _ := os.Readlink(data) // none at first
+	before, _ := os.Readlink(data) // none the first time
 	ts.Check(os.Symlink(filepath.Base(fresh), data+"_tmp"))
 	ts.Check(os.Rename(data+"_tmp", data))
 	if before != "" {

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// units is what systemd would run for a story: the socket of a socket unit, and the service.
+// units holds what systemd would run for a story: the socket of a socket unit, and the service.
 type units struct {
 	socket  *os.File
 	service *exec.Cmd
 }
 
-// unit listen | start ARG... | queued | stop | kill plays systemd with a socket unit. listen opens the socket, start
-// passes it to a new trousseau, whose log is in unit.log; queued waits until a connection waits in the socket.
+// unit listen | start ARG... | queued | stop | kill acts as systemd with a socket unit. listen opens the socket,
+// start passes it to a new trousseau, whose log is unit.log, and queued waits until a connection is pending.
 func cmdUnit(ts *testscript.TestScript, neg bool, args []string) {
 	u := &storyOf(ts).units
 	switch args[0] {
@@ -34,7 +34,7 @@ func cmdUnit(ts *testscript.TestScript, neg bool, args []string) {
 		log, err := os.OpenFile(ts.MkAbs("unit.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 		ts.Check(err)
 		defer log.Close()
-		// LISTEN_PID is the id of the process that the shell becomes.
+		// LISTEN_PID is the PID of the process that the shell becomes.
 		u.service = exec.Command("/bin/sh", append([]string{"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec trousseau "$@"`, "sh"}, args[1:]...)...)
 		u.service.Dir = ts.MkAbs(".")
 		u.service.Env = []string{"PATH=" + ts.Getenv("PATH")}
@@ -56,7 +56,7 @@ func cmdUnit(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(u.service.Wait())
 	case "kill":
 		ts.Check(u.service.Process.Kill())
-		_ = u.service.Wait() // the signal
+		_ = u.service.Wait() // the error is the signal
 	default:
 		ts.Fatalf("unit: unknown verb %s", args[0])
 	}

@@ -29,18 +29,18 @@ import (
 // patience bounds every wait of a story.
 const patience = 15 * time.Second
 
-// story is what a script acts upon.
+// story is the state of a script.
 type story struct {
 	dir    string
 	vault  *vaulttest.Server
 	key    *vaulttest.Key
 	client kmsapi.KeyManagementServiceClient
-	answer chan answer   // of kms-background
+	answer chan answer   // result of kms-background
 	notify *net.UnixConn // systemd's end of NOTIFY_SOCKET
-	heard  []string      // from there, and not asked for yet
+	heard  []string      // received, but not matched yet
 	units  units
 	method method
-	https  *vaulttest.Server // a node of vault; nil unless the script asks for it
+	https  *vaulttest.Server // a node of vault with TLS; nil unless the script starts it
 }
 
 type storyKey struct{}
@@ -54,7 +54,7 @@ func setUpStory(env *testscript.Env) error {
 	}
 	s := &story{dir: env.WorkDir, vault: v, key: v.CreateKey("trousseau-kms-vault")}
 	env.Defer(v.Close)
-	// The work directory's name may be too long for a socket.
+	// The path of the work directory may be too long for a socket.
 	short, err := os.MkdirTemp("", "kms")
 	if err != nil {
 		return err
@@ -90,7 +90,7 @@ func setUpStory(env *testscript.Env) error {
 	return nil
 }
 
-// storyCommands are the verbs that scripts have beside testscript's own.
+// storyCommands are the scripts' commands in addition to testscript's own.
 var storyCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"vault":          cmdVault,
 	"token":          cmdToken,
@@ -137,7 +137,7 @@ func cmdVault(ts *testscript.TestScript, neg bool, args []string) {
 		s.key.Rotate()
 	case "revoke":
 		s.vault.Revoke(args[1])
-	case "asked": // waits until so many requests are being served
+	case "asked": // waits until a request is being served
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		ts.Check(s.vault.WaitInFlight(ctx, 1))
@@ -146,13 +146,13 @@ func cmdVault(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// token NAME puts a new token with the least policy into the environment.
+// token NAME sets NAME to a new token with the minimal policy.
 func cmdToken(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], storyOf(ts).vault.KMSToken("trousseau-kms-vault"))
 }
 
-// render TEMPLATE FILE writes FILE as Vault Agent does: under another name in
-// the same directory, then renamed. Variables come from the environment.
+// render TEMPLATE FILE writes FILE as Vault Agent does: to a temporary file in the
+// same directory, which is then renamed. Variables come from the environment.
 func cmdRender(ts *testscript.TestScript, neg bool, args []string) {
 	text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
 	file := ts.MkAbs(args[1])
@@ -164,14 +164,14 @@ func cmdRender(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.Rename(tmp.Name(), file))
 }
 
-// kms status | encrypt NAME | decrypt NAME prints what the plugin answered. What
-// encrypt got is kept under NAME.
+// kms status | encrypt NAME | decrypt NAME calls the plugin and prints the answer.
+// The result of encrypt is stored as NAME.
 func cmdKMS(ts *testscript.TestScript, neg bool, args []string) {
 	text, err := storyOf(ts).call(args)
 	finish(ts, neg, text, err)
 }
 
-// kms-background is kms without waiting for the answer, kms-finished waits.
+// kms-background runs kms in the background; kms-finished waits for it.
 func cmdKMSBackground(ts *testscript.TestScript, neg bool, args []string) {
 	s := storyOf(ts)
 	s.answer = make(chan answer, 1)
@@ -244,8 +244,8 @@ func fetch(ts *testscript.TestScript, path string) (string, error) {
 	return fmt.Sprintf("%d\n%s", resp.StatusCode, body), err
 }
 
-// until PATTERN status | PATH waits until the plugin's Status, or the page at
-// PATH, matches.
+// until PATTERN status | PATH waits until the plugin's Status, or the ops endpoint
+// at PATH, matches.
 func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	want := regexp.MustCompile("(?m)" + args[0])
 	s := storyOf(ts)
@@ -268,17 +268,19 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("until %s: still %s", args[0], last)
 }
 
-// [!] appears PATTERN waits until a file whose name matches exists, or none does.
+// [!] appears PATTERN waits until a file with a matching name exists; with !, until
+// none does.
 func cmdAppears(ts *testscript.TestScript, neg bool, args []string) {
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if found, err := filepath.Glob(ts.MkAbs(args[0])); err == nil && neg == (len(found) == 0) {
 			return
 		}
 	}
-	ts.Fatalf("appears %s: waited in vain", args[0])
+	ts.Fatalf("appears %s: timed out", args[0])
 }
 
-// signal NAME [N] signals the N-th background process, the first if not said.
+// signal NAME [N] sends a signal to the N-th background process, by default the
+// first.
 func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	n := 0
 	if len(args) > 1 {
@@ -287,8 +289,8 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(ts.BackgroundCmds()[n].Process.Signal(unix.SignalNum("SIG" + args[0])))
 }
 
-// notified PATTERN waits for a message to systemd that matches. STATUS comes when it
-// comes, before READY or after it: those that do not match are kept.
+// notified PATTERN waits for a matching message to systemd. STATUS may come before
+// or after READY, so messages that do not match are kept.
 func cmdNotified(ts *testscript.TestScript, neg bool, args []string) {
 	want := regexp.MustCompile(args[0])
 	s := storyOf(ts)
@@ -309,7 +311,7 @@ func cmdNotified(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// silent FILE... fails if a token or plaintext shows in a file, stdout or stderr.
+// silent FILE... fails if a file, stdout or stderr contains a token or plaintext.
 func cmdSilent(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range args {
 		if _, found := storyOf(ts).vault.Leak(ts.ReadFile(name)); found {

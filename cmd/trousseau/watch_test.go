@@ -18,9 +18,9 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// TestFileThatConfigurationNamesIsTriedAgain: a configuration that is refused
-// because of a file that it names, or of the ServiceAccount's token that it need
-// not name, is adopted once that file is right.
+// TestFileThatConfigurationNamesIsTriedAgain checks that a configuration refused
+// because of a file it names, or because of the default ServiceAccount token file,
+// is adopted once that file is correct.
 func TestFileThatConfigurationNamesIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	v, err := vaulttest.New(vaulttest.Options{TLS: true, InProcess: true})
@@ -31,7 +31,7 @@ func TestFileThatConfigurationNamesIsTriedAgain(t *testing.T) {
 	cert, key := v.IssueClientCert("trousseau")
 	const serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 	for _, tc := range []struct {
-		name, fields string // FILE is the file, CERT a good certificate
+		name, fields string // FILE is the file, CERT a valid certificate
 		good         string
 	}{
 		{"CA", "token: hvs.abc\n  vaultCACert: FILE", string(v.CAPEM())},

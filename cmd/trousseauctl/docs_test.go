@@ -14,7 +14,7 @@ import (
 
 const manual = "../../docs/cli.md"
 
-// TestDocumented compares docs/cli.md with what the commands say of themselves.
+// TestDocumented compares docs/cli.md with the help of the commands.
 func TestDocumented(t *testing.T) {
 	want := document(t)
 	if *update {
@@ -27,20 +27,20 @@ func TestDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Error("docs/cli.md is not what the commands say of themselves; run make docs")
+		t.Error("docs/cli.md differs from the commands' help; run make docs")
 	}
 }
 
-// TestHelpIsWhole looks for what every command owes its user.
+// TestHelpIsWhole checks that the help of every command is complete.
 func TestHelpIsWhole(t *testing.T) {
 	for _, command := range newRoot().Commands() {
 		if command.Short == "" || command.Long == "" || !strings.Contains(command.Example, "trousseauctl "+command.Name()) {
-			t.Errorf("%s: a short and a long description and an example are wanted", command.CommandPath())
+			t.Errorf("%s: want a short and a long description and an example", command.CommandPath())
 		}
 	}
 }
 
-// document is the page: every command under its own heading.
+// document generates the page: every command under its own heading.
 func document(t *testing.T) []byte {
 	t.Helper()
 	root := newRoot()

@@ -9,13 +9,13 @@ import (
 	"testing"
 )
 
-// TestProgress: long work has a bar on a terminal, with how long it may still
-// take, which is gone at the end.
+// TestProgress checks that long operations show a progress bar with the remaining
+// time on a terminal, and remove it at the end.
 func TestProgress(t *testing.T) {
 	screen, terminal := openTerminal(t)
 	shown := make(chan string, 1)
 	go func() {
-		text, _ := io.ReadAll(screen) // ends with an error once the other end is closed
+		text, _ := io.ReadAll(screen) // returns an error when the other end is closed
 		shown <- string(text)
 	}()
 	p := newProgress(terminal)
@@ -42,6 +42,6 @@ func TestProgressElsewhere(t *testing.T) {
 	p.tell("rewriting secrets", 10, 100)
 	p.end()
 	if b.Len() > 0 {
-		t.Errorf("%q is written where there is no terminal", &b)
+		t.Errorf("wrote %q without a terminal", &b)
 	}
 }

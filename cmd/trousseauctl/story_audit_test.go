@@ -20,10 +20,10 @@ import (
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// etcd-snapshot STEPS FILE makes a snapshot of an etcd in which the steps of a file
-// have happened, one in each line:
+// etcd-snapshot STEPS FILE writes an etcd snapshot after the steps in a file, one
+// per line:
 //
-//	seed                  Vault wraps another seed, under the key's newest version
+//	seed                  Vault encrypts a new seed with the key's newest version
 //	put KEY FORM [N]      objects KEY-1 to KEY-N, or just KEY: kms, clear, json,
 //	                      aescbc, secretbox, kms-v1, malformed or another plugin's
 //	delete KEY
@@ -44,7 +44,7 @@ func cmdEtcdSnapshot(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(h.end())
 }
 
-// history is what happens in an etcd.
+// history is the state of an etcd and its objects.
 type history struct {
 	ts    *testscript.TestScript
 	file  *etcdtest.File
@@ -106,7 +106,7 @@ func (h *history) value(form string) []byte {
 	return nil
 }
 
-// wrap has Vault wrap a new seed, and names it as Trousseau does.
+// wrap encrypts a new seed with Vault and sets its key_id as Trousseau does.
 func (h *history) wrap() seed.Wrapped {
 	client, err := vault.Dial(vault.Config{Addresses: []string{h.vault.URL()}, Mount: "transit", Credential: vault.Given(h.ts.Getenv("TOKEN"))})
 	h.ts.Check(err)

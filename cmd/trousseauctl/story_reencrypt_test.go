@@ -16,28 +16,25 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/apiservertest"
 )
 
-// storyAPIServer is a story's kube-apiserver.
+// storyAPIServer is the kube-apiserver of a story.
 type storyAPIServer struct {
 	*apiservertest.Server
-	keyIDHash string // what it was told last
-	looked    int    // requests that the story has looked at
+	keyIDHash string // hash of the last reported key_id
+	looked    int    // requests already checked by the story
 }
 
-// apiServerToken is that of admin.conf.
+// apiServerToken is the token in admin.conf.
 const apiServerToken = "kubernetes-token"
 
-// apiserver N starts a kube-apiserver that has N Secrets under the daemon's
-// key_id, in place of the one before. It writes admin.conf, and sets APISERVER to
-// its URL and KEYID to the hash of the key_id that it was told. Further verbs are
-// its own:
+// apiserver N starts a kube-apiserver with N Secrets under the daemon's key_id,
+// and replaces a previous one. It writes admin.conf, and sets APISERVER to its URL
+// and KEYID to the hash of the reported key_id. Other forms:
 //
-//	learns            the daemon tells it the key_id that it has now
-//	[!] refuses NAME  a webhook refuses every update of a Secret, or no longer
-//	patched N         so many patches have arrived
-//	[!] holds-stale N so many Secrets are not under the key_id that it was told
-//	rewrote-each N    each Secret was written so often since it was there
-//
-// Patched is about the time since it was last said.
+//	learns            the daemon reports its current key_id
+//	[!] refuses NAME  a webhook refuses every update of the Secret; with !, no longer
+//	patched N         N patches have arrived since the last patched
+//	[!] holds-stale N N Secrets are not under the reported key_id
+//	rewrote-each N    each Secret has been rewritten N times
 func cmdAPIServer(ts *testscript.TestScript, neg bool, args []string) {
 	verb, arg := args[0], ""
 	if len(args) > 1 {
@@ -66,7 +63,7 @@ func cmdAPIServer(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// equal fails if got is not the verb's N, or with neg if it is.
+// equal fails unless got equals the command's N; with neg, if it does.
 func equal(ts *testscript.TestScript, args []string, neg bool, got int) {
 	want, err := strconv.Atoi(args[1])
 	ts.Check(err)
@@ -93,7 +90,8 @@ current-context: x
 `, s.URL(), apiServerToken), 0o600))
 }
 
-// learn reads the daemon's pages for what it would answer to Status.
+// learn reads the daemon's key_id from its ops endpoints and reports it to the API
+// server.
 func (s *storyAPIServer) learn(ts *testscript.TestScript) {
 	daemon, err := fleet.ParseNode(ts.Getenv("OPS"))
 	ts.Check(err)
@@ -106,7 +104,7 @@ func (s *storyAPIServer) learn(ts *testscript.TestScript) {
 	ts.Setenv("KEYID", s.keyIDHash)
 }
 
-// refuse has it answer as it does for a webhook (ToStatusErr in
+// refuse makes it answer as with a refusing webhook (ToStatusErr in
 // apiserver/pkg/admission/plugin/webhook/errors/statuserror.go).
 func (s *storyAPIServer) refuse(name string, stop bool) {
 	if stop {

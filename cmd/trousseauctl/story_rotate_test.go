@@ -16,8 +16,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// secretReader reads the KV secret with Trousseau's token, by the right of the
-// agent's policy alone.
+// secretReader reads the KV secret with Trousseau's token, which the agent's policy
+// permits.
 func secretReader(ts *testscript.TestScript) func() map[string]any {
 	token := storyOf(ts).vault.CreateToken(vaulttest.TokenOptions{Policies: []string{"trousseau-agent"}})
 	ctx, c := callVault(ts, token.ID)
@@ -29,8 +29,8 @@ func secretReader(ts *testscript.TestScript) func() map[string]any {
 	}
 }
 
-// agent TEMPLATE FILE... plays the Vault Agents of some nodes: it renders each FILE
-// from the secret, as soon as that has another token than the file.
+// agent TEMPLATE FILE... plays the Vault Agents of several nodes: it renders each
+// FILE from the secret as soon as the token in the secret changes.
 func cmdAgent(ts *testscript.TestScript, neg bool, args []string) {
 	template, read := ts.ReadFile(args[0]), secretReader(ts)
 	for _, name := range args[1:] {
@@ -55,8 +55,8 @@ func cmdAgent(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// token NAME gives the token that is in the secret a name, and sets the variable
-// NAME to its accessor.
+// token NAME gives the token in the secret a name, and sets the variable NAME to its
+// accessor.
 func cmdToken(ts *testscript.TestScript, neg bool, args []string) {
 	token := fmt.Sprint(secretReader(ts)()["vaulttoken"])
 	ctx, c := callVault(ts, storyOf(ts).vault.RootToken())
@@ -66,7 +66,7 @@ func cmdToken(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], accessor)
 }
 
-// [!] alive NAME... fails unless Vault accepts the tokens of these names.
+// [!] alive NAME... fails unless Vault accepts the named tokens; with !, if it does.
 func cmdAlive(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range args {
 		if storyOf(ts).vault.TokenAlive(storyOf(ts).tokens[name]) == neg {
@@ -75,7 +75,7 @@ func cmdAlive(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// serves NAME ADDR... waits until the nodes there serve the token of this name.
+// serves NAME ADDR... waits until the nodes at these addresses use the named token.
 func cmdServes(ts *testscript.TestScript, neg bool, args []string) {
 	want := rotate.Hash(ts.Getenv(args[0]))
 	nodes, err := fleet.ParseNodes(args[1:])

@@ -37,14 +37,14 @@ func writeVault(ts *testscript.TestScript, path string, fields []string) {
 	ts.Check(err)
 }
 
-// login ROLE POLICY logs in as the service account that kube-system/trousseau is,
-// and wants a token with the policy, and no other but Vault's default.
+// login ROLE POLICY logs in as the service account kube-system/trousseau and expects
+// a token with exactly this policy and Vault's default policy.
 func cmdLogin(ts *testscript.TestScript, neg bool, args []string) {
 	v := storyOf(ts).vault
 	jwt := v.EnableKubernetes("", "kubernetes").NewJWT(args[0])
 	before := v.Tokens()
 	ctx, admin := callVault(ts, v.RootToken())
-	// A login does not look at the caller's token.
+	// A login ignores the caller's token.
 	_, err := admin.Write(ctx, "auth/kubernetes/login", map[string]any{"role": args[0], "jwt": jwt})
 	ts.Check(err)
 	made := slices.DeleteFunc(v.Tokens(), func(t vaulttest.Token) bool { return slices.Contains(before, t) })

@@ -26,7 +26,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// golden compares a text with a file of testdata.
+// golden compares a text with a file in testdata.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	file := "testdata/status/" + name + ".txt"
@@ -44,10 +44,10 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// now is when the reports of these tests were made.
+// now is the time of the reports in these tests.
 var now = time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
 
-// state is a node that is all right.
+// state returns a healthy node.
 func state() *fleet.State {
 	return &fleet.State{
 		Healthy: true, Generation: 4,
@@ -62,7 +62,7 @@ func state() *fleet.State {
 	}
 }
 
-// TestStatusTable has the whole text of some reports.
+// TestStatusTable compares the whole text of several reports.
 func TestStatusTable(t *testing.T) {
 	one := fleet.Report{Time: now, Nodes: []fleet.Answer{{Node: "127.0.0.1:8095", State: state()}}}
 	one.KeyIDs = []fleet.KeyID{{Key: state().Key, Nodes: []string{"127.0.0.1:8095"}}}
@@ -107,12 +107,13 @@ func TestStatusTable(t *testing.T) {
 			t.Fatal(err)
 		}
 		if plain := regexp.MustCompile(`\x1b\[\d+m`).ReplaceAllString(colors.String(), ""); plain != b.String() || plain == colors.String() {
-			t.Errorf("%s in color is another text: %q", name, colors.String())
+			t.Errorf("%s: the text in color differs: %q", name, colors.String())
 		}
 	}
 }
 
-// TestStatusIsStopped: a survey that is cut short is no finding.
+// TestStatusIsStopped checks that an interrupted survey is not reported as a
+// finding.
 func TestStatusIsStopped(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -129,7 +130,8 @@ func TestStatusIsStopped(t *testing.T) {
 	}
 }
 
-// TestWatchOnATerminal draws over what it has drawn, and ends with its context.
+// TestWatchOnATerminal checks that watching redraws the screen and ends with its
+// context.
 func TestWatchOnATerminal(t *testing.T) {
 	screen, terminal := openTerminal(t)
 	nodes, err := fleet.ParseNodes([]string{"127.0.0.1:1"})
@@ -153,7 +155,7 @@ func TestWatchOnATerminal(t *testing.T) {
 		drawn.Write(buf[:n])
 	}
 	cancel()
-	go func() { _, _ = io.Copy(io.Discard, screen) }() // a full terminal blocks
+	go func() { _, _ = io.Copy(io.Discard, screen) }() // a full terminal would block
 	if err := <-ended; err != nil {
 		t.Errorf("ended with %v", err)
 	}
@@ -189,9 +191,9 @@ func openTerminal(t *testing.T) (screen, terminal *os.File) {
 	return screen, terminal
 }
 
-// vault seal | unseal | rotate does that, the last to the transit key.
-// vault empty takes the engines away. vault write PATH NAME=VALUE... is that of
-// the vault command.
+// vault seal | unseal | rotate does that; rotate applies to the transit key. vault
+// empty removes the engines. vault write PATH NAME=VALUE... works like the vault
+// command.
 func cmdVault(ts *testscript.TestScript, neg bool, args []string) {
 	v := storyOf(ts).vault
 	switch args[0] {
@@ -211,13 +213,13 @@ func cmdVault(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// other TEMPLATE FILE starts another Vault, and writes FILE with its address and
-// a token. OTHER_OPS is a free port for the pages of the plugin that uses it.
+// other TEMPLATE FILE starts another Vault, and writes FILE with its address and a
+// token. OTHER_OPS is a free port for the ops endpoints of the plugin that uses it.
 func cmdOther(ts *testscript.TestScript, neg bool, args []string) {
 	v, err := vaulttest.New(vaulttest.Options{})
 	ts.Check(err)
 	ts.Defer(v.Close)
-	v.Advance(time.Second) // its key is not as old as the other's, which is the difference between the two key_ids
+	v.Advance(time.Second) // the key_ids differ only in the creation time
 	v.CreateKey(keyName)
 	ops, err := loopback.Reserve("")
 	ts.Check(err)
@@ -228,7 +230,7 @@ func cmdOther(ts *testscript.TestScript, neg bool, args []string) {
 	cmdRender(ts, neg, args)
 }
 
-// answering ADDR waits until the node there is healthy.
+// answering ADDR waits until the node at this address is healthy.
 func cmdAnswering(ts *testscript.TestScript, neg bool, args []string) {
 	n, err := fleet.ParseNode(args[0])
 	ts.Check(err)

@@ -25,7 +25,7 @@ import (
 // patience bounds every wait of a story.
 const patience = 15 * time.Second
 
-// keyName is the transit key that each story's Vault has.
+// keyName is the transit key in each story's Vault.
 const keyName = "trousseau-kms-vault"
 
 // TestMain lets scripts execute the test binary as trousseauctl itself.
@@ -46,8 +46,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// buildDaemon builds trousseau into dir. It is another program, and so no test
-// binary of ours can play it.
+// buildDaemon builds trousseau into dir. It is another program, so this test binary
+// cannot run as it.
 func buildDaemon(dir string) error {
 	build := exec.Command("go", "build", "-o", filepath.Join(dir, "trousseau"), "../trousseau")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -57,21 +57,22 @@ func buildDaemon(dir string) error {
 	return nil
 }
 
-// story is what a script acts upon.
+// story is the state of a script.
 type story struct {
 	vault     *vaulttest.Server
 	socket    string
 	daemon    func() (dir string, err error)
-	apiServer *storyAPIServer   // nil before there is one
-	tokens    map[string]string // those that the story has names for
+	apiServer *storyAPIServer   // nil until started
+	tokens    map[string]string // tokens named by the story
 }
 
 type storyKey struct{}
 
 func storyOf(ts *testscript.TestScript) *story { return ts.Value(storyKey{}).(*story) }
 
-// setUpStory gives each script a Vault with a transit key, a token for a plugin,
-// an administrator's, a socket path and free ports for the own pages of two plugins.
+// setUpStory gives each script a Vault with a transit key, a plugin's token, an
+// administrator's token, a socket path and free ports for the ops endpoints of two
+// plugins.
 func setUpStory(env *testscript.Env, daemon func() (string, error)) error {
 	v, err := vaulttest.New(vaulttest.Options{})
 	if err != nil {
@@ -79,7 +80,7 @@ func setUpStory(env *testscript.Env, daemon func() (string, error)) error {
 	}
 	env.Defer(v.Close)
 	v.CreateKey(keyName)
-	// The work directory's name may be too long for a socket.
+	// The path of the work directory may be too long for a socket.
 	sockets, err := os.MkdirTemp("", "kms")
 	if err != nil {
 		return err
@@ -95,7 +96,8 @@ func setUpStory(env *testscript.Env, daemon func() (string, error)) error {
 	}
 	s := &story{vault: v, socket: filepath.Join(sockets, "kms.sock"), daemon: daemon, tokens: map[string]string{}}
 	env.Values[storyKey{}] = s
-	// With the race detector a process that succeeds would sleep for a second.
+	// With the race detector, a successful process would sleep for a second at its
+	// end.
 	env.Setenv("GORACE", "atexit_sleep_ms=0")
 	env.Setenv("VAULT", v.URL())
 	env.Setenv("TOKEN", v.KMSToken(keyName))
@@ -105,7 +107,7 @@ func setUpStory(env *testscript.Env, daemon func() (string, error)) error {
 	return nil
 }
 
-// storyCommands are the verbs that scripts have beside testscript's own.
+// storyCommands are the scripts' commands in addition to testscript's own.
 func storyCommands() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
 	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
 		"agent":         cmdAgent,
@@ -126,7 +128,7 @@ func storyCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 	}
 }
 
-// daemon makes exec find trousseau.
+// daemon makes trousseau available to exec.
 func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	dir, err := storyOf(ts).daemon()
 	ts.Check(err)
@@ -139,8 +141,8 @@ func cmdRender(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
 }
 
-// [!] healthy waits until the plugin says that it is, or that it is not and why:
-// that it has yet to look is no answer.
+// [!] healthy waits until the plugin reports healthy, or with ! unhealthy with a
+// reason. A plugin that has not probed yet is neither.
 func cmdHealthy(ts *testscript.TestScript, neg bool, args []string) {
 	conn, err := grpc.NewClient("unix://"+storyOf(ts).socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	ts.Check(err)
@@ -157,7 +159,7 @@ func cmdHealthy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("healthy: still %v", err)
 }
 
-// silent FILE... fails if a token or plaintext shows in a file, stdout or stderr.
+// silent FILE... fails if a file, stdout or stderr contains a token or plaintext.
 func cmdSilent(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range args {
 		text := ts.ReadFile(name)

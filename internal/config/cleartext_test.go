@@ -11,7 +11,7 @@ import (
 
 func TestInTheClear(t *testing.T) {
 	tests := []struct {
-		addresses []string // as config.yaml has them
+		addresses []string // as in config.yaml
 		want      string
 	}{
 		{[]string{"https://vault.example:8200"}, ""},

@@ -18,10 +18,10 @@ import (
 	"time"
 )
 
-// files is a small /etc/trousseau: file name → content, nil for a file that may not be read.
+// files is a small /etc/trousseau: file name → content, nil for an unreadable file.
 type files map[string][]byte
 
-// Open is a config.Opener that fails as the operating system does.
+// Open is a config.Opener with the operating system's errors.
 func (f files) Open(name string) ([]byte, error) {
 	content, exists := f[name]
 	switch {
@@ -40,11 +40,11 @@ const (
 	fileJWT      = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIGZpbGUifQ."
 	podJWT       = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIHBvZCJ9."
 
-	// serviceAccount is where Kubernetes puts a pod's own JWT.
+	// serviceAccount is the path of a pod's JWT in Kubernetes.
 	serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 )
 
-// parameters is what openssl writes before a key on an elliptic curve.
+// parameters is the block that openssl writes before an elliptic curve key.
 var parameters = string(block("EC PARAMETERS", []byte{6, 1, 1}))
 
 func newFiles(t testing.TB) files {

@@ -13,14 +13,14 @@ import (
 	"github.com/trousseau-io/trousseau/internal/config"
 )
 
-// otherMarker is as long as marker, so that a text that depends on neither is the same for both.
+// otherMarker has the same length as marker, so that texts that depend on neither are equal.
 const otherMarker = "hvs.OTHERS9876543210"
 
-// FuzzParse holds for any bytes whatever: Parse does not panic; it opens only absolute names; the error has a text, and
-// that text neither holds the marker token nor depends on it, wherever in the file it stands; and what Parse accepts,
-// written out again, it accepts again with the same meaning.
+// FuzzParse checks for arbitrary input that Parse does not panic and opens only absolute names, that its error has
+// a text that neither contains nor depends on the marker token anywhere in the file, and that an accepted file,
+// written out again, is accepted with the same meaning.
 //
-// The seeds are the bad files of the other tests, and those in testdata/fuzz/FuzzParse.
+// The seeds are the invalid files of the other tests, and those in testdata/fuzz/FuzzParse.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(asVaultAgentRendersIt))
 	archives, err := filepath.Glob("testdata/bad/*.txtar")
@@ -48,7 +48,7 @@ func FuzzParse(f *testing.F) {
 		}
 		switch text := err.Error(); {
 		case text == "":
-			t.Error("refused without a word")
+			t.Error("refused without an error text")
 		case slices.ContainsFunc([]string{marker, fileToken, fileSecretID, fileJWT, podJWT}, func(secret string) bool {
 			return strings.Contains(text, secret)
 		}):
@@ -106,14 +106,14 @@ func sameAgain(t *testing.T, v config.Vault) {
 	optional("clientKey", "/key", v.ClientCert != nil)
 	got, err := config.Parse([]byte(b.String()), again.Open)
 	if err != nil {
-		t.Fatalf("accepted, but not when written out again: %v\n%s", err, b.String())
+		t.Fatalf("accepted, but refused after writing it out: %v\n%s", err, b.String())
 	}
 	if got, want := plain(got.Vault), plain(v); got != want {
-		t.Errorf("written out again it means\n%s\nbefore\n%s", got, want)
+		t.Errorf("after writing it out: got\n%s\nwant\n%s", got, want)
 	}
 }
 
-// complete reports whether c has all that its method needs, and nothing that another one does.
+// complete reports whether c has all fields of its method, and none of another method.
 func complete(c config.Credential, certificate bool) bool {
 	has := func(token, appRole, role, jwt, mount bool) bool {
 		return token == !c.Token.IsZero() && appRole == (c.RoleID != "") && appRole == !c.SecretID.IsZero() &&

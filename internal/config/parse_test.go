@@ -15,7 +15,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/config"
 )
 
-// asVaultAgentRendersIt is the file that the original Trousseau's Vault Agent template gives, with every blank.
+// asVaultAgentRendersIt is the output of the original Trousseau's Vault Agent template, with every trailing space.
 const asVaultAgentRendersIt = "\n" +
 	"--- \n" +
 	"provider: vault\n" +
@@ -25,7 +25,7 @@ const asVaultAgentRendersIt = "\n" +
 	"  address: http://vault.example:8200 \n" +
 	"  token: hvs.abc \n"
 
-// TestParse has one row for each way to write a good file.
+// TestParse has one row for each way to write a valid file.
 func TestParse(t *testing.T) {
 	files := newFiles(t)
 	rendered := config.Vault{
@@ -233,7 +233,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// plain spells out every field, secrets included, so that two configurations can be compared.
+// plain spells out every field, including secrets, so that two configurations can be compared.
 func plain(v any) string {
 	var b strings.Builder
 	for field, value := range reflect.ValueOf(v).Fields() {
@@ -251,7 +251,7 @@ func plain(v any) string {
 	return b.String()
 }
 
-// TestParseRefuses reads testdata/bad, where each mistake has a file and the exact text it is answered with.
+// TestParseRefuses reads testdata/bad, which has a file and the exact error text for each mistake.
 func TestParseRefuses(t *testing.T) {
 	files := newFiles(t)
 	archives, err := filepath.Glob("testdata/bad/*.txtar")
@@ -275,7 +275,7 @@ type badFile struct {
 	want string
 }
 
-// badFiles returns what an archive holds: name of the mistake → file.
+// badFiles returns the files of an archive: name of the mistake → file.
 func badFiles(t testing.TB, name string) map[string]badFile {
 	t.Helper()
 	archive, err := txtar.ParseFile(name)
@@ -289,14 +289,14 @@ func badFiles(t testing.TB, name string) map[string]badFile {
 			t.Fatalf("%s: %s is not followed by its .want", name, archive.Files[i].Name)
 		}
 		if _, twice := found[mistake]; twice {
-			t.Fatalf("%s: %s is there twice", name, mistake)
+			t.Fatalf("%s: duplicate %s", name, mistake)
 		}
 		found[mistake] = badFile{archive.Files[i].Data, string(archive.Files[i+1].Data)}
 	}
 	return found
 }
 
-// problems returns what Parse refuses data for, one text for each problem.
+// problems returns the errors of Parse for data, one text for each problem.
 func problems(t *testing.T, data []byte, f files) (texts []string) {
 	t.Helper()
 	_, err := config.Parse(data, f.Open)
@@ -316,7 +316,7 @@ func problems(t *testing.T, data []byte, f files) (texts []string) {
 	return texts
 }
 
-// TestParseRefusesBytes has the mistakes that cannot be written into an archive of text files.
+// TestParseRefusesBytes covers mistakes that an archive of text files cannot contain.
 func TestParseRefusesBytes(t *testing.T) {
 	const notText = "the file is not text: this line contains a byte that is not printable UTF-8"
 	const notYAML = `not valid YAML; write name: "value", indented with spaces, not tabs, and check that the file is complete`
@@ -355,8 +355,8 @@ func TestParseRefusesBytes(t *testing.T) {
 	}
 }
 
-// TestParseNamesOpenersError checks that the words of the open function reach the operator, since they are not always those of
-// the operating system.
+// TestParseNamesOpenersError checks that an operator sees the open function's own error text, which may differ from
+// the operating system's.
 func TestParseNamesOpenersError(t *testing.T) {
 	data := strings.Replace(asVaultAgentRendersIt, "token: hvs.abc", "tokenFile: /etc/trousseau/token", 1)
 	_, err := config.Parse([]byte(data), func(string) ([]byte, error) { return nil, errors.New("not looked at yet") })
@@ -366,7 +366,7 @@ func TestParseNamesOpenersError(t *testing.T) {
 	}
 }
 
-// TestParseWithoutServiceAccount lets Kubernetes' own file be missing, which is read without being named.
+// TestParseWithoutServiceAccount checks that Kubernetes' default token file may be missing.
 func TestParseWithoutServiceAccount(t *testing.T) {
 	data := strings.Replace(asVaultAgentRendersIt, "token: hvs.abc", "kubernetes: {role: trousseau}", 1)
 	got := problems(t, []byte(data), files{})
@@ -376,7 +376,7 @@ func TestParseWithoutServiceAccount(t *testing.T) {
 	}
 }
 
-// TestErrorTextIsBounded parses a file with very many mistakes: all are reported, but the text for the log is short.
+// TestErrorTextIsBounded parses a file with many mistakes: all are reported, but the text for the log is short.
 func TestErrorTextIsBounded(t *testing.T) {
 	data := asVaultAgentRendersIt + strings.Repeat("  colour: red\n", 1000)
 	_, err := config.Parse([]byte(data), nil)
@@ -392,7 +392,7 @@ func TestErrorTextIsBounded(t *testing.T) {
 	}
 }
 
-// TestParseWithoutOpener reads the files themselves.
+// TestParseWithoutOpener reads real files.
 func TestParseWithoutOpener(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "token")
 	write(t, name, []byte(fileToken))

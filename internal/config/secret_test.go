@@ -31,7 +31,7 @@ func TestSecret(t *testing.T) {
 		t.Errorf("Reveal: got %q, want what NewSecret was given", got)
 	}
 	if secret.IsZero() {
-		t.Error("IsZero: got true for a secret that holds something")
+		t.Error("IsZero: got true for a non-empty secret")
 	}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%30s", "%.3s"} {
 		if got := fmt.Sprintf(format, secret); got != "[redacted]" {
@@ -57,8 +57,8 @@ func TestEmptySecret(t *testing.T) {
 	}
 }
 
-// TestConfigKeepsSecrets fills every Secret in a Config, puts the Config where programs put such things, and prints it
-// in every way there is.
+// TestConfigKeepsSecrets fills every Secret in a Config, wraps the Config in common containers, and prints it in
+// every way.
 func TestConfigKeepsSecrets(t *testing.T) {
 	var c config.Config
 	if filled := fillSecrets(reflect.ValueOf(&c).Elem()); filled != 4 {
@@ -100,7 +100,7 @@ func TestConfigKeepsSecrets(t *testing.T) {
 			}
 		}
 	}
-	// The test can fail: the same printers do show a plain string.
+	// Self-check: the same printers do show a plain string.
 	type open struct{ Token string }
 	for printer, text := range printed(open{marker}) {
 		if leak(text) == "" && !strings.HasPrefix(printer, "%") {
@@ -109,7 +109,7 @@ func TestConfigKeepsSecrets(t *testing.T) {
 	}
 }
 
-// fillSecrets sets every Secret within v to the marker and returns how many there are.
+// fillSecrets sets every Secret in v to the marker and returns their number.
 func fillSecrets(v reflect.Value) (filled int) {
 	if v.Type() == reflect.TypeFor[config.Secret]() {
 		v.Set(reflect.ValueOf(config.NewSecret(marker)))
@@ -123,7 +123,7 @@ func fillSecrets(v reflect.Value) (filled int) {
 	return filled
 }
 
-// printed returns value in the words of many printers: printer → text.
+// printed prints a value in many ways: printer → text.
 func printed(value any) map[string]string {
 	texts := make(map[string]string)
 	for verb := 'A'; verb <= 'z'; verb++ {
@@ -141,7 +141,7 @@ func printed(value any) map[string]string {
 			return b.Bytes(), err
 		},
 	} {
-		text, err := marshal(value) // some cannot encode some values: then their error must not tell either
+		text, err := marshal(value) // some cannot encode some values: then check the error for the secret
 		texts[name] = string(text) + fmt.Sprint(err)
 	}
 	for name, encoder := range map[string]zapcore.Encoder{
@@ -165,7 +165,7 @@ func printed(value any) map[string]string {
 	return texts
 }
 
-// leak returns the form in which text holds the marker, "" when it does not.
+// leak returns the form in which text contains the marker, or "".
 func leak(text string) string {
 	forms := map[string]string{
 		"itself":    marker,
@@ -184,10 +184,10 @@ func leak(text string) string {
 	return ""
 }
 
-// secretName matches the names of fields that hold a secret; KeyNames, a list of names, is none.
+// secretName matches the names of fields with secrets; KeyNames, a list of names, is not a secret.
 var secretName = regexp.MustCompile(`(?i)token|secret|jwt|passw|passphrase|credential|key$`)
 
-// exposed returns the fields within a type that are named like a secret and can be printed.
+// exposed returns the fields in a type that are named like a secret and can be printed.
 func exposed(t reflect.Type) (names []string) {
 	for field := range t.Fields() {
 		kind := field.Type
@@ -205,7 +205,7 @@ func exposed(t reflect.Type) (names []string) {
 	return names
 }
 
-// TestSecretsAreOfTypeSecret fails when Config gets a token, a key or a password as a plain string.
+// TestSecretsAreOfTypeSecret fails if Config has a token, key or password of type string.
 func TestSecretsAreOfTypeSecret(t *testing.T) {
 	if got := exposed(reflect.TypeFor[config.Config]()); got != nil {
 		t.Errorf("these fields of Config hold secrets and must be of type Secret: %v", got)

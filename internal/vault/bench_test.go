@@ -17,9 +17,9 @@ import (
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// BenchmarkTransport compares the client's pool of HTTP/1.1 connections with one HTTP/2 connection, over TLS. Both
-// take turns within one run, a slice of the calls each, so that a noisy machine slows both alike; h1/h2 is the time of
-// the one divided by that of the other, and below 1 the pool is faster.
+// BenchmarkTransport compares the client's pool of HTTP/1.1 connections with one HTTP/2 connection, over TLS. They
+// alternate in one run, so that a noisy machine slows both alike. h1/h2 is the ratio of their times: below 1 the
+// pool is faster.
 func BenchmarkTransport(b *testing.B) {
 	s := vaulttest.Start(b, vaulttest.Options{TLS: true})
 	s.CreateKey("kek")
@@ -27,7 +27,7 @@ func BenchmarkTransport(b *testing.B) {
 	multiplexed := dial(b, s, func(cfg *vault.Config) { cfg.Transport = http2Transport(b, s) })
 	for _, callers := range []int{1, 16, 128} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
-			// Connections are made outside the measurement.
+			// Connect before the measurement.
 			measure(b, pool, callers, 4*callers)
 			measure(b, multiplexed, callers, 4*callers)
 			var h1, h2 time.Duration
@@ -47,7 +47,7 @@ func BenchmarkTransport(b *testing.B) {
 	}
 }
 
-// measure shares n calls among callers and returns how long that took.
+// measure divides n calls among callers and returns the elapsed time.
 func measure(b *testing.B, c *vault.Client, callers, n int) time.Duration {
 	b.Helper()
 	seed := []byte(strings.Repeat("s", 32))
@@ -68,8 +68,7 @@ func measure(b *testing.B, c *vault.Client, callers, n int) time.Duration {
 	return time.Since(start)
 }
 
-// http2Transport is what the client's own transport would be with HTTP/2: with pings, because all calls hang on one
-// connection.
+// http2Transport is the client's transport with HTTP/2 and with pings, because all calls depend on one connection.
 func http2Transport(b *testing.B, s *vaulttest.Server) *http.Transport {
 	b.Helper()
 	roots := x509.NewCertPool()

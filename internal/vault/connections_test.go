@@ -12,7 +12,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// go-retryablehttp closes the pool after every failed request, if it can.
+// go-retryablehttp closes a pool after every failed request, if it can.
 func TestFailuresKeepConnections(t *testing.T) {
 	for name, fault := range map[string]func(*vaulttest.Server){
 		"sealed":    (*vaulttest.Server).Seal,
@@ -36,7 +36,8 @@ func TestFailuresKeepConnections(t *testing.T) {
 			if got := s.Count(vaulttest.OpEncrypt); got != 51 {
 				t.Errorf("got %d requests, want 51", got)
 			}
-			// net/http does not keep one whose writer has not reported within 50 ms (maxWriteWaitBeforeConnReuse).
+			// net/http does not reuse a connection whose writer has not reported within 50 ms
+			// (maxWriteWaitBeforeConnReuse).
 			if got := s.ConnectionsOpened(); got > 10 {
 				t.Errorf("got %d connections, want one for all, or few", got)
 			}
@@ -44,8 +45,8 @@ func TestFailuresKeepConnections(t *testing.T) {
 	}
 }
 
-// A burst leaves its connections behind for the next one. Without TLS: a burst of handshakes is a matter of the CPU,
-// and each has but a second.
+// The connections of a burst are reused by the next one. Without TLS, because a burst of handshakes needs more CPU
+// time than the one-second timeout allows.
 func TestBurstsShareConnections(t *testing.T) {
 	const callers = 32
 	s := vaulttest.Start(t)
@@ -70,7 +71,7 @@ func TestBurstsShareConnections(t *testing.T) {
 		calls.Wait()
 		cancel()
 	}
-	// A request that waits for its dial may be given a returned connection meanwhile: then there is one more.
+	// A request waiting for its dial may get a returned connection instead: then there is one more.
 	if got := s.ConnectionsOpened(); got < callers || got > 2*callers {
 		t.Errorf("got %d connections for three bursts of %d", got, callers)
 	}
@@ -94,8 +95,8 @@ func TestRestartFailsNoCall(t *testing.T) {
 	}
 }
 
-// The server may also break a pooled connection just as the request arrives on it: the worst case, and the one that
-// net/http repeats only for a request marked idempotent.
+// The server may also break a pooled connection when a request arrives on it: the worst case, which net/http
+// retries only for idempotent requests.
 func TestPooledConnectionThatDies(t *testing.T) {
 	s := vaulttest.Start(t)
 	s.CreateKey("kek")
@@ -111,7 +112,8 @@ func TestPooledConnectionThatDies(t *testing.T) {
 		vaulttest.OpLookupSelf: func(ctx context.Context) error { _, err := c.LookupSelf(ctx); return err },
 	}
 	for op, call := range calls {
-		// net/http does not keep a connection whose writer has not reported within 50 ms: then there is none to break.
+		// net/http does not reuse a connection whose writer has not reported within 50 ms: then there is none to
+		// break.
 		for pooled := false; !pooled; s.ClearFaults() {
 			if err := encrypt(bounded(t), c); err != nil {
 				t.Fatal(err)
@@ -156,7 +158,7 @@ func TestClose(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// A call under way keeps its connection and its answer.
+	// A running call keeps its connection and gets its answer.
 	release := s.Hang()
 	result := make(chan error, 1)
 	go func() { result <- encrypt(bounded(t), c) }()
@@ -175,7 +177,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// Close must leave alone a transport that the caller owns.
+// Close must not close a transport that the caller owns.
 func TestCloseWithForeignTransport(t *testing.T) {
 	s := vaulttest.Start(t)
 	s.CreateKey("kek")

@@ -17,8 +17,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// Each row is something wrong between us and Vault: what class it becomes, in which words, and how many requests
-// arrive, which is never more than one.
+// Each row is a fault between client and Vault, with its class, error text and number of requests, which is never
+// more than one.
 func TestFaults(t *testing.T) {
 	const (
 		foreign   = "the response is not from Vault; check what listens at this address"
@@ -77,7 +77,7 @@ func TestFaults(t *testing.T) {
 			s := vaulttest.Start(t)
 			s.CreateKey("kek")
 			test.fault(s)
-			// A client each: on a connection that has served before, net/http would repeat the request.
+			// A separate client each: on a used connection, net/http would retry the request.
 			post, get := dial(t, s, nil), dial(t, s, nil)
 			wantError(t, post, encrypt(bounded(t), post), test.class, "encrypting with transit/kek at ADDRESS: "+test.text)
 			_, err := get.ReadKey(bounded(t), "kek")
@@ -143,7 +143,7 @@ func TestDeadline(t *testing.T) {
 	wantError(t, c, encrypt(ctx, c), fault.Timeout, "encrypting with transit/kek at ADDRESS: vault did not answer in time")
 }
 
-// In a bubble, where waiting takes no time, it can be said how long a call waits.
+// In a bubble, waiting takes no real time, so the test can check how long a call waits.
 func TestHowLongACallWaits(t *testing.T) {
 	for name, test := range map[string]struct{ deadline, want time.Duration }{
 		"its deadline": {3 * time.Second, 3 * time.Second},
@@ -173,11 +173,11 @@ func TestHowLongACallWaits(t *testing.T) {
 	}
 }
 
-// Something that is no web server at all, such as a port mixed up.
+// A server that is not a web server, for example behind a wrong port.
 func TestNotHTTP(t *testing.T) {
 	s := vaulttest.Start(t)
 	address := listen(t, func(conn net.Conn) {
-		// Before a request has come, net/http would not take this for its answer.
+		// Before a request, net/http would not accept this as its answer.
 		_, _ = conn.Read(make([]byte, 1))
 		_, _ = io.WriteString(conn, "SSH-2.0-OpenSSH_9.9\r\n")
 	})
@@ -186,7 +186,7 @@ func TestNotHTTP(t *testing.T) {
 		"encrypting with transit/kek at ADDRESS: the response is not from Vault; check what listens at this address")
 }
 
-// listen serves each connection with serve, then closes it once the client has, and returns the address.
+// listen serves each connection with serve, then closes it after the client has, and returns the address.
 func listen(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -14,10 +14,11 @@ import (
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// kmsHour is what the roles of these tests mint.
+// kmsHour is the token issued by the roles of these tests.
 var kmsHour = vaulttest.TokenOptions{TTL: time.Hour, Rules: vaulttest.TransitPolicy("transit", "kek")}
 
-// methods make each kind of credential that has to be exchanged, and one that Vault refuses.
+// methods creates a credential of each kind that needs a login, and one that Vault
+// refuses.
 var methods = map[string]func(s *vaulttest.Server) (good, bad vault.Credential){
 	"AppRole": func(s *vaulttest.Server) (good, bad vault.Credential) {
 		m := s.EnableAppRole("", "approle")
@@ -79,7 +80,7 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// TestLoginMeetsTrouble: an outage is not a refusal.
+// TestLoginMeetsTrouble checks that an outage is not mistaken for a refusal.
 func TestLoginMeetsTrouble(t *testing.T) {
 	s := vaulttest.Start(t)
 	good, _ := methods["AppRole"](s)
@@ -151,7 +152,7 @@ func TestRenew(t *testing.T) {
 	}
 }
 
-// TestAuthNamespace: the token lives in one namespace, the engine in one below.
+// TestAuthNamespace has the token in one namespace and the engine in its child.
 func TestAuthNamespace(t *testing.T) {
 	s := vaulttest.Start(t)
 	s.Mount("platform/team", "transit").CreateKey("kek")
@@ -180,8 +181,8 @@ func TestAuthNamespace(t *testing.T) {
 	}
 }
 
-// TestProxied: a Vault Agent in between adds the token, and insists on the header
-// that a page in a browser cannot set.
+// TestProxied uses a Vault Agent that adds the token and requires a header that a
+// web page cannot set.
 func TestProxied(t *testing.T) {
 	s := vaulttest.Start(t)
 	s.CreateKey("kek")
@@ -194,7 +195,7 @@ func TestProxied(t *testing.T) {
 		t.Error(err)
 	}
 	self, err := c.LookupSelf(bounded(t))
-	// The agent strikes out what would name its token.
+	// The agent removes fields that would reveal its token.
 	if err != nil || self.Accessor != "" || self.Lease != time.Hour || !c.Proxied() || c.Mints() {
 		t.Errorf("%+v, %v; want the agent's token", self, err)
 	}
@@ -220,7 +221,8 @@ func TestCredentialsPrintNoSecret(t *testing.T) {
 	}
 }
 
-// TestAssociatedData: a ciphertext is of no use with other data, or none.
+// TestAssociatedData checks that a ciphertext cannot be decrypted with other data,
+// or none.
 func TestAssociatedData(t *testing.T) {
 	s := vaulttest.Start(t)
 	s.CreateKey("kek")
@@ -237,7 +239,7 @@ func TestAssociatedData(t *testing.T) {
 				want = fault.Invalid
 			}
 			if _, err := c.Decrypt(bounded(t), "kek", ciphertext, using); fault.ClassOf(err) != want {
-				t.Errorf("made with %s, read with %s: %v, want class %q", made, read, err, want)
+				t.Errorf("encrypted with %s, decrypted with %s: %v, want class %q", made, read, err, want)
 			}
 		}
 	}

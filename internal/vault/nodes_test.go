@@ -21,7 +21,7 @@ const (
 	redirectsText = "vault redirected the request, which is never followed with the token; use an address that reaches the active node"
 )
 
-// cluster starts n nodes of one Vault, which has the key kek.
+// cluster starts n nodes of one Vault with the key kek.
 func cluster(t *testing.T, n int, options vaulttest.Options) []*vaulttest.Server {
 	t.Helper()
 	nodes := []*vaulttest.Server{vaulttest.Start(t, options)}
@@ -33,7 +33,7 @@ func cluster(t *testing.T, n int, options vaulttest.Options) []*vaulttest.Server
 	return nodes
 }
 
-// dialAll makes a client of all nodes, which asks the first one first.
+// dialAll returns a client of all nodes that starts with the first one.
 func dialAll(t *testing.T, nodes []*vaulttest.Server) *vault.Client {
 	t.Helper()
 	return dial(t, nodes[0], func(cfg *vault.Config) {
@@ -49,7 +49,7 @@ func dialAll(t *testing.T, nodes []*vaulttest.Server) *vault.Client {
 	})
 }
 
-// wantNext checks which node the next call goes to.
+// wantNext checks to which node the next call goes.
 func wantNext(t *testing.T, c *vault.Client, node *vaulttest.Server) {
 	t.Helper()
 	if got, want := c.Address(), node.URL(); got != want {
@@ -69,7 +69,7 @@ func TestFirstNodeDown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The node that works is kept, also when the first one is back.
+		// A working node is kept, even when the first one has recovered.
 		if err := nodes[0].Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -89,8 +89,8 @@ func TestFirstNodeDown(t *testing.T) {
 	}
 }
 
-// Each row is a failure of the first node: its class, and whether the next call goes to the second one. The call that
-// failed is made once, whatever happened to it.
+// Each row is a failure of the first node: its class, and whether the next call goes to the second one. The failed
+// call is not repeated.
 func TestWhatSpeaksAgainstANode(t *testing.T) {
 	status := func(code int, body string) func(*vaulttest.Server) {
 		return func(s *vaulttest.Server) { s.FailNext(0, code, body) }
@@ -133,7 +133,7 @@ func TestWhatSpeaksAgainstANode(t *testing.T) {
 	}
 }
 
-// A caller who goes away, or comes too late, says nothing about the node.
+// A cancelled call, or one with an expired deadline, says nothing about the node.
 func TestCallersOwnEndKeepsTheNode(t *testing.T) {
 	nodes := cluster(t, 2, vaulttest.Options{})
 	c := dialAll(t, nodes)
@@ -170,7 +170,7 @@ func TestHangingNode(t *testing.T) {
 	}
 }
 
-// Neither the node it points to nor a stranger gets the token along with a redirect; the node gets its own call next.
+// A redirect passes the token neither to the target node nor to another host; the node gets its own call next.
 func TestRedirectingStandby(t *testing.T) {
 	stranger := vaulttest.Start(t)
 	nodes := cluster(t, 2, vaulttest.Options{})
@@ -202,7 +202,7 @@ func TestRedirectingStandby(t *testing.T) {
 	}
 }
 
-// Many calls that fail at one node pass it by once: they must not push each other past its healthy neighbour.
+// Many concurrent failures at one node skip it once: they must not also skip its healthy neighbour.
 func TestBurstPassesANodeOnce(t *testing.T) {
 	const callers = 50
 	nodes := cluster(t, 3, vaulttest.Options{})
@@ -233,7 +233,7 @@ func TestBurstPassesANodeOnce(t *testing.T) {
 	}
 }
 
-// A node's turn comes again, also for a client that has no other.
+// A node is tried again after a while, also if it is the only one.
 func TestTurnsGoRound(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		nodes := cluster(t, n, vaulttest.Options{})
@@ -251,11 +251,12 @@ func TestTurnsGoRound(t *testing.T) {
 	}
 }
 
-// A failure that comes when its node has its turn again is not held against that one.
+// A late failure is not counted against a node that has become current again.
 func TestLateFailure(t *testing.T) {
 	nodes := cluster(t, 2, vaulttest.Options{})
 	c := dialAll(t, nodes)
-	// Not Hang and WaitInFlight: a request is in flight before it has met a fault, and the next one might be held instead.
+	// Not Hang and WaitInFlight: a request is in flight before it has met a fault, and the next one might be held
+	// instead.
 	held, release := make(chan struct{}), make(chan struct{})
 	nodes[0].Inject(vaulttest.Fault{Times: 1, Handle: func(string, http.ResponseWriter, *http.Request) bool {
 		close(held)
@@ -279,7 +280,7 @@ func TestCloseCoversAllNodes(t *testing.T) {
 	nodes := cluster(t, 2, vaulttest.Options{TLS: true})
 	c := dialAll(t, nodes)
 	nodes[0].FailNext(1, 503, sealed)
-	_ = encrypt(bounded(t), c) // fails, and leaves its connection in the pool
+	_ = encrypt(bounded(t), c) // fails and leaves its connection in the pool
 	if err := encrypt(bounded(t), c); err != nil {
 		t.Fatal(err)
 	}

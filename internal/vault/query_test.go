@@ -19,7 +19,7 @@ func TestQuery(t *testing.T) {
 	s.Mount("team", "transit").CreateKey("kek")
 	c := dial(t, s, func(cfg *vault.Config) { cfg.Namespace, cfg.Credential = "team", vault.Given(s.RootToken()) })
 
-	// A GET, in the root namespace in spite of the client's.
+	// A GET in the root namespace, despite the client's namespace.
 	var health struct {
 		Sealed  bool   `json:"sealed"`
 		Version string `json:"version"`
@@ -40,7 +40,7 @@ func TestQuery(t *testing.T) {
 		t.Errorf("capabilities: %v, %v", granted, err)
 	}
 
-	// Numbers are not rounded by way of float64.
+	// Numbers must not be rounded through float64.
 	var key struct {
 		Latest int            `json:"latest_version"`
 		Keys   map[string]int `json:"keys"`
@@ -89,7 +89,7 @@ func TestQueryFails(t *testing.T) {
 	}
 }
 
-// TestConfigTLS: the configuration that a diagnosis uses is the one of the client.
+// TestConfigTLS checks that a diagnosis uses the client's TLS configuration.
 func TestConfigTLS(t *testing.T) {
 	s := vaulttest.Start(t, vaulttest.Options{TLS: true, ClientCert: true})
 	cfg := vault.Config{CACert: s.CAPEM(), ServerName: "localhost", ClientCert: s.ClientCertPEM(), ClientKey: s.ClientKeyPEM()}

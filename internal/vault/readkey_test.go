@@ -11,8 +11,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// What is KeyLost decides whether the API server is told that its data is gone, so everything that merely looks like a
-// missing key must be something else.
+// KeyLost tells the API server that its data is lost, so answers that only resemble a missing key must have
+// another class.
 func TestReadKeyRefused(t *testing.T) {
 	const notVault = "unexpected response 404 Not Found; check what listens at this address"
 	respond := func(status int, body string) func(*vaulttest.Server) {
@@ -35,7 +35,7 @@ func TestReadKeyRefused(t *testing.T) {
 		},
 		"missing namespace": {
 			nil, func(s *vaulttest.Server, cfg *vault.Config) {
-				s.Mount("team", "transit") // which makes it Vault Enterprise
+				s.Mount("team", "transit") // makes it a Vault Enterprise
 				cfg.Credential, cfg.Namespace = vault.Given(s.RootToken()), "gone"
 			},
 			fault.KeyLost, "no transit engine is mounted at gone/transit (404)",
@@ -93,7 +93,7 @@ func TestReadKeyRefused(t *testing.T) {
 	}
 }
 
-// A page that a proxy serves on every path must not pass for a key that is gone, whatever was asked.
+// A page that a proxy serves on every path must not be mistaken for a missing key.
 func TestForeign404IsNeverKeyLost(t *testing.T) {
 	s := vaulttest.Start(t)
 	s.CreateKey("kek")

@@ -15,10 +15,11 @@ import (
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// marker stands in every body of an evil server, so that a quoted answer is noticed even where it holds no secret.
+// marker is part of every body of the malicious server, so that a quoted answer is noticed even if it contains no
+// secret.
 const marker = "MARKER"
 
-// recordHeader passes requests on and reports a header of each.
+// recordHeader forwards requests and records a header of each.
 func recordHeader(name string, into chan<- []string) func(string, http.ResponseWriter, *http.Request) bool {
 	return func(_ string, _ http.ResponseWriter, r *http.Request) bool {
 		into <- r.Header.Values(name)
@@ -26,7 +27,7 @@ func recordHeader(name string, into chan<- []string) func(string, http.ResponseW
 	}
 }
 
-// echo answers with everything it has been sent: token, plaintext or ciphertext.
+// echo answers with everything it has received: token, plaintext or ciphertext.
 func echo(status int, format string) func(string, http.ResponseWriter, *http.Request) bool {
 	return func(_ string, w http.ResponseWriter, r *http.Request) bool {
 		body, _ := io.ReadAll(r.Body)
@@ -61,7 +62,7 @@ func TestErrorsQuoteNothing(t *testing.T) {
 			_, readErr := c.ReadKey(bounded(t), "kek")
 			_, lookupErr := c.LookupSelf(bounded(t))
 			for call, err := range map[string]error{"encrypt": encryptErr, "decrypt": decryptErr, "read": readErr, "lookup": lookupErr} {
-				// A lookup without an expiry is that of a token that never expires.
+				// A lookup without an expiry belongs to a token that never expires.
 				if err == nil && call != "lookup" {
 					t.Errorf("%s, %d %s: got no error", call, status, name)
 				}
@@ -106,7 +107,7 @@ func TestBrokenTransportQuotesNothing(t *testing.T) {
 	}
 }
 
-// wantSecretFree looks at a value in every way that a log might print it.
+// wantSecretFree prints a value in every way that a log might.
 func wantSecretFree(t *testing.T, s *vaulttest.Server, v any) {
 	t.Helper()
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
@@ -136,7 +137,7 @@ func TestClientPrintsNoToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantSecretFree(t, s, self)
-	encoded, err := json.Marshal(c) //nolint:staticcheck // SA9005: that nothing is exported is what is tested
+	encoded, err := json.Marshal(c) //nolint:staticcheck // SA9005: the test checks that nothing is exported
 	if err != nil {
 		t.Fatal(err)
 	}

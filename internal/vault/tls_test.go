@@ -75,7 +75,8 @@ func TestServerName(t *testing.T) {
 	}
 }
 
-// A load balancer without a backend accepts and says nothing. The call must not wait for ever.
+// A load balancer without a backend accepts and never answers. The call must end at
+// its deadline.
 func TestHandshakeThatNeverEnds(t *testing.T) {
 	t.Parallel()
 	s := vaulttest.Start(t, vaulttest.Options{TLS: true})
@@ -89,8 +90,8 @@ func TestHandshakeThatNeverEnds(t *testing.T) {
 	}
 }
 
-// TestHandshakeCut: a connection that ends at any point of the handshake is worth
-// another attempt.
+// TestHandshakeCut checks that a connection closed at any point of the handshake can
+// be retried.
 func TestHandshakeCut(t *testing.T) {
 	s := vaulttest.Start(t, vaulttest.Options{TLS: true})
 	for name, answer := range map[string]string{

@@ -103,7 +103,7 @@ func TestEncryptRefused(t *testing.T) {
 func TestDecryptRefused(t *testing.T) {
 	tests := map[string]struct {
 		arrange    func(*vaulttest.Server, *vaulttest.Key)
-		ciphertext string // "" means one that the key made
+		ciphertext string // "" means one created by the key
 		class      fault.Class
 		text       string
 	}{

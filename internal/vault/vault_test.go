@@ -18,8 +18,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// TestMain gives the whole package an environment that would break every call, were it looked at. It is set before
-// anything runs because net/http reads the proxy variables only once.
+// TestMain sets an environment that would break every call if it were used. It is set first because net/http reads
+// the proxy variables only once.
 func TestMain(m *testing.M) {
 	for name, value := range map[string]string{
 		"VAULT_ADDR": nowhere, "VAULT_TOKEN": "hvs.environment", "VAULT_NAMESPACE": "environment",
@@ -34,10 +34,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// nowhere is an address at which nothing listens: port 1 needs privileges and has no users.
+// nowhere is an address without a listener: port 1 is privileged and unused.
 const nowhere = "http://127.0.0.1:1"
 
-// dial makes a client of the server's default transit engine; change may be nil.
+// dial returns a client of the server's default transit engine; change may be nil.
 func dial(t testing.TB, s *vaulttest.Server, change func(*vault.Config)) *vault.Client {
 	t.Helper()
 	cfg := vault.Config{
@@ -55,7 +55,7 @@ func dial(t testing.TB, s *vaulttest.Server, change func(*vault.Config)) *vault.
 	return c
 }
 
-// bounded is a context that ends a test which would hang.
+// bounded returns a context that ends a hanging test.
 func bounded(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	t.Cleanup(cancel)
@@ -64,14 +64,14 @@ func bounded(t testing.TB) context.Context {
 
 var localPort = regexp.MustCompile(`127\.0\.0\.1:\d+->`)
 
-// wantError checks class and text of an error. In text, ADDRESS stands for the client's address and HOST for the host
-// and port in it; the client's own port, which the kernel chose, is LOCAL.
+// wantError checks the class and text of an error. In text, ADDRESS stands for the client's address and HOST for
+// its host and port; LOCAL is the client's own port, chosen by the kernel.
 func wantError(t *testing.T, c *vault.Client, err error, class fault.Class, text string) {
 	t.Helper()
 	wantErrorAt(t, c.Address(), err, class, text)
 }
 
-// wantErrorAt is wantError for a client that has several addresses.
+// wantErrorAt is wantError for a client with several addresses.
 func wantErrorAt(t *testing.T, address string, err error, class fault.Class, text string) {
 	t.Helper()
 	var e *fault.Error
@@ -93,7 +93,7 @@ func encrypt(ctx context.Context, c *vault.Client) error {
 	return err
 }
 
-// answer is an Intercept that answers every request the same way.
+// answer is an Intercept that gives every request the same answer.
 func answer(status int, body string) func(string, http.ResponseWriter, *http.Request) bool {
 	return func(_ string, w http.ResponseWriter, _ *http.Request) bool {
 		w.WriteHeader(status)
@@ -124,7 +124,7 @@ func TestDialRefuses(t *testing.T) {
 				c.Close()
 				t.Fatal("got a client, want an error")
 			}
-			// The address is quoted by net/url in words of its own.
+			// net/url quotes the address differently.
 			if got := err.Error(); got != test.want && (name != "address" || !strings.HasPrefix(got, test.want)) {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
@@ -146,7 +146,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// 0.0.0.0 reaches the loopback interface without being a loopback address, which net/http never asks a proxy for.
+// 0.0.0.0 reaches the loopback interface but is not a loopback address, for which net/http never uses a proxy.
 func TestEnvironmentIsIgnored(t *testing.T) {
 	for _, o := range []vaulttest.Options{{}, {TLS: true}} {
 		s := vaulttest.Start(t, o)

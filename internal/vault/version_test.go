@@ -62,7 +62,7 @@ func FuzzCiphertextVersion(f *testing.F) {
 		}
 		// One version has one spelling, so that a version identifies a prefix.
 		if version < 1 || !strings.HasPrefix(string(text), "vault:v"+strconv.Itoa(version)+":") {
-			t.Errorf("read version %d off %q", version, text)
+			t.Errorf("read version %d from %q", version, text)
 		}
 	})
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package apiserver is a caller of a KMS v2 plugin that behaves as
-// kube-apiserver does, because it is kube-apiserver's own code: package
-// encryptionconfig with its transformers, its health check and its background
-// probe. Only etcd is missing; the caller keeps the bytes.
+// Package apiserver calls a KMS v2 plugin with kube-apiserver's own code: package
+// encryptionconfig with its transformers, its health check and its background probe.
+// Only etcd is missing; the caller keeps the bytes.
 package apiserver
 
 import (
@@ -23,12 +22,12 @@ import (
 	kmsservice "k8s.io/kms/pkg/service"
 )
 
-// Timeout is how long a call to the plugin may take: kube-apiserver's default.
+// Timeout is the timeout of a call to the plugin: kube-apiserver's default.
 const Timeout = 3 * time.Second
 
-// How often kube-apiserver's health check really asks the plugin: what it
-// learned stands for this long. (kmsPluginHealthz{Positive,Negative}TTL in
-// package encryptionconfig.)
+// CheckedGood and CheckedBad are how long kube-apiserver's health check caches a
+// result before it asks the plugin again (kmsPluginHealthz{Positive,Negative}TTL in
+// package encryptionconfig).
 const (
 	CheckedGood = 20 * time.Second
 	CheckedBad  = 3 * time.Second
@@ -38,10 +37,10 @@ const (
 type Options struct {
 	// Socket is the path of the plugin's socket.
 	Socket string
-	// Provider is the name in EncryptionConfiguration. It becomes part of every
-	// stored value, and is the key of kube-apiserver's hooks for tests.
+	// Provider is the name in EncryptionConfiguration. It is part of every stored
+	// value, and the key of kube-apiserver's test hooks.
 	Provider string
-	// Dir takes the EncryptionConfiguration file.
+	// Dir holds the EncryptionConfiguration file.
 	Dir string
 }
 
@@ -67,9 +66,9 @@ resources:
 `
 
 // Load does what kube-apiserver does at its start: it reads an
-// EncryptionConfiguration and asks the plugin for Status and, if that is good,
-// for one Encrypt. A plugin that cannot answer is no error, but makes
-// [Server.Check] fail. The server works until ctx is done.
+// EncryptionConfiguration and asks the plugin for Status and, if that succeeds, for
+// one Encrypt. If the plugin cannot answer, Load succeeds, but [Server.Check] fails.
+// The server works until ctx is done.
 func Load(ctx context.Context, o Options) (*Server, error) {
 	file := filepath.Join(o.Dir, "encryption-"+o.Provider+".yaml")
 	if err := os.WriteFile(file, fmt.Appendf(nil, encryptionConfiguration, o.Provider, o.Socket, Timeout), 0o600); err != nil {
@@ -87,9 +86,8 @@ func Load(ctx context.Context, o Options) (*Server, error) {
 	}, nil
 }
 
-// Check is /readyz/kms-providers. It asks the plugin unless it did so recently;
-// see [CheckedGood] and [CheckedBad]. If the plugin announces a new key_id, it
-// is adopted by this.
+// Check is /readyz/kms-providers. It asks the plugin unless it did so recently; see
+// [CheckedGood] and [CheckedBad]. It adopts a new key_id from the plugin.
 func (s *Server) Check(ctx context.Context) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/readyz/kms-providers", nil)
 	if err != nil {
@@ -98,9 +96,9 @@ func (s *Server) Check(ctx context.Context) error {
 	return s.check.Check(req)
 }
 
-// Dial returns kube-apiserver's own client for the plugin on a socket, without
-// the machinery around it: each call is one call of the plugin. Provider is but
-// a label of metrics. The connection is closed when ctx is done.
+// Dial returns kube-apiserver's own client for the plugin on a socket: each call is
+// one call of the plugin. Provider is only a metric label. The connection is closed
+// when ctx is done.
 func Dial(ctx context.Context, socket, provider string) (kmsservice.Service, error) {
 	return kmsv2.NewGRPCService(ctx, "unix://"+socket, provider, Timeout)
 }

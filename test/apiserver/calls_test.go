@@ -36,8 +36,8 @@ func keyID(t *testing.T, kms kmsservice.Service) string {
 	return resp.KeyID
 }
 
-// check asks kube-apiserver's health check until its verdict is the one wanted,
-// for as long as it may believe in an older one, and returns it.
+// check calls kube-apiserver's health check until it has the wanted result, as long
+// as an older result may be cached, and returns it.
 func check(t *testing.T, s *apiserver.Server, healthy bool) error {
 	t.Helper()
 	within, want := apiserver.CheckedBad, "kube-apiserver to find the plugin healthy"
@@ -52,8 +52,8 @@ func check(t *testing.T, s *apiserver.Server, healthy bool) error {
 	return verdict
 }
 
-// TestCalls makes each call as kube-apiserver makes it, with its client and its
-// rules for what comes back.
+// TestCalls makes each call with kube-apiserver's client and checks the answers with
+// its rules.
 func TestCalls(t *testing.T) {
 	t.Parallel()
 	vault, _ := startVault(t)

@@ -24,11 +24,11 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
 )
 
-// cases are the files that package encryptionconfig is tested with.
+// cases holds the test files of package encryptionconfig.
 const cases = "../../internal/ctl/encryptionconfig/testdata/"
 
-// TestEncryptionConfigIsJudgedAlike: what trousseauctl would edit is what
-// kube-apiserver would load.
+// TestEncryptionConfigIsJudgedAlike checks that trousseauctl accepts exactly the
+// files that kube-apiserver would load.
 func TestEncryptionConfigIsJudgedAlike(t *testing.T) {
 	t.Parallel()
 	for name, text := range encryptionConfigs(t) {
@@ -36,8 +36,8 @@ func TestEncryptionConfigIsJudgedAlike(t *testing.T) {
 	}
 }
 
-// TestEncryptionConfigIsJudgedAlikeAtRandom: the same of files that were good
-// before something was done to them.
+// TestEncryptionConfigIsJudgedAlikeAtRandom does the same with random changes to
+// valid files.
 func TestEncryptionConfigIsJudgedAlikeAtRandom(t *testing.T) {
 	t.Parallel()
 	var good []string
@@ -46,7 +46,7 @@ func TestEncryptionConfigIsJudgedAlikeAtRandom(t *testing.T) {
 			good = append(good, text)
 		}
 	}
-	// The same ones in each run, whatever the order of a map is.
+	// Sorted, so that each run with the same seed is the same.
 	slices.Sort(good)
 	taken := 0
 	const rounds = 3000
@@ -63,13 +63,13 @@ func TestEncryptionConfigIsJudgedAlikeAtRandom(t *testing.T) {
 			t.Fatalf("seed %d", seed)
 		}
 	}
-	t.Logf("%d of %d are taken", taken, rounds)
+	t.Logf("%d of %d accepted", taken, rounds)
 	if taken < rounds/20 || taken > rounds*19/20 {
-		t.Errorf("%d of %d are taken: that tells nothing", taken, rounds)
+		t.Errorf("%d of %d accepted: the test proves nothing", taken, rounds)
 	}
 }
 
-// judgedAlike compares the verdicts and reports whether both take the text.
+// judgedAlike compares the results and reports whether both accept the text.
 func judgedAlike(t *testing.T, text string) bool {
 	t.Helper()
 	_, ours := encryptionconfig.Parse([]byte(text))
@@ -78,15 +78,16 @@ func judgedAlike(t *testing.T, text string) bool {
 	case ours == nil && theirs == nil:
 		return true
 	case ours == nil:
-		t.Errorf("kube-apiserver would refuse: %v\n%s", theirs, text)
+		t.Errorf("kube-apiserver refuses, trousseauctl accepts: %v\n%s", theirs, text)
 	case theirs == nil && !stricter(ours):
-		t.Errorf("kube-apiserver would take it, we say: %v\n%s", ours, text)
+		t.Errorf("kube-apiserver accepts, trousseauctl refuses: %v\n%s", ours, text)
 	}
 	return false
 }
 
-// stricter is what is refused beyond kube-apiserver: what it takes, and a splice
-// might get wrong, or what it passes over.
+// stricter lists errors that only trousseauctl returns: for files that
+// kube-apiserver accepts but that cannot be edited safely, and for content that it
+// ignores.
 func stricter(err error) bool {
 	for _, reason := range []string{"are not supported", "a second YAML document"} {
 		if strings.Contains(err.Error(), reason) {
@@ -96,9 +97,9 @@ func stricter(err error) bool {
 	return false
 }
 
-// takes is what kube-apiserver does with the file before it calls a plugin
-// (loadConfig, and for resources that are masked
-// getTransformerOverridesAndKMSPluginProbes, both in package encryptionconfig).
+// takes does what kube-apiserver does with the file before it calls a plugin
+// (loadConfig, and for masked resources getTransformerOverridesAndKMSPluginProbes,
+// both in package encryptionconfig).
 func takes(t *testing.T, text string) error {
 	t.Helper()
 	scheme := runtime.NewScheme()
@@ -123,7 +124,7 @@ func takes(t *testing.T, text string) error {
 	if err := validation.ValidateEncryptionConfiguration(config, false).ToAggregate(); err != nil {
 		return err
 	}
-	// Without plugins, nothing is called: what is left are the resources.
+	// Without plugins nothing is called: only the resources are left.
 	for i := range config.Resources {
 		config.Resources[i].Providers = nil
 	}
@@ -157,7 +158,7 @@ func loadText(t *testing.T, text string) (map[schema.GroupResource]value.Transfo
 	return loaded.Transformers, nil
 }
 
-// encryptionConfigs are all files of package encryptionconfig's tests.
+// encryptionConfigs returns all files of package encryptionconfig's tests.
 func encryptionConfigs(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -189,7 +190,7 @@ func encryptionConfigs(t *testing.T) map[string]string {
 	return all
 }
 
-// mutate does one thing to a file that somebody might do by mistake.
+// mutate makes one change to a file that could be an operator's mistake.
 func mutate(r *rand.Rand, text string) string {
 	lines := strings.SplitAfter(text, "\n")
 	i := r.IntN(len(lines))
@@ -218,8 +219,8 @@ func mutate(r *rand.Rand, text string) string {
 }
 
 // TestEncryptionConfigPhases takes two API servers from aescbc to trousseau, one
-// after the other, by what trousseauctl writes: at every moment each reads what
-// the other one has written.
+// after the other, with the files that trousseauctl writes. At every step each
+// server reads what the other has written.
 func TestEncryptionConfigPhases(t *testing.T) {
 	t.Parallel()
 	vault, _ := startVault(t)
@@ -270,7 +271,7 @@ resources:
 			stored = append(stored, v)
 		}
 		if last := string(stored[len(stored)-2]); !strings.HasPrefix(last, prefix) {
-			t.Errorf("%s: the first one writes %.30q, want %s", step, last, prefix)
+			t.Errorf("%s: the first server writes %.30q, want %s", step, last, prefix)
 		}
 		for i, v := range stored {
 			for j, s := range []value.Transformer{former, latter} {

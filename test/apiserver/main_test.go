@@ -32,7 +32,7 @@ var binary string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// The tests wait for kube-apiserver's timers much more than they compute.
+	// The tests mostly wait for kube-apiserver's timers and use little CPU time.
 	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
 	}
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 }
 
 func runTests(m *testing.M) int {
-	// What kube-apiserver logs of a plugin that is down is no news here.
+	// Do not print kube-apiserver's logs about unavailable plugins.
 	klog.SetLogger(textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(io.Discard))))
 	dir, err := os.MkdirTemp("", "trousseau-")
 	if err != nil {
@@ -66,8 +66,8 @@ func startVault(t *testing.T) (*vaulttest.Server, *vaulttest.Key) {
 	return vault, vault.CreateKey(keyName)
 }
 
-// startPlugin starts trousseau without a config.yaml. At the end its log must
-// not hold any of vault's secrets.
+// startPlugin starts trousseau without a config.yaml. At the end its log must not
+// contain any of vault's secrets.
 func startPlugin(t *testing.T, vault *vaulttest.Server, args ...string) *plugin.Process {
 	t.Helper()
 	p, err := plugin.Start(context.WithoutCancel(t.Context()), plugin.Options{
@@ -85,7 +85,7 @@ func startPlugin(t *testing.T, vault *vaulttest.Server, args ...string) *plugin.
 			t.Error(err)
 		}
 		if secret, found := vault.Leak(log); found {
-			t.Errorf("trousseau's log holds a secret: %q", secret)
+			t.Errorf("trousseau's log contains a secret: %q", secret)
 		}
 		if t.Failed() {
 			t.Logf("trousseau's log:\n%s", log)
@@ -94,7 +94,7 @@ func startPlugin(t *testing.T, vault *vaulttest.Server, args ...string) *plugin.
 	return p
 }
 
-// configure writes a good config.yaml with a token of its own.
+// configure writes a valid config.yaml with a new token.
 func configure(t *testing.T, p *plugin.Process, vault *vaulttest.Server) {
 	t.Helper()
 	file := agent.Template{KeyNames: []string{keyName}, Address: vault.URL(), Token: vault.KMSToken(keyName)}
@@ -103,8 +103,8 @@ func configure(t *testing.T, p *plugin.Process, vault *vaulttest.Server) {
 	}
 }
 
-// startHealthy starts trousseau with a good config.yaml and returns it once
-// Status is ok.
+// startHealthy starts trousseau with a valid config.yaml and returns it once Status
+// is ok.
 func startHealthy(t *testing.T, vault *vaulttest.Server, args ...string) *plugin.Process {
 	t.Helper()
 	p := startPlugin(t, vault, args...)
@@ -117,8 +117,8 @@ func startHealthy(t *testing.T, vault *vaulttest.Server, args ...string) *plugin
 	return p
 }
 
-// load starts an API server. Those of one test have the same provider, as they
-// must to read each other's objects.
+// load starts an API server. Those of one test share a provider name, because they
+// must read each other's objects.
 func load(t *testing.T, p *plugin.Process) *apiserver.Server {
 	t.Helper()
 	s, err := apiserver.Load(t.Context(), apiserver.Options{Socket: p.Socket(), Provider: provider(t), Dir: t.TempDir()})
@@ -128,15 +128,15 @@ func load(t *testing.T, p *plugin.Process) *apiserver.Server {
 	return s
 }
 
-// provider is a name of the test's own, because kube-apiserver's hooks for
-// tests go by it.
+// provider returns a name that is unique to the test, because kube-apiserver's test
+// hooks are keyed by it.
 func provider(t *testing.T) string { return strings.ToLower(t.Name()) }
 
-// clock is what kube-apiserver takes for the time when it asks how long the
-// seed may still be written with.
+// clock is kube-apiserver's time for deciding how long the seed may be used for
+// writing.
 type clock struct{ ahead atomic.Int64 }
 
-// setClock must come before load.
+// Call setClock before load.
 func setClock(t *testing.T) *clock {
 	c := new(clock)
 	t.Cleanup(kmsv2.SetNowFuncForTests(provider(t), func() time.Time {
@@ -154,8 +154,8 @@ func await(t *testing.T, within time.Duration, what string, met func(context.Con
 	}
 }
 
-// shortDir is a temporary directory whose name leaves room for a socket's, of
-// which unix(7) allows 108 bytes.
+// shortDir creates a temporary directory whose path is short enough for a socket:
+// unix(7) allows 108 bytes.
 func shortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "t-")

@@ -14,8 +14,8 @@ import (
 	"github.com/trousseau-io/trousseau/test/apiserver"
 )
 
-// writeWindow is how long kube-apiserver goes on writing after the last good
-// Status (kmsv2PluginWriteDEKSourceMaxTTL in package encryptionconfig).
+// writeWindow is how long kube-apiserver keeps writing after the last good Status (kmsv2PluginWriteDEKSourceMaxTTL
+// in package encryptionconfig).
 const writeWindow = 3 * time.Minute
 
 func TestOutageWithinGrace(t *testing.T) {
@@ -25,7 +25,7 @@ func TestOutageWithinGrace(t *testing.T) {
 	s := load(t, p)
 	stored, object := write(t, s, "a")
 	vault.Stop()
-	await(t, 10*time.Second, "/readyz to say so", func(ctx context.Context) bool {
+	await(t, 10*time.Second, "/readyz to report the outage", func(ctx context.Context) bool {
 		ready, _, err := p.Ready(ctx)
 		return err == nil && !ready
 	})
@@ -65,8 +65,8 @@ func TestOutageBeyondGrace(t *testing.T) {
 	}
 }
 
-// TestKeyLost: no grace, because what is written from then on could not be read
-// back; and only the API server's own window goes on.
+// TestKeyLost checks that there is no grace for a lost key, because new data could not be read back. Only the API
+// server's own window still applies.
 func TestKeyLost(t *testing.T) {
 	t.Parallel()
 	clock := setClock(t)
@@ -92,8 +92,8 @@ func TestKeyLost(t *testing.T) {
 	read(t, s, "a", stored, false)
 }
 
-// writesEnd checks that an API server that finds its plugin unhealthy writes
-// until the window closes, and no longer.
+// writesEnd checks that an API server with an unhealthy plugin keeps writing until the window closes, and then
+// stops.
 func writesEnd(t *testing.T, s *apiserver.Server, clock *clock) {
 	t.Helper()
 	// The window began at the last good Status, up to CheckedGood ago.
@@ -102,12 +102,12 @@ func writesEnd(t *testing.T, s *apiserver.Server, clock *clock) {
 	clock.advance(apiserver.CheckedGood + 11*time.Second)
 	_, err := s.Write(t.Context(), apiserver.Secret("late", password))
 	if err == nil || !strings.Contains(err.Error(), "expired at") {
-		t.Errorf("writing when the window has closed: got %v, want an error that says expired", err)
+		t.Errorf("writing after the window closed: got %v, want an error that says expired", err)
 	}
 }
 
-// TestNeverProven: until there is a usable config.yaml nothing can be read or
-// written, and the reason reaches /readyz/kms-providers.
+// TestNeverProven checks that without a usable config.yaml nothing can be read or written, and that
+// /readyz/kms-providers names the reason.
 func TestNeverProven(t *testing.T) {
 	t.Parallel()
 	vault, _ := startVault(t)
@@ -116,7 +116,7 @@ func TestNeverProven(t *testing.T) {
 
 	p := startPlugin(t, vault)
 	kms := dial(t, p)
-	// It may not have looked for the file yet, and kube-apiserver believes for a while what it hears first.
+	// Trousseau may not have read the file yet, and kube-apiserver caches the first answer for a while.
 	await(t, 10*time.Second, "Status to name the file", func(ctx context.Context) bool {
 		_, err := kms.Status(ctx)
 		return err != nil && strings.Contains(err.Error(), p.ConfigFile())

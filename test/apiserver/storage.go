@@ -16,7 +16,7 @@ import (
 	kmstypes "k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2/v2"
 )
 
-// Secret is a v1 Secret in namespace default with one value.
+// Secret returns a v1 Secret in namespace default with one value.
 func Secret(name, password string) *corev1.Secret {
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
@@ -25,14 +25,13 @@ func Secret(name, password string) *corev1.Secret {
 	}
 }
 
-// etcdKey is where kube-apiserver stores a Secret. It is authenticated: a value
-// moved to another key does not decrypt.
+// etcdKey returns the key under which kube-apiserver stores a Secret. It is
+// authenticated: a value moved to another key cannot be decrypted.
 func etcdKey(name string) value.Context {
 	return value.DefaultContext("/registry/secrets/default/" + name)
 }
 
-// Write encodes and encrypts a Secret and returns the bytes that would be put
-// into etcd.
+// Write encodes and encrypts a Secret and returns the bytes for etcd.
 func (s *Server) Write(ctx context.Context, secret *corev1.Secret) ([]byte, error) {
 	var encoded bytes.Buffer
 	if err := s.codec.Encode(secret, &encoded); err != nil {
@@ -41,8 +40,8 @@ func (s *Server) Write(ctx context.Context, secret *corev1.Secret) ([]byte, erro
 	return s.transformer.TransformToStorage(ctx, encoded.Bytes(), etcdKey(secret.Name))
 }
 
-// Read decrypts and decodes what Write returned. A stale Secret is one that
-// would be written anew by its next update, changed or not.
+// Read decrypts and decodes the result of Write. A stale Secret would be rewritten
+// by its next update, even without a change.
 func (s *Server) Read(ctx context.Context, name string, stored []byte) (secret *corev1.Secret, stale bool, err error) {
 	encoded, stale, err := s.transformer.TransformFromStorage(ctx, stored, etcdKey(name))
 	if err != nil {
@@ -55,10 +54,10 @@ func (s *Server) Read(ctx context.Context, name string, stored []byte) (secret *
 	return secret, stale, nil
 }
 
-// Prefix is what every value that this server writes begins with.
+// Prefix returns the prefix of every value written by this server.
 func (s *Server) Prefix() string { return "k8s:enc:kms:v2:" + s.provider + ":" }
 
-// Open takes stored bytes apart, without decrypting them.
+// Open decodes stored bytes without decrypting them.
 func (s *Server) Open(stored []byte) (*kmstypes.EncryptedObject, error) {
 	rest, found := bytes.CutPrefix(stored, []byte(s.Prefix()))
 	if !found {
@@ -71,10 +70,10 @@ func (s *Server) Open(stored []byte) (*kmstypes.EncryptedObject, error) {
 	return object, nil
 }
 
-// newCodec makes what writes Secrets as they are in etcd: "k8s\x00" and protobuf.
+// newCodec returns the codec for Secrets in etcd: "k8s\x00" and protobuf.
 func newCodec() *protobuf.Serializer {
 	scheme := runtime.NewScheme()
-	// Its only error is a type registered twice.
+	// The only possible error is a type registered twice.
 	_ = corev1.AddToScheme(scheme)
 	return protobuf.NewSerializer(scheme, scheme)
 }

@@ -17,8 +17,7 @@ import (
 
 const password = "correct horse battery staple"
 
-// write has s write a Secret and returns what etcd would hold, also taken
-// apart.
+// write writes a Secret through s and returns the stored bytes, also decoded.
 func write(t *testing.T, s *apiserver.Server, name string) ([]byte, *kmstypes.EncryptedObject) {
 	t.Helper()
 	stored, err := s.Write(t.Context(), apiserver.Secret(name, password))
@@ -32,7 +31,7 @@ func write(t *testing.T, s *apiserver.Server, name string) ([]byte, *kmstypes.En
 	return stored, object
 }
 
-// read has s read a Secret back and checks what it says and whether it is stale.
+// read reads a Secret through s and checks its value and whether it is stale.
 func read(t *testing.T, s *apiserver.Server, name string, stored []byte, wantStale bool) {
 	t.Helper()
 	secret, stale, err := s.Read(t.Context(), name, stored)
@@ -61,7 +60,7 @@ func TestStored(t *testing.T) {
 		t.Errorf("stored: got %q…, want %s…", stored[:min(len(stored), 40)], prefix)
 	}
 	if bytes.Contains(stored, []byte(password)) {
-		t.Error("stored: the password is in there in clear")
+		t.Error("stored: contains the password in plaintext")
 	}
 	if want := keyID(t, dial(t, p)); object.KeyID != want {
 		t.Errorf("stored: got key_id %q, want Status's %q", object.KeyID, want)
@@ -78,7 +77,8 @@ func TestStored(t *testing.T) {
 	}
 }
 
-// TestOneSeed: Vault is asked once per seed and API server, not per object.
+// TestOneSeed checks that Vault is called once per seed and API server, not per
+// object.
 func TestOneSeed(t *testing.T) {
 	t.Parallel()
 	vault, _ := startVault(t)
@@ -93,7 +93,7 @@ func TestOneSeed(t *testing.T) {
 		}
 		read(t, s, "other", stored, false)
 	}
-	// A busy machine may have one asked again.
+	// On a busy machine the call may be retried.
 	if got := vault.Count(vaulttest.OpEncrypt); got < 1 || got > 3 {
 		t.Errorf("an API server that started and wrote 21 objects: got %d encrypts in Vault, want one", got)
 	}
@@ -108,8 +108,8 @@ func TestOneSeed(t *testing.T) {
 	}
 }
 
-// TestKeyRotation: the API server notices by itself, re-seeds, and goes on
-// reading what it wrote before.
+// TestKeyRotation checks that the API server notices a rotation, uses a new seed,
+// and still reads older objects.
 func TestKeyRotation(t *testing.T) {
 	t.Parallel()
 	vault, key := startVault(t)
@@ -124,7 +124,7 @@ func TestKeyRotation(t *testing.T) {
 	var object *kmstypes.EncryptedObject
 	await(t, apiserver.CheckedGood+5*time.Second, "the API server to write under version 2", func(ctx context.Context) bool {
 		if err := s.Check(ctx); err != nil {
-			t.Fatalf("the health check failed on the way: %v", err)
+			t.Fatalf("the health check failed during the rotation: %v", err)
 		}
 		stored, object = write(t, s, "new")
 		return object.KeyID != oldObject.KeyID
@@ -143,7 +143,7 @@ func TestKeyRotation(t *testing.T) {
 	read(t, restarted, "old", old, true)
 }
 
-// TestTwoNodes: API servers with a plugin each, over one Vault.
+// TestTwoNodes runs two API servers with one plugin each and a shared Vault.
 func TestTwoNodes(t *testing.T) {
 	t.Parallel()
 	vault, key := startVault(t)
@@ -158,8 +158,7 @@ func TestTwoNodes(t *testing.T) {
 	read(t, two, "one", byOne, false)
 	read(t, one, "two", byTwo, false)
 
-	// One node has noticed the rotation and the other has not: both must read
-	// everything all the same.
+	// Only one node has noticed the rotation; both must still read everything.
 	key.Rotate()
 	kms := dial(t, quick)
 	await(t, 5*time.Second, "the quick node to announce version 2", func(context.Context) bool { return keyID(t, kms) != object.KeyID })

@@ -20,9 +20,9 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// An auditor looks at a cluster with more than 10,000 Secrets under three versions
-// of the key. What the audit says of min_decryption_version is then tried: with
-// what it calls safe all can be read, with one more it cannot.
+// An auditor audits a cluster with more than 10,000 Secrets under three versions of
+// the key. The reported min_decryption_version is then tested: with that value
+// everything is readable, with the next one not.
 func TestAuditOfACluster(t *testing.T) {
 	bed := testbed.New(t, &report, "4 audit of 10,000 Secrets")
 	c := testbed.SetUp(bed, testbed.Options{TrousseauFlags: []string{"--probe-interval=1s"}})
@@ -34,11 +34,11 @@ func TestAuditOfACluster(t *testing.T) {
 		}
 		create(t, node.APIServer, fmt.Sprintf("v%d-", version), each)
 	}
-	// As other lives of kube-apiserver leave them, each under a seed of its own.
+	// As other runs of kube-apiserver would write them, each under its own seed.
 	c.Etcd.LeaveSecrets(node.Trousseau, "left-", 100)
 
 	endpoints := []string{"--endpoints", c.Etcd.URL}
-	if _, err := trousseauctl(); err != nil { // builds it, which takes its time
+	if _, err := trousseauctl(); err != nil { // build it before the time is measured
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -71,7 +71,7 @@ func TestAuditOfACluster(t *testing.T) {
 		}
 	}
 
-	// A Secret in the clear, and one that is broken.
+	// A plaintext Secret and a broken one.
 	for key, value := range map[string][]byte{"clear": storedtest.Protobuf(), "broken": []byte(testbed.StoredPrefix + "x")} {
 		if err := put(t.Context(), c.Etcd, "/registry/secrets/default/"+key, value); err != nil {
 			t.Fatal(err)
@@ -79,15 +79,15 @@ func TestAuditOfACluster(t *testing.T) {
 	}
 	f, code := audit(t, append(endpoints, "--html", filepath.Join(bed.Dir, "audit.html"))...)
 	if code != 3 || len(f.Findings) != 2 || f.Findings[0].FirstKeys[0] != "/registry/secrets/default/clear" || f.Findings[1].FirstKeys[0] != "/registry/secrets/default/broken" {
-		t.Errorf("exit code %d, %+v, want what is in the clear and what is broken", code, f.Findings)
+		t.Errorf("exit code %d, %+v, want the plaintext and the broken Secret", code, f.Findings)
 	}
 	if f.TransitKeys[0].MinDecryptionVersionMayBecome != 0 {
-		t.Error("with a broken Secret, a min_decryption_version is still called safe")
+		t.Error("with a broken Secret, the audit still reports a safe min_decryption_version")
 	}
 	etcdctl(t, bed, append(endpoints, "del", "/registry/secrets/default/clear")...)
 	etcdctl(t, bed, append(endpoints, "del", "/registry/secrets/default/broken")...)
 
-	// All of version 1 goes; then version 2 is the oldest that is needed.
+	// Delete all of version 1; then version 2 is the oldest one needed.
 	etcdctl(t, bed, append(endpoints, "del", "--prefix", "/registry/secrets/default/v1-")...)
 	f, _ = audit(t, endpoints...)
 	safe := f.TransitKeys[0].MinDecryptionVersionMayBecome
@@ -110,25 +110,26 @@ func TestAuditOfACluster(t *testing.T) {
 			t.Errorf("with min_decryption_version %d, %v: %+v, exit code %d, want the %d of version 2 lost", safe+1, through, f.Drill, code, each)
 		}
 	}
-	// The backup is lost in part too: the caution of the audit.
+	// The backup is partly unreadable too: the audit warns about that.
 	f, _ = audit(t, append(throughVault, "--snapshot", backup)...)
 	if f.Drill.Lost != 2 || f.Drill.LostObjects != 2*each {
 		t.Errorf("of the backup: %+v, want versions 1 and 2 lost", f.Drill)
 	}
-	bed.Observe("min_decryption_version %d is safe as said, %d loses %d Secrets, and the backup %d", safe, safe+1, each, f.Drill.LostObjects)
+	bed.Observe("min_decryption_version %d is safe as reported, %d loses %d Secrets, and %d in the backup", safe, safe+1, each, f.Drill.LostObjects)
 	stdout, stderr, _ := run(t, append(throughVault, endpoints...)...)
 	if strings.Contains(stdout+stderr, "hvs.") {
-		t.Error("a token is shown")
+		t.Error("the output contains a token")
 	}
 }
 
-// rotate adds a version to the key, and waits until kube-apiserver writes with it.
+// rotate adds a version to the key and waits until kube-apiserver uses it for
+// writes.
 func rotate(t *testing.T, c *testbed.Cluster) {
 	t.Helper()
 	before := c.Nodes[0].Trousseau.KeyID()
 	c.Vault.CLI("write", "-f", "transit/keys/"+testbed.Key+"/rotate")
 	c.Await(2*time.Minute, "kube-apiserver to write under the new version", func(ctx context.Context) error {
-		// Reading this has it ask the plugin for its Status.
+		// Reading this makes it call the plugin's Status.
 		if _, err := c.Nodes[0].APIServer.Page(ctx, "/readyz/kms-providers"); err != nil {
 			return err
 		}

@@ -45,7 +45,7 @@ func gateway(ctx context.Context, e *testbed.Etcd, path string, message any) err
 	return nil
 }
 
-// fill puts n objects of 2 KiB under /registry/secrets/default/.
+// fill writes n objects of 2 KiB under /registry/secrets/default/.
 func fill(t *testing.T, e *testbed.Etcd, n int) {
 	t.Helper()
 	value := append(storedtest.Protobuf(), make([]byte, 2048)...)
@@ -68,8 +68,8 @@ func etcdctl(t *testing.T, bed *testbed.Bed, args ...string) string {
 	return string(out)
 }
 
-// An operator audits an etcd that is being written to and, as kube-apiserver has
-// it done every five minutes, compacted while it is read.
+// An operator audits an etcd during writes and a compaction, which kube-apiserver
+// requests every five minutes.
 func TestCompactedWhileItIsRead(t *testing.T) {
 	bed := testbed.New(t, &report, "1 audit during a compaction")
 	e := bed.StartEtcd()
@@ -83,7 +83,7 @@ func TestCompactedWhileItIsRead(t *testing.T) {
 		case <-t.Context().Done():
 			return
 		}
-		// A key that was read already, one that was not, and one more.
+		// A key already read, one not read yet, and a new one.
 		for _, key := range []string{"000000", "003999", "999999"} {
 			if err := put(t.Context(), e, "/registry/secrets/default/"+key, storedtest.AESCBC("k")); err != nil {
 				t.Error(err)
@@ -95,20 +95,20 @@ func TestCompactedWhileItIsRead(t *testing.T) {
 	}()
 	f, code := audit(t, "--endpoints", "http://"+g.addr)
 	if code != 3 {
-		t.Errorf("exit code %d, want 3: Secrets are in the clear", code)
+		t.Errorf("exit code %d, want 3: Secrets are in plaintext", code)
 	}
 	if len(f.Source.Resumptions) != 1 || !strings.HasPrefix(f.Source.Resumptions[0].FromKey, `"/registry/secrets/default/`) {
 		t.Fatalf("resumptions %+v, want one", f.Source.Resumptions)
 	}
-	// What was read before is as it was, what was read after is as it is: the new
-	// key and the later of the two that were changed.
+	// Keys read before the compaction have their old values, the others their current
+	// ones: the new key and the later of the two changed keys.
 	if f.Objects != n+1 || f.Resources[0].InTheClear != n-1 {
-		t.Errorf("%d objects, %d of them in the clear, want %d and %d", f.Objects, f.Resources[0].InTheClear, n+1, n-1)
+		t.Errorf("%d objects, %d of them in plaintext, want %d and %d", f.Objects, f.Resources[0].InTheClear, n+1, n-1)
 	}
-	bed.Observe("%d objects read once each, over a compaction; went on from %s", f.Objects, f.Source.Resumptions[0].FromKey)
+	bed.Observe("%d objects read once each during a compaction; resumed from %s", f.Objects, f.Source.Resumptions[0].FromKey)
 }
 
-// An operator audits an etcd with TLS and users, as production ones have.
+// An operator audits an etcd with TLS and users, as in production.
 func TestSecuredEtcd(t *testing.T) {
 	bed := testbed.New(t, &report, "2 audit with TLS and a user")
 	cert, key := bed.IssueClient("root")
@@ -133,7 +133,7 @@ func TestSecuredEtcd(t *testing.T) {
 	if _, code := audit(t, tls...); code != 0 {
 		t.Errorf("with the certificates: exit code %d, want 0", code)
 	}
-	for _, args := range [][]string{{"user", "add", "root:s3cret-of-etcd"}, {"user", "grant-role", "root", "root"}, {"user", "add", "nobody:nothing"}, {"auth", "enable"}} {
+	for _, args := range [][]string{{"user", "add", "root:s3cret-of-etcd"}, {"user", "grant-role", "root", "root"}, {"user", "add", "stranger:nothing"}, {"auth", "enable"}} {
 		etcdctl(t, bed, with(args...)...)
 	}
 	if f, code := audit(t, with("--user", "root", "--password-file", password)...); code != 0 || f.Objects != 1 {
@@ -144,11 +144,11 @@ func TestSecuredEtcd(t *testing.T) {
 		args []string
 		want string
 	}{
-		"a user who may not read": {with("--user", "nobody", "--password-file", wrong), "check --user and --password-file"},
-		"a wrong password":        {with("--user", "root", "--password-file", wrong), "check --user and --password-file"},
-		"no client certificate":   {[]string{"--endpoints", client, "--cacert", serverCert}, "check --cacert, --cert and --key"},
-		"an unknown CA":           {[]string{"--endpoints", client, "--cert", certFile, "--key", keyFile}, "check --cacert, --cert and --key"},
-		"no TLS":                  {[]string{"--endpoints", "http" + strings.TrimPrefix(client, "https")}, "--cacert, --cert and --key"},
+		"a user without permissions": {with("--user", "stranger", "--password-file", wrong), "check --user and --password-file"},
+		"a wrong password":           {with("--user", "root", "--password-file", wrong), "check --user and --password-file"},
+		"no client certificate":      {[]string{"--endpoints", client, "--cacert", serverCert}, "check --cacert, --cert and --key"},
+		"an unknown CA":              {[]string{"--endpoints", client, "--cert", certFile, "--key", keyFile}, "check --cacert, --cert and --key"},
+		"no TLS":                     {[]string{"--endpoints", "http" + strings.TrimPrefix(client, "https")}, "--cacert, --cert and --key"},
 	} {
 		began := time.Now()
 		_, stderr, code := run(t, test.args...)
@@ -159,7 +159,7 @@ func TestSecuredEtcd(t *testing.T) {
 	}
 }
 
-// A backup shows what etcd holds, however often it was written to.
+// An audit of a backup shows the same as one of etcd, regardless of earlier writes.
 func TestSnapshotOfEtcd(t *testing.T) {
 	bed := testbed.New(t, &report, "3 audit of a backup")
 	e := bed.StartEtcd()
@@ -185,7 +185,7 @@ func TestSnapshotOfEtcd(t *testing.T) {
 	if saved.Objects != 290 || saved.Resources[0].InTheClear != 190 || fmt.Sprint(saved.Resources[0].Groups) != fmt.Sprint(live.Resources[0].Groups) {
 		t.Errorf("the backup has %+v, etcd %+v", saved.Resources, live.Resources)
 	}
-	// A member's own database, while the member runs, and after.
+	// A member's own database, while the member runs and after it has stopped.
 	database := filepath.Join(bed.Dir, "etcd.data", "member", "snap", "db")
 	if _, stderr, code := run(t, "--snapshot", database); code != 1 || !strings.Contains(stderr, "in use by a running etcd") {
 		t.Errorf("the database in use: exit code %d, %s", code, stderr)

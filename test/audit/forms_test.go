@@ -39,8 +39,8 @@ resources:
   providers: [{identity: {}}]
 `
 
-// What kube-apiserver writes with each of its providers is told apart, however
-// little it encrypts.
+// Values written by each of kube-apiserver's providers are recognized, even for the
+// shortest plaintexts.
 func TestFormsOfKubeAPIServer(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "encryption.yaml")
 	if err := os.WriteFile(file, fmt.Appendf(nil, config, base64.StdEncoding.EncodeToString(make([]byte, 32))), 0o600); err != nil {
@@ -80,8 +80,8 @@ func TestFormsOfKubeAPIServer(t *testing.T) {
 	}
 }
 
-// Whatever kube-apiserver refuses to read is malformed, and what it may be able to
-// read is not, but for data that is too short to be any.
+// Values that kube-apiserver refuses are malformed, and values that it might accept
+// are not, except for data that is too short.
 func TestMalformedIsWhatKubeAPIServerRefuses(t *testing.T) {
 	const shortest = 32 + 12 + 16
 	random := rand.New(rand.NewPCG(8, 8))
@@ -109,23 +109,23 @@ func TestMalformedIsWhatKubeAPIServerRefuses(t *testing.T) {
 		want := kmsv2.ValidateEncryptedObject(o)
 		v := stored.Parse(append([]byte("k8s:enc:kms:v2:p:"), text...))
 		if (v.Form == stored.Malformed) != (want != nil) {
-			t.Fatalf("%v: kube-apiserver says %v, we %s %s", o, want, v.Form, v.Problem)
+			t.Fatalf("%v: kube-apiserver: %v, trousseauctl: %s %s", o, want, v.Form, v.Problem)
 		}
 		if want != nil {
 			refused++
 		}
 	}
 	if refused < 1000 || refused > 19_000 {
-		t.Errorf("%d of 20000 were refused: this proves little", refused)
+		t.Errorf("%d of 20000 were refused: the test proves nothing", refused)
 	}
 }
 
-// prefixed is how kube-apiserver puts a provider together.
+// prefixed adds a provider's prefix as kube-apiserver does.
 func prefixed(prefix string, t value.Transformer) value.Transformer {
 	return value.NewPrefixTransformers(nil, value.PrefixTransformer{Prefix: []byte(prefix), Transformer: t})
 }
 
-// transformer is kube-apiserver's for KMS v2.
+// transformer is kube-apiserver's transformer for KMS v2.
 func transformer(t *testing.T, seeds bool) value.Transformer {
 	t.Helper()
 	inner, object, cacheKey, err := kmsv2.GenerateTransformer(t.Context(), "uid", plugin{}, seeds)
@@ -140,7 +140,7 @@ func transformer(t *testing.T, seeds bool) value.Transformer {
 	return kmsv2.NewEnvelopeTransformer(plugin{}, "p", func() (kmsv2.State, error) { return state, nil }, "")
 }
 
-// plugin is one of KMS v2 that wraps nothing.
+// plugin is a KMS v2 plugin that does not encrypt.
 type plugin struct{}
 
 func (plugin) Encrypt(_ context.Context, _ string, data []byte) (*kmsservice.EncryptResponse, error) {
@@ -155,7 +155,7 @@ func (plugin) Status(context.Context) (*kmsservice.StatusResponse, error) {
 	return &kmsservice.StatusResponse{Version: "v2", Healthz: "ok", KeyID: "1"}, nil
 }
 
-// local is a plugin of KMS v1 that wraps nothing.
+// local is a KMS v1 plugin that does not encrypt.
 type local struct{}
 
 func (local) Encrypt(data []byte) ([]byte, error) { return bytes.Clone(data), nil }

@@ -9,12 +9,11 @@ import (
 	"testing"
 )
 
-// gate is a way to a server that closes once so many bytes have come from it, and
-// stays closed until it is opened: what happens meanwhile happens in the middle of
-// an answer.
+// gate is a proxy to a server. It pauses after the server has sent a number of bytes
+// until it is opened, so that a test can act in the middle of an answer.
 type gate struct {
 	addr   string
-	closed chan struct{} // is closed when the gate is
+	closed chan struct{} // closed when the gate pauses
 	open   chan struct{}
 	once   sync.Once
 	left   int

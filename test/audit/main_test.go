@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package audit holds `trousseauctl audit` to what kube-apiserver and etcd really
-// store: their own code, and the servers themselves.
+// Package audit tests `trousseauctl audit` with data written by kube-apiserver's and
+// etcd's own code, and with real servers.
 package audit
 
 import (
@@ -18,10 +18,10 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// report takes a row of every scenario.
+// report collects a row from every scenario.
 var report testbed.Report
 
-// binaries is a directory that outlives the single test.
+// binaries is a directory for all tests.
 var binaries string
 
 func TestMain(m *testing.M) {
@@ -47,7 +47,7 @@ var trousseauctl = sync.OnceValues(func() (string, error) {
 	return filepath.Join(binaries, "trousseauctl"), nil
 })
 
-// found is what of an audit's report these tests look at.
+// found holds the tested fields of an audit report.
 type found struct {
 	Objects int
 	Source  struct {
@@ -77,7 +77,7 @@ type found struct {
 	}
 }
 
-// audit runs the command, and returns its report and exit code.
+// audit runs the command and returns its report and exit code.
 func audit(t *testing.T, args ...string) (f found, code int) {
 	t.Helper()
 	stdout, stderr, code := run(t, append(args, "-o", "json")...)
@@ -106,7 +106,7 @@ func run(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// byKeyID counts what is under each key_id.
+// byKeyID counts the objects under each key_id.
 func (f found) byKeyID() map[string]int {
 	counts := make(map[string]int)
 	for _, k := range f.KeyIDs {

@@ -17,8 +17,8 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// issueServer writes a certificate for a server on the loopback interface, which
-// is its own CA, and its key.
+// issueServer writes a self-signed certificate for a server on the loopback
+// interface, and its key.
 func issueServer(t *testing.T, bed *testbed.Bed) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

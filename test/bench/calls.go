@@ -10,15 +10,14 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 )
 
-// seeds is how many different ones are decrypted in turn: enough for every
-// caller to have some of its own, because trousseau makes one call of what
-// several ask for at the same time.
+// seeds is the number of different seeds decrypted in turn. Every caller has its
+// own, because trousseau merges concurrent calls for the same seed.
 const seeds = 4 * mostCallers
 
 // uid is as long as kube-apiserver's.
 const uid = "2c4ba0fe-65d1-4e9c-a2f0-3b6ad9a2f6a5"
 
-// calls are the requests that are compared.
+// calls are the compared requests.
 type calls struct {
 	direct    *direct
 	trousseau *trousseau
@@ -26,7 +25,7 @@ type calls struct {
 	seed      []byte
 }
 
-// newCalls encrypts what is to be decrypted.
+// newCalls encrypts the seeds to decrypt.
 func newCalls(ctx context.Context, d *direct, p *trousseau) (*calls, error) {
 	c := &calls{direct: d, trousseau: p, seed: bytes.Repeat([]byte("s"), 32)}
 	for range seeds {
@@ -39,7 +38,7 @@ func newCalls(ctx context.Context, d *direct, p *trousseau) (*calls, error) {
 	return c, nil
 }
 
-// own is a seed that no other caller uses at the same time.
+// own returns a seed that no other caller uses at the same time.
 func (c *calls) own(caller, n int) *kmsapi.EncryptResponse {
 	return c.wrapped[(caller+n*mostCallers)%seeds]
 }
@@ -72,7 +71,7 @@ func (c *calls) sides() []side {
 	}
 }
 
-var errWrong = errors.New("what was decrypted is not what was encrypted")
+var errWrong = errors.New("decrypted seed differs from the encrypted one")
 
 func (c *calls) decryptDirectly(ctx context.Context, wrapped *kmsapi.EncryptResponse) error {
 	seed, err := c.direct.decrypt(ctx, wrapped.GetCiphertext())

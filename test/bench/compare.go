@@ -16,19 +16,19 @@ import (
 )
 
 const (
-	// mostCallers is the highest number of callers.
+	// mostCallers is the maximum number of callers.
 	mostCallers = 128
-	// turn is how long one side is driven before the next one has its turn.
+	// turn is how long one side is measured before the next one.
 	turn = 250 * time.Millisecond
 )
 
 var levels = []int{1, 16, mostCallers}
 
-// methods are compared; Status, which has no counterpart, is measured in turns
-// with them.
+// methods are the compared methods. Status has no direct counterpart and is measured
+// in between.
 var methods = []string{"Encrypt", "Decrypt"}
 
-// results are the samples of all rounds, by side, method and number of callers.
+// results holds the samples of all rounds, by side, method and number of callers.
 type results map[string][]sample
 
 func (r results) of(side, method string, callers int) []sample {
@@ -46,8 +46,8 @@ const (
 	through  = "trousseau"
 )
 
-// compare measures Encrypt, Decrypt and Status through trousseau, and Encrypt and
-// Decrypt by direct calls of the same Vault.
+// compare measures Encrypt, Decrypt and Status through trousseau, and direct Encrypt
+// and Decrypt calls to the same Vault.
 func compare(ctx context.Context, o options) error {
 	v, err := startVault(ctx)
 	if err != nil {
@@ -100,9 +100,9 @@ func compare(ctx context.Context, o options) error {
 	return nil
 }
 
-// takeTurns drives all calls in turns, so that whatever else the machine does
-// slows all alike. The order is reversed each time, and the first round, which
-// opens the connections, does not count.
+// takeTurns measures all calls in turns, so that other load on the machine slows all
+// alike. Each round reverses the order. The first round opens the connections and
+// does not count.
 func takeTurns(ctx context.Context, rounds int, calls *calls) (results, error) {
 	r := make(results)
 	for _, callers := range levels {
@@ -126,7 +126,7 @@ func takeTurns(ctx context.Context, rounds int, calls *calls) (results, error) {
 	return r, nil
 }
 
-// load is what the kernel says of it.
+// load returns the machine's load average.
 func load() string {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {

@@ -14,21 +14,21 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/pages"
 )
 
-// meter reads what processes have consumed since their start.
+// meter reads what processes have consumed since they started.
 type meter struct {
 	pages  *pages.Client // the daemon's
 	daemon int           // pid
 	vault  int           // pid
 }
 
-// consumption is what something has cost, in all or for each call.
+// consumption is what the calls cost, in total or per call.
 type consumption struct {
 	mallocs, bytes float64 // of the side's own process
 	cpu            time.Duration
 	vaultCPU       time.Duration
 }
 
-// cost is the consumption of one call of a side's.
+// cost is the consumption per call of one side.
 type cost struct {
 	side, method string
 	consumption
@@ -36,8 +36,8 @@ type cost struct {
 
 type costs []cost
 
-// costs measures what the sides consume. The side of direct calls is this
-// process, that of trousseau is the daemon without its caller.
+// costs measures what each side consumes. For direct calls this is this process; for
+// trousseau it is the daemon without its caller.
 func (m *meter) costs(ctx context.Context, calls *calls) (costs, error) {
 	const callers, within = 16, time.Second
 	var all costs
@@ -46,7 +46,7 @@ func (m *meter) costs(ctx context.Context, calls *calls) (costs, error) {
 		if err != nil {
 			return nil, err
 		}
-		// Reading is not free, so it is measured as well.
+		// Reading costs something too, so measure it as well.
 		zero, err := m.read(ctx, s.side)
 		if err != nil {
 			return nil, err
@@ -91,7 +91,7 @@ func (m *meter) read(ctx context.Context, side string) (c consumption, err error
 	return c, err
 }
 
-// sum adds up the samples of a metric of the daemon's that carry the labels.
+// sum adds up the samples of a daemon metric that have the labels.
 func (m *meter) sum(ctx context.Context, name string, labels ...string) (float64, error) {
 	page, err := m.pages.Metrics(ctx)
 	if err != nil {
@@ -104,8 +104,8 @@ func (m *meter) sum(ctx context.Context, name string, labels ...string) (float64
 	return sum, err
 }
 
-// cpuTime is what the threads of a process have run. A Go process does not end
-// its threads, so nothing is forgotten.
+// cpuTime returns the CPU time of a process's threads. A Go process does not end its
+// threads, so the sum is complete.
 func cpuTime(pid int) (time.Duration, error) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// direct calls transit without Trousseau, as a program would that needs nothing
-// but the result: no retries, no metrics, no second node. It is the yardstick.
+// direct calls transit without Trousseau, like a program that needs only the result:
+// no retries, no metrics, no second node. It is the baseline.
 type direct struct {
 	web   *http.Client
 	url   string // of the transit engine
@@ -32,8 +32,8 @@ func newDirect(v *upstream) (*direct, error) {
 	return &direct{web: &http.Client{Transport: transport}, url: v.url + "/v1/transit/", token: v.token}, nil
 }
 
-// transport keeps a connection for each caller, on HTTP/1.1: with HTTP/2, all of
-// them on one connection, the yardstick would be the slower one.
+// transport keeps one HTTP/1.1 connection per caller. HTTP/2 would put all callers
+// on one connection and make the baseline slower.
 func (v *upstream) transport() (*http.Transport, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
 	if v.ca != nil && !config.RootCAs.AppendCertsFromPEM(v.ca) {

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// callTimeout is EncryptionConfiguration's default.
+// callTimeout is the default timeout of EncryptionConfiguration.
 const callTimeout = 3 * time.Second
 
-// call makes one request. Concurrent calls have different callers; n counts a
+// call makes one request. Concurrent calls have different callers; n numbers a
 // caller's calls.
 type call func(ctx context.Context, caller, n int) error
 
-// sample is what callers met in one turn.
+// sample is the result of one turn.
 type sample struct {
 	calls    int // answered
 	p50, p99 time.Duration
@@ -25,7 +25,7 @@ type sample struct {
 	failure  error // the last one
 }
 
-// drive has callers make calls, one after the other each, for some time.
+// drive runs callers, each making one call after another, for some time.
 func drive(ctx context.Context, callers int, within time.Duration, call call) (sample, error) {
 	took := make([][]time.Duration, callers)
 	failures := make([][]error, callers)

@@ -16,7 +16,7 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 )
 
-// emptyServer answers Status with nothing, on the socket that is its argument.
+// emptyServer answers Status with an empty response on the socket given as argument.
 const emptyServer = "serve-empty"
 
 func serveEmpty(args []string) error {
@@ -37,8 +37,8 @@ func (nothing) Status(context.Context, *kmsapi.StatusRequest) (*kmsapi.StatusRes
 	return &kmsapi.StatusResponse{}, nil
 }
 
-// empty is a process of its own that runs serveEmpty: a call within one process
-// would not cost what it costs to wake another one.
+// empty is a separate process that runs serveEmpty: a call within one process would
+// not include the cost of waking another process.
 type empty struct {
 	client kmsapi.KeyManagementServiceClient
 

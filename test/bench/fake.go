@@ -12,8 +12,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// newFake makes a fake Vault within this process: for figures that look into it
-// or break it. The caller must close it.
+// newFake starts a fake Vault in this process, for measurements that inspect or
+// break it. The caller must close it.
 func newFake(tls bool) (*upstream, *vaulttest.Server, error) {
 	fake, err := vaulttest.New(vaulttest.Options{TLS: tls})
 	if err != nil {
@@ -28,9 +28,9 @@ func newFake(tls bool) (*upstream, *vaulttest.Server, error) {
 	return v, fake, nil
 }
 
-// fakeServer is a fake Vault as a process of its own, as the real one is: within
-// this one, a direct call of it would be too cheap. It says on standard output
-// how to reach it, and ends when standard input does.
+// fakeServer is a fake Vault as a separate process, like a real Vault: in this
+// process a direct call would be too cheap. It prints its address and credentials on
+// standard output, and ends when standard input is closed.
 const fakeServer = "serve-vault"
 
 type reach struct {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command bench measures a trousseau binary from outside, as kube-apiserver and
-// the operator meet it: how soon it serves, how soon a new configuration is in
-// use, and how fast it answers, side by side with direct calls of the same
-// Vault. The figures are this machine's and this run's.
+// operators see it: time to start, time to adopt a new configuration, and latency
+// and throughput compared with direct calls to the same Vault. The figures are valid
+// for this machine and this run.
 //
-// Vault is a real one if there is one: in the directory that TROUSSEAU_E2E
-// names, or where test/tools/build has built it. Otherwise it is a fake.
+// It uses a real Vault from the directory in TROUSSEAU_E2E, or one built by
+// test/tools/build. Otherwise it uses a fake.
 package main
 
 import (
@@ -18,13 +18,13 @@ import (
 )
 
 func main() {
-	// The process that measures starts this program as servers of its own.
+	// The benchmark starts this program again for its servers.
 	if len(os.Args) > 1 && servers[os.Args[1]] != nil {
 		exit(servers[os.Args[1]](os.Args[2:]))
 	}
 	var o options
 	flag.StringVar(&o.binary, "trousseau", "bin/trousseau", "the `binary` to measure")
-	flag.IntVar(&o.rounds, "rounds", 24, "how `often` direct calls and trousseau take turns at each number of callers")
+	flag.IntVar(&o.rounds, "rounds", 24, "`number` of rounds of direct calls and trousseau for each number of callers")
 	flag.StringVar(&o.only, "only", "", "measure one `figure` only: "+names())
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -33,7 +33,7 @@ func main() {
 	exit(err)
 }
 
-// options are the command line's.
+// options are the command-line options.
 type options struct {
 	binary string
 	rounds int
@@ -48,13 +48,13 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// servers are what this program is with one of these as its first argument.
+// servers maps the first argument to the server that this program then runs.
 var servers = map[string]func(args []string) error{
 	emptyServer: serveEmpty,
 	fakeServer:  serveFake,
 }
 
-// figures are what is measured, in order.
+// figures are the measurements, in order.
 var figures = []struct {
 	name    string
 	measure func(context.Context, options) error

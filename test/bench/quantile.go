@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// quantile returns the q-quantile of values, which it sorts; zero of none.
+// quantile returns the q-quantile of values, which it sorts; zero if there are none.
 func quantile[T cmp.Ordered](values []T, q float64) T {
 	if len(values) == 0 {
 		var zero T

@@ -27,8 +27,8 @@ func start(ctx context.Context, o options) error {
 	return nil
 }
 
-// reload measures the time from the rename of config.yaml to the first Status
-// of the new generation, which is told by its key.
+// reload measures the time from the rename of config.yaml until Status reports the
+// key of the new generation.
 func reload(ctx context.Context, o options) error {
 	const runs = 50
 	v, _, err := newFake(false)

@@ -13,9 +13,9 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// status measures Status alone and while Encrypts hang, and counts Vault calls.
-// In turns with it, it measures an RPC that does nothing: what the machine and
-// gRPC cost.
+// status measures Status alone and while Encrypts hang, and counts Vault calls. In
+// turns with it, it measures an RPC that does nothing, to show the cost of gRPC on
+// this machine.
 func status(ctx context.Context, o options) error {
 	const hanging, rounds, turn = 64, 20, 100 * time.Millisecond
 	v, fake, err := newFake(false)
@@ -62,7 +62,7 @@ func status(ctx context.Context, o options) error {
 		}
 		full, vaultCalls = append(full, took...), vaultCalls+n
 	}
-	show("an RPC of a process that does nothing", floor, 0)
+	show("an RPC that does nothing", floor, 0)
 	show("Status, one caller", full, vaultCalls)
 
 	release := fake.Inject(vaulttest.Fault{Hang: true, Match: vaulttest.Ops(vaulttest.OpEncrypt)})
@@ -73,7 +73,7 @@ func status(ctx context.Context, o options) error {
 	if err := fake.WaitInFlight(ctx, hanging); err != nil {
 		return err
 	}
-	// Less than a hanging attempt may take before it is cut and made again.
+	// Shorter than the time after which a hanging attempt is cancelled and retried.
 	took, vaultCalls, err := burst(p.client, 1200*time.Millisecond)
 	release()
 	all.Wait()

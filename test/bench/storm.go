@@ -13,18 +13,18 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 )
 
-// A storm is what a kube-apiserver's start can be: many Decrypts of few seeds,
-// all at once.
+// A storm is the load of a starting kube-apiserver in the worst case: many
+// concurrent Decrypts of few seeds.
 const (
 	stormCalls = 2_000
 	stormSeeds = 20
 	stormRuns  = 7
 )
 
-// storms are the medians of several runs.
+// storms holds the medians of several runs.
 type storms struct {
 	direct, through time.Duration
-	// vaultCalls is what trousseau needed for one storm.
+	// vaultCalls is the number of Vault calls for one storm through trousseau.
 	vaultCalls float64
 }
 
@@ -55,7 +55,7 @@ func storm(ctx context.Context, calls *calls, meter *meter) (s storms, err error
 	return storms{median(direct), median(through), median(vaultCalls)}, nil
 }
 
-// rage returns how long it takes until all calls of a storm are answered.
+// rage returns how long it takes to answer all calls of a storm.
 func rage(ctx context.Context, calls *calls, decrypt func(context.Context, *kmsapi.EncryptResponse) error) (time.Duration, error) {
 	all, ctx := errgroup.WithContext(ctx)
 	begin := make(chan struct{})

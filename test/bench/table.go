@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// middle is the median round, each figure by itself.
+// middle returns the median round, separately for each figure.
 func middle(samples []sample) sample {
 	var p50, p99 []time.Duration
 	var rate []float64
@@ -18,8 +18,8 @@ func middle(samples []sample) sample {
 	return sample{p50: median(p50), p99: median(p99), rate: median(rate)}
 }
 
-// ratio is the median of a ratio within each round: what slows a whole round
-// down does not change it.
+// ratio returns the median of the ratios within each round. Load that slows a whole
+// round does not affect it.
 func ratio(rounds int, of func(round int) float64) float64 {
 	var ratios []float64
 	for round := range rounds {
@@ -28,8 +28,8 @@ func ratio(rounds int, of func(round int) float64) float64 {
 	return median(ratios)
 }
 
-// overFloor is the p50 through trousseau divided by the floor: the p50 of a
-// direct call plus that of an RPC which needs no Vault.
+// overFloor returns the p50 through trousseau divided by the floor: the p50 of a
+// direct call plus that of an RPC that does not call Vault.
 func (r results) overFloor(method string, callers int) float64 {
 	t, d, s := r.of(through, method, callers), r.of(directly, method, callers), r.of(through, "Status", callers)
 	return ratio(len(t), func(i int) float64 { return float64(t[i].p50) / float64(d[i].p50+s[i].p50) })
@@ -59,14 +59,14 @@ func (r results) print(w io.Writer) {
 	for _, callers := range levels {
 		fmt.Fprintf(w, "%-8s%8d  %26s  %s\n", "Status", callers, "", middle(r.of(through, "Status", callers)))
 	}
-	fmt.Fprintln(w, "F is direct p50 + Status p50. Each figure is the median of all rounds; a ratio is that of the ratios within a round.")
+	fmt.Fprintln(w, "F is direct p50 + Status p50. Each figure is the median of all rounds; a ratio is the median of the ratios within each round.")
 }
 
 func (s sample) String() string {
 	return fmt.Sprintf("%8s %8s %8.0f", short(s.p50), short(s.p99), s.rate)
 }
 
-// short is a duration in three digits.
+// short formats a duration with three digits.
 func short(d time.Duration) string {
 	switch {
 	case d < time.Millisecond:

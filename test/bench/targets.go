@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// judge prints each target and whether this run has met it.
+// judge prints each target and whether this run met it.
 func judge(w io.Writer, r results, s storms, peak float64) {
 	fmt.Fprintf(w, "\n%-58s %10s\n", "target", "this run")
 	verdict := func(what string, got float64, format string, met bool) {

@@ -19,8 +19,8 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 )
 
-// trousseau is a running daemon and a client that calls it as kube-apiserver
-// does: generated stubs over one connection.
+// trousseau is a running daemon and a client like kube-apiserver's: generated stubs
+// over one connection.
 type trousseau struct {
 	client kmsapi.KeyManagementServiceClient
 	began  time.Time // of the exec
@@ -40,7 +40,7 @@ func launch(ctx context.Context, binary string, flags ...string) (*trousseau, er
 	socket := "unix://" + filepath.Join(dir, "kms.sock")
 	p.conn, err = grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
-		// Connect as soon as the socket is there, to measure it and not the backoff.
+		// Connect as soon as the socket exists, to measure that and not the backoff.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1, MaxDelay: time.Millisecond},
 		}))
@@ -58,14 +58,14 @@ func launch(ctx context.Context, binary string, flags ...string) (*trousseau, er
 	return p, nil
 }
 
-// command is one that does not outlive this process.
+// command returns a command that ends with this process.
 func command(ctx context.Context, binary string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
-// launchReady starts the binary on a Vault and waits until it is healthy.
+// launchReady starts the binary with a Vault and waits until it is healthy.
 func launchReady(ctx context.Context, binary string, v *upstream, flags ...string) (*trousseau, error) {
 	p, err := launch(ctx, binary, flags...)
 	if err != nil {
@@ -98,7 +98,7 @@ func (p *trousseau) configure(v *upstream, keys ...string) error {
 	return os.Rename(tmp, p.config())
 }
 
-// awaitKey waits until Status names a key.
+// awaitKey waits until Status reports a key.
 func (p *trousseau) awaitKey(ctx context.Context, key string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -113,7 +113,7 @@ func (p *trousseau) awaitKey(ctx context.Context, key string) error {
 	}
 }
 
-// memory returns the resident set now and at its peak, in MiB.
+// memory returns the current and the peak resident set, in MiB.
 func (p *trousseau) memory() (now, peak float64, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {

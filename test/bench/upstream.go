@@ -17,7 +17,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
 )
 
-// keyA and keyB are the transit keys that every Vault here has.
+// keyA and keyB are the transit keys of every Vault here.
 const (
 	keyA = "a"
 	keyB = "b"
@@ -34,7 +34,7 @@ type upstream struct {
 	close func()
 }
 
-// startVault starts the real Vault if it has been built, else a fake, both on
+// startVault starts the real Vault if it has been built, otherwise a fake, both with
 // TLS. The caller must close it.
 func startVault(ctx context.Context) (*upstream, error) {
 	binary, err := findVault()
@@ -51,7 +51,7 @@ func startVault(ctx context.Context) (*upstream, error) {
 	return v, nil
 }
 
-// findVault returns the path of the newest Vault there is; "" if there is none.
+// findVault returns the path of the newest Vault binary; "" if there is none.
 func findVault() (string, error) {
 	if dir := os.Getenv("TROUSSEAU_E2E"); dir != "" {
 		return filepath.Join(dir, "vault"), nil
@@ -75,15 +75,15 @@ func findVault() (string, error) {
 
 const rootToken = "root"
 
-// policy is what the README gives Trousseau.
+// policy is the policy in the README.
 const policy = `
 path "transit/encrypt/*" { capabilities = ["update"] }
 path "transit/decrypt/*" { capabilities = ["update"] }
 path "transit/keys/*"    { capabilities = ["read"] }
 `
 
-// startReal starts a Vault in development mode: in memory, unsealed, on TLS with
-// a CA of its own.
+// startReal starts a Vault in development mode: in memory, unsealed, with TLS and
+// its own CA.
 func startReal(ctx context.Context, binary string) (v *upstream, err error) {
 	dir, err := os.MkdirTemp("", "bench-vault")
 	if err != nil {
@@ -119,7 +119,7 @@ func startReal(ctx context.Context, binary string) (v *upstream, err error) {
 	return v, nil
 }
 
-// setUp makes of an empty Vault what the comparison needs.
+// setUp prepares an empty Vault for the comparison.
 func (v *upstream) setUp(ctx context.Context, caFile string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

@@ -18,10 +18,10 @@ import (
 
 const node = "node1"
 
-// What every set of values renders is given to kube-apiserver, first as a dry run
-// and then for real, with nothing to warn of, in a namespace that is labelled
-// privileged. Since no controller makes pods of a DaemonSet, one is made of its
-// template. A static pod arrives the way that a kubelet reports it.
+// kube-apiserver accepts what each set of values renders, first as a dry run and
+// then for real, without a warning, in a namespace labelled privileged. No
+// controller creates pods for a DaemonSet, so the test creates one from its
+// template. A static pod is reported as a kubelet does.
 func TestStoredByAPIServer(t *testing.T) {
 	h := newHelm(t, "helm4", "")
 	bed := testbed.New(t, &report, "1 stored by kube-apiserver")
@@ -53,9 +53,9 @@ func TestStoredByAPIServer(t *testing.T) {
 			t.Errorf("%s: %v", s.name, err)
 		}
 	}
-	bed.Observe("%d objects of %d sets of values are stored, dry run and real, without a warning, and their pods as well", counted, len(sets(t)))
+	bed.Observe("%d objects of %d sets of values and their pods are stored without a warning, in a dry run and for real", counted, len(sets(t)))
 
-	// Else nothing was learned about static pods.
+	// Otherwise the test proves nothing about static pods.
 	foreign := parse(t, h.template("set-agent", "--values=testdata/values/agent.yaml")).pod(t)
 	foreign.Namespace = "set-agent"
 	if err := reportMirror(t, bed, api, foreign, owner); err == nil || !strings.Contains(err.Error(), "forbidden") {
@@ -63,8 +63,9 @@ func TestStoredByAPIServer(t *testing.T) {
 	}
 }
 
-// Somebody installs into a namespace whose Pod Security level is too low. The
-// DaemonSet is stored, with a warning that says why, and its pods are refused.
+// An operator installs into a namespace whose Pod Security level is too strict. The
+// DaemonSet is stored with a warning that names the reason, and its pods are
+// refused.
 func TestPodSecurity(t *testing.T) {
 	h := newHelm(t, "helm4", "")
 	bed := testbed.New(t, &report, "2 Pod Security")
@@ -86,7 +87,7 @@ func TestPodSecurity(t *testing.T) {
 		refused := createPod(t.Context(), api, level, parse(t, text).pod(t))
 		for _, err := range []error{warned, refused} {
 			if err == nil || !strings.Contains(err.Error(), `PodSecurity "`+level+`:latest": `+want) {
-				t.Errorf("in a namespace labelled %s: %v, want it to violate that: %s", level, err, want)
+				t.Errorf("in a namespace labelled %s: %v, want a violation: %s", level, err, want)
 			}
 		}
 		bed.Observe("labelled %s: the DaemonSet is stored with a warning, its pods are refused: %s", level, want)
@@ -94,19 +95,19 @@ func TestPodSecurity(t *testing.T) {
 }
 
 func makeNamespace(api *testbed.APIServer, name, level string) {
-	// With its labels at once: admission believes its cache about a namespace that is there.
+	// Create it with its labels: admission caches existing namespaces.
 	api.KubectlWithInput(fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: %s\n  labels:\n"+
 		"    pod-security.kubernetes.io/enforce: %[2]s\n    pod-security.kubernetes.io/warn: %[2]s\n", name, level), "create", "-f", "-")
 }
 
-// createPod does what the DaemonSet's controller would.
+// createPod does what the DaemonSet's controller would do.
 func createPod(ctx context.Context, api *testbed.APIServer, space string, pod *corev1.Pod) error {
 	pod.Name, pod.Namespace, pod.Spec.NodeName = release+"-x2k4z", space, node
 	_, err := api.Client.CoreV1().Pods(space).Create(ctx, pod, metav1.CreateOptions{})
 	return err
 }
 
-// registerNode makes a node, and returns what refers to it as an owner.
+// registerNode creates a node and returns an owner reference to it.
 func registerNode(t *testing.T, api *testbed.APIServer) metav1.OwnerReference {
 	t.Helper()
 	n, err := api.Client.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}, metav1.CreateOptions{})
@@ -140,7 +141,7 @@ func reportMirror(t *testing.T, bed *testbed.Bed, api *testbed.APIServer, pod *c
 			"--as=system:node:"+node, "--as-group=system:nodes", "--as-group=system:masters")
 		return err
 	}
-	// NodeRestriction may not have heard of the node yet.
+	// NodeRestriction may not know the node yet.
 	bed.Await(time.Minute, "kube-apiserver to know the node", func(ctx context.Context) error {
 		if err = create(ctx); err != nil && strings.Contains(err.Error(), `node "`+node+`" not found`) {
 			return err

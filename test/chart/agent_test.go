@@ -12,8 +12,8 @@ import (
 )
 
 // The default: a DaemonSet with a Vault Agent as a sidecar, installed by Helm.
-// kube-apiserver uses it under load while tokens and the key are rotated, and
-// while the release is upgraded, in both ways that a DaemonSet can be.
+// kube-apiserver uses it under load while tokens and the key are rotated, and while
+// the release is upgraded, with both DaemonSet update strategies.
 func TestAgent(t *testing.T) {
 	s := newStage(t, "4 DaemonSet with a Vault Agent")
 	s.helmDo("install", agentValues)
@@ -37,7 +37,7 @@ func TestAgent(t *testing.T) {
 	s.mustEnd(pod)
 }
 
-// agentValues say more than what is needed, so that what they do is seen to work.
+// agentValues sets more than required, to test these values.
 const agentValues = `
 vault:
   tlsServerName: localhost
@@ -46,9 +46,9 @@ vault:
   associatedData: "cluster 1: \"quoted\" #"
 `
 
-// surge upgrades the release to one whose new pod comes before the old one goes,
-// and does what the DaemonSet's controller does then. Both pods have one port
-// for their probes.
+// surge upgrades the release to a strategy that starts the new pod before it ends
+// the old one, and does the work of the DaemonSet's controller. Both pods use the
+// same port for their probes.
 func (s *stage) surge(old *kubelet.Pod, load *testbed.Load) *kubelet.Pod {
 	s.t.Helper()
 	s.helmDo("upgrade", agentValues+`
@@ -63,13 +63,13 @@ updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}
 	s.mustEnd(old)
 	load.AwaitMore(20)
 	load.MustHaveNoFailures("upgrade with maxSurge 1")
-	s.Observe("upgraded with maxSurge 1: the new pod was available %s after its start, the old one ended then: %s", took.Round(time.Second), load.Tally().KMS)
+	s.Observe("upgraded with maxSurge 1: the new pod was available %s after its start, then the old one ended: %s", took.Round(time.Second), load.Tally().KMS)
 	s.mustBeHealthy(next, trousseau)
 	return next
 }
 
-// replace upgrades the release to the default strategy, where the old pod goes
-// before the new one comes. Meanwhile kube-apiserver does with the seed it has.
+// replace upgrades the release to the default strategy, which ends the old pod
+// before it starts the new one. In between, kube-apiserver uses its cached seed.
 func (s *stage) replace(old *kubelet.Pod) *kubelet.Pod {
 	s.t.Helper()
 	s.helmDo("upgrade", agentValues)
@@ -85,7 +85,7 @@ func (s *stage) replace(old *kubelet.Pod) *kubelet.Pod {
 	tally := load.Stop()
 	s.Count(tally.Operations(), tally.Failures())
 	load.MustHaveNoFailures("upgrade with maxUnavailable 1")
-	s.Observe("upgraded with maxUnavailable 1: nobody served for %s; Secrets: %s", away.Round(time.Millisecond), tally.Secrets)
+	s.Observe("upgraded with maxUnavailable 1: no pod served for %s; Secrets: %s", away.Round(time.Millisecond), tally.Secrets)
 	s.mustBeHealthy(next, trousseau)
 	return next
 }

@@ -12,25 +12,25 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// startAPIServer starts an etcd and a kube-apiserver with the admission that a
-// cluster's has, and the CRDs of the Prometheus operator. There are no
-// controllers: what is stored stays as it is.
+// startAPIServer starts an etcd and a kube-apiserver with a cluster's usual
+// admission plugins and the CRDs of the Prometheus operator. There are no
+// controllers: stored objects do not change.
 func startAPIServer(t *testing.T, bed *testbed.Bed) *testbed.APIServer {
 	t.Helper()
 	api := bed.NewAPIServer("apiserver", bed.StartEtcd(), bed.NewCredentials(), "--enable-admission-plugins=NodeRestriction")
-	// The testbed's servers do without it.
+	// The testbed's servers run without it.
 	api.Args = slices.DeleteFunc(api.Args, func(arg string) bool { return arg == "--disable-admission-plugins=ServiceAccount" })
 	api.Start()
 	api.AwaitReady()
 	installCRDs(t, api)
-	bed.Await(time.Minute, "discovery to list what the CRDs define", func(ctx context.Context) error {
+	bed.Await(time.Minute, "discovery to list the CRDs", func(ctx context.Context) error {
 		_, err := api.TryKubectl(ctx, "", "get", "podmonitors,prometheusrules", "--all-namespaces")
 		return err
 	})
 	return api
 }
 
-// stored are all objects with a label, of any kind, as kind/name.
+// stored returns all objects with a label, of any kind, as kind/name.
 func stored(api *testbed.APIServer, label string) []string {
 	kinds := strings.Fields(api.Kubectl("api-resources", "--verbs=list", "-o", "name"))
 	kinds = slices.DeleteFunc(kinds, func(kind string) bool { return kind == "componentstatuses" || strings.HasPrefix(kind, "events") })
@@ -39,7 +39,7 @@ func stored(api *testbed.APIServer, label string) []string {
 	return names
 }
 
-// names are those of rendered objects, as kubectl writes them.
+// names returns the names of rendered objects as kubectl writes them.
 func (o objects) names() []string {
 	var names []string
 	for _, object := range o {

@@ -12,19 +12,18 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// The Prometheus operator's CRDs are in its module. It is not one of ours, so its
-// digest is here instead of in a go.sum.
+// The Prometheus operator's CRDs are in its module. We do not import that module, so
+// its digest is here instead of in a go.sum.
 const (
 	operatorModule = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 	operatorDigest = "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s="
 )
 
-// installCRDs has an API server know PodMonitor and PrometheusRule, with their
-// schemas.
+// installCRDs installs the CRDs PodMonitor and PrometheusRule, with their schemas.
 func installCRDs(t *testing.T, api *testbed.APIServer) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", operatorModule)
-	cmd.Dir = t.TempDir() // no module of ours is to be changed
+	cmd.Dir = t.TempDir() // must not change our modules
 	out, err := cmd.Output()
 	var module struct{ Dir, Sum, Error string }
 	if err := json.Unmarshal(out, &module); err != nil {
@@ -37,7 +36,7 @@ func installCRDs(t *testing.T, api *testbed.APIServer) {
 		t.Fatalf("%s has digest %s, want %s", operatorModule, module.Sum, operatorDigest)
 	}
 	for _, kind := range []string{"podmonitors", "prometheusrules"} {
-		// Too long for the annotation that the client's own apply leaves.
+		// Too long for the annotation of client-side apply.
 		api.Kubectl("apply", "--server-side", "-f", filepath.Join(module.Dir, "example/prometheus-operator-crd/monitoring.coreos.com_"+kind+".yaml"))
 		api.Kubectl("wait", "--for=condition=Established", "--timeout="+time.Minute.String(), "crd/"+kind+".monitoring.coreos.com")
 	}

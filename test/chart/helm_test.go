@@ -13,27 +13,27 @@ import (
 )
 
 const (
-	// helmVariable names the directory that holds both of helmVersions.
+	// helmVariable names the directory with all helmVersions.
 	helmVariable = "TROUSSEAU_HELM"
 	chartDir     = "../../charts/trousseau"
-	// kubeVersion is what Helm takes the cluster for when it only renders.
+	// kubeVersion is the cluster version for rendering.
 	kubeVersion = "1.36.3"
 	// release and namespace are those of the documentation.
 	release   = "trousseau"
 	namespace = "kube-system"
 )
 
-// helmVersions are those that the chart is for.
+// helmVersions are the versions that the chart supports.
 var helmVersions = []string{"helm3", "helm4"}
 
-// helm is the command of one version of Helm, without anything of the caller's.
+// helm runs one version of Helm, isolated from the caller's environment.
 type helm struct {
 	t          *testing.T
 	path       string
-	kubeconfig string // "" for one that only renders
+	kubeconfig string // "" if it only renders
 }
 
-// newHelm skips the test unless the environment says where Helm is.
+// newHelm skips the test unless the environment names Helm's directory.
 func newHelm(t *testing.T, version, kubeconfig string) helm {
 	t.Helper()
 	dir := os.Getenv(helmVariable)
@@ -50,7 +50,7 @@ func eachHelm(t *testing.T, test func(*testing.T, helm)) {
 	}
 }
 
-// run returns what helm printed, and ends the test if helm failed.
+// run returns helm's output, and ends the test if helm fails.
 func (h helm) run(args ...string) string {
 	h.t.Helper()
 	out, err := h.try(args...)
@@ -60,7 +60,7 @@ func (h helm) run(args ...string) string {
 	return out
 }
 
-// try is run that returns how helm failed, with what it wrote to standard error.
+// try is run that returns an error, including helm's standard error.
 func (h helm) try(args ...string) (string, error) {
 	h.t.Helper()
 	home := h.t.TempDir()
@@ -74,7 +74,7 @@ func (h helm) try(args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-// template renders the chart for a namespace, with further arguments.
+// template renders the chart for a namespace, with additional arguments.
 func (h helm) template(namespace string, args ...string) string {
 	h.t.Helper()
 	out, err := h.tryTemplate(namespace, args...)
@@ -89,8 +89,8 @@ func (h helm) tryTemplate(namespace string, args ...string) (string, error) {
 	return h.try(append([]string{"template", release, chartDir, "--namespace=" + namespace, "--kube-version=" + kubeVersion}, args...)...)
 }
 
-// installable is a copy of the chart for a kube-apiserver that was built from its
-// module and so does not know its own version.
+// installable returns a copy of the chart without kubeVersion: a kube-apiserver
+// built from its module does not know its own version.
 func installable(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -104,7 +104,7 @@ func installable(t *testing.T) string {
 	}
 	const line = "\nkubeVersion: "
 	if strings.Count(string(text), line) != 1 {
-		t.Fatalf("Chart.yaml does not say its kubeVersion")
+		t.Fatalf("Chart.yaml has no kubeVersion")
 	}
 	if err := os.WriteFile(file, []byte(strings.Replace(string(text), line, "\n# kubeVersion: ", 1)), 0o600); err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func installable(t *testing.T) string {
 	return dir
 }
 
-// write makes a file of values, and returns the argument that names it.
+// write writes a file of values and returns the argument that names it.
 func write(t *testing.T, values string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "values.yaml")

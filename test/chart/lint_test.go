@@ -4,8 +4,8 @@ package chart
 
 import "testing"
 
-// A maintainer lints the chart with each set of values. Without any it cannot be
-// rendered, since Vault's address has no default.
+// The chart passes helm lint with each set of values. Without values it cannot be
+// rendered, because Vault's address has no default.
 func TestLint(t *testing.T) {
 	eachHelm(t, func(t *testing.T, h helm) {
 		for _, s := range sets(t) {

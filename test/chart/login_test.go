@@ -11,9 +11,9 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// A DaemonSet without a sidecar: Trousseau logs in with its ServiceAccount's
-// token, as another user than root. The kubelet replaces that token under load,
-// the key is rotated, and at the end no token is left in Vault.
+// A DaemonSet without a sidecar: Trousseau logs in with its ServiceAccount's token
+// and does not run as root. The kubelet replaces that token under load, the key is
+// rotated, and at the end no token is left in Vault.
 func TestLogin(t *testing.T) {
 	s := newStage(t, "5 DaemonSet that logs in by itself")
 	s.Vault.CLI("write", "auth/kubernetes/role/trousseau", "bound_service_account_names=trousseau",
@@ -38,10 +38,10 @@ func TestLogin(t *testing.T) {
 	s.Observe("Encrypt and Decrypt: %s", tally.KMS)
 
 	s.mustEnd(pod)
-	s.Await(10*time.Second, "no token to be left in Vault", func(ctx context.Context) error {
+	s.Await(10*time.Second, "all tokens to be revoked in Vault", func(ctx context.Context) error {
 		left, err := s.Vault.LeasesFrom(ctx, "kubernetes")
 		if err == nil && len(left) > 0 {
-			err = fmt.Errorf("%d are left", len(left))
+			err = fmt.Errorf("%d tokens left", len(left))
 		}
 		return err
 	})

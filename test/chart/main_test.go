@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package chart executes the Helm chart instead of only rendering it: what Helm
-// makes of it is stored by a real kube-apiserver and run as a kubelet would,
-// against a real Vault. `make chart-test` builds what it takes and runs it.
+// Package chart executes the Helm chart instead of only rendering it: a real
+// kube-apiserver stores the rendered objects, and they run as a kubelet would run
+// them, with a real Vault. `make chart-test` builds the tools and runs it.
 package chart
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// report takes a row of every scenario.
+// report collects a row from every scenario.
 var report testbed.Report
 
 func TestMain(m *testing.M) {

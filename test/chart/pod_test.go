@@ -14,7 +14,7 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// mustBeHealthy waits until the pod is ready, and has a seed wrapped.
+// mustBeHealthy waits until the pod is ready, and encrypts a seed.
 func (s *stage) mustBeHealthy(pod *kubelet.Pod, trousseau *testbed.Trousseau) {
 	s.t.Helper()
 	took := s.Await(time.Minute, "the pod to be ready", pod.Ready)
@@ -25,7 +25,7 @@ func (s *stage) mustBeHealthy(pod *kubelet.Pod, trousseau *testbed.Trousseau) {
 		s.t.Errorf("key_id %s", id)
 	}
 	if err := trousseau.RoundTrip(s.t.Context()); err != nil {
-		s.t.Errorf("wrapping a seed: %v", err)
+		s.t.Errorf("encrypting a seed: %v", err)
 	}
 	for _, spec := range append(pod.Spec.InitContainers, pod.Spec.Containers...) {
 		s.mustBeConfined(pod.Container(spec.Name))
@@ -33,7 +33,7 @@ func (s *stage) mustBeHealthy(pod *kubelet.Pod, trousseau *testbed.Trousseau) {
 	s.Observe("%s: ready %s after its start, key_id %s", pod.Name, took.Round(time.Millisecond), trousseau.KeyID())
 }
 
-// mustBeConfined asks the kernel what the process could do.
+// mustBeConfined checks the process's privileges as reported by the kernel.
 func (s *stage) mustBeConfined(c *kubelet.Container) {
 	s.t.Helper()
 	got, err := c.Status()
@@ -48,8 +48,8 @@ func (s *stage) mustBeConfined(c *kubelet.Container) {
 	}
 }
 
-// mustFit compares the memory that cannot be taken away from a container with its
-// limit, which is not applied here, and returns it.
+// mustFit compares a container's anonymous memory with its limit, which is not
+// applied here, and returns it.
 func (s *stage) mustFit(spec corev1.Container, c *kubelet.Container) string {
 	s.t.Helper()
 	status, err := c.Status()
@@ -61,12 +61,12 @@ func (s *stage) mustFit(spec corev1.Container, c *kubelet.Container) string {
 		s.t.Fatalf("%s: %v in %v", c.Name, err, status)
 	}
 	if limit := spec.Resources.Limits.Memory(); used.Cmp(*limit) > 0 {
-		s.t.Errorf("%s has %s of memory, its limit is %s", c.Name, &used, limit)
+		s.t.Errorf("%s uses %s of memory, its limit is %s", c.Name, &used, limit)
 	}
 	return fmt.Sprintf("%s %d Mi", spec.Name, used.Value()>>20)
 }
 
-// mustEnd terminates a pod that nothing has gone wrong with.
+// mustEnd terminates a pod that must have had no trouble.
 func (s *stage) mustEnd(pod *kubelet.Pod) {
 	s.t.Helper()
 	if err := pod.Trouble(); err != nil {
@@ -84,6 +84,6 @@ func (s *stage) mustEnd(pod *kubelet.Pod) {
 	for _, spec := range containers {
 		s.MustNotHaveLogged(pod.Container(spec.Name).Server)
 	}
-	s.Observe("%s: nothing to restart it for; ended %s after SIGTERM, each container with exit code 0, no token in a log; memory: %s",
+	s.Observe("%s: no reason for a restart; ended %s after SIGTERM, each container with exit code 0, no token in a log; memory: %s",
 		pod.Name, took.Round(time.Millisecond), strings.Join(memory, ", "))
 }

@@ -19,14 +19,13 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// step is a command of docs/quickstart.md: a fenced block below a line
-// <!-- step: NAME -->, indented as a list's.
+// step matches a command in docs/quickstart.md: a fenced block after a line <!--
+// step: NAME -->, indented as part of a list.
 var step = regexp.MustCompile("(?ms)^   <!-- step: (\\S+) -->\n   ```sh\n(.*?)^   ```$")
 
-// A new user pastes the commands of the quick install, one after the other, from
-// an empty Vault to an encrypted Secret. What differs from what stands there is
-// where this machine has its files, and that it has no kubelet but the test's:
-// that starts Trousseau's pod, and the API server as its manifest then says.
+// A new user pastes the commands of the quick install one after another, from an
+// empty Vault to an encrypted Secret. Only file paths differ, and the test's kubelet
+// runs Trousseau's pod, and the API server with the flags in its manifest.
 func TestQuickInstall(t *testing.T) {
 	s := newBareStage(t, "9 quick install")
 	api := s.node.APIServer
@@ -84,7 +83,7 @@ func TestQuickInstall(t *testing.T) {
 	s.Observe("%d commands and %s from an empty Vault to a Secret under %s", len(steps), time.Since(began).Round(time.Second), object.GetKeyID())
 }
 
-// paste runs a command as the user's shell would.
+// paste runs a command in the user's shell.
 func (s *stage) paste(name, command string) {
 	s.t.Helper()
 	cmd := exec.CommandContext(s.t.Context(), "/bin/sh", "-c", command)
@@ -96,7 +95,7 @@ func (s *stage) paste(name, command string) {
 	}
 }
 
-// path is a directory with the tools that the user has.
+// path returns a directory with the user's tools.
 func (s *stage) path() string {
 	s.t.Helper()
 	dir := filepath.Join(s.Dir, "bin")
@@ -111,8 +110,8 @@ func (s *stage) path() string {
 	return dir
 }
 
-// restartAsWritten does what kubelet does with a changed manifest of the API
-// server, as far as that manifest has changed.
+// restartAsWritten restarts the API server with the changes in its manifest, as
+// kubelet would.
 func (s *stage) restartAsWritten(manifest string) {
 	s.t.Helper()
 	before, after := readPod(s.t, "testdata/kube-apiserver.yaml"), readPod(s.t, filepath.Join(s.Dir, manifest))

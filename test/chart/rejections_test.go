@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Somebody installs with values that cannot work. Helm says so before anything is
-// made, and the message names the field and what is wrong with it.
+// An operator installs with values that cannot work. Helm fails before it creates
+// anything, and the message names the field and the error.
 func TestRejections(t *testing.T) {
 	const address = "vault: {address: https://vault.example:8200}\n"
 	const static = address + "mode: staticPod\n"
@@ -47,13 +47,13 @@ func TestRejections(t *testing.T) {
 		{"relative directory of credentials", address + "nodeCredentials: credentials", []string{"/nodeCredentials"}},
 		{"relative socket directory", address + "socket: {directory: run/trousseau}", []string{"/socket/directory"}},
 		{"socket path too long", address + "socket: {directory: /run/" + strings.Repeat("x", 100) + "}", []string{"/socket/directory", "maxLength"}},
-		{"page that Prometheus cannot reach", address + "podMonitor: {enabled: true}\nops: {address: 127.0.0.1}", []string{"ops.address", "loopback"}},
-		{"page that the kubelet cannot reach", address + "hostNetwork: false\nops: {address: 127.0.0.1}", []string{"ops.address", "loopback"}},
+		{"ops endpoints that Prometheus cannot reach", address + "podMonitor: {enabled: true}\nops: {address: 127.0.0.1}", []string{"ops.address", "loopback"}},
+		{"ops endpoints that the kubelet cannot reach", address + "hostNetwork: false\nops: {address: 127.0.0.1}", []string{"ops.address", "loopback"}},
 		{"flag that is a value", address + "extraArgs: [--listen-addr=/tmp/kms.sock]", []string{"extraArgs", "--listen-addr", "set that instead"}},
-		{"nobody's ServiceAccount", address + "serviceAccount: {create: false}", []string{"serviceAccount.name", "required"}},
+		{"ServiceAccount without name", address + "serviceAccount: {create: false}", []string{"serviceAccount.name", "required"}},
 		{"template in a value", "vault: {address: https://vault.example, associatedData: \"{{ env `HOME` }}\"}", []string{"vault: the agent", "{{"}},
-		{"word that is no flag", address + "extraArgs: [debug]", []string{"/extraArgs/0"}},
-		{"two pods more and one less", address + "updateStrategy: {rollingUpdate: {maxSurge: 1}}", []string{"updateStrategy.rollingUpdate", "maxUnavailable"}},
+		{"not a flag", address + "extraArgs: [debug]", []string{"/extraArgs/0"}},
+		{"surge and unavailable", address + "updateStrategy: {rollingUpdate: {maxSurge: 1}}", []string{"updateStrategy.rollingUpdate", "maxUnavailable"}},
 		{"no time to finish", address + "terminationGracePeriodSeconds: 2", []string{"/terminationGracePeriodSeconds", "minimum"}},
 		{"static pod with Secret", "mode: staticPod\nconfig: {source: secret, secret: {name: x}}", []string{"config.source", "static pod", "no Secret"}},
 		{"agent of a static pod with ServiceAccount", static, []string{"config.agent.autoAuth", "ServiceAccount", "token_path"}},
@@ -63,11 +63,11 @@ func TestRejections(t *testing.T) {
 			eachHelm(t, func(t *testing.T, h helm) {
 				_, err := h.tryTemplate(namespace, write(t, tc.values))
 				if err == nil {
-					t.Fatalf("accepted:\n%s\nwant an error that says %q", tc.values, tc.want)
+					t.Fatalf("accepted:\n%s\nwant an error with %q", tc.values, tc.want)
 				}
 				for _, want := range tc.want {
 					if !strings.Contains(err.Error(), want) {
-						t.Errorf("got error %q, want it to say %q", message(err), want)
+						t.Errorf("got error %q, want it to contain %q", message(err), want)
 					}
 				}
 			})
@@ -75,7 +75,7 @@ func TestRejections(t *testing.T) {
 	}
 }
 
-// message is what Helm says, without the command line.
+// message returns Helm's message without the command line.
 func message(err error) string {
 	_, text, _ := strings.Cut(err.Error(), "exit status 1: ")
 	return text

@@ -10,10 +10,10 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// Somebody installs a release, upgrades it to other values and to those of before
-// with a single change, rolls it back and uninstalls it: with each Helm, and with
-// Helm 4 after Helm 3. At every step the cluster has what is rendered from the
-// values, nothing from those before, and nothing at the end.
+// An operator installs a release, upgrades it to other values, upgrades it with a
+// single change, rolls it back and uninstalls it: with each Helm version, and with
+// Helm 4 after Helm 3. After every step the cluster has exactly the rendered
+// objects, and nothing at the end.
 func TestRelease(t *testing.T) {
 	bed := testbed.New(t, &report, "3 helm install to uninstall")
 	newHelm(t, "helm4", "")
@@ -56,14 +56,14 @@ func TestRelease(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	bed.Observe("installed, upgraded twice, rolled back and uninstalled with %v and from Helm 3 to Helm 4: nothing is left behind", helmVersions)
+	bed.Observe("installed, upgraded twice, rolled back and uninstalled with %v and from Helm 3 to Helm 4: nothing is left", helmVersions)
 }
 
-// ours is the label of all that the chart makes. Helm's own records of a release
-// have another one.
+// ours is the label of all objects of the chart. Helm's release records have another
+// label.
 const ours = "app.kubernetes.io/instance=" + release
 
-// mustBeStored compares the API server's objects with the rendered ones.
+// mustBeStored compares the objects in the API server with the rendered ones.
 func mustBeStored(t *testing.T, api *testbed.APIServer, when string, rendered objects) {
 	t.Helper()
 	if got, want := stored(api, ours), rendered.names(); !slices.Equal(got, want) {
@@ -71,7 +71,7 @@ func mustBeStored(t *testing.T, api *testbed.APIServer, when string, rendered ob
 	}
 }
 
-// logLevel is the flag that the stored DaemonSet gives to trousseau.
+// logLevel returns the --log-level flag of the stored DaemonSet.
 func logLevel(api *testbed.APIServer) string {
 	for arg := range strings.FieldsSeq(api.Kubectl("get", "daemonset", release, "--namespace="+namespace,
 		"-o", `jsonpath={range .spec.template.spec.containers[0].args[*]}{@}{"\n"}{end}`)) {
@@ -82,7 +82,7 @@ func logLevel(api *testbed.APIServer) string {
 	return "no --log-level"
 }
 
-// mustSayNext looks at what Helm prints at the end.
+// mustSayNext checks the notes that Helm prints.
 func mustSayNext(t *testing.T, notes string) {
 	t.Helper()
 	for _, want := range []string{
@@ -91,7 +91,7 @@ func mustSayNext(t *testing.T, notes string) {
 		"kubectl get --raw /readyz/kms-providers",
 	} {
 		if !strings.Contains(notes, want) {
-			t.Errorf("the notes do not say %s:\n%s", want, notes)
+			t.Errorf("the notes do not contain %s:\n%s", want, notes)
 		}
 	}
 }

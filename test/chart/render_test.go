@@ -14,9 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Somebody renders the chart with each set of values. Helm 3 and Helm 4 make the
-// same of it, and what they make is what the documentation promises; what can be
-// seen by running it is left to the scenarios.
+// The chart renders with each set of values. Helm 3 and Helm 4 render the same, and
+// the result is as documented; behaviour at run time is tested by the scenarios.
 func TestRender(t *testing.T) {
 	for _, s := range sets(t) {
 		t.Run(s.name, func(t *testing.T) {
@@ -36,7 +35,7 @@ func TestRender(t *testing.T) {
 	}
 }
 
-// mustBeSame compares what two versions have rendered, whatever the order.
+// mustBeSame compares the output of two versions, in any order.
 func mustBeSame(t *testing.T, three, four objects) {
 	t.Helper()
 	if got, want := three.names(), four.names(); !slices.Equal(got, want) {
@@ -51,8 +50,8 @@ func mustBeSame(t *testing.T, three, four objects) {
 	}
 }
 
-// clipped is a value without newlines at the end of texts: Helm 3 takes the last
-// one off a document, and so off the text that stands there.
+// clipped removes newlines at the end of texts: Helm 3 removes the last newline of a
+// document, and so of a text at its end.
 func clipped(value any) any {
 	switch value := value.(type) {
 	case string:
@@ -74,8 +73,8 @@ func clipped(value any) any {
 	}
 }
 
-// A cluster that is too old is refused, because it would run the agent to its end
-// before it starts Trousseau.
+// A cluster that is too old is refused: it would wait for the agent to end before it
+// starts Trousseau.
 func TestOldCluster(t *testing.T) {
 	eachHelm(t, func(t *testing.T, h helm) {
 		_, err := h.try("template", release, chartDir, "--kube-version=1.28.15", "--values=testdata/values/agent.yaml")
@@ -85,11 +84,11 @@ func TestOldCluster(t *testing.T) {
 	})
 }
 
-// mustKeepRunning looks at what ends a container, or keeps one from starting.
+// mustKeepRunning checks settings that would end a container or prevent its start.
 func mustKeepRunning(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
 	for _, c := range pod.Spec.InitContainers {
-		// An agent that ends when it has rendered once never brings a new token.
+		// An agent that exits after the first rendering never delivers a new token.
 		if c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways {
 			t.Errorf("init container %s: restartPolicy %v, want Always", c.Name, c.RestartPolicy)
 		}
@@ -103,11 +102,10 @@ func mustKeepRunning(t *testing.T, pod *corev1.Pod) {
 		}
 		return
 	}
-	t.Error("there is no container trousseau")
+	t.Error("missing container trousseau")
 }
 
-// mustSeeChanges looks for what would pin a file to the one at the start, and for
-// a token on a disk.
+// mustSeeChanges checks for mounts that are never updated, and for tokens on a disk.
 func mustSeeChanges(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
 	for _, c := range append(pod.Spec.InitContainers, pod.Spec.Containers...) {
@@ -124,8 +122,8 @@ func mustSeeChanges(t *testing.T, pod *corev1.Pod) {
 	}
 }
 
-// mustLeaveRoomOnNode looks for ports: in the host's network, the scheduler keeps
-// a second pod from a node whose port is declared.
+// mustLeaveRoomOnNode checks for declared ports: with hostNetwork, the scheduler
+// does not place a second pod on a node whose port is declared.
 func mustLeaveRoomOnNode(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
 	for _, c := range append(pod.Spec.InitContainers, pod.Spec.Containers...) {
@@ -135,8 +133,7 @@ func mustLeaveRoomOnNode(t *testing.T, pod *corev1.Pod) {
 	}
 }
 
-// mustHaveFlags has the binary read the flags, and the version it is asked for
-// ends it.
+// mustHaveFlags lets the binary parse the flags; --version makes it exit.
 func mustHaveFlags(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
 	for _, c := range pod.Spec.Containers {
@@ -147,11 +144,11 @@ func mustHaveFlags(t *testing.T, pod *corev1.Pod) {
 	}
 }
 
-// mustStandAlone looks for what a static pod would need an API server for.
+// mustStandAlone checks that a static pod needs no API server.
 func mustStandAlone(t *testing.T, rendered objects, pod *corev1.Pod) {
 	t.Helper()
 	if len(rendered) != 1 {
-		t.Errorf("%d objects are rendered, want the pod alone", len(rendered))
+		t.Errorf("%d objects are rendered, want only the pod", len(rendered))
 	}
 	if pod.Spec.ServiceAccountName != "" || len(pod.Spec.ImagePullSecrets) > 0 {
 		t.Error("the static pod refers to a ServiceAccount or Secret")
@@ -163,8 +160,8 @@ func mustStandAlone(t *testing.T, rendered objects, pod *corev1.Pod) {
 	}
 }
 
-// mustBeGood has trousseau check a rendered config.yaml, with files to be found
-// where they are here.
+// mustBeGood runs trousseau check-config on a rendered config.yaml, with paths
+// adapted to this machine.
 func mustBeGood(t *testing.T, config, ca string) {
 	t.Helper()
 	dir := t.TempDir()

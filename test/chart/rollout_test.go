@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// Somebody changes a value. Pods are replaced if a process in them would not
-// notice, and only then: Trousseau reloads config.yaml and the files it names, a
-// Vault Agent reads its own files once.
+// An operator changes a value. Pods are replaced only if a process in them would not
+// notice the change: Trousseau reloads config.yaml and the files it names, a Vault
+// Agent reads its own files once.
 func TestReplacedPods(t *testing.T) {
 	eachHelm(t, func(t *testing.T, h helm) {
 		for _, tc := range []struct {

@@ -11,7 +11,7 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// useUnderLoad has kube-apiserver and its plugin work while something is done.
+// useUnderLoad calls do while kube-apiserver and its plugin are under load.
 func (s *stage) useUnderLoad(trousseau *testbed.Trousseau, do func(*testbed.Load)) {
 	s.t.Helper()
 	load := s.StartLoad(testbed.LoadOptions{APIServers: []*testbed.APIServer{s.node.APIServer}, Plugins: []*testbed.Trousseau{trousseau}})
@@ -23,8 +23,8 @@ func (s *stage) useUnderLoad(trousseau *testbed.Trousseau, do func(*testbed.Load
 	s.Observe("Secrets: %s; Encrypt and Decrypt: %s", tally.Secrets, tally.KMS)
 }
 
-// rotateTokens puts another token into the KV secret and revokes the old one as
-// the new one is rendered, a few times.
+// rotateTokens repeatedly puts a new token into the KV secret and revokes the old
+// one as soon as the new one is rendered.
 func (s *stage) rotateTokens(trousseau *testbed.Trousseau, load *testbed.Load) {
 	s.t.Helper()
 	const rotations = 3
@@ -41,22 +41,22 @@ func (s *stage) rotateTokens(trousseau *testbed.Trousseau, load *testbed.Load) {
 		load.MustHaveNoFailures(fmt.Sprintf("token rotation %d", i+1))
 		old = token
 	}
-	s.Observe("%d tokens rotated, each old one revoked as the new one was rendered: %s", rotations, load.Tally().KMS)
+	s.Observe("%d tokens rotated, each revoked when its successor was rendered: %s", rotations, load.Tally().KMS)
 }
 
-// rotateKey rotates the transit key and waits until its new version is announced.
+// rotateKey rotates the transit key and waits until the new version is reported.
 func (s *stage) rotateKey(trousseau *testbed.Trousseau, load *testbed.Load) {
 	s.t.Helper()
 	before := trousseau.KeyID()
 	s.Vault.CLI("write", "-f", "transit/keys/"+testbed.Key+"/rotate")
-	took := s.Await(10*time.Second, "the new key version to be announced", func(ctx context.Context) error {
+	took := s.Await(10*time.Second, "the new key version to be reported", func(ctx context.Context) error {
 		status, err := trousseau.KMS.Status(ctx)
 		if err == nil && status.KeyID == before {
-			err = errors.New("it still announces " + before)
+			err = errors.New("it still reports " + before)
 		}
 		return err
 	})
 	load.AwaitMore(20)
 	load.MustHaveNoFailures("key rotation")
-	s.Observe("key rotated: announced after %s", took.Round(time.Millisecond))
+	s.Observe("key rotated: reported after %s", took.Round(time.Millisecond))
 }

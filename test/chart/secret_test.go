@@ -10,8 +10,8 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// A DaemonSet whose config.yaml is in a Secret, as another user than root. The operator replaces the token
-// there under load, and revokes the old one when the new one has arrived.
+// A DaemonSet with config.yaml in a Secret, not running as root. The operator replaces the token there under load,
+// and revokes the old one when the new one is in use.
 func TestSecret(t *testing.T) {
 	s := newStage(t, "6 DaemonSet with config.yaml from a Secret")
 	first, second := s.Vault.NewToken(), s.Vault.NewToken()
@@ -35,11 +35,11 @@ func TestSecret(t *testing.T) {
 	s.rotateKey(trousseau, load)
 	tally := load.Stop()
 	s.Count(tally.Operations(), tally.Failures())
-	s.Observe("another token, in use %s after the kubelet has written it; Encrypt and Decrypt: %s", took.Round(time.Millisecond), tally.KMS)
+	s.Observe("another token, in use %s after the kubelet wrote it; Encrypt and Decrypt: %s", took.Round(time.Millisecond), tally.KMS)
 	s.mustEnd(pod)
 }
 
-// keep makes or replaces the Secret.
+// keep creates or replaces the Secret.
 func (s *stage) keep(token testbed.Token) {
 	s.t.Helper()
 	s.node.APIServer.KubectlWithInput(fmt.Sprintf(configSecret, namespace, testbed.Key, s.Proxy.Addr, token.ID), "apply", "-f", "-")

@@ -17,36 +17,36 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// stage is a cluster, with a Vault that is set up as the README says, and a node
-// with a kubelet. The chart does the rest.
+// stage is a cluster with a Vault that is set up as the README describes, and a node
+// with a kubelet. The chart adds the rest.
 type stage struct {
 	*testbed.Cluster
 	t       *testing.T
 	node    *testbed.Node
 	helm    helm
 	kubelet *kubelet.Kubelet
-	port    int    // of the operator's pages
+	port    int    // of the ops endpoints
 	values  string // the flag for helm
 }
 
-// newStage sets Vault up as the README says.
+// newStage sets up Vault as the README describes.
 func newStage(t *testing.T, title string) *stage {
 	t.Helper()
 	s := newBareStage(t, title)
 	s.SetUpVault()
-	// The chart brings these itself.
+	// The chart creates these itself.
 	s.node.APIServer.Kubectl("delete", "-f", filepath.Join(s.Dir, "setup", "service-account.yaml"))
 	return s
 }
 
-// newBareStage leaves Vault empty. It skips the test where there can be no
-// containers.
+// newBareStage leaves Vault empty. It skips the test if containers are not
+// permitted.
 func newBareStage(t *testing.T, title string) *stage {
 	t.Helper()
 	newHelm(t, "helm4", "")
 	bed := testbed.New(t, &report, title)
 	if err := kubelet.Usable(bed.Dir); err != nil {
-		t.Skipf("containers cannot be made: %v", err)
+		t.Skipf("containers cannot be created: %v", err)
 	}
 	c := testbed.NewCluster(bed, testbed.Options{})
 	s := &stage{Cluster: c, t: t, node: c.Nodes[0], port: bed.FreePort()}
@@ -60,9 +60,9 @@ func newBareStage(t *testing.T, title string) *stage {
 	return s
 }
 
-// values are those that this machine makes necessary. Shortened: Trousseau looks
-// for a new key version every second instead of every thirty, and the agent
-// renders every other second.
+// values are the values required on this machine. Shortened: Trousseau checks for a
+// new key version every second instead of every thirty, and the agent renders every
+// two seconds.
 const values = `
 vault:
   address: https://%s
@@ -78,7 +78,7 @@ ops:
 extraArgs: [--probe-interval=1s]
 `
 
-// with are the arguments for helm with further values.
+// with returns the arguments for helm with additional values.
 func (s *stage) with(values string) []string {
 	s.t.Helper()
 	return []string{s.values, "--set-file=vault.caCert=" + s.CAFile(), write(s.t, values)}
@@ -90,7 +90,7 @@ func (s *stage) helmDo(what, values string) {
 	s.helm.run(append([]string{what, release, installable(s.t), "--namespace=" + namespace}, s.with(values)...)...)
 }
 
-// schedule makes a pod of the DaemonSet, as its controller would, and runs it.
+// schedule creates a pod of the DaemonSet, as its controller would, and runs it.
 func (s *stage) schedule(name string) *kubelet.Pod {
 	s.t.Helper()
 	set := s.daemonSet()
@@ -114,8 +114,7 @@ func (s *stage) daemonSet() *appsv1.DaemonSet {
 	return set
 }
 
-// scheduleStatic puts a manifest into a node's directory, and runs what its
-// kubelet finds there.
+// scheduleStatic writes a manifest to a node's directory and runs the pod in it.
 func (s *stage) scheduleStatic(node, values string) *kubelet.Pod {
 	s.t.Helper()
 	file := s.Write(filepath.Join("manifests", node, "trousseau.yaml"), s.helm.template(namespace, s.with(values)...))
@@ -135,7 +134,7 @@ func (s *stage) run(pod *corev1.Pod) *kubelet.Pod {
 	return running
 }
 
-// attach is the trousseau in a pod, as the API server and Prometheus see it.
+// attach returns the trousseau in a pod, as the API server and Prometheus reach it.
 func (s *stage) attach(pod *kubelet.Pod) *testbed.Trousseau {
 	s.t.Helper()
 	return s.Attach(pod.Container("trousseau").Server, filepath.Join(s.node.Dir, "run", "kms.sock"),

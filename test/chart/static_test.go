@@ -10,9 +10,9 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// A static pod while no API server runs: a Vault Agent that logs in by AppRole,
-// with what lies on the node. The API server starts afterwards and finds its
-// plugin healthy, and tokens and the key are rotated under load.
+// A static pod while no API server runs: a Vault Agent logs in with AppRole, using
+// files on the node. The API server starts afterwards and finds its plugin healthy;
+// tokens and the key are rotated under load.
 func TestStaticPod(t *testing.T) {
 	s := newStage(t, "7 static pod with a Vault Agent")
 	s.Vault.CLI("auth", "enable", "approle")
@@ -52,7 +52,7 @@ nodeCredentials: %s
 	s.mustEnd(pod)
 }
 
-// A static pod without a sidecar, that logs in with a certificate of the node's.
+// A static pod without a sidecar that logs in with a certificate from the node.
 func TestStaticPodLogin(t *testing.T) {
 	s := newStage(t, "8 static pod that logs in by certificate")
 	s.Vault.CLI("auth", "enable", "cert")

@@ -14,13 +14,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// A set is a file of values that somebody could have; all are in testdata/values.
+// A set is a realistic file of values; all are in testdata/values.
 type set struct {
 	name string
 	file string
 }
 
-// flag is what helm is told.
+// flag returns the argument for helm.
 func (s set) flag() string { return "--values=" + s.file }
 
 // static reports whether the set renders a static pod.
@@ -39,7 +39,7 @@ func sets(t *testing.T) []set {
 	return all
 }
 
-// objects are what Helm has rendered.
+// objects are the rendered objects.
 type objects []unstructured.Unstructured
 
 func parse(t *testing.T, rendered string) objects {
@@ -57,7 +57,7 @@ func parse(t *testing.T, rendered string) objects {
 	return all
 }
 
-// find returns the object of a kind and name, nil if there is none.
+// find returns the object with this kind and name, or nil.
 func (o objects) find(kind, name string) *unstructured.Unstructured {
 	for i := range o {
 		if o[i].GetKind() == kind && o[i].GetName() == name {
@@ -67,7 +67,7 @@ func (o objects) find(kind, name string) *unstructured.Unstructured {
 	return nil
 }
 
-// pod is the static pod, or one made from the DaemonSet's template.
+// pod returns the static pod, or one created from the DaemonSet's template.
 func (o objects) pod(t *testing.T) *corev1.Pod {
 	t.Helper()
 	pod := new(corev1.Pod)
@@ -76,7 +76,7 @@ func (o objects) pod(t *testing.T) *corev1.Pod {
 		object, path = o.find("DaemonSet", release), []string{"spec", "template"}
 	}
 	if object == nil {
-		t.Fatalf("rendered neither a Pod nor a DaemonSet of the name %s", release)
+		t.Fatalf("rendered neither a Pod nor a DaemonSet named %s", release)
 	}
 	content := object.Object
 	if path != nil {
@@ -88,7 +88,7 @@ func (o objects) pod(t *testing.T) *corev1.Pod {
 	return pod
 }
 
-// data is a ConfigMap's.
+// data returns a ConfigMap's data.
 func (o objects) data(name string) map[string]string {
 	object := o.find("ConfigMap", name)
 	if object == nil {
@@ -98,7 +98,7 @@ func (o objects) data(name string) map[string]string {
 	return data
 }
 
-// binary is the path of the trousseau binary.
+// binary returns the path of the trousseau binary.
 func binary(t *testing.T) string {
 	t.Helper()
 	path := os.Getenv("TROUSSEAU_BINARY")

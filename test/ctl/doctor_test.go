@@ -18,13 +18,13 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// examined is what of a doctor's report this test looks at.
+// examined holds the tested fields of a doctor report.
 type examined struct {
 	Healthy  bool
 	Findings []struct{ Check, Subject, Result, Seen string }
 }
 
-// with returns the checks of a result.
+// with returns the checks with a result.
 func (e examined) with(result string) (names []string) {
 	for _, f := range e.Findings {
 		if f.Result == result {
@@ -34,8 +34,8 @@ func (e examined) with(result string) (names []string) {
 	return slices.Compact(names)
 }
 
-// An operator asks trousseauctl doctor about a node: while all is well, while Vault
-// is sealed, and after the token was revoked.
+// An operator runs trousseauctl doctor on a node: while everything is healthy, while
+// Vault is sealed, and after the token was revoked.
 func TestDoctor(t *testing.T) {
 	bed := testbed.New(t, &report, "6 trousseauctl doctor")
 	c := testbed.SetUp(bed, testbed.Options{TrousseauFlags: []string{"--probe-interval=1s"}})
@@ -64,7 +64,7 @@ func TestDoctor(t *testing.T) {
 		}
 		text = out.String() + errs.String()
 		if strings.Contains(text, "hvs.") {
-			return e, -1, "it shows a token"
+			return e, -1, "the output contains a token"
 		}
 		if err := json.Unmarshal(out.Bytes(), &e); err != nil {
 			return e, -1, text
@@ -86,9 +86,9 @@ func TestDoctor(t *testing.T) {
 		return last
 	}
 
-	// README's EncryptionConfiguration still reads plaintext.
+	// The README's EncryptionConfiguration still reads plaintext.
 	well := await("nothing wrong", 0)
-	// How long a call takes is a matter of what else the machine does.
+	// The latency depends on the machine's load.
 	warned := slices.DeleteFunc(well.with("warn"), func(check string) bool { return check == "round-trip" })
 	if got, want := warned, []string{"encryption-identity"}; !slices.Equal(got, want) {
 		t.Errorf("warnings %v, want %v", got, want)
@@ -103,7 +103,7 @@ func TestDoctor(t *testing.T) {
 	bed.Observe("with Vault sealed, vault-health fails, and the node is not ready; %d kinds of checks are skipped because of it", len(sealed.with("skip")))
 	c.Vault.Nodes[0].Unseal()
 	c.Vault.AwaitActive()
-	await("nothing wrong again", 0)
+	await("nothing wrong after unsealing", 0)
 
 	token := c.Vault.NewToken()
 	c.ConfigureToken(token)

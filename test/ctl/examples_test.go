@@ -18,7 +18,7 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// A user tries every example that trousseauctl's help has, as it stands there.
+// A user runs every example in trousseauctl's help, verbatim.
 func TestExamples(t *testing.T) {
 	if os.Getenv("TROUSSEAU_E2E") == "" {
 		t.Skip("TROUSSEAU_E2E is not set; run `make e2e`")
@@ -31,7 +31,7 @@ func TestExamples(t *testing.T) {
 	bed := testbed.New(t, &report, "8 trousseauctl's examples")
 	settle(t, siteAddrs, siteDirs)
 	s := newSite(t, bed)
-	// The first reencrypt has something to do, once the API servers have noticed.
+	// The first reencrypt has something to do once the API servers have noticed.
 	s.rotate()
 	s.admin.env = append(s.admin.env, "PATH="+filepath.Dir(program)+":"+filepath.Dir(bed.Tool("vault"))+":/usr/local/bin:/usr/bin:/bin")
 	for _, example := range examples(t, program) {
@@ -39,20 +39,20 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// difference is how an example is not as most are, which end with exit code 0 and
-// have said something on stdout.
+// difference describes an example that does not simply end with exit code 0 and
+// print to stdout.
 type difference struct {
-	part      string // of the example
+	part      string // part of the example
 	code      int    // the exit code
 	says      string // part of stdout
-	writes    string // a file, instead of stdout; what that means is on stderr
-	interrupt bool   // it goes on until Ctrl-C
+	writes    string // a file instead of stdout; stderr explains it
+	interrupt bool   // runs until Ctrl-C
 	before    func(*site)
 	after     func(*site)
 }
 
 var differences = []difference{
-	{part: " | diff ", code: 1, says: "\n> "}, // diff's, which has found that something was added
+	{part: " | diff ", code: 1, says: "\n> "}, // exit code of diff, which finds added lines
 	{part: " > new.yaml", writes: "new.yaml"},
 	{part: " --in-place", writes: "encryption-config.yaml"},
 	{part: " --watch", interrupt: true},
@@ -61,7 +61,7 @@ var differences = []difference{
 	{part: "trousseauctl reencrypt ", before: (*site).awaitAPIServers, after: (*site).mustBeRewritten},
 }
 
-// mustWork has a shell execute an example.
+// mustWork runs an example in a shell.
 func (s *site) mustWork(text string) {
 	s.t.Helper()
 	s.layOut()
@@ -86,22 +86,22 @@ func (s *site) mustWork(text string) {
 	case code != d.code:
 		s.t.Errorf("exit code %d, want %d: %s\n%s%s", code, d.code, text, stdout, stderr)
 	case d.writes != "" && (s.read(d.writes) == s.files()[d.writes] || stderr == ""):
-		s.t.Errorf("%s is as before, or nothing is said about it: %s\n%s", d.writes, text, stderr)
+		s.t.Errorf("%s is unchanged, or stderr does not mention it: %s\n%s", d.writes, text, stderr)
 	case d.writes == "" && stdout == "" || !strings.Contains(stdout, d.says):
-		s.t.Errorf("stdout is not what it should be: %s\n%s%s", text, stdout, stderr)
+		s.t.Errorf("unexpected stdout: %s\n%s%s", text, stdout, stderr)
 	case strings.Contains(stdout+stderr, "hvs."):
-		s.t.Errorf("a token shows: %s", text)
+		s.t.Errorf("the output contains a token: %s", text)
 	}
 }
 
-// shell executes what a user types.
+// shell runs a command line as a user types it.
 func (s *site) shell(text string, interrupt bool) (stdout, stderr string, code int) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-e", "-o", "pipefail", "-c", text)
 	cmd.Dir, cmd.Env = s.dir, s.admin.env
-	// As a terminal has it, Ctrl-C is for all processes of a line.
+	// As in a terminal, Ctrl-C goes to all processes of a command line.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var files [2]*os.File
@@ -118,7 +118,7 @@ func (s *site) shell(text string, interrupt bool) (stdout, stderr string, code i
 	}
 	ended := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // the exit code says it
+		_ = cmd.Wait() // the exit code is checked instead
 		close(ended)
 	}()
 	if interrupt {
@@ -129,17 +129,17 @@ func (s *site) shell(text string, interrupt bool) (stdout, stderr string, code i
 			default:
 			}
 			if info, err := files[0].Stat(); err != nil || info.Size() == 0 {
-				return errors.New("there is none")
+				return errors.New("no output")
 			}
 			return nil
 		})
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) // it may have ended
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) // it may already have ended
 	}
 	<-ended
 	return s.read(files[0].Name()), s.read(files[1].Name()), cmd.ProcessState.ExitCode()
 }
 
-// examples are those of all commands, in the order of the help.
+// examples returns the examples of all commands, in the order of the help.
 func examples(t *testing.T, program string, command ...string) (all []string) {
 	t.Helper()
 	help, err := exec.CommandContext(t.Context(), program, append(command, "--help")...).Output()
@@ -149,13 +149,13 @@ func examples(t *testing.T, program string, command ...string) (all []string) {
 	text := ""
 	for _, line := range section(string(help), "Examples:") {
 		text += line
-		// A comment goes with what follows, as does a line that is continued.
+		// A comment belongs to the following line, as does a continued line.
 		if code := strings.TrimSpace(line); code != "" && code[0] != '#' && !strings.HasSuffix(code, "\\") {
 			all = append(all, strings.TrimSpace(text))
 			text = ""
 		}
 	}
-	own := []string{"completion", "help"} // cobra's, which have none
+	own := []string{"completion", "help"} // cobra's commands, without examples
 	if len(command) == 1 && len(all) == 0 && !slices.Contains(own, command[0]) {
 		t.Errorf("trousseauctl %s has no example", command[0])
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ctl holds trousseauctl's commands to real servers: Vault, etcd and
+// Package ctl tests trousseauctl's commands with real servers: Vault, etcd and
 // kube-apiserver.
 package ctl
 
@@ -15,10 +15,10 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// report takes a row of every scenario.
+// report collects a row from every scenario.
 var report testbed.Report
 
-// programs is a directory that outlives each test.
+// programs is a directory for all tests.
 var programs string
 
 func TestMain(m *testing.M) {

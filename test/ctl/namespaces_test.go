@@ -20,16 +20,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// programVariable is how a test that runs in namespaces knows of it: it holds the
-// path of trousseauctl.
+// programVariable marks a test process that runs in namespaces. It holds the path of
+// trousseauctl.
 const programVariable = "TROUSSEAU_CTL_PROGRAM"
 
 const needed = "it needs namespaces for users, mounts, processes and the network: as root, or with user.max_user_namespaces above 0 " +
 	"and kernel.apparmor_restrict_unprivileged_userns 0; in a container, /proc must not be masked"
 
-// again executes the test once more, in namespaces of its own: nothing reaches the
-// host's network, mounts and name from there, and no process outlives it. The
-// outcome becomes this test's.
+// again runs the test once more in its own namespaces: from there, nothing reaches
+// the host's network, mounts and host name, and no process outlives it. The result
+// becomes this test's.
 func again(t *testing.T) {
 	program, err := trousseauctl()
 	if err != nil {
@@ -37,7 +37,7 @@ func again(t *testing.T) {
 	}
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
 	if deadline, ok := t.Deadline(); ok {
-		// Sooner than this process, to say where it was.
+		// Shorter than this process's deadline, so that it reports where it hangs.
 		cmd.Args = append(cmd.Args, "-test.timeout="+(time.Until(deadline)*9/10).String())
 	}
 	cmd.Env = append(os.Environ(), programVariable+"="+program)
@@ -52,7 +52,7 @@ func again(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd.Stderr = cmd.Stdout
-	// The end of the thread that has started it is what kills a child.
+	// A child is killed when the thread that started it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
@@ -73,11 +73,11 @@ func again(t *testing.T) {
 	}
 }
 
-// settle gives the namespaces that [again] has made the addresses, and directories
-// below /etc and /run, be they on the host or not.
+// settle sets up addresses, and directories below /etc and /run, in the namespaces
+// created by [again], whether or not the host has them.
 func settle(t *testing.T, addrs, dirs []string) {
 	t.Helper()
-	if os.Getpid() != 1 { // what follows is nothing for a host
+	if os.Getpid() != 1 { // the following must not run on a host
 		t.Fatalf("%s is set, but not by this test", programVariable)
 	}
 	err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
@@ -106,7 +106,7 @@ func settle(t *testing.T, addrs, dirs []string) {
 	}
 }
 
-// listenAt starts the loopback interface, and gives it further addresses.
+// listenAt starts the loopback interface and adds addresses to it.
 func listenAt(addrs []string) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -122,7 +122,7 @@ func listenAt(addrs []string) error {
 		return os.NewSyscallError("ioctl", err)
 	}
 	for i, addr := range addrs {
-		// See netdevice(7): an alias for each.
+		// One alias for each; see netdevice(7).
 		alias, err := unix.NewIfreq("lo:" + string(rune('1'+i)))
 		if err != nil {
 			return err
@@ -137,9 +137,9 @@ func listenAt(addrs []string) error {
 	return nil
 }
 
-// cover puts an empty directory over one of the host's. It gets links to all that
-// the host's has, which cannot be written through them, but for the directories
-// that the test wants for itself.
+// cover mounts an empty directory over one of the host's. It links to all of the
+// host's entries, which cannot be changed through the links, except for the
+// directories that the test uses.
 func cover(dir string, own []string) error {
 	const below = ".host"
 	entries, err := os.ReadDir(dir)
@@ -151,7 +151,7 @@ func cover(dir string, own []string) error {
 		return os.NewSyscallError("open_tree", err)
 	}
 	defer unix.Close(host)
-	// Whatever is removed here, nothing of the host's is.
+	// Removing anything here removes nothing of the host's.
 	readOnly := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 	if err := unix.MountSetattr(host, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, readOnly); err != nil {
 		return os.NewSyscallError("mount_setattr", err)
@@ -172,7 +172,7 @@ func cover(dir string, own []string) error {
 			continue
 		}
 		target := filepath.Join(below, e.Name())
-		if e.Type() == fs.ModeSymlink { // it may be relative
+		if e.Type() == fs.ModeSymlink { // the target may be relative
 			if target, err = os.Readlink(filepath.Join(dir, below, e.Name())); err != nil {
 				return err
 			}

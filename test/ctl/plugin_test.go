@@ -13,9 +13,9 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// An operator installs Trousseau with trousseauctl's EncryptionConfiguration, has
-// the plugin judged while kube-apiserver uses it, and looks at the nodes before
-// and after one of them is stopped.
+// An operator installs Trousseau with trousseauctl's EncryptionConfiguration, runs
+// the conformance checks while kube-apiserver uses the plugin, and checks the status
+// of the nodes before and after one of them is stopped.
 func TestPlugin(t *testing.T) {
 	bed := testbed.New(t, &report, "7 trousseauctl encryption-config, conformance and status")
 	c := testbed.NewCluster(bed, testbed.Options{ControlPlanes: 2})
@@ -46,7 +46,7 @@ func TestPlugin(t *testing.T) {
 	if got, want := object.GetKeyID(), first.Trousseau.KeyID(); got != want {
 		t.Errorf("the Secret is under %q in etcd, want %q", got, want)
 	}
-	bed.Observe("kube-apiserver encrypts with the EncryptionConfiguration that was written")
+	bed.Observe("kube-apiserver encrypts with the written EncryptionConfiguration")
 
 	var judged struct {
 		Conformant bool
@@ -55,7 +55,7 @@ func TestPlugin(t *testing.T) {
 	}
 	decode(t, run(t, 0, "conformance", "--endpoint", "unix://"+first.Trousseau.Socket, "-o", "json"), &judged)
 	for _, c := range judged.Checks {
-		// How long a call takes is a matter of what else the machine does.
+		// The latency depends on the machine's load.
 		if c.Result != "pass" && !(c.Result == "warn" && strings.HasSuffix(c.Name, "-latency")) {
 			t.Errorf("conformance: %s: %s: %s", c.Name, c.Result, c.Detail)
 		}
@@ -72,7 +72,7 @@ func TestPlugin(t *testing.T) {
 	bed.Observe("status: exit code 0 for two nodes, 3 when one is stopped")
 }
 
-// run is trousseauctl with arguments, and the exit code that it must end with.
+// run runs trousseauctl and checks its exit code.
 func run(t *testing.T, want int, args ...string) string {
 	t.Helper()
 	program, err := trousseauctl()

@@ -27,10 +27,10 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// An operator rotates the key, and rewrites all Secrets while users change theirs:
-// too early at first, then until it is killed, and then to the end.
+// An operator rotates the key and rewrites all Secrets while users change theirs: too early at first, then until
+// it is killed, and then to the end.
 func TestReencrypt(t *testing.T) {
-	if _, err := trousseauctl(); err != nil { // builds it, which takes its time
+	if _, err := trousseauctl(); err != nil { // build it before the test is timed
 		t.Fatal(err)
 	}
 	bed := testbed.New(t, &report, "5 reencrypt")
@@ -58,7 +58,7 @@ func TestReencrypt(t *testing.T) {
 	early := start(t, args...)
 	if code := early.wait(); code != 1 || !strings.Contains(early.stderr.String(), "not started") ||
 		!strings.Contains(early.stderr.String(), "does not know the plugins' key_id yet") {
-		t.Fatalf("before the API server knows the key_id: exit code %d, %s, want it refused", code, early.stderr)
+		t.Fatalf("before the API server knows the key_id: exit code %d, %s, want a refusal", code, early.stderr)
 	}
 	if got := c.Etcd.KeyIDs(); !maps.Equal(got, map[string]int{v1: n + writers}) {
 		t.Fatalf("after it was refused, Secrets by key_id: %v, want %d under %s", got, n+writers, v1)
@@ -69,7 +69,7 @@ func TestReencrypt(t *testing.T) {
 	killed := start(t, args...)
 	bed.Await(3*time.Minute, "a third to be rewritten", func(context.Context) error {
 		if done := doneOf(state); done < n/3 {
-			return fmt.Errorf("%d are", done)
+			return fmt.Errorf("%d rewritten", done)
 		}
 		return nil
 	})
@@ -77,11 +77,11 @@ func TestReencrypt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code := killed.wait(); code != -1 {
-		t.Fatalf("it ended with exit code %d before it could be killed: %s", code, killed.stderr)
+		t.Fatalf("ended with exit code %d before the kill: %s", code, killed.stderr)
 	}
 	before, done := c.Etcd.KeyIDs(), doneOf(state)
 	if before[v1] == 0 || before[v1] > n-done+writers {
-		t.Errorf("after the kill, Secrets by key_id: %v, and %d said to be done", before, done)
+		t.Errorf("after the kill, Secrets by key_id: %v, but %d recorded as done", before, done)
 	}
 
 	began := time.Now()
@@ -90,11 +90,11 @@ func TestReencrypt(t *testing.T) {
 	took := time.Since(began)
 	last := users.stop(t)
 	if code != 0 {
-		t.Fatalf("going on: exit code %d, want 0: %s\n%s", code, resumed.stderr, resumed.stdout)
+		t.Fatalf("resumed: exit code %d, want 0: %s\n%s", code, resumed.stderr, resumed.stdout)
 	}
 	r := resumed.report(t)
 	if secrets := r.Resources[0]; !r.OK || !r.Resumed || secrets.Objects != n+writers || secrets.Current > 200+writers {
-		t.Errorf("going on: %+v, want %d objects, of which those done before the kill are not read again", r, n+writers)
+		t.Errorf("resumed: %+v, want %d objects, without reading again those done before the kill", r, n+writers)
 	}
 	if got := c.Etcd.KeyIDs(); len(got) != 1 || got[trousseau.KeyID()] != n+writers {
 		t.Errorf("in the end, Secrets by key_id: %v, want %d under %s", got, n+writers, trousseau.KeyID())
@@ -105,32 +105,31 @@ func TestReencrypt(t *testing.T) {
 	writes := 0
 	for name, want := range last {
 		if got := string(secret(t, api, name).Data["value"]); got != want {
-			t.Errorf("%s is %q, its user wrote %q", name, got, want)
+			t.Errorf("%s is %q, want %q as written", name, got, want)
 		}
 		writes += users.counts[name]
 	}
 	now := secret(t, api, "old-7")
 	now.ResourceVersion = one.ResourceVersion
 	if !reflect.DeepEqual(now, one) {
-		t.Errorf("a Secret is %+v, and was %+v", now.ObjectMeta, one.ObjectMeta)
+		t.Errorf("a Secret is %+v, want %+v as before", now.ObjectMeta, one.ObjectMeta)
 	}
 	bed.Count(n+writers+writes, 0)
-	bed.Observe("%d Secrets; killed after %d, the rest in %s at %s at most, with %d writes of %d users meanwhile, none lost",
+	bed.Observe("%d Secrets; killed after %d, the rest in %s at %s at most, with %d concurrent writes of %d users, none lost",
 		n+writers, done, took.Round(100*time.Millisecond), rate, writes, writers)
 
 	again := start(t, append(args, "--rate", "1000/s")...)
 	if code := again.wait(); code != 0 {
-		t.Fatalf("once more: exit code %d: %s", code, again.stderr)
+		t.Fatalf("second run: exit code %d: %s", code, again.stderr)
 	}
 	if secrets := again.report(t).Resources[0]; secrets.Rewritten != 0 || secrets.Current != n+writers {
-		t.Errorf("once more: %+v, want nothing rewritten", secrets)
+		t.Errorf("second run: %+v, want nothing rewritten", secrets)
 	}
 }
 
-// awaitPoll waits until an API server asks its plugin by itself, as it does once a
-// minute. For 20 seconds from then on, it does not ask again when its readiness is
-// looked at (kmsv2PluginHealthzPositiveInterval and kmsPluginHealthzPositiveTTL in
-// apiserver/pkg/server/options/encryptionconfig/config.go).
+// awaitPoll waits until an API server calls its plugin's Status by itself, once a minute. For 20 seconds after
+// that, a readiness request does not make it call again (kmsv2PluginHealthzPositiveInterval and
+// kmsPluginHealthzPositiveTTL in apiserver/pkg/server/options/encryptionconfig/config.go).
 func awaitPoll(t *testing.T, bed *testbed.Bed, api *testbed.APIServer) {
 	t.Helper()
 	config, err := apiserver.ReadKubeconfig(api.Kubeconfig())
@@ -142,7 +141,7 @@ func awaitPoll(t *testing.T, bed *testbed.Bed, api *testbed.APIServer) {
 		t.Fatal(err)
 	}
 	var first time.Time
-	bed.Await(90*time.Second, "kube-apiserver to ask trousseau by itself", func(ctx context.Context) error {
+	bed.Await(90*time.Second, "kube-apiserver to call Status by itself", func(ctx context.Context) error {
 		ids, err := server.KeyIDs(ctx)
 		if err != nil {
 			return err
@@ -152,14 +151,13 @@ func awaitPoll(t *testing.T, bed *testbed.Bed, api *testbed.APIServer) {
 			first = last
 		}
 		if last.Equal(first) {
-			return fmt.Errorf("it has not since %s", first.Format(time.TimeOnly))
+			return fmt.Errorf("no call since %s", first.Format(time.TimeOnly))
 		}
 		return nil
 	})
 }
 
-// With a way to etcd, only what is stale is patched, and in the end there is an
-// audit.
+// With access to etcd, only stale Secrets are patched, followed by an audit.
 func TestReencryptWithEtcd(t *testing.T) {
 	bed := testbed.New(t, &report, "5 reencrypt with etcd")
 	c := testbed.SetUp(bed, testbed.Options{TrousseauFlags: []string{"--probe-interval=1s"}})
@@ -180,7 +178,7 @@ func TestReencryptWithEtcd(t *testing.T) {
 	killed := start(t, args...)
 	bed.Await(3*time.Minute, "a third to be rewritten", func(context.Context) error {
 		if left := c.Etcd.KeyIDs()[v1]; left > n*2/3 {
-			return fmt.Errorf("%d are not", left)
+			return fmt.Errorf("%d not rewritten", left)
 		}
 		return nil
 	})
@@ -188,21 +186,21 @@ func TestReencryptWithEtcd(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code := killed.wait(); code != -1 {
-		t.Fatalf("it ended with exit code %d before it could be killed: %s", code, killed.stderr)
+		t.Fatalf("ended with exit code %d before the kill: %s", code, killed.stderr)
 	}
 	left := c.Etcd.KeyIDs()[v1]
-	// The API server may still write what was under way at the kill, 8 patches at most (--concurrency).
+	// The API server may still write patches in progress at the kill, at most 8 (--concurrency).
 	for _, run := range []struct {
 		what        string
 		least, most int
-	}{{"going on", left - 8, left}, {"once more", 0, 0}} {
+	}{{"resumed", left - 8, left}, {"second run", 0, 0}} {
 		c := start(t, args...)
 		if code := c.wait(); code != 0 {
 			t.Fatalf("%s: exit code %d: %s\n%s", run.what, code, c.stderr, c.stdout)
 		}
 		r := c.report(t)
 		if got := r.Resources[0]; got.Rewritten != got.Objects || got.Objects < run.least || got.Objects > run.most {
-			t.Errorf("%s: %+v, want just the %d to %d patched that are left", run.what, got, run.least, run.most)
+			t.Errorf("%s: %+v, want only the remaining %d to %d patched", run.what, got, run.least, run.most)
 		}
 		if !r.OK || r.Audit == nil || r.Audit.Objects != n || r.UnderOther != 0 {
 			t.Errorf("%s: %+v, want an audit of %d Secrets, all under the new key_id", run.what, r, n)
@@ -211,7 +209,7 @@ func TestReencryptWithEtcd(t *testing.T) {
 	if got := c.Etcd.KeyIDs(); !maps.Equal(got, map[string]int{trousseau.KeyID(): n}) {
 		t.Errorf("in the end, Secrets by key_id: %v, want %d under %s", got, n, trousseau.KeyID())
 	}
-	bed.Observe("%d Secrets; killed with %d left, and just those were patched then", n, left)
+	bed.Observe("%d Secrets; killed with %d left, and only those were patched afterwards", n, left)
 }
 
 // command is a running trousseauctl.
@@ -234,7 +232,7 @@ func start(t *testing.T, args ...string) *command {
 	return c
 }
 
-// wait returns the exit code, which is -1 after a kill.
+// wait returns the exit code; it is -1 after a kill.
 func (c *command) wait() int {
 	_ = c.cmd.Wait()
 	return c.cmd.ProcessState.ExitCode()
@@ -255,7 +253,7 @@ func (c *command) report(t *testing.T) (r reencrypted) {
 	return r
 }
 
-// doneOf is how many objects a state file says are done.
+// doneOf returns how many objects a state file records as done.
 func doneOf(file string) int {
 	var state struct {
 		Resources map[string]struct{ Objects int }
@@ -303,12 +301,12 @@ func createSecrets(t *testing.T, api *testbed.APIServer, prefix string, n int) {
 	}
 }
 
-// users each write to a Secret of their own, all the time.
+// users continuously write to one Secret each.
 type users struct {
 	cancel context.CancelFunc
 	group  errgroup.Group
 	lock   sync.Mutex
-	last   map[string]string // what each wrote, by the Secret's name
+	last   map[string]string // last written value, by the Secret's name
 	counts map[string]int
 }
 
@@ -329,7 +327,7 @@ func startUsers(t *testing.T, api *testbed.APIServer, prefix string, n int) *use
 				u.lock.Lock()
 				u.last[name], u.counts[name] = value, count
 				u.lock.Unlock()
-				select { // leaves the processors to others
+				select { // leaves CPU time to others
 				case <-ctx.Done():
 				case <-time.After(20 * time.Millisecond):
 				}
@@ -340,8 +338,8 @@ func startUsers(t *testing.T, api *testbed.APIServer, prefix string, n int) *use
 	return u
 }
 
-// update is what a controller does: read, change, write, and again if somebody
-// else has written meanwhile. What it reads must be what it wrote last.
+// update does what a controller does: read, change, write, and retry after a conflict. The value read must be the
+// last one written.
 func update(ctx context.Context, api *testbed.APIServer, name, from, to string) error {
 	secrets := api.Client.CoreV1().Secrets(metav1.NamespaceDefault)
 	for {
@@ -350,7 +348,7 @@ func update(ctx context.Context, api *testbed.APIServer, name, from, to string) 
 			return err
 		}
 		if got := string(s.Data["value"]); got != from {
-			return fmt.Errorf("%s is %q, and %q was written last", name, got, from)
+			return fmt.Errorf("%s is %q, but %q was written last", name, got, from)
 		}
 		s.Data["value"] = []byte(to)
 		if _, err = secrets.Update(ctx, s, metav1.UpdateOptions{}); !apierrors.IsConflict(err) {
@@ -359,7 +357,7 @@ func update(ctx context.Context, api *testbed.APIServer, name, from, to string) 
 	}
 }
 
-// stop returns what each user wrote last.
+// stop returns the last value written by each user.
 func (u *users) stop(t *testing.T) map[string]string {
 	t.Helper()
 	u.cancel()

@@ -11,7 +11,7 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// rotation is what of a rotation's report these tests look at.
+// rotation holds the tested fields of a rotation report.
 type rotation struct {
 	NewAccessor, OldAccessor string
 	OldRevoked               bool
@@ -21,8 +21,8 @@ type rotation struct {
 	}
 }
 
-// An administrator rotates the token of two nodes, under load. Then one node's
-// agent stands still: the old token stays alive until that is mended.
+// An administrator rotates the token of two nodes under load. Then one node's agent
+// is stopped: the old token stays valid until the agent runs again.
 func TestRotateToken(t *testing.T) {
 	bed := testbed.New(t, &report, "6 trousseauctl rotate-token")
 	c := testbed.SetUp(bed, testbed.Options{ControlPlanes: 2})
@@ -46,7 +46,7 @@ func TestRotateToken(t *testing.T) {
 	_, errs := admin.trousseauctl(1, "rotate-token", addrs[0], "127.0.0.1:1")
 	mustHold(t, errs, "nothing was changed, because some nodes would not get the new token:\n  127.0.0.1:1: connection refused")
 	if version() != before {
-		t.Error("the dry run, or the refused one, has written the secret")
+		t.Error("the dry run or the refused run wrote the secret")
 	}
 
 	load := bed.StartLoad(testbed.LoadOptions{
@@ -63,7 +63,7 @@ func TestRotateToken(t *testing.T) {
 	c.KeepSecret(token())
 	mustHold(t, errs, addrs[0]+" uses the new token", addrs[1]+" uses the new token")
 	if !r.OldRevoked || alive(r.OldAccessor) || !alive(r.NewAccessor) || c.Vault.Accepts(testbed.Token{ID: original}) {
-		t.Errorf("the old token is not revoked, or the new one is: %s", out)
+		t.Errorf("the old token is still valid, or the new one is revoked: %s", out)
 	}
 	for _, n := range c.Nodes {
 		if err := n.Trousseau.Uses(testbed.Token{Accessor: r.NewAccessor})(t.Context()); err != nil {
@@ -78,9 +78,9 @@ func TestRotateToken(t *testing.T) {
 	tally := load.Stop()
 	bed.Count(tally.Operations(), tally.Failures())
 	load.MustHaveNoFailures("a rotation")
-	bed.Observe("two nodes moved and the old token revoked in %s, no request failed", took.Round(100*time.Millisecond))
+	bed.Observe("two nodes use the new token and the old one is revoked after %s, no request failed", took.Round(100*time.Millisecond))
 
-	// One node's agent stands still.
+	// One node's agent is stopped.
 	second.Agent.Stop()
 	out, _ = admin.trousseauctl(3, append([]string{"rotate-token", "--timeout=20s", "-o", "json"}, addrs...)...)
 	var stuck rotation
@@ -89,13 +89,13 @@ func TestRotateToken(t *testing.T) {
 	}
 	c.KeepSecret(token())
 	if stuck.OldRevoked || stuck.OldAccessor != r.NewAccessor || !alive(stuck.OldAccessor) || !alive(stuck.NewAccessor) {
-		t.Errorf("want both tokens alive: %s", out)
+		t.Errorf("want both tokens valid: %s", out)
 	}
 	if len(stuck.Nodes) != 2 || !stuck.Nodes[0].Moved || stuck.Nodes[1].Moved || !strings.Contains(stuck.Nodes[1].Reason, "check that its Vault Agent runs") {
-		t.Errorf("want the first node alone to have moved: %s", out)
+		t.Errorf("want only the first node to use the new token: %s", out)
 	}
 	if err := second.Trousseau.RoundTrip(t.Context()); err != nil {
-		t.Errorf("the node that has not moved: %v", err)
+		t.Errorf("the node with the old token: %v", err)
 	}
 	before = version()
 	_, errs = admin.trousseauctl(1, append([]string{"rotate-token"}, addrs...)...)
@@ -107,7 +107,7 @@ func TestRotateToken(t *testing.T) {
 	_, errs = admin.trousseauctl(1, append([]string{"rotate-token", "--resume", stuck.NewAccessor}, addrs...)...)
 	mustHold(t, errs, "which is in use: give --resume the accessor of the old token")
 	if version() != before || !alive(stuck.OldAccessor) {
-		t.Error("the secret is written, or the old token revoked")
+		t.Error("the secret was written, or the old token revoked")
 	}
 
 	second.Agent.Start()
@@ -115,7 +115,7 @@ func TestRotateToken(t *testing.T) {
 	out, _ = admin.trousseauctl(0, resume...)
 	mustHold(t, out, "The old token, with accessor "+stuck.OldAccessor+", is revoked.")
 	if alive(stuck.OldAccessor) || !alive(stuck.NewAccessor) {
-		t.Error("after --resume: want the old token dead, and the new one alive")
+		t.Error("after --resume: want the old token revoked and the new one valid")
 	}
 	_, errs = admin.trousseauctl(1, resume...)
 	mustHold(t, errs, "vault knows no token with accessor "+stuck.OldAccessor)
@@ -124,10 +124,10 @@ func TestRotateToken(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	bed.Observe("a node that did not move kept the old token alive; --resume revoked it")
+	bed.Observe("a node on the old token kept it valid; --resume revoked it")
 	for _, secret := range []string{original, token()} {
 		if strings.Contains(out+errs+dry, secret) {
-			t.Error("a token shows")
+			t.Error("the output contains a token")
 		}
 	}
 }
@@ -141,7 +141,7 @@ func rootOf(a administrator) string {
 	return ""
 }
 
-// mustBeAsDocumented looks at a token's properties.
+// mustBeAsDocumented checks a token's properties.
 func mustBeAsDocumented(t *testing.T, c *testbed.Cluster, accessor string, admin administrator) {
 	t.Helper()
 	text, err := c.Vault.Try(rootOf(admin), "", "token", "lookup", "-format=json", "-accessor", accessor)

@@ -13,13 +13,13 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// administrator runs commands as Vault's administrator.
+// administrator runs commands with the rights of Vault's administrator.
 type administrator struct {
 	t   *testing.T
 	env []string
 }
 
-// run returns what a command has printed, and its exit code.
+// run returns a command's output and exit code.
 func (a administrator) run(name string, args ...string) (stdout, stderr string, code int) {
 	a.t.Helper()
 	cmd := exec.CommandContext(a.t.Context(), name, args...)
@@ -34,7 +34,7 @@ func (a administrator) run(name string, args ...string) (stdout, stderr string, 
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// trousseauctl fails the test unless the command ends with the exit code.
+// trousseauctl fails the test unless the command ends with this exit code.
 func (a administrator) trousseauctl(want int, args ...string) (stdout, stderr string) {
 	a.t.Helper()
 	program, err := trousseauctl()
@@ -47,20 +47,20 @@ func (a administrator) trousseauctl(want int, args ...string) (stdout, stderr st
 	}
 	for _, variable := range a.env {
 		if token, found := strings.CutPrefix(variable, "VAULT_TOKEN="); found && strings.Contains(stdout+stderr, token) {
-			a.t.Errorf("trousseauctl %s: it shows the administrator's token", strings.Join(args, " "))
+			a.t.Errorf("trousseauctl %s: the output contains the administrator's token", strings.Join(args, " "))
 		}
 	}
 	return stdout, stderr
 }
 
-// caFile is the CA of the bed's servers.
+// caFile returns the CA file of the bed's servers.
 func (a administrator) caFile() string {
 	for _, variable := range a.env {
 		if file, found := strings.CutPrefix(variable, "VAULT_CACERT="); found {
 			return file
 		}
 	}
-	a.t.Fatal("there is no CA")
+	a.t.Fatal("no CA file")
 	return ""
 }
 
@@ -73,8 +73,8 @@ func mustHold(t *testing.T, text string, wants ...string) {
 	}
 }
 
-// An administrator prepares one Vault with trousseauctl setup, and a cluster works
-// with it. Another is prepared with the commands that a dry run prints: to setup,
+// An administrator prepares one Vault with trousseauctl setup, and a cluster uses
+// it. Another Vault is prepared with the commands printed by a dry run: to setup,
 // the two are the same.
 func TestSetUp(t *testing.T) {
 	bed := testbed.New(t, &report, "6 trousseauctl setup")
@@ -90,7 +90,7 @@ func TestSetUp(t *testing.T) {
 	dry, _ := admin.trousseauctl(0, append(setup, "--dry-run")...)
 	mustHold(t, dry, "# 9 to be created or changed; nothing was written.\n", "vault kv put -cas=0 secret/trousseau/config", "disable_local_ca_jwt=true")
 	if after := c.Vault.CLI("secrets", "list"); after != before {
-		t.Errorf("the dry run has changed the engines:\n%s\n%s", before, after)
+		t.Errorf("the dry run changed the engines:\n%s\n%s", before, after)
 	}
 
 	began := time.Now()
@@ -102,15 +102,15 @@ func TestSetUp(t *testing.T) {
 	again, _ := admin.trousseauctl(0, setup...)
 	mustHold(t, again, "Nothing to do: everything exists.\n")
 	if strings.Contains(again, "created") || strings.Contains(again, "changed") {
-		t.Errorf("the second run did something:\n%s", again)
+		t.Errorf("the second run changed something:\n%s", again)
 	}
 	for _, text := range []string{dry, out, again} {
 		if strings.Contains(text, token) {
-			t.Error("Trousseau's token shows")
+			t.Error("the output contains Trousseau's token")
 		}
 	}
 	if got := c.Vault.CLI("kv", "get", "-field=vaulttoken", "secret/trousseau/config"); got != token {
-		t.Error("the second run has replaced the token")
+		t.Error("the second run replaced the token")
 	}
 
 	// The cluster works with it.
@@ -139,10 +139,10 @@ func TestSetUp(t *testing.T) {
 		same, _ := elsewhere.trousseauctl(0, how...)
 		mustHold(t, same, "Nothing to do: everything exists.\n")
 	}
-	bed.Observe("a second run does nothing, also after the commands that the dry run prints")
+	bed.Observe("a second run changes nothing, also after the commands printed by the dry run")
 }
 
-// changes undoes a part of the set-up by hand, which setup then mends.
+// changes reverts a part of the setup by hand; setup then restores it.
 func changes(t *testing.T, c *testbed.Cluster, admin administrator, setup []string) {
 	t.Helper()
 	key := "transit/keys/" + testbed.Key
@@ -166,7 +166,7 @@ func changes(t *testing.T, c *testbed.Cluster, admin administrator, setup []stri
 	}
 }
 
-// refusals are what would do harm. None of them changes anything.
+// refusals are harmful requests. None of them changes anything.
 func refusals(t *testing.T, c *testbed.Cluster, admin administrator, setup []string) {
 	t.Helper()
 	c.Vault.CLI("write", "transit/keys/exportable", "exportable=true")

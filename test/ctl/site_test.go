@@ -27,19 +27,19 @@ var (
 	siteDirs  = []string{"/etc/kubernetes", "/etc/trousseau", "/run/trousseau"}
 )
 
-// site is a cluster with the addresses and files that trousseauctl's examples
-// name. Two of its nodes have an API server, a third has only a trousseau.
+// site is a cluster with the addresses and files used in trousseauctl's examples.
+// Two of its nodes have an API server; the third runs only trousseau.
 type site struct {
 	*testbed.Cluster
 	t     *testing.T
 	admin administrator
-	// dir is where commands run.
+	// dir is the working directory of commands.
 	dir       string
 	trousseau []*testbed.Trousseau
 	secrets   int
 }
 
-// newSite needs namespaces with siteAddrs and siteDirs. This process is on the
+// newSite needs namespaces with siteAddrs and siteDirs. This process runs on the
 // first node.
 func newSite(t *testing.T, bed *testbed.Bed) *site {
 	t.Helper()
@@ -47,7 +47,7 @@ func newSite(t *testing.T, bed *testbed.Bed) *site {
 		Hosts:          siteAddrs[:2],
 		Etcd:           bed.StartSecureEtcd("127.0.0.1:2379", "10.0.0.1:2379"),
 		TrousseauFlags: []string{"--probe-interval=1s"},
-		// The Service kubernetes names both, and has none of the nodes' addresses.
+		// The Service kubernetes has both addresses, but not the nodes' addresses.
 		APIServerFlags: []string{"--endpoint-reconciler-type=lease", "--service-cluster-ip-range=10.96.0.0/16"},
 	})
 	s := &site{
@@ -61,7 +61,7 @@ func newSite(t *testing.T, bed *testbed.Bed) *site {
 		bed.Write("/etc/kubernetes/encryption-config.yaml", bed.Documented("encryption-config.yaml")))
 	second.Encrypt()
 	for i, n := range c.Nodes {
-		// An API server's identity is made of the hostname that it starts with.
+		// An API server's identity is derived from the hostname at its start.
 		if err := unix.Sethostname(fmt.Appendf(nil, "node%d", i+1)); err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func (s *site) bind(source, target string) {
 	}
 }
 
-// third is the trousseau of a node whose agent renders the same.
+// third is the trousseau of a node whose agent renders the same configuration.
 func (s *site) third(config string) *testbed.Trousseau {
 	s.t.Helper()
 	const ops = "10.0.0.3:8095"
@@ -106,8 +106,8 @@ func (s *site) third(config string) *testbed.Trousseau {
 	return s.Attach(server, socket, ops)
 }
 
-// forward makes a page of this node one of the loopback address too: on a node of
-// its own, trousseau would listen at all addresses.
+// forward makes the ops endpoints of this node also available on the loopback
+// address: on a separate node, trousseau would listen on all addresses.
 func (s *site) forward(from, to string) {
 	s.t.Helper()
 	l, err := net.Listen("tcp", from)
@@ -132,7 +132,7 @@ resources:
   - identity: {}
 `
 
-// files are those that examples name; a relative path is of the working directory.
+// files are the files in the examples; relative paths are in the working directory.
 func (s *site) files() map[string]string {
 	s.t.Helper()
 	ca, cert, key := s.read(s.CAFile()), s.read(s.Etcd.CertFile), s.read(s.Etcd.KeyFile)
@@ -154,7 +154,7 @@ func (s *site) files() map[string]string {
 	}
 }
 
-// layOut writes the files as they are before a command.
+// layOut restores the initial files before a command.
 func (s *site) layOut() {
 	s.t.Helper()
 	for name, text := range s.files() {
@@ -162,7 +162,7 @@ func (s *site) layOut() {
 	}
 }
 
-// path is that of a file which is in the working directory, unless it is absolute.
+// path returns a file's path; relative names are in the working directory.
 func (s *site) path(name string) string {
 	if filepath.IsAbs(name) {
 		return name
@@ -179,14 +179,14 @@ func (s *site) read(name string) string {
 	return string(text)
 }
 
-// forgetAgents removes the role that agents log in with. Trousseau's own, in one of
-// the examples, would take it from them, and that is refused.
+// forgetAgents deletes the role that agents log in with. One example would reassign
+// that role to Trousseau, which is refused.
 func (s *site) forgetAgents() {
 	s.t.Helper()
 	s.Vault.CLI("delete", "auth/kubernetes/role/trousseau")
 }
 
-// rotate adds a version to the key, under which nothing is stored then.
+// rotate adds a version to the key; nothing is stored under it yet.
 func (s *site) rotate() {
 	s.t.Helper()
 	before := s.trousseau[0].KeyID()
@@ -198,7 +198,7 @@ func (s *site) rotate() {
 				return err
 			}
 			if status.KeyID == before {
-				return fmt.Errorf("%s has still %s", p.Name, before)
+				return fmt.Errorf("%s still has %s", p.Name, before)
 			}
 		}
 		return nil
@@ -206,14 +206,14 @@ func (s *site) rotate() {
 	s.mustBeUnder(before)
 }
 
-// awaitAPIServers waits until they have the key_id too, which they ask for once a
-// minute: reencrypt does so before it rewrites what nobody has.
+// awaitAPIServers waits until the API servers use the new key_id too; they check
+// once a minute. reencrypt does that before it rewrites a resource without objects.
 func (s *site) awaitAPIServers() {
 	s.t.Helper()
 	s.admin.trousseauctl(0, "reencrypt", "--kubeconfig", "/etc/kubernetes/admin.conf", "--resources=limitranges", "--wait=2m")
 }
 
-// mustBeRewritten looks at what is stored: under the newest key_id, all of it.
+// mustBeRewritten checks that everything is stored under the newest key_id.
 func (s *site) mustBeRewritten() {
 	s.t.Helper()
 	newest := s.trousseau[0].KeyID()

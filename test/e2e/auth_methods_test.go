@@ -18,11 +18,11 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// policy is what each role gives, from the README.
+// policy is the policy setting of each role, from the README.
 const policy = "token_policies=trousseau"
 
-// newMethod prepares a trousseau that logs in at a mount of its own, by a role
-// that is at the path below it and has further settings.
+// newMethod prepares a trousseau with its own auth mount, and a role at the path
+// below it with further settings.
 func newMethod(t *testing.T, c *testbed.Cluster, name, mount, role string, settings ...string) *login {
 	t.Helper()
 	l := newLogin(t, c, name)
@@ -57,8 +57,8 @@ func newSecretID(c *testbed.Cluster, role string) string {
 	return id
 }
 
-// certificate logs in with a TLS client certificate. The pair is in a directory
-// that kubelet writes, since both files must change at once.
+// certificate logs in with a TLS client certificate. The pair is in a directory that
+// kubelet updates, because both files must change atomically.
 func certificate(t *testing.T, c *testbed.Cluster) *login {
 	t.Helper()
 	c.Vault.CLI("auth", "enable", "cert")
@@ -75,8 +75,8 @@ func certificate(t *testing.T, c *testbed.Cluster) *login {
 	return l
 }
 
-// serviceAccount logs in with the token of the README's ServiceAccount, which
-// Vault has kube-apiserver review, in a directory that kubelet writes.
+// serviceAccount logs in with a token of the README's ServiceAccount, which Vault
+// verifies with kube-apiserver. The token is in a directory that kubelet updates.
 func serviceAccount(t *testing.T, c *testbed.Cluster) *login {
 	t.Helper()
 	l := newMethod(t, c, "Kubernetes", "kubernetes", "role/trousseau-itself",
@@ -93,7 +93,7 @@ func serviceAccount(t *testing.T, c *testbed.Cluster) *login {
 	return l
 }
 
-// platformJWT logs in with a JWT whose signature Vault checks by itself.
+// platformJWT logs in with a JWT whose signature Vault verifies itself.
 func platformJWT(t *testing.T, c *testbed.Cluster) *login {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -122,7 +122,7 @@ func platformJWT(t *testing.T, c *testbed.Cluster) *login {
 	return l
 }
 
-// signJWT makes a JWT in compact form (RFC 7519), signed by RS256 (RFC 7518).
+// signJWT creates a compact JWT (RFC 7519), signed with RS256 (RFC 7518).
 func signJWT(t *testing.T, key *rsa.PrivateKey, claims map[string]any) string {
 	t.Helper()
 	part := func(v any) string {
@@ -141,7 +141,7 @@ func signJWT(t *testing.T, key *rsa.PrivateKey, claims map[string]any) string {
 	return signed + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 
-// batchTokens logs in by AppRole, mounted elsewhere, for tokens that cannot be
+// batchTokens logs in with AppRole at a custom mount and gets tokens that cannot be
 // renewed.
 func batchTokens(t *testing.T, c *testbed.Cluster) *login {
 	t.Helper()
@@ -153,7 +153,7 @@ func batchTokens(t *testing.T, c *testbed.Cluster) *login {
 	return l
 }
 
-// agentsMount is where the agent logs in.
+// agentsMount is the auth mount of the agent.
 const agentsMount = "agents"
 
 // startAgent starts a Vault Agent with short-lived tokens.

@@ -14,8 +14,8 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// boundSeeds has one trousseau bind what it encrypts to associated data, and
-// looks at who can read it.
+// boundSeeds lets one trousseau bind seeds to associated data, and checks which
+// others can decrypt them.
 func boundSeeds(t *testing.T, c *testbed.Cluster) {
 	t.Helper()
 	const mark = "associated-data.trousseau.io"
@@ -41,36 +41,36 @@ func boundSeeds(t *testing.T, c *testbed.Cluster) {
 		name   string
 		by     *login
 		asked  *kmsservice.DecryptRequest
-		reason string // "" if it is decrypted
+		reason string // "" for success
 	}{
-		{"as it was", bound, asked, ""},
-		{"of before associated data was set", bound, before, ""},
-		{"by one without associated data", unbound, asked, "associatedData is not set"},
-		{"by one with other associated data", elsewhere, asked, "the ciphertext was not made by this key"},
+		{"unchanged", bound, asked, ""},
+		{"sealed before associated data was set", bound, before, ""},
+		{"decrypted without associated data", unbound, asked, "associatedData is not set"},
+		{"decrypted with other associated data", elsewhere, asked, "the ciphertext was not made by this key"},
 		{"with the mark removed", bound, unmarked, "the ciphertext was not made by this key"},
-		{"with the mark removed, by one without", unbound, unmarked, "the ciphertext was not made by this key"},
+		{"with the mark removed, decrypted without associated data", unbound, unmarked, "the ciphertext was not made by this key"},
 	} {
 		from := len(tt.by.trousseau.Log())
 		_, err := tt.by.trousseau.KMS.Decrypt(t.Context(), string(uuid.NewUUID()), tt.asked)
 		if tt.reason == "" {
 			if err != nil {
-				t.Errorf("a seed %s: %v", tt.name, err)
+				t.Errorf("seed %s: %v", tt.name, err)
 			}
 			continue
 		}
 		if code := status.Code(err); code != codes.InvalidArgument {
-			t.Errorf("a seed %s: %v, want it refused (InvalidArgument)", tt.name, err)
+			t.Errorf("seed %s: %v, want it refused (InvalidArgument)", tt.name, err)
 		}
-		c.Await(10*time.Second, "the log to say why", tt.by.trousseau.Logged(from, tt.reason))
+		c.Await(10*time.Second, "the reason in the log", tt.by.trousseau.Logged(from, tt.reason))
 	}
 	for _, l := range []*login{bound, unbound, elsewhere} {
 		l.trousseau.Stop()
 	}
-	c.Observe("associatedData: what is sealed with it is marked and decrypted; refused without it, with another, and with the mark removed")
+	c.Observe("associatedData: bound seeds are marked and decrypted; refused without it, with other data, and with the mark removed")
 }
 
-// sealedSeed is what kube-apiserver would ask about a Secret that it has just
-// written.
+// sealedSeed returns the Decrypt request that kube-apiserver would send for a Secret
+// that it has just written.
 func sealedSeed(t *testing.T, l *login) *kmsservice.DecryptRequest {
 	t.Helper()
 	object, err := l.trousseau.SealSecrets("sealed-", 1)[0].Object()

@@ -16,9 +16,8 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// calls are made by several callers, each at a pace, until stopped. What became
-// of every call is kept, so that it can be told which part of a scenario it
-// belongs to.
+// calls are made by several callers at a fixed pace until stopped. The result of
+// every call is kept, so that it can be assigned to a part of the scenario.
 type calls struct {
 	bed     *testbed.Bed
 	stopped chan struct{}
@@ -30,7 +29,7 @@ type calls struct {
 	made []call
 }
 
-// call is one that was made.
+// call is the result of one call.
 type call struct {
 	began, ended time.Time
 	err          error
@@ -38,8 +37,8 @@ type call struct {
 
 func (c call) took() time.Duration { return c.ended.Sub(c.began) }
 
-// startCalls has do called with 0, 1, 2 and so on. Each call is bounded by
-// timeout; a test that ends lets those under way finish.
+// startCalls calls do with 0, 1, 2 and so on. Each call has a timeout; at the end of
+// the test, running calls may finish.
 func startCalls(t *testing.T, bed *testbed.Bed, callers int, pace, timeout time.Duration, do func(ctx context.Context, serial int) error) *calls {
 	t.Helper()
 	c := &calls{bed: bed, stopped: make(chan struct{})}
@@ -75,13 +74,13 @@ func (c *calls) make(ctx context.Context, timeout time.Duration, do func(context
 	c.made = append(c.made, call{began: began, ended: time.Now(), err: err})
 }
 
-// stop lets what is under way finish.
+// stop waits for running calls to finish.
 func (c *calls) stop() {
 	c.once.Do(func() { close(c.stopped) })
 	c.callers.Wait()
 }
 
-// since are the calls that ended after a time; the zero time is for all.
+// since returns the calls that ended after a time; the zero time means all.
 func (c *calls) since(from time.Time) []call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -94,7 +93,7 @@ func (c *calls) since(from time.Time) []call {
 	return some
 }
 
-// count sums up the calls since a time.
+// count summarizes the calls since a time.
 func (c *calls) count(from time.Time) load.Count {
 	var sum load.Count
 	for _, made := range c.since(from) {
@@ -103,7 +102,7 @@ func (c *calls) count(from time.Time) load.Count {
 	return sum
 }
 
-// awaitMore waits until n calls that were begun from now on have ended.
+// awaitMore waits until n calls that begin from now on have ended.
 func (c *calls) awaitMore(n int) {
 	from := time.Now()
 	c.bed.Await(time.Minute, "more calls", func(context.Context) error {
@@ -120,22 +119,21 @@ func (c *calls) awaitMore(n int) {
 	})
 }
 
-// userTimeout is when a user of kube-apiserver has given up.
+// userTimeout is the timeout of a kube-apiserver client.
 const userTimeout = 10 * time.Second
 
-// startFirstReads reads Secrets through an API server, every 25 ms one under a
-// seed that it has not seen, as if another API server had just written it, so
-// that kube-apiserver asks Trousseau for each. The Secret is put into etcd just
-// before, because kube-apiserver watches all Secrets for its own purposes, and
-// then holds their seeds. There are n of them, and it is a mistake in the
-// scenario if they do not suffice.
+// startFirstReads reads Secrets through an API server, one every 25 ms. Each has a
+// seed that the server has not seen, as if another API server had just written it,
+// so that kube-apiserver must call Trousseau. Each Secret is put into etcd just
+// before it is read, because kube-apiserver watches all Secrets and caches their
+// seeds. There are n Secrets; a scenario that needs more is wrong.
 func startFirstReads(t *testing.T, c *testbed.Cluster, node *testbed.Node, n int) *calls {
 	t.Helper()
 	sealed := node.Trousseau.SealSecrets("unread-", n)
 	secrets := node.APIServer.Client.CoreV1().Secrets(metav1.NamespaceDefault)
 	return startCalls(t, c.Bed, 2, 50*time.Millisecond, userTimeout, func(ctx context.Context, serial int) error {
 		if serial >= n {
-			return errors.New("no Secret is left that has not been read")
+			return errors.New("all Secrets have been read; increase n")
 		}
 		if err := c.Etcd.Leave(ctx, sealed[serial]); err != nil {
 			return err

@@ -18,10 +18,10 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// The power fails, and everything comes back in the worst order: kube-apiserver
-// first, Vault last and sealed. Nobody starts anything twice. Once as it is, and
-// once with config.yaml gone, as after a reboot if it is kept in memory.
-// Shortened is nothing but the agent's interval.
+// The power fails, and everything restarts in the worst order: kube-apiserver first,
+// Vault last and sealed. Each server is started only once. The test runs with
+// config.yaml on disk, and with config.yaml gone, as after a reboot if it is kept in
+// memory. Only the agent's interval is shortened.
 func TestColdStartOfEverything(t *testing.T) {
 	c := testbed.SetUp(testbed.New(t, &report, "7 cold start of everything"), testbed.Options{})
 	node := c.Nodes[0]
@@ -44,7 +44,7 @@ func TestColdStartOfEverything(t *testing.T) {
 	}
 }
 
-// killEverything kills all servers and checks that the socket is left behind.
+// killEverything kills all servers and checks that the socket file remains.
 func killEverything(t *testing.T, c *testbed.Cluster) {
 	t.Helper()
 	node := c.Nodes[0]
@@ -52,20 +52,20 @@ func killEverything(t *testing.T, c *testbed.Cluster) {
 		s.Kill()
 	}
 	if left := c.PIDs(); len(left) > 0 {
-		t.Fatalf("%v are alive", left)
+		t.Fatalf("%v still running", left)
 	}
 	info, err := os.Lstat(node.Trousseau.Socket)
 	if err != nil || info.Mode()&os.ModeSocket == 0 {
-		t.Fatalf("the killed Trousseau has left no socket (%v, %v); this test proves nothing", info, err)
+		t.Fatalf("the killed Trousseau left no socket (%v, %v); this test proves nothing", info, err)
 	}
 	if conn, err := net.Dial("unix", node.Trousseau.Socket); err == nil {
 		conn.Close()
-		t.Fatal("somebody listens on the socket")
+		t.Fatal("a process listens on the socket")
 	}
 }
 
-// startInWorstOrder starts each server once, and the next one only when it has
-// been seen that those before it are in trouble without it.
+// startInWorstOrder starts each server once. It starts the next one only when those
+// before it are seen to fail without it.
 func startInWorstOrder(t *testing.T, c *testbed.Cluster, secrets remembered, config string) {
 	t.Helper()
 	node, vault := c.Nodes[0], c.Vault.Nodes[0]
@@ -74,37 +74,37 @@ func startInWorstOrder(t *testing.T, c *testbed.Cluster, secrets remembered, con
 
 	from := len(api.Log())
 	api.Start()
-	c.Await(15*time.Second, config+": kube-apiserver to miss etcd",
+	c.Await(15*time.Second, config+": kube-apiserver to fail without etcd",
 		api.Logged(from, "dial tcp "+strings.TrimPrefix(c.Etcd.URL, "http://")+": connect: connection refused"))
-	// Without etcd it gives up 20 seconds after its start, on its own account.
+	// Without etcd, kube-apiserver exits 20 seconds after its start.
 	c.Etcd.Start()
-	// Its /livez would say ok only a minute later, when it stops waiting for the
-	// Secrets to be in its watch cache (its post-start hook storage-readiness).
-	c.Await(2*time.Minute, config+": kube-apiserver to serve and miss its plugin", func(ctx context.Context) error {
+	// Its /livez would be ok only a minute later, when it stops waiting for its watch
+	// cache of Secrets (post-start hook storage-readiness).
+	c.Await(2*time.Minute, config+": kube-apiserver to serve without its plugin", func(ctx context.Context) error {
 		_, err := api.Page(ctx, "/readyz/kms-providers")
 		if err == nil {
 			return errors.New("its /readyz/kms-providers is ok")
 		}
 		err = secrets.readable(ctx, api)
 		if err == nil {
-			return errors.New("it reads Secrets")
+			return errors.New("it can read Secrets")
 		}
 		if !strings.Contains(err.Error(), "nil transformer") {
-			return fmt.Errorf("not for want of a transformer: %w", err)
+			return fmt.Errorf("not because of a missing transformer: %w", err)
 		}
 		return nil
 	})
 
 	from = len(node.Agent.Log())
 	node.Agent.Start()
-	c.Await(30*time.Second, config+": the agent to miss Vault", node.Agent.Logged(from, "error authenticating"))
+	c.Await(30*time.Second, config+": the agent to fail without Vault", node.Agent.Logged(from, "error authenticating"))
 
 	from = len(trousseau.Log())
 	trousseau.Start()
-	c.Await(30*time.Second, config+": Trousseau to serve and say what is missing", func(ctx context.Context) error {
+	c.Await(30*time.Second, config+": Trousseau to serve and report what is missing", func(ctx context.Context) error {
 		_, err := trousseau.KMS.Status(ctx)
 		if code := status.Code(err); code != codes.Unavailable {
-			return fmt.Errorf("its Status has code %s, want Unavailable", code)
+			return fmt.Errorf("Status has code %s, want Unavailable", code)
 		}
 		return trousseau.Logged(from, "no usable configuration yet")(ctx)
 	})
@@ -112,11 +112,11 @@ func startInWorstOrder(t *testing.T, c *testbed.Cluster, secrets remembered, con
 	vault.Start()
 	processes := c.PIDs()
 	if len(processes) != 5 {
-		t.Fatalf("%s: these run: %v, want all five servers", config, processes)
+		t.Fatalf("%s: running: %v, want all five servers", config, processes)
 	}
 	vault.Unseal()
 	unsealed := time.Now()
-	// The agent's pause between two logins may have grown to a minute.
+	// The agent's backoff between logins can be up to one minute.
 	c.Await(3*time.Minute, config+": Trousseau to be ready", trousseau.Ready)
 	ready := since(unsealed)
 	api.AwaitReady()

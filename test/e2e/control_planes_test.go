@@ -20,11 +20,11 @@ import (
 )
 
 // An operator runs three control-plane nodes, each with its own kube-apiserver,
-// Trousseau and Vault Agent, on one etcd and one Vault, and rotates the key. The
-// API servers notice one after the other; meanwhile each reads what any of them
-// has written. Shortened: --probe-interval=1s instead of 30s, and the API
-// servers are asked for /readyz/kms-providers, in turn, so that they look at
-// least every 20 s instead of once a minute.
+// Trousseau and Vault Agent, on one etcd and one Vault, and rotates the key. The API
+// servers notice one after the other; in between, each reads what the others have
+// written. Shortened: --probe-interval=1s instead of 30s. The API servers are asked
+// for /readyz/kms-providers in turn, so that they check at least every 20 s instead
+// of once a minute.
 func TestThreeControlPlaneNodes(t *testing.T) {
 	bed := testbed.New(t, &report, "6 three control-plane nodes")
 	c := testbed.SetUp(bed, testbed.Options{ControlPlanes: 3, TrousseauFlags: []string{"--probe-interval=1s"}})
@@ -32,13 +32,13 @@ func TestThreeControlPlaneNodes(t *testing.T) {
 	for _, n := range c.Nodes {
 		mustAnnounce(t, n, first)
 	}
-	bed.Observe("all three announce %s", first)
+	bed.Observe("all three report %s", first)
 	crossings := startCrossings(t, c)
 	crossings.awaitMore(some)
 
 	announced := []string{first}
 	late := 0
-	// Chance may have all API servers look at once; then once more.
+	// By chance, all API servers may check at the same time; then repeat.
 	for range 3 {
 		announced = append(announced, rotate(t, c, crossings, announced[len(announced)-1]))
 		if late = lateWrites(t, c, announced); late > 0 {
@@ -49,30 +49,30 @@ func TestThreeControlPlaneNodes(t *testing.T) {
 	count := crossings.count(time.Time{})
 	bed.Count(count.Operations, count.Failures)
 	bed.Observe("Secrets written through one and read through all three: %s", count)
-	bed.Observe("of them, %d were written under the old key_id after the first under the new one", late)
+	bed.Observe("%d of them were written under the old key_id after the first under the new one", late)
 	if count.Failures > 0 {
-		t.Errorf("%s; want none failed", count)
+		t.Errorf("%s; want no failures", count)
 	}
 	if late == 0 {
-		t.Error("the API servers always changed to the new key_id at once: nothing was seen of the time between")
+		t.Error("the API servers always changed to the new key_id together; this test proves nothing")
 	}
-	// What was written first reads through all, also now.
+	// The first Secret is still readable through all.
 	for _, n := range c.Nodes {
 		n.APIServer.Kubectl("get", "secret", crossingName(0))
 		mustAnnounce(t, n, announced[len(announced)-1])
 	}
 }
 
-// some crossings tell what holds at the moment.
+// some is a number of crossings large enough to show the current state.
 const some = 30
 
-// rotate rotates the key, and returns the new key_id when all API servers write
-// under it.
+// rotate rotates the key and returns the new key_id once all API servers use it for
+// writes.
 func rotate(t *testing.T, c *testbed.Cluster, crossings *calls, before string) (after string) {
 	t.Helper()
 	c.Vault.CLI("write", "-f", "transit/keys/"+testbed.Key+"/rotate")
 	began := time.Now()
-	c.Await(10*time.Second, "all three to announce the same new key_id", func(ctx context.Context) error {
+	c.Await(10*time.Second, "all three to report the same new key_id", func(ctx context.Context) error {
 		ids := make(map[string]int)
 		for _, n := range c.Nodes {
 			status, err := n.Trousseau.KMS.Status(ctx)
@@ -83,17 +83,17 @@ func rotate(t *testing.T, c *testbed.Cluster, crossings *calls, before string) (
 			after = status.KeyID
 		}
 		if len(ids) != 1 || after == before {
-			return fmt.Errorf("they announce %v", ids)
+			return fmt.Errorf("they report %v", ids)
 		}
 		return nil
 	})
-	c.Observe("after a rotation all three announce %s within %s", after, time.Since(began).Round(10*time.Millisecond))
+	c.Observe("after a rotation all three report %s within %s", after, time.Since(began).Round(10*time.Millisecond))
 	crossings.awaitMore(some)
 
 	for _, n := range c.Nodes {
 		name := "written-by-" + n.APIServer.Name
 		c.Await(90*time.Second, n.APIServer.Name+" to write under the new key_id", func(ctx context.Context) error {
-			// To be asked makes it ask Trousseau.
+			// The request makes it call Trousseau.
 			if _, err := n.APIServer.Page(ctx, "/readyz/kms-providers"); err != nil {
 				return err
 			}
@@ -108,14 +108,14 @@ func rotate(t *testing.T, c *testbed.Cluster, crossings *calls, before string) (
 func mustAnnounce(t *testing.T, n *testbed.Node, keyID string) {
 	t.Helper()
 	if got := n.Trousseau.KeyID(); got != keyID {
-		t.Errorf("%s announces key_id %q, want %q", n.Trousseau.Name, got, keyID)
+		t.Errorf("%s reports key_id %q, want %q", n.Trousseau.Name, got, keyID)
 	}
 }
 
 func crossingName(serial int) string { return fmt.Sprintf("crossing-%06d", serial) }
 
 // startCrossings writes Secrets through the API servers in turn, and reads each
-// through all of them at once.
+// through all of them concurrently.
 func startCrossings(t *testing.T, c *testbed.Cluster) *calls {
 	t.Helper()
 	return startCalls(t, c.Bed, 2, 50*time.Millisecond, userTimeout, func(ctx context.Context, serial int) error {
@@ -129,17 +129,17 @@ func startCrossings(t *testing.T, c *testbed.Cluster) *calls {
 		for _, n := range c.Nodes {
 			got, err := n.APIServer.Client.CoreV1().Secrets(metav1.NamespaceDefault).Get(ctx, secret.Name, metav1.GetOptions{})
 			if err == nil && !bytes.Equal(got.Data["value"], value) {
-				err = fmt.Errorf("%x is not what was written", got.Data["value"])
+				err = fmt.Errorf("%x differs from the written value", got.Data["value"])
 			}
 			if err != nil {
-				return fmt.Errorf("reading through %s what %s wrote: %w", n.APIServer.Name, writer.Name, err)
+				return fmt.Errorf("reading through %s a Secret written by %s: %w", n.APIServer.Name, writer.Name, err)
 			}
 		}
 		return nil
 	})
 }
 
-// writesUnder returns nil if what an API server writes is under a key_id.
+// writesUnder returns nil if an API server writes under this key_id.
 func writesUnder(ctx context.Context, etcd *testbed.Etcd, api *testbed.APIServer, name, keyID string) error {
 	secrets := api.Client.CoreV1().Secrets(metav1.NamespaceDefault)
 	if err := secrets.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
@@ -159,8 +159,8 @@ func writesUnder(ctx context.Context, etcd *testbed.Etcd, api *testbed.APIServer
 	return nil
 }
 
-// lateWrites counts the crossings that were written under a key_id after the
-// first under the one announced next.
+// lateWrites counts the crossings written under a key_id after the first one written
+// under the next key_id.
 func lateWrites(t *testing.T, c *testbed.Cluster, announced []string) (late int) {
 	t.Helper()
 	prefix := "/registry/secrets/" + metav1.NamespaceDefault + "/"
@@ -173,7 +173,7 @@ func lateWrites(t *testing.T, c *testbed.Cluster, announced []string) (late int)
 		}
 		at := slices.Index(announced, object.GetKeyID())
 		if at < 0 {
-			t.Fatalf("%s is under key_id %s, which nobody has announced", key, object.GetKeyID())
+			t.Fatalf("%s is under key_id %s, which no Status has reported", key, object.GetKeyID())
 		}
 		if at < newest {
 			late++

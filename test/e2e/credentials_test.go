@@ -14,10 +14,10 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// Trousseau comes by its token in each way there is, all at the same time, under
-// load and without an agent that renders config.yaml. What it logs in with is
-// replaced while it runs. Then tokens live for seconds, so that they have to be
-// renewed, and replaced once that does not help any more. No request fails.
+// Trousseau gets its token in every supported way, all concurrently, under load and
+// without an agent that renders config.yaml. The credentials are replaced while it
+// runs. Then tokens live for seconds, so that they must be renewed, and replaced
+// when they cannot be renewed any more. No request fails.
 func TestOtherCredentials(t *testing.T) {
 	bed := testbed.New(t, &report, "11 other credentials")
 	c := testbed.NewCluster(bed, testbed.Options{})
@@ -38,7 +38,7 @@ func TestOtherCredentials(t *testing.T) {
 		l.serve()
 	}
 	processes := c.PIDs()
-	// Without Trousseau, to know when Vault could be used at all.
+	// Calls without Trousseau show when Vault was usable at all.
 	direct := startCalls(t, bed, 1, 50*time.Millisecond, time.Second, func(ctx context.Context, _ int) error {
 		return c.Vault.Serves(ctx, "transit/keys/"+testbed.Key)
 	})
@@ -59,15 +59,15 @@ func TestOtherCredentials(t *testing.T) {
 	c.MustBeSameProcesses(processes)
 	sink.end(direct)
 	if !c.Vault.Accepts(token) {
-		t.Error("a trousseau that ended has revoked the token in the sink, which is the agent's to revoke")
+		t.Error("trousseau revoked the token in the sink at its end, but the token belongs to the agent")
 	}
 	for _, l := range slices.Concat(supplied, []*login{batch, proxy}) {
 		l.end(direct)
 	}
 }
 
-// replace puts another credential in the place of each, as whoever supplies it
-// does, and waits until only tokens that came from those live.
+// replace replaces each credential as its supplier does, and waits until only tokens
+// from the new ones are live.
 func replace(logins []*login) {
 	for _, l := range logins {
 		l.replace()
@@ -77,24 +77,24 @@ func replace(logins []*login) {
 	}
 }
 
-// mustOutlive waits until four batch tokens have been used up, none of which
-// Vault renews or lists.
+// mustOutlive waits until four batch tokens have expired; Vault neither renews nor
+// lists them.
 func mustOutlive(l *login) {
 	l.t.Helper()
 	l.mustLogInAnew(3)
 	if renewals := l.asked("renew_self"); renewals != 0 {
-		l.t.Errorf("%s: %v renewals, although Vault renews none", l.name, renewals)
+		l.t.Errorf("%s: got %v renewals, want none for batch tokens", l.name, renewals)
 	}
 }
 
-// mustFollow waits until an agent has got another token, its third at least, and
-// the trousseau that reads its sink has adopted it. It returns the token, which has
-// most of its life before it.
+// mustFollow waits until an agent has got another token, at least its third, and the
+// trousseau that reads its sink uses it. It returns the token, most of whose
+// lifetime remains.
 func mustFollow(c *testbed.Cluster, agent *testbed.Agent, sink *login) testbed.Token {
 	sink.t.Helper()
 	count := func(what string) int { return strings.Count(agent.Log(), what) }
 	want := max(3, count("authentication successful")+1)
-	c.Await(time.Minute, "another token of the agent", func(context.Context) error {
+	c.Await(time.Minute, "another login of the agent", func(context.Context) error {
 		if n := count("authentication successful"); n < want {
 			return fmt.Errorf("it has logged in %d times, want %d", n, want)
 		}
@@ -110,7 +110,7 @@ func mustFollow(c *testbed.Cluster, agent *testbed.Agent, sink *login) testbed.T
 	return testbed.Token{ID: strings.TrimSpace(string(token))}
 }
 
-// fewUses supplies a token that each request would use up.
+// fewUses supplies a token with a limited number of uses.
 func fewUses(t *testing.T, c *testbed.Cluster) {
 	t.Helper()
 	token := func(flags ...string) string {
@@ -128,5 +128,5 @@ func fewUses(t *testing.T, c *testbed.Cluster) {
 	l.configure(token())
 	l.trousseau.AwaitReady()
 	l.trousseau.Stop()
-	c.Observe("a token with num_uses: refused_token, Status says so; one without is enough to mend it")
+	c.Observe("a token with num_uses: refused_token, also in Status; a token without num_uses fixes it")
 }

@@ -19,11 +19,11 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// An operator rotates the transit key while users work, rewrites all Secrets as
-// docs/operations.md says and then forbids the old version. Shortened: Trousseau
-// looks for a new version every second instead of every thirty. kube-apiserver's
-// own pace is as it is: reading /readyz, as kubelet does, has it ask Status every
-// 20 seconds, and it would every minute.
+// An operator rotates the transit key under load, rewrites all Secrets as described
+// in docs/operations.md and then disallows the old version. Shortened: Trousseau
+// checks for a new version every second instead of every thirty. kube-apiserver's
+// own interval is unchanged: because kubelet reads /readyz, it calls Status every 20
+// seconds instead of every minute.
 func TestKeyRotation(t *testing.T) {
 	bed := testbed.New(t, &report, "3 key rotation")
 	c := testbed.SetUp(bed, testbed.Options{TrousseauFlags: []string{"--probe-interval=1s"}})
@@ -40,7 +40,7 @@ func TestKeyRotation(t *testing.T) {
 
 	v2 := rotateKeyUnderLoad(t, c, v1)
 	if err := unseal(t.Context(), trousseau, sealed); err != nil {
-		t.Errorf("decrypting, after the rotation, what was encrypted before: %v", err)
+		t.Errorf("decrypting older data after the rotation: %v", err)
 	}
 	before := c.Etcd.KeyIDs()
 	if before[v1] != n || before[v2] == 0 || len(before) != 2 {
@@ -56,21 +56,21 @@ func TestKeyRotation(t *testing.T) {
 		t.Errorf("Secrets by key_id after rewriting them: %v, want all under %s", after, v2)
 	}
 	secrets.mustBeReadable(t, api, "after rewriting")
-	c.Observe("under the old version %d Secrets after the rotation, %d once rewritten as documented; under the new one %d, then %d",
+	c.Observe("Secrets under the old version: %d after the rotation, %d after the documented rewrite; under the new one: %d, then %d",
 		before[v1], after[v1], before[v2], after[v2])
 
 	c.Vault.CLI("write", "transit/keys/"+testbed.Key+"/config", "min_decryption_version=2")
 	if err := unseal(t.Context(), trousseau, sealed); status.Code(err) != codes.FailedPrecondition ||
 		!strings.Contains(err.Error(), "this key version may no longer be used") {
-		t.Errorf("decrypting with the version that is forbidden: %v, want FailedPrecondition; else this test proves nothing", err)
+		t.Errorf("decrypting with the disallowed version: %v, want FailedPrecondition; this test proves nothing", err)
 	}
 	awaitProof(t, c, trousseau)
-	restartWithout(t, c, secrets, "the new version alone, the old one forbidden,")
-	create(t, api, "new-", 1).mustBeReadable(t, api, "with the old version forbidden")
+	restartWithout(t, c, secrets, "only the new version allowed,")
+	create(t, api, "new-", 1).mustBeReadable(t, api, "with the old version disallowed")
 }
 
-// rotateKeyUnderLoad rotates the key and returns the key_id that kube-apiserver
-// then writes under.
+// rotateKeyUnderLoad rotates the key and returns the key_id that kube-apiserver uses
+// for writes afterwards.
 func rotateKeyUnderLoad(t *testing.T, c *testbed.Cluster, v1 string) (v2 string) {
 	t.Helper()
 	api, trousseau := c.Nodes[0].APIServer, c.Nodes[0].Trousseau
@@ -79,10 +79,10 @@ func rotateKeyUnderLoad(t *testing.T, c *testbed.Cluster, v1 string) (v2 string)
 	load.AwaitMore(20)
 
 	c.Vault.CLI("write", "-f", "transit/keys/"+testbed.Key+"/rotate")
-	noticed := c.Await(10*time.Second, "Trousseau to announce the new version", func(ctx context.Context) error {
+	noticed := c.Await(10*time.Second, "Trousseau to report the new version", func(ctx context.Context) error {
 		announced, err := trousseau.KMS.Status(ctx)
 		if err == nil && announced.KeyID == v1 {
-			err = errors.New("it still announces " + v1)
+			err = errors.New("it still reports " + v1)
 		}
 		if err == nil {
 			v2 = announced.KeyID
@@ -95,7 +95,7 @@ func rotateKeyUnderLoad(t *testing.T, c *testbed.Cluster, v1 string) (v2 string)
 	create(t, api, "during-", 1)
 	picked := c.Await(time.Minute, "kube-apiserver to write under the new version", func(ctx context.Context) error {
 		if _, err := api.Page(ctx, "/readyz/kms-providers"); err != nil {
-			// Not one probe may fail because of a rotation.
+			// A rotation must not make a single probe fail.
 			t.Errorf("during the rotation: %v", err)
 		}
 		if err := write(ctx, api, "during-0"); err != nil {
@@ -113,13 +113,13 @@ func rotateKeyUnderLoad(t *testing.T, c *testbed.Cluster, v1 string) (v2 string)
 	c.Count(tally.Operations(), tally.Failures())
 	load.MustHaveNoFailures("during the rotation")
 	c.MustBeSameProcesses(processes)
-	c.Observe("announced %s after the rotation, picked up by kube-apiserver %s later; no process restarted",
+	c.Observe("reported %s after the rotation, used by kube-apiserver %s later; no process restarted",
 		noticed.Round(time.Millisecond), picked.Round(100*time.Millisecond))
-	c.Observe("meanwhile Secrets: %s; Encrypt and Decrypt: %s", tally.Secrets, tally.KMS)
+	c.Observe("during that, Secrets: %s; Encrypt and Decrypt: %s", tally.Secrets, tally.KMS)
 	return v2
 }
 
-// restartWithout restarts the API server, so that it has no seed left, and reads
+// restartWithout restarts the API server, so that its seed cache is empty, and reads
 // the Secrets.
 func restartWithout(t *testing.T, c *testbed.Cluster, secrets remembered, with string) {
 	t.Helper()
@@ -129,14 +129,14 @@ func restartWithout(t *testing.T, c *testbed.Cluster, secrets remembered, with s
 	secrets.mustBeReadable(t, api, "after a restart of the API server, with "+with)
 	asked := trousseau.MustMetric("trousseau_kms_requests_total", "method", "Decrypt", "code", "OK") - before
 	if asked == 0 {
-		t.Errorf("with %s: the restarted API server has read Secrets without asking to decrypt a seed", with)
+		t.Errorf("with %s: the restarted API server read Secrets without decrypting a seed", with)
 	}
 	c.Count(len(secrets), 0)
 	c.Observe("API server restarted, all %d Secrets read with %s after %.0f seeds were decrypted", len(secrets), with, asked)
 }
 
-// awaitProof waits until Trousseau has proven the key after now, and no trouble
-// is left.
+// awaitProof waits until Trousseau has proven the key after now and reports no
+// trouble.
 func awaitProof(t *testing.T, c *testbed.Cluster, trousseau *testbed.Trousseau) {
 	t.Helper()
 	began := float64(time.Now().UnixMilli()) / 1000
@@ -149,7 +149,7 @@ func awaitProof(t *testing.T, c *testbed.Cluster, trousseau *testbed.Trousseau) 
 	})
 }
 
-// seal has the plugin wrap a seed.
+// seal encrypts a seed with the plugin.
 func seal(t *testing.T, trousseau *testbed.Trousseau) *kmsservice.DecryptRequest {
 	t.Helper()
 	answer, err := trousseau.KMS.Encrypt(t.Context(), string(uuid.NewUUID()), make([]byte, 32))
@@ -159,7 +159,7 @@ func seal(t *testing.T, trousseau *testbed.Trousseau) *kmsservice.DecryptRequest
 	return &kmsservice.DecryptRequest{Ciphertext: answer.Ciphertext, KeyID: answer.KeyID, Annotations: answer.Annotations}
 }
 
-// unseal has the plugin unwrap it again.
+// unseal decrypts it with the plugin.
 func unseal(ctx context.Context, trousseau *testbed.Trousseau, sealed *kmsservice.DecryptRequest) error {
 	_, err := trousseau.KMS.Decrypt(ctx, string(uuid.NewUUID()), sealed)
 	return err

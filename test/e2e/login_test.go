@@ -13,7 +13,7 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// login is a trousseau with a credential of its own.
+// login is a trousseau with its own credential.
 type login struct {
 	t         *testing.T
 	c         *testbed.Cluster
@@ -22,29 +22,29 @@ type login struct {
 	trousseau *testbed.Trousseau
 	calls     *calls
 
-	// mount is the auth method that nobody else logs in at; "" if Trousseau has
-	// no token of its own.
+	// mount is the auth mount used only by this trousseau; "" if Trousseau has no
+	// token of its own.
 	mount string
-	// role changes what tokens logins yield.
+	// role changes the settings of tokens issued at login.
 	role func(tokens ...string)
-	// supply puts another credential where Trousseau finds it.
+	// supply replaces the credential.
 	supply func()
 
-	replaced int           // how often
-	supplied time.Time     // when, the last time
-	slowest  time.Duration // from then until it was in use
-	lease    string        // of the token that was logged in for
+	replaced int           // number of replacements
+	supplied time.Time     // time of the last replacement
+	slowest  time.Duration // longest time until the new credential was in use
+	lease    string        // of the current token
 }
 
-// What a role says of its tokens. A short life can be extended twice.
+// Token settings of roles. A short-lived token can be extended twice.
 var (
 	longLived  = []string{"token_ttl=1h", "token_max_ttl=24h"}
 	shortLived = []string{"token_ttl=6s", "token_max_ttl=14s"}
-	// Vault Agent waits for a second before it logs in anew.
+	// Vault Agent waits for a second before it logs in again.
 	shortLivedForAgent = []string{"token_ttl=8s", "token_max_ttl=18s"}
 )
 
-// newLogin prepares a trousseau, to be configured and started.
+// newLogin prepares a trousseau. Configure it and then start it.
 func newLogin(t *testing.T, c *testbed.Cluster, name string) *login {
 	t.Helper()
 	short := strings.ToLower(strings.NewReplacer(" ", "-", "'", "").Replace(name))
@@ -53,20 +53,20 @@ func newLogin(t *testing.T, c *testbed.Cluster, name string) *login {
 	return l
 }
 
-// configure writes config.yaml with a credential, which is given as lines.
+// configure writes config.yaml with a credential, given as lines.
 func (l *login) configure(credential ...string) {
 	l.t.Helper()
 	l.configureAt("https://"+l.c.Proxy.Addr, append(credential, "vaultCACert: "+l.c.CAFile())...)
 }
 
-// configureAt is configure for another address and with no CA.
+// configureAt is configure with another address and without a CA.
 func (l *login) configureAt(address string, lines ...string) {
 	l.t.Helper()
 	lines = append([]string{"keynames: [" + testbed.Key + "]", "address: " + address}, lines...)
 	l.c.Replace(filepath.Join(l.dir, "config.yaml"), "provider: vault\nvault:\n  "+strings.Join(lines, "\n  ")+"\n")
 }
 
-// serve waits until the trousseau is healthy and puts a load on it.
+// serve waits until trousseau is healthy and starts a load.
 func (l *login) serve() {
 	l.t.Helper()
 	l.trousseau.AwaitReady()
@@ -82,15 +82,15 @@ func (l *login) serve() {
 	})
 }
 
-// onlyLease waits until only one token that has come from a login lives, and that
-// is another one, and returns its lease.
+// onlyLease waits until exactly one token from a login is live and differs from the
+// previous one, and returns its lease.
 func (l *login) onlyLease(other string) string {
 	l.t.Helper()
 	var alive []string
 	l.c.Await(30*time.Second, l.name+": one token to be left", func(ctx context.Context) (err error) {
 		alive, err = l.c.Vault.LeasesFrom(ctx, l.mount)
 		if err == nil && (len(alive) != 1 || alive[0] == other) {
-			err = fmt.Errorf("%d tokens live, or the old one does", len(alive))
+			err = fmt.Errorf("got %d live tokens, want only a new one", len(alive))
 		}
 		return err
 	})
@@ -105,19 +105,19 @@ func (l *login) replace() {
 	l.supplied = time.Now()
 }
 
-// mustHaveReplaced waits until the credential supplied last has been logged in
-// with, and the token of the one before revoked.
+// mustHaveReplaced waits until the new credential is in use and the old token is
+// revoked.
 func (l *login) mustHaveReplaced() {
 	l.t.Helper()
 	l.c.Await(30*time.Second, l.name+": the new credential to be in use", l.generation(1+l.replaced))
-	// It was good for an hour: that it is gone is Trousseau's doing.
+	// The old token was valid for an hour: only Trousseau can have revoked it.
 	l.lease = l.onlyLease(l.lease)
 	adopted := l.trousseau.MustMetric("trousseau_config_last_reload_success_timestamp_seconds")
 	l.slowest = max(l.slowest, time.UnixMilli(int64(adopted*1000)).Sub(l.supplied))
 }
 
-// mustBeKeptAlive waits until two short-lived tokens have been renewed and, at the
-// end of their life, replaced.
+// mustBeKeptAlive waits until two short-lived tokens have been renewed and then
+// replaced at the end of their life.
 func (l *login) mustBeKeptAlive() {
 	l.t.Helper()
 	l.mustLogInAnew(2)
@@ -126,19 +126,19 @@ func (l *login) mustBeKeptAlive() {
 	}
 }
 
-// mustLogInAnew waits until that has happened n times.
+// mustLogInAnew waits for n repeated logins.
 func (l *login) mustLogInAnew(n int) {
 	l.t.Helper()
-	l.c.Await(time.Minute, l.name+": tokens to be used up", func(context.Context) error {
+	l.c.Await(time.Minute, l.name+": tokens to expire", func(context.Context) error {
 		if got := strings.Count(l.trousseau.Log(), `"logged in to Vault again"`); got < n {
-			return fmt.Errorf("it has logged in anew %d times, want %d", got, n)
+			return fmt.Errorf("it has logged in again %d times, want %d", got, n)
 		}
 		return nil
 	})
 }
 
-// end stops the load and the trousseau, and looks at what is left. A round trip
-// may have failed if Vault did not answer direct calls meanwhile.
+// end stops the load and trousseau, and checks what is left. A round trip may fail
+// if Vault did not answer direct calls at that time.
 func (l *login) end(direct *calls) {
 	l.t.Helper()
 	l.calls.stop()
@@ -156,35 +156,35 @@ func (l *login) end(direct *calls) {
 	}
 	denied := l.trousseau.MustMetric(requests, "operation", "encrypt", "code", "denied") +
 		l.trousseau.MustMetric(requests, "operation", "decrypt", "code", "denied")
-	l.c.Observe("%s: round trips: %s; %v logins, %v renewals, %v revocations, %v times denied and made again%s", l.name, count,
+	l.c.Observe("%s: round trips: %s; %v logins, %v renewals, %v revocations, %v denied and retried%s", l.name, count,
 		l.asked("login"), l.asked("renew_self"), l.asked("revoke_self"), denied, replaced)
 	l.trousseau.Stop()
 	if l.mount == "" {
 		return
 	}
-	l.c.Await(3*time.Second, l.name+": no token to be left", func(ctx context.Context) error {
-		// Trousseau asks for that for a second at most.
+	l.c.Await(3*time.Second, l.name+": all tokens to be revoked", func(ctx context.Context) error {
+		// Trousseau tries this for at most one second.
 		if l.trousseau.Logged(0, "could not revoke the old token")(ctx) == nil {
 			return nil
 		}
 		alive, err := l.c.Vault.LeasesFrom(ctx, l.mount)
 		if err == nil && len(alive) > 0 {
-			err = fmt.Errorf("%d live", len(alive))
+			err = fmt.Errorf("%d live tokens", len(alive))
 		}
 		return err
 	})
 }
 
-// requests is the metric that counts calls of Vault.
+// requests is the metric that counts calls to Vault.
 const requests = "trousseau_vault_requests_total"
 
-// asked is how often Vault has done something.
+// asked returns how often Vault has performed an operation.
 func (l *login) asked(operation string) float64 {
 	l.t.Helper()
 	return l.trousseau.MustMetric(requests, "operation", operation, "code", "ok")
 }
 
-// generation is met when the n-th has been adopted; see [testbed.Bed.Await].
+// generation is a condition for [testbed.Bed.Await]: the n-th generation is in use.
 func (l *login) generation(n int) func(context.Context) error {
 	return func(ctx context.Context) error {
 		got, _, err := l.trousseau.Metric(ctx, "trousseau_generation")

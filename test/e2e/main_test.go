@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package e2e is what Trousseau's users do with it, between real servers:
-// Vault, Vault Agent, etcd and kube-apiserver. Each test is one scenario, named
-// after what its user does. `make e2e` runs them and prints what was observed.
+// Package e2e tests what Trousseau's users do, with real servers: Vault, Vault
+// Agent, etcd and kube-apiserver. Each test is one scenario. `make e2e` runs them
+// and prints the observations.
 package e2e
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// report takes a row of every scenario.
+// report collects a row from every scenario.
 var report testbed.Report
 
 func TestMain(m *testing.M) {

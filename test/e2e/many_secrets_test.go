@@ -15,11 +15,11 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// An operator with 1,000 Secrets restarts kube-apiserver, which has to unwrap
-// every seed anew: one call to Vault if they are all from one life of the API
-// server, and a thousand in the worst case, when each Secret is from another.
-// Lengthened: --probe-interval=10m instead of 30s, so that all calls to Vault
-// that are counted are kube-apiserver's.
+// An operator with 1,000 Secrets restarts kube-apiserver, which must decrypt every
+// seed again: one call to Vault if one run of the API server wrote them all, and a
+// thousand in the worst case, when each was written by another run. Lengthened:
+// --probe-interval=10m instead of 30s, so that all counted calls to Vault are
+// kube-apiserver's.
 func TestManySecrets(t *testing.T) {
 	const many = 1000
 	bed := testbed.New(t, &report, "10 1,000 Secrets, restart")
@@ -38,7 +38,7 @@ func TestManySecrets(t *testing.T) {
 	if got := vaultCalls(node.Trousseau).minus(before); got != (vaultTraffic{}) {
 		t.Errorf("creating Secrets took %s, want none: kube-apiserver has a seed", got)
 	}
-	// The least that can be: one seed to unwrap, and the new process's own to wrap.
+	// The minimum: decrypt one seed, and encrypt the new process's own.
 	got := restartAndRead(t, c, node, "all under one seed", many, written)
 	if want := (vaultTraffic{encrypt: 1, decrypt: 1}); got != want {
 		t.Errorf("all under one seed: kube-apiserver's restart took %s, want %s", got, want)
@@ -52,12 +52,12 @@ func TestManySecrets(t *testing.T) {
 	}
 }
 
-// restartAndRead restarts kube-apiserver, reads n Secrets one by one and returns
-// what Vault was asked for.
+// restartAndRead restarts kube-apiserver, reads n Secrets one by one and returns the
+// number of calls to Vault.
 func restartAndRead(t *testing.T, c *testbed.Cluster, node *testbed.Node, what string, n int, name func(int) string) vaultTraffic {
 	t.Helper()
 	node.APIServer.Stop()
-	// Not before: it reads what is put into etcd, for its watch cache.
+	// Only now: kube-apiserver reads everything in etcd for its watch cache.
 	before := vaultCalls(node.Trousseau)
 	began := time.Now()
 	node.APIServer.Start()
@@ -75,7 +75,7 @@ func restartAndRead(t *testing.T, c *testbed.Cluster, node *testbed.Node, what s
 	return calls
 }
 
-// each calls do for 0 to n-1, some at once.
+// each calls do for 0 to n-1, several at once.
 func each(t *testing.T, n int, do func(context.Context, int) error) {
 	t.Helper()
 	group, ctx := errgroup.WithContext(t.Context())
@@ -88,8 +88,7 @@ func each(t *testing.T, n int, do func(context.Context, int) error) {
 	}
 }
 
-// vaultTraffic counts what Vault was asked for and answered: what it did not
-// answer in time was asked again.
+// vaultTraffic counts successful calls to Vault: calls that timed out were retried.
 type vaultTraffic struct{ encrypt, decrypt int }
 
 func vaultCalls(p *testbed.Trousseau) vaultTraffic {

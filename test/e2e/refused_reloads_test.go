@@ -14,18 +14,18 @@ type refusal struct {
 	name string
 	// make makes the mistake.
 	make func()
-	// class and logged are how Trousseau names it.
+	// class and logged are Trousseau's names for it.
 	class  string
 	logged string
-	// mend puts it right without touching the KV secret. If it is nil, what
-	// stood there before is put back.
+	// mend corrects the mistake without changing the KV secret. If it is nil, the old
+	// content is restored.
 	mend func()
 }
 
-// An operator changes the KV secret to what cannot work, or would orphan what is
-// in etcd. Each time the old client keeps serving, log and metric name the
-// mistake, and putting it right is enough. Shortened: the agent looks every two
-// seconds.
+// An operator changes the KV secret to something that cannot work, or that would
+// orphan the data in etcd. Each time the old client keeps serving, log and metric
+// name the mistake, and correcting it is enough. Shortened: the agent checks every
+// two seconds.
 func TestRefusedReloads(t *testing.T) {
 	bed := testbed.New(t, &report, "8 refused reloads")
 	c := testbed.SetUp(bed, testbed.Options{
@@ -35,8 +35,8 @@ func TestRefusedReloads(t *testing.T) {
 	node := c.Nodes[0]
 	trousseau := node.Trousseau
 
-	// The token may use every key of every engine, so that what is refused is
-	// not refused by Vault.
+	// The token may use every key of every engine, so that Trousseau refuses the
+	// change and not Vault.
 	c.Vault.CLIWithInput(`path "+/encrypt/+" { capabilities = ["update"] }
 path "+/decrypt/+" { capabilities = ["update"] }
 path "+/keys/+" { capabilities = ["read"] }`, "policy", "write", "wide", "-")
@@ -47,7 +47,7 @@ path "+/keys/+" { capabilities = ["read"] }`, "policy", "write", "wide", "-")
 	c.Vault.CLI("secrets", "enable", "-path=elsewhere", "transit")
 	c.Vault.CLI("write", "-f", "elsewhere/keys/"+testbed.Key)
 
-	// Another Vault, set up the same way.
+	// Another Vault with the same setup.
 	other := bed.StartVault(testbed.VaultOptions{Name: "other-vault"})
 	other.CLI("secrets", "enable", "transit")
 	other.CLI("write", "-f", "transit/keys/"+testbed.Key)
@@ -91,7 +91,7 @@ path "+/keys/+" { capabilities = ["read"] }`, "policy", "write", "wide", "-")
 	bed.Observe("Secrets: %s; Encrypt and Decrypt: %s", tally.Secrets, tally.KMS)
 }
 
-// refuse makes one mistake, looks at what is said about it, and puts it right.
+// refuse makes one mistake, checks what Trousseau reports, and corrects it.
 func refuse(t *testing.T, c *testbed.Cluster, load *testbed.Load, r refusal, restore func()) {
 	t.Helper()
 	trousseau := c.Nodes[0].Trousseau
@@ -100,7 +100,7 @@ func refuse(t *testing.T, c *testbed.Cluster, load *testbed.Load, r refusal, res
 	r.make()
 	noticed := c.Await(30*time.Second, r.name+" in the metrics", trousseau.MetricIs(1, "trousseau_config_last_reload_error_info", "class", r.class))
 	c.Await(5*time.Second, r.name+" in the log", trousseau.Logged(from, r.logged))
-	c.Await(5*time.Second, "the log to say who serves", trousseau.Logged(from, "configuration refused; the previous one keeps serving"))
+	c.Await(5*time.Second, "the log to report the refusal", trousseau.Logged(from, "configuration refused; the previous one keeps serving"))
 	load.AwaitMore(20)
 	load.MustHaveNoFailures(r.name)
 	if got := trousseau.MustMetric("trousseau_config_last_reload_successful"); got != 0 {
@@ -118,17 +118,18 @@ func refuse(t *testing.T, c *testbed.Cluster, load *testbed.Load, r refusal, res
 	} else {
 		r.mend()
 	}
-	healed := c.Await(time.Minute, r.name+" to be put right", trousseau.MetricIs(1, "trousseau_config_last_reload_successful"))
+	healed := c.Await(time.Minute, r.name+" to be corrected", trousseau.MetricIs(1, "trousseau_config_last_reload_successful"))
 	if _, found, err := trousseau.Metric(t.Context(), "trousseau_config_last_reload_error_info"); found || err != nil {
 		t.Errorf("%s: trousseau_config_last_reload_error_info is still there, %v", r.name, err)
 	}
 	load.AwaitMore(5)
-	load.MustHaveNoFailures(r.name + ", put right")
-	c.Observe("%s: class %s after %s, healed %s after it was put right", r.name, r.class,
+	load.MustHaveNoFailures(r.name + ", corrected")
+	c.Observe("%s: class %s after %s, healed %s after the correction", r.name, r.class,
 		noticed.Round(100*time.Millisecond), healed.Round(100*time.Millisecond))
 
 	if r.mend != nil {
-		// What was mended is in use now; the next mistake begins where all do.
+		// The corrected configuration is in use now; start the next mistake from the
+		// usual one.
 		adopted := trousseau.MustMetric("trousseau_generation")
 		restore()
 		c.Await(30*time.Second, "the usual configuration", trousseau.MetricIs(adopted+1, "trousseau_generation"))

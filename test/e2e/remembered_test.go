@@ -14,10 +14,10 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// remembered are the values of Secrets by name, as they must be read for ever.
+// remembered holds the values of Secrets by name. They must stay readable.
 type remembered map[string][]byte
 
-// create makes n Secrets through an API server: prefix0, prefix1 and so on.
+// create creates n Secrets through an API server: prefix0, prefix1 and so on.
 func create(t *testing.T, api *testbed.APIServer, prefix string, n int) remembered {
 	t.Helper()
 	r := make(remembered)
@@ -34,8 +34,7 @@ func create(t *testing.T, api *testbed.APIServer, prefix string, n int) remember
 	return r
 }
 
-// learn reads n Secrets that are there already and adds them to those that are
-// remembered.
+// learn reads n existing Secrets and adds them.
 func (r remembered) learn(t *testing.T, api *testbed.APIServer, prefix string, n int) {
 	t.Helper()
 	for i := range n {
@@ -48,8 +47,8 @@ func (r remembered) learn(t *testing.T, api *testbed.APIServer, prefix string, n
 	}
 }
 
-// readable returns nil if an API server reads each of them, from etcd and not
-// from its watch cache, and finds what was written.
+// readable returns nil if an API server reads each Secret from etcd, not from its
+// watch cache, and the values are correct.
 func (r remembered) readable(ctx context.Context, api *testbed.APIServer) error {
 	for name, want := range r {
 		got, err := read(ctx, api, name)
@@ -70,7 +69,7 @@ func (r remembered) mustBeReadable(t *testing.T, api *testbed.APIServer, when st
 	}
 }
 
-// read asks for one Secret; without a resourceVersion that is a read of etcd.
+// read reads one Secret; without a resourceVersion this reads from etcd.
 func read(ctx context.Context, api *testbed.APIServer, name string) ([]byte, error) {
 	secret, err := api.Client.CoreV1().Secrets(metav1.NamespaceDefault).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {

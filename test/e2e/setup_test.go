@@ -16,9 +16,9 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// An operator follows the README from top to bottom, on a cluster that runs
-// already and has a Secret. Only addresses and paths differ from what stands
-// there, and the agent's interval.
+// An operator follows the README from top to bottom on a running cluster with an
+// existing Secret. Only addresses, paths and the agent's interval differ from the
+// README.
 func TestSetUpAsDocumented(t *testing.T) {
 	bed := testbed.New(t, &report, "1 set up as documented")
 	c := testbed.NewCluster(bed, testbed.Options{})
@@ -29,7 +29,7 @@ func TestSetUpAsDocumented(t *testing.T) {
 	before := newSecret(t, "before")
 	before.create(api)
 
-	// The README's sections, one by one.
+	// The sections of the README, in order.
 	c.SetUpVault()
 	node.SetUpAgent()
 	node.Agent.Start()
@@ -54,10 +54,10 @@ func TestSetUpAsDocumented(t *testing.T) {
 	after.create(api)
 	after.mustBeEncrypted(c.Etcd, trousseau.KeyID())
 	after.mustRead(api)
-	bed.Observe("etcd holds %s… of key_id %s, and nothing of the Secret; kubectl reads it back", testbed.StoredPrefix, trousseau.KeyID())
+	bed.Observe("etcd holds %s… with key_id %s and no plaintext; kubectl reads the Secret", testbed.StoredPrefix, trousseau.KeyID())
 
 	if stored := c.Etcd.Stored("default", before.name); !bytes.Contains(stored, before.value) {
-		t.Error("the Secret of before is not in the clear in etcd; this test cannot tell plaintext")
+		t.Error("the existing Secret is not in plaintext in etcd; this test proves nothing")
 	}
 	before.mustRead(api)
 	api.KubectlWithInput(api.Kubectl("get", "secrets", "-A", "-o", "json"), "replace", "-f", "-")
@@ -66,10 +66,10 @@ func TestSetUpAsDocumented(t *testing.T) {
 	if ids := c.Etcd.KeyIDs(); len(ids) != 1 {
 		t.Errorf("Secrets by key_id: %v, want all under one", ids)
 	}
-	bed.Observe("the Secret of before was readable, and encrypted once it had been replaced")
+	bed.Observe("the existing Secret was readable, and encrypted after kubectl replace")
 }
 
-// checkConfig runs trousseau check-config on what the agent has rendered.
+// checkConfig runs trousseau check-config on the rendered file.
 func checkConfig(t *testing.T, bed *testbed.Bed, node *testbed.Node) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), bed.Binary, "check-config", node.ConfigFile).CombinedOutput()
@@ -78,7 +78,7 @@ func checkConfig(t *testing.T, bed *testbed.Bed, node *testbed.Node) {
 	}
 }
 
-// mustBeLeast tries what a stolen token must not be able to do.
+// mustBeLeast tries operations that a stolen token must not permit.
 func mustBeLeast(t *testing.T, c *testbed.Cluster) {
 	t.Helper()
 	token := c.Vault.CLI("kv", "get", "-field=vaulttoken", "secret/trousseau/config")
@@ -95,7 +95,7 @@ func mustBeLeast(t *testing.T, c *testbed.Cluster) {
 	}
 }
 
-// secret is a Secret whose value cannot be in etcd by chance.
+// secret is a Secret with a value that cannot be in etcd by chance.
 type secret struct {
 	t     *testing.T
 	name  string
@@ -121,7 +121,7 @@ func (s secret) mustRead(api *testbed.APIServer) {
 	}
 }
 
-// mustBeEncrypted looks at the Secret's value in etcd.
+// mustBeEncrypted checks the Secret's value in etcd.
 func (s secret) mustBeEncrypted(etcd *testbed.Etcd, keyID string) {
 	s.t.Helper()
 	stored := etcd.Stored("default", s.name)
@@ -130,29 +130,29 @@ func (s secret) mustBeEncrypted(etcd *testbed.Etcd, keyID string) {
 		s.t.Fatal(err)
 	}
 	if object.GetKeyID() != keyID {
-		s.t.Errorf("Secret %s is under key_id %q in etcd, want %q, as Status says", s.name, object.GetKeyID(), keyID)
+		s.t.Errorf("Secret %s is under key_id %q in etcd, want %q, as in Status", s.name, object.GetKeyID(), keyID)
 	}
 	if object.GetEncryptedDEKSourceType().String() != "HKDF_SHA256_XNONCE_AES_GCM_SEED" || !bytes.HasPrefix(object.GetEncryptedDEKSource(), []byte("vault:v")) {
-		s.t.Errorf("Secret %s: its seed is %s %.12q…, want one that Vault has wrapped", s.name, object.GetEncryptedDEKSourceType(), object.GetEncryptedDEKSource())
+		s.t.Errorf("Secret %s: its seed is %s %.12q…, want one encrypted by Vault", s.name, object.GetEncryptedDEKSourceType(), object.GetEncryptedDEKSource())
 	}
 	if err := holdsNothingOf(stored, s.value); err != nil {
 		s.t.Errorf("Secret %s: %v", s.name, err)
 	}
 	for _, word := range []string{"password", "Opaque", "kubectl-create", s.name} {
 		if bytes.Contains(stored, []byte(word)) {
-			s.t.Errorf("Secret %s: etcd holds the word %q in the clear", s.name, word)
+			s.t.Errorf("Secret %s: etcd contains the word %q in plaintext", s.name, word)
 		}
 	}
 }
 
-// holdsNothingOf looks for any eight bytes of the plaintext, or of its base64, in
-// what is stored; fewer could be there by chance.
+// holdsNothingOf searches the stored value for any eight bytes of the plaintext or
+// its base64; fewer could occur by chance.
 func holdsNothingOf(stored, plaintext []byte) error {
 	const width = 8
 	for _, text := range [][]byte{plaintext, []byte(base64.StdEncoding.EncodeToString(plaintext))} {
 		for i := range len(text) - width + 1 {
 			if bytes.Contains(stored, text[i:i+width]) {
-				return fmt.Errorf("bytes %d to %d of the plaintext stand in etcd", i, i+width)
+				return fmt.Errorf("bytes %d to %d of the plaintext are in etcd", i, i+width)
 			}
 		}
 	}

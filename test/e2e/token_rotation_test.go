@@ -11,9 +11,9 @@ import (
 )
 
 // An operator rotates Trousseau's token every month: ten times here, each time
-// revoking the old one the moment the agent has rendered the new one. Then once
-// the wrong way round. Shortened: the agent looks every two seconds instead of
-// the README's thirty, but for that last time.
+// revoking the old token as soon as the agent has rendered the new one. Then once in
+// the wrong order. Shortened, except for the last time: the agent checks every two
+// seconds instead of the README's thirty.
 func TestMonthlyTokenRotation(t *testing.T) {
 	bed := testbed.New(t, &report, "2 monthly token rotation")
 	c := testbed.SetUp(bed, testbed.Options{})
@@ -26,7 +26,7 @@ func TestMonthlyTokenRotation(t *testing.T) {
 	revokeTooEarly(t, c, token)
 }
 
-// rotateUnderLoad rotates ten times and returns the token that is then in use.
+// rotateUnderLoad rotates ten times and returns the current token.
 func rotateUnderLoad(t *testing.T, c *testbed.Cluster, old testbed.Token) testbed.Token {
 	t.Helper()
 	const rotations = 10
@@ -46,7 +46,7 @@ func rotateUnderLoad(t *testing.T, c *testbed.Cluster, old testbed.Token) testbe
 		c.Vault.Revoke(old)
 		slowest = max(slowest, c.Await(10*time.Second, "the new token to be in use", trousseau.Uses(token)))
 		if c.Vault.Accepts(old) {
-			t.Fatal("Vault accepts the token that was revoked; this test proves nothing")
+			t.Fatal("Vault accepts the revoked token; this test proves nothing")
 		}
 		load.AwaitMore(20)
 		load.MustHaveNoFailures(fmt.Sprintf("rotation %d", i+1))
@@ -60,31 +60,31 @@ func rotateUnderLoad(t *testing.T, c *testbed.Cluster, old testbed.Token) testbe
 		t.Errorf("generation %v after %d rotations, want %v", got, rotations, want)
 	}
 	if denied = trousseau.MustMetric("trousseau_vault_requests_total", "code", "denied") - denied; denied == 0 {
-		t.Error("Vault has denied nothing meanwhile: every token was revoked too late to prove anything")
+		t.Error("Vault denied no call: every token was revoked too late; this test proves nothing")
 	}
 	c.MustBeSameProcesses(processes)
-	c.Observe("%d rotations, the old token revoked as the new file landed, the new one in use at most %s later; no process restarted",
+	c.Observe("%d rotations, old token revoked when the new file was in place, new one in use at most %s later; no process restarted",
 		rotations, slowest.Round(time.Millisecond))
-	c.Observe("calls that Vault denied meanwhile, and Trousseau made again: %.0f", denied)
+	c.Observe("calls denied by Vault and retried by Trousseau: %.0f", denied)
 	c.Observe("Secrets: %s", tally.Secrets)
 	c.Observe("Encrypt and Decrypt: %s", tally.KMS)
 	return old
 }
 
-// revokeTooEarly revokes a token when its successor is in the KV secret, but
-// the agent, with the README's own interval, has not looked yet.
+// revokeTooEarly revokes a token when the new one is in the KV secret but the agent,
+// with the README's interval, has not rendered it yet.
 func revokeTooEarly(t *testing.T, c *testbed.Cluster, old testbed.Token) {
 	t.Helper()
 	node := c.Nodes[0]
 	trousseau := node.Trousseau
-	// An agent looks at its start, so the next look is far off when the token
-	// of that first one is in use.
+	// An agent renders at its start, so the next time is far away when the token of
+	// the first time is in use.
 	node.Agent.Stop()
 	node.SetUpAgentAsDocumented()
 	first := c.Vault.NewToken()
 	c.ConfigureToken(first)
 	node.Agent.Start()
-	c.Await(time.Minute, "the token of the agent's first look", trousseau.Uses(first))
+	c.Await(time.Minute, "the token that the agent renders first", trousseau.Uses(first))
 	c.Vault.Revoke(old)
 	processes := c.PIDs()
 	load := c.StartLoad(loadOn(node))
@@ -94,7 +94,7 @@ func revokeTooEarly(t *testing.T, c *testbed.Cluster, old testbed.Token) {
 	c.ConfigureToken(second)
 	c.Vault.Revoke(first)
 	revoked := time.Now()
-	c.Await(10*time.Second, "the page to say what is wrong", trousseau.NotReady("permission denied"))
+	c.Await(10*time.Second, "/readyz to report the problem", trousseau.NotReady("permission denied"))
 	told := time.Since(revoked)
 	c.Await(time.Minute, "the new token to be in use", trousseau.Uses(second))
 	healed := time.Since(revoked)
@@ -103,20 +103,20 @@ func revokeTooEarly(t *testing.T, c *testbed.Cluster, old testbed.Token) {
 
 	tally := load.Stop()
 	if tally.Secrets.Failures > 0 {
-		t.Errorf("Secrets, with a dead token for %s: %s", healed, tally.Secrets)
+		t.Errorf("Secrets, with a revoked token for %s: %s", healed, tally.Secrets)
 	}
-	// What failed just before is written down a little later.
+	// Failures just before the recovery are recorded a little later.
 	if !tally.KMS.LastFailure.Before(revoked.Add(healed + ready + 2*time.Second)) {
-		t.Errorf("Encrypt or Decrypt failed %s after the token was revoked, although it had healed after %s", tally.KMS.LastFailure.Sub(revoked), healed)
+		t.Errorf("Encrypt or Decrypt failed %s after the token was revoked, although Trousseau had recovered after %s", tally.KMS.LastFailure.Sub(revoked), healed)
 	}
 	c.Count(tally.Secrets.Operations, tally.Secrets.Failures)
 	c.MustBeSameProcesses(processes)
-	c.Observe("revoked before the agent looked (README's 30s): /readyz said so after %s, healed after %s; users of the API server meanwhile: %s",
+	c.Observe("revoked before the agent rendered the new one (README's 30s): reported by /readyz after %s, recovered after %s; Secrets: %s",
 		told.Round(time.Millisecond), healed.Round(100*time.Millisecond), tally.Secrets)
-	c.Observe("Encrypt and Decrypt meanwhile: %d of %d failed, the longest took %s", tally.KMS.Failures, tally.KMS.Operations, tally.KMS.Longest.Round(time.Millisecond))
+	c.Observe("Encrypt and Decrypt during that: %d of %d failed, the longest took %s", tally.KMS.Failures, tally.KMS.Operations, tally.KMS.Longest.Round(time.Millisecond))
 }
 
-// loadOn is a load on all that a node serves.
+// loadOn starts a load on everything that a node serves.
 func loadOn(n *testbed.Node) testbed.LoadOptions {
 	return testbed.LoadOptions{APIServers: []*testbed.APIServer{n.APIServer}, Plugins: []*testbed.Trousseau{n.Trousseau}}
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// An operator upgrades Trousseau under load. First in place: a new process takes
-// the socket over, the old one finishes and is then terminated, three times in a
-// row; no request may fail. Then the plain way, stop and start: what uses a seed
-// that kube-apiserver holds may not notice, and what needs Trousseau waits.
+// An operator upgrades Trousseau under load. First in place, three times: a new
+// process takes over the socket, and the old one finishes its work and is then
+// terminated; no request may fail. Then with stop and start: requests for which
+// kube-apiserver has the seed must not fail, and others wait.
 func TestUpgradeInPlace(t *testing.T) {
 	const takeovers = 3
 	bed := testbed.New(t, &report, "9 upgrade in place")
@@ -36,11 +36,11 @@ func TestUpgradeInPlace(t *testing.T) {
 		next := node.NewTrousseau(fmt.Sprintf("trousseau-next%d", i+1), "--takeover")
 		began := time.Now()
 		next.Start()
-		bed.Await(10*time.Second, "the old process to let go", running.Logged(0, "another process has taken the socket over"))
+		bed.Await(10*time.Second, "the old process to hand over", running.Logged(0, "another process has taken the socket over"))
 		slowest = max(slowest, time.Since(began))
 		next.AwaitReady()
-		// It gives them up after it has said so.
-		bed.Await(10*time.Second, "the old process's pages to be gone", func(ctx context.Context) error {
+		// The ops endpoints close after the log message.
+		bed.Await(10*time.Second, "the old process's ops endpoints to be gone", func(ctx context.Context) error {
 			if running.Ready(ctx) == nil {
 				return errors.New("its /readyz answers as if it still served")
 			}
@@ -59,7 +59,7 @@ func TestUpgradeInPlace(t *testing.T) {
 	bed.Observe("Secrets read for the first time: %s", read)
 	bed.Observe("Encrypt and Decrypt: %s", tally.KMS)
 	if read.Failures > 0 {
-		t.Errorf("Secrets read for the first time: %s; want none failed", read)
+		t.Errorf("Secrets read for the first time: %s; want no failures", read)
 	}
 	if got := running.KeyID(); got != keyID {
 		t.Errorf("key_id is now %q, want it unchanged: %q", got, keyID)
@@ -88,16 +88,16 @@ func plainRestart(t *testing.T, c *testbed.Cluster, node *testbed.Node, p *testb
 	reads.awaitMore(20)
 	reads.stop()
 	tally, read := load.Stop(), reads.count(from)
-	c.Observe("stop and start: %s until it is ready, of which %s to stop", away.Round(time.Millisecond), stopping.Round(time.Millisecond))
+	c.Observe("stop and start: %s until ready, including %s to stop", away.Round(time.Millisecond), stopping.Round(time.Millisecond))
 	c.Observe("stop and start: Secrets written and read: %s", tally.Secrets)
 	c.Observe("stop and start: Secrets read for the first time: %s", read)
 	c.Observe("stop and start: Encrypt and Decrypt: %s", tally.KMS)
 	c.Count(tally.Operations()+read.Operations, tally.Failures()+read.Failures)
 	if tally.Secrets.Failures > 0 {
-		t.Errorf("Secrets: %s; want none failed: kube-apiserver holds the seed for these", tally.Secrets)
+		t.Errorf("Secrets: %s; want no failures: kube-apiserver has their seed", tally.Secrets)
 	}
 	if tally.KMS.LastFailure.After(healed) || read.LastFailure.After(healed) {
-		t.Errorf("requests went on failing: Encrypt and Decrypt: %s; Secrets: %s", tally.KMS, read)
+		t.Errorf("requests kept failing: Encrypt and Decrypt: %s; Secrets: %s", tally.KMS, read)
 	}
 	c.Await(30*time.Second, "kube-apiserver to find its plugin healthy", func(ctx context.Context) error {
 		_, err := node.APIServer.Page(ctx, "/readyz/kms-providers")

@@ -16,13 +16,12 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// An operator runs Vault on three nodes and lets config.yaml name them all. The
-// active one is killed, another steps down, and all three are restarted in turn,
-// while Secrets are used and Decrypt is called all the time. No Decrypt may
-// outlast kube-apiserver's patience, and none may fail unless Vault could not be
-// used for as long as a request may take. Shortened: elections
-// (performance_multiplier 1, which HashiCorp recommends for production), and the
-// time until a new node of Vault may vote.
+// An operator runs Vault on three nodes and lists them all in config.yaml. The
+// active node is killed, another one steps down, and all three are restarted in
+// turn, while Secrets are used and Decrypt is called. No Decrypt may exceed
+// kube-apiserver's timeout, and none may fail unless Vault was unusable for the
+// whole request. Shortened: elections (performance_multiplier 1, which HashiCorp
+// recommends for production), and the time until a new Vault node may vote.
 func TestVaultHA(t *testing.T) {
 	bed := testbed.New(t, &report, "5 Vault HA")
 	c := setUpVaultHA(bed)
@@ -33,14 +32,14 @@ func TestVaultHA(t *testing.T) {
 	reads := startFirstReads(t, c, node, 3000)
 	decrypts := startDecrypts(t, bed, trousseau)
 	decrypts.awaitMore(100)
-	// Without Trousseau, to know when Vault could be used at all: it can lose its
-	// active node unbidden, when this machine has no time for it.
+	// Calls without Trousseau show when Vault was usable: it can also lose its active
+	// node because this machine is busy.
 	direct := startCalls(t, bed, 1, 50*time.Millisecond, time.Second, func(ctx context.Context, _ int) error {
 		return c.Vault.Serves(ctx, "transit/keys/trousseau-kms-vault")
 	})
 	pid := trousseau.PID()
 
-	// Disturb returns from when to when Vault was without an active node.
+	// Disturb returns when Vault lost its active node and when it had one again.
 	phase := func(what string, disturb func() (from, to time.Time)) {
 		t.Helper()
 		began := time.Now()
@@ -49,7 +48,7 @@ func TestVaultHA(t *testing.T) {
 		reads.awaitMore(20)
 		trousseau.AwaitReady()
 		count, read := decrypts.count(began), reads.count(began)
-		bed.Observe("%s, another one is after %s: Decrypt: %s", what, to.Sub(from).Round(10*time.Millisecond), count)
+		bed.Observe("%s, another one is active after %s: Decrypt: %s", what, to.Sub(from).Round(10*time.Millisecond), count)
 		bed.Observe("  Secrets read for the first time: %s", read)
 		bed.Count(count.Operations+read.Operations, count.Failures+read.Failures)
 		mustBearWith(t, what, append(decrypts.since(began), reads.since(began)...), direct.since(began))
@@ -61,8 +60,8 @@ func TestVaultHA(t *testing.T) {
 		active.AwaitSuccessor()
 		return from, time.Now()
 	}
-	// Before a step-down: one who has stepped down does not take over for ten
-	// seconds (manualStepDownSleepPeriod in Vault), which leaves one candidate.
+	// Kill first: a node that has stepped down does not take over for ten seconds
+	// (manualStepDownSleepPeriod in Vault), which leaves one candidate.
 	phase("the active node is killed", func() (from, to time.Time) {
 		active := c.Vault.AwaitActive()
 		from = time.Now()
@@ -98,9 +97,9 @@ func TestVaultHA(t *testing.T) {
 
 	tally := load.Stop()
 	bed.Count(tally.Operations(), tally.Failures())
-	bed.Observe("Secrets that kube-apiserver had the seed for: %s", tally.Secrets)
+	bed.Observe("Secrets whose seed kube-apiserver had cached: %s", tally.Secrets)
 	if tally.Failures() > 0 {
-		t.Errorf("Secrets: %s; want none failed: kube-apiserver needs no Vault for these", tally.Secrets)
+		t.Errorf("Secrets: %s; want no failures: kube-apiserver does not need Vault for these", tally.Secrets)
 	}
 	if trousseau.PID() != pid {
 		t.Error("trousseau was restarted")
@@ -108,7 +107,7 @@ func TestVaultHA(t *testing.T) {
 	node.APIServer.AwaitReady()
 }
 
-// setUpVaultHA sets up a cluster whose config.yaml names all nodes of Vault.
+// setUpVaultHA sets up a cluster whose config.yaml lists all Vault nodes.
 func setUpVaultHA(bed *testbed.Bed) *testbed.Cluster {
 	c := testbed.NewCluster(bed, testbed.Options{
 		VaultNodes: 3,
@@ -133,19 +132,19 @@ func setUpVaultHA(bed *testbed.Bed) *testbed.Cluster {
 	return c
 }
 
-// startAgain starts a node of Vault and waits until it can take over.
+// startAgain starts a Vault node and waits until it can take over.
 func startAgain(bed *testbed.Bed, n *testbed.VaultNode) {
 	n.Start()
 	n.Unseal()
 	bed.Await(time.Minute, n.Name+" to follow", n.Follows)
 }
 
-// rpcDeadline is EncryptionConfiguration's timeout in the README.
+// rpcDeadline is the timeout in the README's EncryptionConfiguration.
 const rpcDeadline = 3 * time.Second
 
-// startDecrypts calls Decrypt of Trousseau as kube-apiserver does, but much more
-// often: some eighty times a second, for seeds that differ, since equal ones
-// would share one call to Vault.
+// startDecrypts calls Decrypt of Trousseau as kube-apiserver does, but about eighty
+// times a second and with different seeds, because equal ones would share one call
+// to Vault.
 func startDecrypts(t *testing.T, bed *testbed.Bed, p *testbed.Trousseau) *calls {
 	t.Helper()
 	const seeds = 64
@@ -160,18 +159,18 @@ func startDecrypts(t *testing.T, bed *testbed.Bed, p *testbed.Trousseau) *calls 
 	return startCalls(t, bed, 4, 50*time.Millisecond, 2*rpcDeadline, func(ctx context.Context, serial int) error {
 		got, err := p.KMS.Decrypt(ctx, string(uuid.NewUUID()), wrapped[serial%seeds])
 		if err == nil && string(got) != fmt.Sprintf("%032d", serial%seeds) {
-			err = errors.New("what was decrypted is not what was encrypted")
+			err = errors.New("decrypted seed differs from the encrypted one")
 		}
 		return err
 	})
 }
 
-// mustBearWith fails the test if a call took longer than kube-apiserver waits, or
-// failed although it could have been answered: before its time was over, or
-// although Vault answered directly for a second of it without interruption.
+// mustBearWith fails the test if a call exceeded kube-apiserver's timeout, or failed
+// although it could have been answered: before its deadline, or although Vault
+// answered direct calls for one uninterrupted second of it.
 func mustBearWith(t *testing.T, when string, made, direct []call) {
 	t.Helper()
-	const late = rpcDeadline + 2*time.Second // this machine's own delays
+	const late = rpcDeadline + 2*time.Second // margin for a busy machine
 	for _, c := range made {
 		served := longestRun(direct, c.began, c.ended)
 		switch {
@@ -179,10 +178,10 @@ func mustBearWith(t *testing.T, when string, made, direct []call) {
 			t.Errorf("%s: a call took %s, want at most %s (%v)", when, c.took(), rpcDeadline, c.err)
 			return
 		case c.err != nil && c.took() < all:
-			t.Errorf("%s: a call failed after %s, before its time was over: %v", when, c.took(), c.err)
+			t.Errorf("%s: a call failed after %s, before its deadline: %v", when, c.took(), c.err)
 			return
 		case c.err != nil && served > enough:
-			t.Errorf("%s: a call failed after %s, %s of which Vault could be used: %v", when, c.took(), served, c.err)
+			t.Errorf("%s: a call failed after %s, although Vault was usable for %s of that: %v", when, c.took(), served, c.err)
 			return
 		}
 	}
@@ -195,13 +194,13 @@ const (
 	enough = time.Second
 )
 
-// starved reports whether a call took all of its time, and Vault answered
-// directly for no second of it without interruption.
+// starved reports whether a call used all of its time and Vault answered direct
+// calls for no uninterrupted second of it.
 func (c call) starved(direct []call) bool {
 	return c.took() >= all && longestRun(direct, c.began, c.ended) <= enough
 }
 
-// longestRun is the longest time between from and to in which all calls were
+// longestRun returns the longest period between from and to in which all calls were
 // answered.
 func longestRun(made []call, from, to time.Time) (longest time.Duration) {
 	var first time.Time

@@ -19,28 +19,27 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// Users go on reading and writing Secrets while Vault is away, and nobody has to
-// do anything but bring Vault back. Two clusters at the same time, to save time:
-// one has an outage of four minutes with every flag as it is by default, the
-// other one of each kind, shortened.
+// Users keep reading and writing Secrets during a Vault outage, and recovery needs
+// no action except to bring Vault back. To save time, two clusters run concurrently:
+// one has an outage of four minutes with default flags, the other one short outages
+// of each kind.
 func TestVaultOutage(t *testing.T) {
 	t.Run("four minutes", outageOfFourMinutes)
 	t.Run("each kind", outageOfEachKind)
 }
 
-// writeWindow is how long kube-apiserver goes on writing after the last good
-// Status (kmsv2PluginWriteDEKSourceMaxTTL in package encryptionconfig). It cannot
-// be changed in the real one.
+// writeWindow is how long kube-apiserver keeps writing after the last good Status
+// (kmsv2PluginWriteDEKSourceMaxTTL in package encryptionconfig). It is not
+// configurable in a real kube-apiserver.
 const writeWindow = 3 * time.Minute
 
-// kubeletPace is how often kubelet asks a kubeadm cluster's kube-apiserver for
-// /readyz. It has kube-apiserver ask Status every 20 seconds.
+// kubeletPace is how often kubelet requests /readyz from kube-apiserver in a kubeadm
+// cluster. This makes kube-apiserver call Status every 20 seconds.
 const kubeletPace = time.Second
 
-// outageOfFourMinutes is one outage that changes its kind every minute. Nothing
-// is shortened: it is longer than kube-apiserver writes without a good Status,
-// and shorter than the default grace. A second node has no grace, to show that
-// its writes do end.
+// outageOfFourMinutes is one outage that changes its kind every minute. Nothing is
+// shortened: it is longer than kube-apiserver's write window and shorter than the
+// default grace. A second node without a grace shows that its writes do end.
 func outageOfFourMinutes(t *testing.T) {
 	t.Parallel()
 	c := testbed.SetUp(testbed.New(t, &report, "4 Vault outage of four minutes"), testbed.Options{ControlPlanes: 2})
@@ -55,7 +54,7 @@ func outageOfFourMinutes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, n := range c.Nodes {
-		// From here on each API server has both seeds in its cache.
+		// Now each API server has both seeds in its cache.
 		secrets.mustBeReadable(t, n.APIServer, "before the outage")
 	}
 	sealed := seal(t, node.Trousseau)
@@ -74,14 +73,14 @@ func outageOfFourMinutes(t *testing.T) {
 		{"network cut", c.Proxy.Drop},
 		{"60 s slow", func() { c.Proxy.Delay(time.Minute) }},
 		{"stopped", func() { c.Proxy.Refuse(); vault.Stop() }},
-		// As after every start.
+		// The same state as after every start.
 		{"sealed", func() { vault.Start(); c.Proxy.Pass() }},
 	} {
 		kind.begin()
 		if kind.name == "network cut" {
 			mustFail(t, node.Trousseau, sealed)
 			mustFail(t, graceless.Trousseau, sealed)
-			c.Await(10*time.Second, "the page and the metric to say degraded", degraded(node.Trousseau))
+			c.Await(10*time.Second, "/readyz and the metric to report degraded", degraded(node.Trousseau))
 			c.Observe("degraded on /readyz and in metrics %s after the network was cut, with the first request that failed", since(began))
 		}
 		watch.everySecond(time.Minute, kind.name)
@@ -94,9 +93,9 @@ func outageOfFourMinutes(t *testing.T) {
 	c.Observe("an outage of %s (cut, slow, stopped, sealed), flags as by default: Secrets: %s; /readyz of kube-apiserver asked %d times, always ok",
 		lasted.Round(time.Second), tally.Secrets, watch.looks)
 	if watch.refused.IsZero() {
-		t.Errorf("the node without grace has written all the time; this test proves nothing")
+		t.Errorf("the node without grace never stopped writing; this test proves nothing")
 	} else if after := watch.refused.Sub(began); after > writeWindow+20*time.Second || after < writeWindow-80*time.Second {
-		t.Errorf("the node without grace has refused writes after %s, want about %s", after, writeWindow)
+		t.Errorf("the node without grace refused writes after %s, want about %s", after, writeWindow)
 	} else {
 		c.Observe("a second node with --outage-grace=0: writes refused after %s, reads never", after.Round(time.Second))
 	}
@@ -118,7 +117,7 @@ func outageOfFourMinutes(t *testing.T) {
 	mustBeAsBefore(t, c, secrets, processes)
 }
 
-// outage looks after the two nodes of a long one.
+// outage observes the two nodes during a long outage.
 type outage struct {
 	t               *testing.T
 	node, graceless *testbed.Node
@@ -127,10 +126,11 @@ type outage struct {
 
 	began   time.Time
 	looks   int
-	refused time.Time // when the graceless node first refused a write
+	refused time.Time // when the node without grace first refused a write
 }
 
-// everySecond looks, as often as kubelet probes /readyz, for so long.
+// everySecond checks both nodes for the given time, as often as kubelet probes
+// /readyz.
 func (o *outage) everySecond(long time.Duration, kind string) {
 	o.t.Helper()
 	kubelet := time.NewTicker(kubeletPace)
@@ -158,7 +158,7 @@ func (o *outage) look(ctx context.Context) error {
 	if err := degraded(o.node.Trousseau)(ctx); err != nil {
 		return err
 	}
-	// Only to have it ask; what it says is in the writes.
+	// Only triggers the check; the result shows in the writes.
 	_, _ = o.graceless.APIServer.Page(ctx, "/readyz/kms-providers")
 	err = write(ctx, o.graceless.APIServer, "old-0")
 	if err != nil && o.refused.IsZero() {
@@ -170,11 +170,11 @@ func (o *outage) look(ctx context.Context) error {
 	return errors.Join(o.secrets.readable(ctx, o.node.APIServer), o.secrets.readable(ctx, o.graceless.APIServer))
 }
 
-// outageOfEachKind shortens: Trousseau probes every second instead of every
-// thirty, so that it need not be asked, and its grace is a minute instead of
-// five. Each outage lasts until kube-apiserver has asked for Status in the midst of
-// it: each good answer lets it write for three minutes more, so what is true of
-// one is true of any number. The last outage lasts longer than the grace.
+// outageOfEachKind is shortened: Trousseau probes every second instead of every
+// thirty, so that it notices without requests, and its grace is one minute instead
+// of five. Each outage lasts until kube-apiserver has called Status during it: each
+// good answer extends the write window by three minutes, so more of them would not
+// change the result. The last outage exceeds the grace.
 func outageOfEachKind(t *testing.T) {
 	t.Parallel()
 	c := testbed.SetUp(testbed.New(t, &report, "4 Vault outage of each kind"), testbed.Options{
@@ -198,7 +198,7 @@ func outageOfEachKind(t *testing.T) {
 	} {
 		began := time.Now()
 		kind.begin()
-		c.Await(10*time.Second, kind.name+": the page and the metric to say degraded", degraded(node.Trousseau))
+		c.Await(10*time.Second, kind.name+": /readyz and the metric to report degraded", degraded(node.Trousseau))
 		told := since(began)
 		awaitStatus(t, c, kind.name)
 		mustFail(t, node.Trousseau, sealed)
@@ -217,20 +217,20 @@ func outageOfEachKind(t *testing.T) {
 		healthy := since(ended)
 		node.APIServer.AwaitReady()
 		if err := unseal(t.Context(), node.Trousseau, sealed); err != nil {
-			t.Errorf("%s, once it is over: %v", kind.name, err)
+			t.Errorf("after %s: %v", kind.name, err)
 		}
 		c.Observe("%s: degraded after %s, kube-apiserver ok for the %s; %shealthy %s after the end",
 			kind.name, told, lasted, beyond, healthy)
 	}
 	tally := load.Stop()
 	c.Count(tally.Operations(), tally.Failures())
-	c.Observe("meanwhile Secrets: %s", tally.Secrets)
+	c.Observe("during that, Secrets: %s", tally.Secrets)
 	processes[vault.Name] = vault.PID()
 	mustBeAsBefore(t, c, secrets, processes)
 }
 
-// awaitStatus waits until kube-apiserver, asked for /readyz as kubelet does and
-// always saying ok, has had one more good answer to Status.
+// awaitStatus requests /readyz, which must be ok, until kube-apiserver has had one
+// more good answer from Status.
 func awaitStatus(t *testing.T, c *testbed.Cluster, kind string) {
 	t.Helper()
 	node := c.Nodes[0]
@@ -252,15 +252,15 @@ func awaitStatus(t *testing.T, c *testbed.Cluster, kind string) {
 	})
 }
 
-// outliveGrace waits until the grace is over and kube-apiserver says so, and
-// returns what was seen.
+// outliveGrace waits until the grace has ended and kube-apiserver reports it, and
+// returns the observations.
 func outliveGrace(t *testing.T, c *testbed.Cluster, began time.Time) string {
 	t.Helper()
 	node := c.Nodes[0]
 	c.Await(90*time.Second, "Status to fail once the grace is over", func(ctx context.Context) error {
 		_, err := node.Trousseau.KMS.Status(ctx)
 		if code := status.Code(err); code != codes.Unavailable {
-			return fmt.Errorf("it has code %s, want Unavailable", code)
+			return fmt.Errorf("Status has code %s, want Unavailable", code)
 		}
 		return nil
 	})
@@ -271,16 +271,16 @@ func outliveGrace(t *testing.T, c *testbed.Cluster, began time.Time) string {
 			return errors.New("its /readyz/kms-providers is ok")
 		}
 		if !strings.Contains(err.Error(), "longer ago than the grace of 1m0s") {
-			t.Fatalf("kube-apiserver does not say what is wrong, but %v", err)
+			t.Fatalf("kube-apiserver does not report the expected reason: %v", err)
 		}
 		return nil
 	})
 	return fmt.Sprintf("Status Unavailable after %s, kube-apiserver not ready after %s, still reading and writing; ", over, since(began))
 }
 
-// pluginReady asks for /readyz as kubelet does, and returns an error unless it is
-// well with the plugin. Its check of etcd gives up after two seconds, which is
-// this machine's matter.
+// pluginReady requests /readyz as kubelet does, and returns an error unless the
+// plugin's check is ok. The check of etcd may fail on a busy machine: it times out
+// after two seconds.
 func pluginReady(ctx context.Context, api *testbed.APIServer) error {
 	_, err := api.Page(ctx, "/readyz")
 	if err != nil && strings.Contains(err.Error(), "[+]kms-providers ok") {
@@ -289,7 +289,8 @@ func pluginReady(ctx context.Context, api *testbed.APIServer) error {
 	return err
 }
 
-// degraded is met when both the page and the metric say so.
+// degraded is a condition for [testbed.Bed.Await]: /readyz and the metric report
+// degraded.
 func degraded(trousseau *testbed.Trousseau) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if err := trousseau.Ready(ctx); err == nil {
@@ -299,7 +300,7 @@ func degraded(trousseau *testbed.Trousseau) func(context.Context) error {
 	}
 }
 
-// mustFail asks for what only Vault can do: if that works, there is no outage.
+// mustFail makes a call that needs Vault: if it succeeds, there is no outage.
 func mustFail(t *testing.T, trousseau *testbed.Trousseau, sealed *kmsservice.DecryptRequest) {
 	t.Helper()
 	err := unseal(t.Context(), trousseau, sealed)
@@ -308,8 +309,8 @@ func mustFail(t *testing.T, trousseau *testbed.Trousseau, sealed *kmsservice.Dec
 	}
 }
 
-// mustBeAsBefore checks that an outage has left nothing behind: everything works,
-// the agents too, and nothing was restarted.
+// mustBeAsBefore checks that an outage left nothing behind: everything works,
+// including the agents, and nothing was restarted.
 func mustBeAsBefore(t *testing.T, c *testbed.Cluster, secrets remembered, processes map[string]int) {
 	t.Helper()
 	token := c.Vault.NewToken()
@@ -324,7 +325,7 @@ func mustBeAsBefore(t *testing.T, c *testbed.Cluster, secrets remembered, proces
 		}
 		c.Await(3*time.Minute, "a new token to arrive after the outage", n.Trousseau.Uses(token))
 	}
-	c.Observe("a new token arrived %s after it was written; no process restarted but Vault's", since(rotated))
+	c.Observe("a new token arrived %s after it was written; only Vault was restarted", since(rotated))
 	c.MustBeSameProcesses(processes)
 }
 
@@ -338,5 +339,5 @@ func write(ctx context.Context, api *testbed.APIServer, name string) error {
 	return nil
 }
 
-// since is how long ago something was, as the report shows it.
+// since returns the time since t, rounded for the report.
 func since(t time.Time) time.Duration { return time.Since(t).Round(100 * time.Millisecond) }

@@ -10,7 +10,7 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// The suite that holds the fake Vault of all other tests to the real one: what it expects is what Vault answers.
+// Runs the suite that checks the fake Vault against a real Vault.
 func TestVaultAnswersAsTheFakeDoes(t *testing.T) {
 	bed := testbed.New(t, &report, "the fake Vault's suite on real Vault")
 	vault := bed.StartVault(testbed.VaultOptions{})

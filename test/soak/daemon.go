@@ -18,46 +18,46 @@ import (
 )
 
 const (
-	// maxFiles is trousseau's hard limit of open files.
+	// maxFiles is trousseau's hard limit for open files.
 	maxFiles = 256
-	// stopWithin is how long it may take to end after SIGTERM: its
-	// --drain-timeout of 5 seconds, and time for a machine that is busy.
+	// stopWithin bounds the time from SIGTERM to the end of the process:
+	// --drain-timeout is 5 seconds, plus a margin for a busy machine.
 	stopWithin = 10 * time.Second
 )
 
-// settings are the flags that are not as they are by default, so that what
-// takes minutes otherwise happens within a fault.
+// settings shorten intervals, so that reactions that usually take minutes happen
+// within a fault.
 var settings = []string{
 	"--probe-interval=2s", "--outage-grace=5s", "--config-poll-interval=5s", "--log-level=debug",
 }
 
-// daemon is trousseau: one process, or two while one takes over from the other.
-// Its methods may be called concurrently.
+// daemon is trousseau: one process, or two during a takeover. Its methods may be
+// called concurrently.
 type daemon struct {
 	binary, config, socket string
 	ops                    *loopback.Port
 	log                    *os.File
-	unexpected             func(error) // told when a process ends by itself
+	unexpected             func(error) // called when a process ends unexpectedly
 
 	mu        sync.Mutex
-	current   *child // nil while there is none
-	successor *child // nil unless one is taking over
+	current   *child // nil if there is none
+	successor *child // nil unless a takeover is in progress
 	starts    int
 	watching  sync.WaitGroup
 }
 
-// child is a process that we have started.
+// child is a process started by the soak.
 type child struct {
 	cmd   *exec.Cmd
 	began time.Time
-	asked bool          // to end, or killed; guarded by daemon.mu
-	ended chan struct{} // closed when it has
-	err   error         // how; set before
+	asked bool          // told to end or killed; guarded by daemon.mu
+	ended chan struct{} // closed when the process has ended
+	err   error         // how it ended; set before ended is closed
 }
 
 func (c *child) pid() int { return c.cmd.Process.Pid }
 
-// newDaemon prepares to start trousseau. Its log is in dir.
+// newDaemon prepares trousseau. Its log is in dir.
 func newDaemon(binary, dir, config, socket string, unexpected func(error)) (*daemon, error) {
 	binary, err := filepath.Abs(binary)
 	if err != nil {
@@ -71,7 +71,7 @@ func newDaemon(binary, dir, config, socket string, unexpected func(error)) (*dae
 	return d, err
 }
 
-// start starts the process, and waits for nothing.
+// start starts the process and does not wait.
 func (d *daemon) start() (err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -79,14 +79,14 @@ func (d *daemon) start() (err error) {
 	return err
 }
 
-// takeOver starts a second process. When the socket is its own, the first one is
-// told to end.
+// takeOver starts a second process. Once it owns the socket, the first one is told
+// to end.
 func (d *daemon) takeOver() (err error) {
 	d.awaitSocket()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.successor != nil {
-		// The one before has not proven itself yet, and now it is too late.
+		// The previous successor has not proven itself yet, and now it is too late.
 		d.signal(d.successor, syscall.SIGKILL)
 	}
 	if d.successor, err = d.launch("--takeover"); err != nil {
@@ -97,7 +97,7 @@ func (d *daemon) takeOver() (err error) {
 	return nil
 }
 
-// succeed waits until next has the socket and then ends its predecessor.
+// succeed waits until next has the socket and then ends the previous process.
 func (d *daemon) succeed(next *child) {
 	for !d.owns(next) {
 		select {
@@ -127,9 +127,9 @@ func (d *daemon) owns(c *child) bool {
 	return err == nil && owner == c.pid()
 }
 
-// awaitSocket waits, for some seconds at most, until the process that was started
-// last is one that could be talked to: two that start together are two that
-// find the socket free.
+// awaitSocket waits, a few seconds at most, until the process that was started last
+// accepts connections. Otherwise two processes that start together would both find
+// the socket free.
 func (d *daemon) awaitSocket() {
 	for range 200 {
 		d.mu.Lock()
@@ -142,14 +142,14 @@ func (d *daemon) awaitSocket() {
 	}
 }
 
-// settled returns nil if there is one process and it has the socket.
+// settled returns nil if there is exactly one process and it has the socket.
 func (d *daemon) settled() error {
 	d.mu.Lock()
 	current, successor := d.current, d.successor
 	d.mu.Unlock()
 	switch {
 	case current == nil:
-		return errors.New("trousseau does not run")
+		return errors.New("trousseau is not running")
 	case successor != nil:
 		return fmt.Errorf("process %d has not taken over from %d", successor.pid(), current.pid())
 	case !d.owns(current):
@@ -165,8 +165,8 @@ func (d *daemon) kill() {
 	}
 }
 
-// stop tells every process to end and returns an error unless each does, with
-// exit code 0.
+// stop tells every process to end. It returns an error unless each exits with code
+// 0.
 func (d *daemon) stop() (err error) {
 	d.awaitSocket()
 	for _, c := range d.end(syscall.SIGTERM) {
@@ -189,7 +189,7 @@ func (d *daemon) end(s syscall.Signal) (all []*child) {
 	return all
 }
 
-// awaitEnd waits for the end of a process that was sent SIGTERM.
+// awaitEnd waits for a process to end after SIGTERM.
 func awaitEnd(c *child) error {
 	select {
 	case <-c.ended:
@@ -198,30 +198,30 @@ func awaitEnd(c *child) error {
 		<-c.ended
 		return violatedf("trousseau (pid %d) did not end within %s of SIGTERM", c.pid(), stopWithin)
 	}
-	// One that has hardly begun has not asked to be sent signals yet.
+	// A process that has just started may not have installed its signal handler yet.
 	if c.err != nil && time.Since(c.began) > 2*time.Second {
-		return violatedf("trousseau (pid %d) was told to stop and ended with %v", c.pid(), c.err)
+		return violatedf("trousseau (pid %d) ended with %v after SIGTERM", c.pid(), c.err)
 	}
 	return nil
 }
 
-// signal sends a signal that is to end a process. The caller holds d.mu.
+// signal sends a signal that ends a process. The caller holds d.mu.
 func (d *daemon) signal(c *child, s syscall.Signal) {
 	c.asked = true
-	// Its only error is that the process has ended.
+	// The only possible error is that the process has already ended.
 	_ = c.cmd.Process.Signal(s)
 }
 
 // launch starts a process. The caller holds d.mu.
 func (d *daemon) launch(flags ...string) (*child, error) {
-	// The shell lowers the limit of the process that it then becomes.
+	// The shell lowers its own limit and then executes trousseau.
 	args := append([]string{
 		"-c", `ulimit -n "$0" && exec "$@"`, fmt.Sprint(maxFiles), d.binary,
 		"--config-file-path=" + d.config, "--listen-addr=unix://" + d.socket, "--ops-addr=" + d.ops.Addr,
 	}, append(settings, flags...)...)
 	c := &child{cmd: exec.CommandContext(context.Background(), "sh", args...), began: time.Now(), ended: make(chan struct{})}
 	c.cmd.Stdout, c.cmd.Stderr = d.log, d.log
-	// A Ctrl-C in the terminal is for us, who then end it.
+	// Ctrl-C in the terminal is for the soak, which then ends trousseau.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := c.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting trousseau: %w", err)
@@ -234,14 +234,14 @@ func (d *daemon) launch(flags ...string) (*child, error) {
 		asked := c.asked
 		d.mu.Unlock()
 		if !asked {
-			d.unexpected(violatedf("trousseau (pid %d) ended by itself: %v", c.pid(), c.err))
+			d.unexpected(violatedf("trousseau (pid %d) ended unexpectedly: %v", c.pid(), c.err))
 		}
 	})
 	return c, nil
 }
 
-// pid is that of the process that has the socket, or is to have it, and how
-// many processes have been started. The pid is 0 if there is none.
+// pid returns the PID of the process that has the socket or will take it, and how
+// many processes have been started. The PID is 0 if there is none.
 func (d *daemon) pid() (pid, starts int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -251,7 +251,7 @@ func (d *daemon) pid() (pid, starts int) {
 	return d.current.pid(), d.starts
 }
 
-// dump has every process end with the stacks of its goroutines in the log.
+// dump ends every process with the stacks of its goroutines in the log.
 func (d *daemon) dump() {
 	for _, c := range d.end(syscall.SIGQUIT) {
 		select {
@@ -262,7 +262,7 @@ func (d *daemon) dump() {
 	}
 }
 
-// close kills what is left.
+// close kills all remaining processes.
 func (d *daemon) close() error {
 	d.kill()
 	d.watching.Wait()

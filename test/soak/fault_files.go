@@ -14,9 +14,9 @@ import (
 	"syscall"
 )
 
-// corruptConfig writes something in place that must not be adopted. Several of
-// these have the token where it does not belong, from where it must not get
-// into a log.
+// corruptConfig writes an invalid configuration in place, which must not be adopted.
+// Several variants have the token in a wrong field, from which it must not get into
+// a log.
 func corruptConfig(s *stage, random *rand.Rand) (func() error, error) {
 	good, token := s.agent.should(configName), s.agent.token()
 	noise := make([]byte, 200)
@@ -39,7 +39,7 @@ func corruptConfig(s *stage, random *rand.Rand) (func() error, error) {
 	return damage(s, []byte(bad[random.IntN(len(bad))]))
 }
 
-// truncateConfig leaves some of the bytes, or none.
+// truncateConfig truncates config.yaml, possibly to zero bytes.
 func truncateConfig(s *stage, random *rand.Rand) (func() error, error) {
 	good := s.agent.should(configName)
 	left := random.IntN(strings.Index(good, s.agent.token()))
@@ -51,7 +51,7 @@ func truncateConfig(s *stage, random *rand.Rand) (func() error, error) {
 
 // damage writes config.yaml in place.
 func damage(s *stage, content []byte) (func() error, error) {
-	// A full disk keeps it from being written, which is damage enough.
+	// A full disk prevents writing, which is also damage.
 	if err := os.WriteFile(s.agent.path(configName), content, 0o600); err != nil && !errors.Is(err, syscall.ENOSPC) {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func damage(s *stage, content []byte) (func() error, error) {
 }
 
 func deleteConfig(s *stage, _ *rand.Rand) (func() error, error) {
-	// It is not there if a full disk has kept the agent from writing it.
+	// The file is missing if a full disk prevented the agent from writing it.
 	if err := os.Remove(s.agent.path(configName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -72,11 +72,11 @@ func deleteConfig(s *stage, _ *rand.Rand) (func() error, error) {
 	}, nil
 }
 
-// diskSize is that of the file system for config.yaml and what it names, in
-// bytes: a few times what these need.
+// diskSize is the size in bytes of the file system for config.yaml and the files it
+// names: a few times their size.
 const diskSize = 128 << 10
 
-// mountDisk puts a small file system at dir. It needs root.
+// mountDisk mounts a small file system at dir. It needs root.
 func mountDisk(dir string) error {
 	if err := syscall.Mount("soak", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", diskSize)); err != nil {
 		return fmt.Errorf("mounting a small tmpfs: %w", err)
@@ -84,7 +84,7 @@ func mountDisk(dir string) error {
 	return nil
 }
 
-// fillDisk fills the file system of config.yaml to the last byte.
+// fillDisk fills the file system of config.yaml completely.
 func fillDisk(s *stage, _ *rand.Rand) (func() error, error) {
 	if s.noDisk != nil {
 		return nil, fmt.Errorf("%w: %w", errSkipped, s.noDisk)
@@ -92,7 +92,7 @@ func fillDisk(s *stage, _ *rand.Rand) (func() error, error) {
 	ballast := filepath.Join(s.agent.dir, "ballast")
 	err := os.WriteFile(ballast, bytes.Repeat([]byte("."), diskSize), 0o600)
 	if err == nil {
-		err = errors.New("there was room for more than its size")
+		err = errors.New("it accepted more data than its size")
 	}
 	if !errors.Is(err, syscall.ENOSPC) {
 		return nil, fmt.Errorf("filling the disk of %s: %w", s.agent.dir, err)

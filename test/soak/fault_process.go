@@ -24,13 +24,13 @@ func stopProcess(s *stage, _ *rand.Rand) (func() error, error) {
 }
 
 // takeOver starts a second process, which takes the socket once it has proven
-// itself. That may be after the end of this fault, if Vault is away.
+// itself. If Vault is unavailable, that may be after the end of this fault.
 func takeOver(s *stage, _ *rand.Rand) (func() error, error) {
 	return func() error { return nil }, s.daemon.takeOver()
 }
 
-// exhaustDescriptors holds more connections to the socket than trousseau may
-// have files. They greet as gRPC clients do and then say nothing.
+// exhaustDescriptors holds more connections to the socket than trousseau may open
+// files. They send the start of an HTTP/2 connection and then nothing.
 func exhaustDescriptors(s *stage, _ *rand.Rand) (func() error, error) {
 	const held = maxFiles + 50
 	ctx, stop := context.WithCancel(context.Background())
@@ -45,8 +45,8 @@ func exhaustDescriptors(s *stage, _ *rand.Rand) (func() error, error) {
 	}, nil
 }
 
-// keepConnected has a connection to a socket until ctx is done, and connects
-// again if it is closed.
+// keepConnected keeps a connection to a socket until ctx is done, and reconnects if
+// it is closed.
 func keepConnected(ctx context.Context, socket string) {
 	const again = 500 * time.Millisecond
 	for {
@@ -62,15 +62,15 @@ func keepConnected(ctx context.Context, socket string) {
 	}
 }
 
-// greeting is how an HTTP/2 connection begins: the preface and empty SETTINGS
-// (RFC 9113, sections 3.4 and 6.5).
+// greeting is the start of an HTTP/2 connection: the preface and empty SETTINGS (RFC
+// 9113, sections 3.4 and 6.5).
 const greeting = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
-// greet sends that and then takes what comes until the connection ends.
+// greet sends greeting and reads until the connection ends.
 func greet(conn net.Conn) {
 	if _, err := io.WriteString(conn, greeting); err != nil {
 		return
 	}
-	// It ends with the connection, whichever side closes it.
+	// The copy ends with the connection, whichever side closes it.
 	_, _ = io.Copy(io.Discard, conn)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// revocation is when the token before is revoked.
+// revocation says when the old token is revoked.
 type revocation int
 
 const (
@@ -18,8 +18,8 @@ const (
 	revokeBefore
 )
 
-// rotateToken has the agent render a new token. That the old one is revoked just
-// before that is a race every operator's script has sometimes.
+// rotateToken makes the agent render a new token. An operator's script can also
+// revoke the old token just before that.
 func rotateToken(when revocation) func(*stage, *rand.Rand) (func() error, error) {
 	return func(s *stage, random *rand.Rand) (func() error, error) {
 		old := s.agent.token()
@@ -39,8 +39,8 @@ func rotateToken(when revocation) func(*stage, *rand.Rand) (func() error, error)
 	}
 }
 
-// keepRotating rotates the token several times a second, to show what a reload
-// leaves behind.
+// keepRotating rotates the token several times a second, to find leaks caused by
+// reloads.
 func keepRotating(s *stage, random *rand.Rand) (func() error, error) {
 	rotate := rotateToken(revokeAtOnce)
 	stopped, ended := make(chan struct{}), make(chan error)
@@ -64,8 +64,8 @@ func keepRotating(s *stage, random *rand.Rand) (func() error, error) {
 	}, nil
 }
 
-// moveClock has tokens expire early or late: a token lives for 768 hours. At the
-// end the clock is right again, and the agent has logged in anew.
+// moveClock makes tokens, which live for 768 hours, expire early or late. At the end
+// the clock is correct and the agent has logged in again.
 func moveClock(s *stage, random *rand.Rand) (func() error, error) {
 	const farthest = 1200 // hours
 	s.clock.Store(int64(time.Duration(random.IntN(2*farthest)-farthest) * time.Hour))
@@ -107,7 +107,7 @@ func failRequests(s *stage, random *rand.Rand) (func() error, error) {
 	}, nil
 }
 
-// layOver lays a fault over Vault.
+// layOver injects a fault into Vault.
 func layOver(f vaulttest.Fault) func(*stage, *rand.Rand) (func() error, error) {
 	return func(s *stage, random *rand.Rand) (func() error, error) {
 		f := f
@@ -120,9 +120,8 @@ func layOver(f vaulttest.Fault) func(*stage, *rand.Rand) (func() error, error) {
 	}
 }
 
-// swapCA gives Vault a certificate from a new CA, which the file beside
-// config.yaml names only at the end. Connections that exist go on, so some are
-// broken.
+// swapCA gives Vault a certificate from a new CA, and updates the file beside
+// config.yaml only at the end. Existing connections stay open, so some are cut.
 func swapCA(s *stage, random *rand.Rand) (func() error, error) {
 	if err := s.vault.RotateCA(); err != nil {
 		return nil, err

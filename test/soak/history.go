@@ -9,21 +9,21 @@ import (
 	"time"
 )
 
-// history is the steps so far. It is safe for concurrent use.
+// history records the steps so far. It is safe for concurrent use.
 type history struct {
 	mu    sync.Mutex
 	lines []line
 }
 
-// line is one step as it was, in time since the beginning of the soak.
+// line is one step with its times since the start of the soak.
 type line struct {
 	step
-	alone    bool          // so that no request may fail
-	from, to time.Duration // 0 if it has not begun, or not ended
+	alone    bool          // no request may fail
+	from, to time.Duration // 0 if not begun, or not ended
 	skip     error
 }
 
-// add adds steps that are yet to happen.
+// add adds future steps.
 func (h *history) add(steps []step, alone bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -42,33 +42,33 @@ func (h *history) began(s step, at time.Duration) { h.change(s, func(l *line) { 
 func (h *history) ended(s step, at time.Duration) { h.change(s, func(l *line) { l.to = at }) }
 func (h *history) skipped(s step, why error)      { h.change(s, func(l *line) { l.skip = why }) }
 
-// last is the number of the last step, 0 if there is none.
+// last returns the number of the last step, 0 if there is none.
 func (h *history) last() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.lines)
 }
 
-// print prints every step.
+// print prints all steps.
 func (h *history) print(w io.Writer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, l := range h.lines {
-		when := "has not begun"
+		when := "not begun"
 		switch {
 		case l.skip != nil:
 			when = "skipped"
 		case l.to != 0:
 			when = fmt.Sprintf("%s to %s", clock(l.from), clock(l.to))
 		case l.from != 0:
-			when = fmt.Sprintf("%s, goes on", clock(l.from))
+			when = fmt.Sprintf("%s, in progress", clock(l.from))
 		}
 		fmt.Fprintf(w, "%5d  %-22s for %6.1f s  %s\n", l.number, when, l.lasts.Seconds(), l.fault.name)
 	}
 }
 
-// counts is how often each fault was there, was alone, and was skipped, and why
-// it was.
+// counts returns how often each fault occurred, occurred alone and was skipped, and
+// why it was skipped.
 func (h *history) counts() map[string]*count {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -97,7 +97,7 @@ type count struct {
 	why                 error
 }
 
-// clock prints minutes and seconds.
+// clock formats a duration as minutes and seconds.
 func clock(d time.Duration) string {
 	return fmt.Sprintf("%3d:%04.1f", int(d.Minutes()), (d % time.Minute).Seconds())
 }

@@ -12,15 +12,14 @@ import (
 	"time"
 )
 
-// What must hold all along is checked where it shows: every answer in load.go,
-// every end of a process in daemon.go. This file has what is checked between the
-// faults.
+// Invariants that always hold are checked where they can break: answers in load.go,
+// ends of processes in daemon.go. This file has the checks between faults.
 
 const (
-	// recoverWithin is how long after the last fault all must be well again.
+	// recoverWithin bounds the recovery after the last fault.
 	recoverWithin = 15 * time.Second
-	// settleWithin is how long what a storm has left over may take to go: a
-	// replaced client is closed after --request-timeout, 2.5 seconds.
+	// settleWithin bounds the time until a storm's leftovers are gone: a replaced
+	// client is closed after --request-timeout, 2.5 seconds.
 	settleWithin = 10 * time.Second
 )
 
@@ -29,18 +28,18 @@ func (s *soak) recovered(ctx context.Context) (took time.Duration, err error) {
 	began := time.Now()
 	s.unwell = nil
 	for {
-		// The deadlines of what is asked are not to be added to ours.
+		// The requests must not shorten our own deadline.
 		bounded, cancel := context.WithDeadline(ctx, began.Add(recoverWithin))
 		err := s.healthy(bounded)
 		if bounded.Err() != nil && s.unwell != nil {
-			err = s.unwell // It says more than that the time is over.
+			err = s.unwell // It says more than "deadline exceeded".
 		}
 		cancel()
 		took := time.Since(began)
 		if err != nil {
-			// It is what an operator reads on /readyz, or kube-apiserver from Status.
+			// Operators see this text on /readyz, and kube-apiserver sees it in Status.
 			if secret, found := s.stage.secrets.find([]byte(err.Error())); found {
-				return took, violatedf("why trousseau is not healthy holds a secret (%.4s…)", secret)
+				return took, violatedf("the reason for being unhealthy contains a secret (%.4s…)", secret)
 			}
 		}
 		switch {
@@ -56,8 +55,8 @@ func (s *soak) recovered(ctx context.Context) (took time.Duration, err error) {
 	}
 }
 
-// healthy returns nil if one process serves, Status is ok, a round trip is too,
-// and /readyz says 200.
+// healthy returns nil if exactly one process serves, Status is ok, a round trip
+// succeeds and /readyz answers 200.
 func (s *soak) healthy(ctx context.Context) error {
 	if err := s.stage.daemon.settled(); err != nil {
 		return err
@@ -74,12 +73,12 @@ func (s *soak) healthy(ctx context.Context) error {
 	}
 	code, text, err := s.pages.Ready(ctx)
 	if err == nil && code != http.StatusOK {
-		err = fmt.Errorf("/readyz says %d: %s", code, text)
+		err = fmt.Errorf("/readyz answered %d: %s", code, text)
 	}
 	return err
 }
 
-// calmed checks what must hold in a calm, when all is well.
+// calmed checks the invariants that hold between storms.
 func (s *soak) calmed(ctx context.Context) (string, error) {
 	n, err := s.load.sweep(ctx, s.client)
 	if err != nil {
@@ -95,10 +94,10 @@ func (s *soak) calmed(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d ciphertexts decrypted; %s", n, f), nil
 }
 
-// footprint is what must not grow.
+// footprint holds the figures that must not grow.
 type footprint struct {
-	// What is there but for the connections to Vault: each is a file and two
-	// goroutines, and how many are kept depends on the last burst.
+	// Both exclude connections to Vault: each is a file and two goroutines, and their
+	// number depends on the last burst.
 	goroutines, files float64
 	connections       int     // to Vault
 	memory            float64 // resident, in MiB
@@ -108,28 +107,27 @@ func (f footprint) String() string {
 	return fmt.Sprintf("%.0f goroutines, %.0f files, %d connections to Vault, %.0f MiB", f.goroutines, f.files, f.connections, f.memory)
 }
 
-// within reports whether f is no more than before, but for what comes and goes.
+// within reports whether f is at most before, apart from normal fluctuation.
 func (f footprint) within(before footprint) bool {
 	const (
-		// For the requests of that moment: the page itself is one.
+		// Requests in progress, for example /metrics itself.
 		goroutines, files = 2, 1
-		// A burst is as many requests as there are callers, the prober and the
-		// loader. A request that had to wait for a connection may have got
-		// another one: then there are two.
+		// A burst has as many requests as there are callers, plus the prober and the
+		// loader. A request that waits for a connection may get another one, which makes
+		// two.
 		connections = 2 * (callers + sweepers + 2)
-		// What the Go runtime has not given back yet of the worst moment, which
-		// is when the file descriptors are exhausted: some 8 MiB for maxFiles
-		// connections to the socket, of which it keeps several times as much.
+		// Memory that the Go runtime has not returned yet. The peak is during file
+		// descriptor exhaustion: about 8 MiB for maxFiles connections, of which the
+		// runtime keeps several times as much.
 		memory = 24
 	)
 	return f.goroutines <= before.goroutines+goroutines && f.files <= before.files+files &&
 		f.connections <= connections && f.memory <= before.memory+memory
 }
 
-// nothingLeftOver compares the footprint of the process with what it was in its
-// first calm.
+// nothingLeftOver compares the footprint of the process with that in its first calm.
 func (s *soak) nothingLeftOver(ctx context.Context) (footprint, error) {
-	// Between two looks, so that some are between the requests.
+	// Pause between two looks, so that some fall between requests.
 	const pause = 110 * time.Millisecond
 	if _, starts := s.stage.daemon.pid(); s.measured != starts {
 		s.measured, s.before = starts, footprint{goroutines: math.Inf(1)}
@@ -150,19 +148,19 @@ func (s *soak) nothingLeftOver(ctx context.Context) (footprint, error) {
 			return f, err
 		}
 		if time.Now().After(end) {
-			return f, violatedf("trousseau has grown: %s, and %s in the first calm of the process", f, s.before)
+			return f, violatedf("trousseau has grown: %s, but %s in the process's first calm", f, s.before)
 		}
 	}
 }
 
-// measure reads /metrics, on which there must be no secret and no panic.
+// measure reads /metrics, which must not contain a secret or report a panic.
 func (s *soak) measure(ctx context.Context) (footprint, error) {
 	page, err := s.pages.Metrics(ctx)
 	for range 4 {
 		if err == nil || ctx.Err() != nil {
 			break
 		}
-		// A machine that is busy may have been the reason.
+		// A busy machine may be the cause.
 		page, err = s.pages.Metrics(ctx)
 	}
 	if err != nil {
@@ -188,9 +186,9 @@ func (s *soak) measure(ctx context.Context) (footprint, error) {
 	}, err
 }
 
-// nothingLeaked looks for secrets in what was logged since the last time.
+// nothingLeaked searches the log written since the last call for secrets.
 func (s *soak) nothingLeaked() error {
-	// A line that is not complete may have half a secret: it is read again.
+	// Read an incomplete line again next time: it may contain half a secret.
 	const longestLine = 64 << 10
 	text, err := io.ReadAll(io.NewSectionReader(s.stage.daemon.log, s.searched, 1<<40))
 	if err != nil {

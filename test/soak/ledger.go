@@ -10,14 +10,14 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 )
 
-// wrapped is a plaintext and what Encrypt made of it.
+// wrapped is a plaintext and the response of Encrypt to it.
 type wrapped struct {
 	plaintext []byte
 	response  *kmsapi.EncryptResponse
 }
 
-// ledger is everything that was ever encrypted, and every key_id that Status
-// ever reported. It is safe for concurrent use.
+// ledger holds everything ever encrypted and every key_id that Status reported. It
+// is safe for concurrent use.
 type ledger struct {
 	mu       sync.Mutex
 	entries  []wrapped
@@ -32,7 +32,7 @@ func (l *ledger) add(w wrapped) {
 	l.entries = append(l.entries, w)
 }
 
-// any is an entry, false if there is none.
+// any returns a random entry, or false if there is none.
 func (l *ledger) any() (wrapped, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,7 +60,7 @@ func (l *ledger) wasReported(keyID string) bool {
 	return l.reported[keyID]
 }
 
-// keyIDs is how many key_ids Status has reported.
+// keyIDs returns how many key_ids Status has reported.
 func (l *ledger) keyIDs() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -24,49 +24,49 @@ import (
 )
 
 const (
-	// callers is how many make requests all the time, each on a connection of
-	// its own; pace is how often each goes round. A round is three requests.
+	// callers is the number of callers, each with its own connection, and pace the
+	// interval of each. One round is three requests.
 	callers = 3
 	pace    = 250 * time.Millisecond
-	// statusPace is how often Status is asked, besides.
+	// statusPace is the interval of additional Status requests.
 	statusPace = 100 * time.Millisecond
-	// sweepers is how many callers decrypt everything in a calm.
+	// sweepers is the number of callers that decrypt everything in a calm.
 	sweepers = 4
 )
 
-// load makes requests as kube-apiserver does, and judges the answers. Its
-// methods may be called concurrently.
+// load makes requests as kube-apiserver does and checks the answers. Its methods may
+// be called concurrently.
 type load struct {
 	socket  string
-	starts  func() int // how many processes have been started
+	starts  func() int // returns how many processes have been started
 	peace   *peace
 	pulse   *pulse
 	ledger  *ledger
 	secrets *secrets
-	fail    func(error) // told of a violated invariant
+	fail    func(error) // called with a violated invariant
 
 	mu    sync.Mutex
 	tally tally
 
 	workers *harness.Workers // nil before start
-	running sync.WaitGroup   // what workers have begun beside themselves
+	running sync.WaitGroup   // goroutines started by workers
 	conns   []*grpc.ClientConn
 }
 
-// tally is what has happened so far.
+// tally counts the requests so far.
 type tally struct {
 	requests map[string]int // by method
 	failed   map[codes.Code]int
-	starved  int // failed in peace, for want of a processor
-	unproven int // key_ids that nobody could be asked about any more
+	starved  int // failed without a fault, for lack of CPU time
+	unproven int // key_ids whose process was gone before it could be checked
 }
 
 func newTally() tally {
 	return tally{requests: map[string]int{}, failed: map[codes.Code]int{}}
 }
 
-// dial connects to the socket, again and again without the pauses that
-// kube-apiserver makes: they are gRPC's and can be longer than our patience.
+// dial connects to the socket. It retries without kube-apiserver's pauses: those are
+// gRPC's and can exceed our time limits.
 func (l *load) dial() (kmsapi.KeyManagementServiceClient, error) {
 	conn, err := grpc.NewClient("unix://"+l.socket,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -84,7 +84,7 @@ func (l *load) dial() (kmsapi.KeyManagementServiceClient, error) {
 	return kmsapi.NewKeyManagementServiceClient(conn), nil
 }
 
-// start begins.
+// start starts the load.
 func (l *load) start() error {
 	ctx := context.Background()
 	l.workers = harness.NewWorkers()
@@ -99,12 +99,12 @@ func (l *load) start() error {
 	if err != nil {
 		return err
 	}
-	// What comes of it is judged where it is asked.
+	// The caller of status checks the result.
 	l.workers.Go(statusPace, func() { _ = l.status(ctx, client) })
 	return nil
 }
 
-// halt ends the load after the requests under way.
+// halt stops the load after the running requests.
 func (l *load) halt() {
 	if l.workers != nil {
 		l.workers.Stop()
@@ -120,7 +120,7 @@ func (l *load) close() {
 	}
 }
 
-// round encrypts something new, decrypts it, and decrypts something old.
+// round encrypts a new plaintext, decrypts it, and decrypts an old one.
 func (l *load) round(ctx context.Context, client kmsapi.KeyManagementServiceClient) {
 	if w, err := l.encrypt(ctx, client); err == nil {
 		_ = l.decrypt(ctx, client, w)
@@ -130,9 +130,9 @@ func (l *load) round(ctx context.Context, client kmsapi.KeyManagementServiceClie
 	}
 }
 
-// encrypt has something new encrypted and keeps it.
+// encrypt encrypts a new plaintext and records it.
 func (l *load) encrypt(ctx context.Context, client kmsapi.KeyManagementServiceClient) (wrapped, error) {
-	// Text, because it would be seen in any log, and of a seed's 32 bytes.
+	// Text, so that it is visible in a log, with the 32 bytes of a seed.
 	w := wrapped{plaintext: fmt.Append(nil, rand.Text(), " seed.")}
 	l.secrets.add(string(w.plaintext))
 	starts := l.starts()
@@ -150,9 +150,8 @@ func (l *load) encrypt(ctx context.Context, client kmsapi.KeyManagementServiceCl
 	return w, nil
 }
 
-// awaitReport has Status report a key_id that Encrypt has used before Status was
-// asked. It must do so right after. If the process that used it is gone, nobody
-// can tell.
+// awaitReport checks that Status soon reports a key_id that Encrypt has used first.
+// If the process that used it is gone, this cannot be checked.
 func (l *load) awaitReport(ctx context.Context, client kmsapi.KeyManagementServiceClient, keyID string, starts int) {
 	const rightAfter = time.Second
 	answered := false
@@ -163,7 +162,7 @@ func (l *load) awaitReport(ctx context.Context, client kmsapi.KeyManagementServi
 		}
 	}
 	if answered && l.starts() == starts {
-		l.fail(violatedf("Encrypt used the key_id %s, which Status has not reported within %s", keyID, rightAfter))
+		l.fail(violatedf("Encrypt used key_id %s, which Status has not reported within %s", keyID, rightAfter))
 		return
 	}
 	l.mu.Lock()
@@ -171,7 +170,7 @@ func (l *load) awaitReport(ctx context.Context, client kmsapi.KeyManagementServi
 	l.tally.unproven++
 }
 
-// decrypt has something decrypted, which must give what it was made of.
+// decrypt decrypts a ciphertext and compares the result with the plaintext.
 func (l *load) decrypt(ctx context.Context, client kmsapi.KeyManagementServiceClient, w wrapped) error {
 	var got []byte
 	err := l.call(ctx, "Decrypt", func(ctx context.Context) error {
@@ -182,12 +181,12 @@ func (l *load) decrypt(ctx context.Context, client kmsapi.KeyManagementServiceCl
 		return err
 	})
 	if err == nil && !bytes.Equal(got, w.plaintext) {
-		l.fail(violatedf("Decrypt under %s returned something else than was encrypted", w.response.GetKeyId()))
+		l.fail(violatedf("Decrypt under %s returned a different plaintext", w.response.GetKeyId()))
 	}
 	return err
 }
 
-// status asks for the key_id and keeps it.
+// status requests the key_id and records it.
 func (l *load) status(ctx context.Context, client kmsapi.KeyManagementServiceClient) error {
 	return l.call(ctx, "Status", func(ctx context.Context) error {
 		resp, err := client.Status(ctx, &kmsapi.StatusRequest{})
@@ -202,15 +201,15 @@ func (l *load) status(ctx context.Context, client kmsapi.KeyManagementServiceCli
 	})
 }
 
-// call makes a request with kube-apiserver's deadline, counts it and judges how
-// it fails.
+// call makes a request with kube-apiserver's deadline, counts it and checks how it
+// fails.
 func (l *load) call(ctx context.Context, method string, request func(context.Context) error) error {
 	bounded, cancel := context.WithTimeout(ctx, apiserver.Timeout)
 	defer cancel()
 	before, began := l.peace.number(), time.Now()
 	err := request(bounded)
 	undisturbed := before != 0 && before == l.peace.number()
-	// More than half of its time, the machine did not let it go on.
+	// The machine was busy for more than half of its time.
 	starved := l.pulse.lost(began) > time.Since(began)/2
 	code := status.Code(err)
 
@@ -227,20 +226,20 @@ func (l *load) call(ctx context.Context, method string, request func(context.Con
 		return err
 	}
 	if secret, found := l.secrets.find([]byte(err.Error())); found {
-		l.fail(violatedf("an error of %s holds a secret (%.4s…)", method, secret))
+		l.fail(violatedf("an error of %s contains a secret (%.4s…)", method, secret))
 	}
 	if undisturbed && !starved {
-		l.fail(violatedf("%s failed, although nothing but a harmless fault was there: %v", method, err))
+		l.fail(violatedf("%s failed with only a harmless fault active: %v", method, err))
 	}
 	if !blamesVault(code) {
-		l.fail(violatedf("%s failed in a way that no fault here explains: %v", method, err))
+		l.fail(violatedf("%s failed with a code that no fault explains: %v", method, err))
 	}
 	return err
 }
 
-// blamesVault reports whether a failure says that something cannot be had right
-// now. The other codes say that the key, the ciphertext or the plugin is broken,
-// on which an operator would act.
+// blamesVault reports whether an error means that Vault is unavailable at the
+// moment. Other codes say that the key, the ciphertext or the plugin is broken, and
+// make an operator act.
 func blamesVault(code codes.Code) bool {
 	switch code {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.PermissionDenied:
@@ -249,8 +248,8 @@ func blamesVault(code codes.Code) bool {
 	return false
 }
 
-// sweep decrypts everything that was ever encrypted. A failure that the machine
-// explains has been forgiven in call, so each has some tries.
+// sweep decrypts everything ever encrypted. Failures caused by a busy machine are
+// ignored in call, so each ciphertext has several tries.
 func (l *load) sweep(ctx context.Context, client kmsapi.KeyManagementServiceClient) (n int, err error) {
 	const tries = 5
 	all := l.ledger.all()
@@ -266,13 +265,13 @@ func (l *load) sweep(ctx context.Context, client kmsapi.KeyManagementServiceClie
 					return err
 				}
 			}
-			return violatedf("what was encrypted under %s cannot be decrypted: %v", w.response.GetKeyId(), err)
+			return violatedf("data encrypted under %s cannot be decrypted: %v", w.response.GetKeyId(), err)
 		})
 	}
 	return len(all), group.Wait()
 }
 
-// soFar returns what has happened so far.
+// soFar returns the counts so far.
 func (l *load) soFar() tally {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -17,7 +17,8 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 )
 
-// misbehaving is a KMS plugin that may misbehave. It encrypts by adding a letter.
+// misbehaving is a KMS plugin with configurable faults. It encrypts by adding a
+// letter.
 type misbehaving struct {
 	kmsapi.UnimplementedKeyManagementServiceServer
 
@@ -54,11 +55,11 @@ func TestAnswersAreJudged(t *testing.T) {
 	}{
 		{"good", misbehaving{keyID: "one"}, true, ""},
 		{"key_id not reported", misbehaving{keyID: "two"}, false, "Status has not reported"},
-		{"another plaintext", misbehaving{keyID: "one", garble: true}, false, "something else than was encrypted"},
+		{"another plaintext", misbehaving{keyID: "one", garble: true}, false, "returned a different plaintext"},
 		{"failure during a fault", misbehaving{err: status.Error(codes.Unavailable, "down")}, false, ""},
-		{"failure in peace", misbehaving{err: status.Error(codes.Unavailable, "down")}, true, "nothing but a harmless fault"},
-		{"failure that blames the caller", misbehaving{err: status.Error(codes.InvalidArgument, "yours")}, false, "no fault here explains"},
-		{"failure with a secret", misbehaving{err: status.Error(codes.Unavailable, "token "+secret)}, false, "holds a secret"},
+		{"failure without a fault", misbehaving{err: status.Error(codes.Unavailable, "down")}, true, "only a harmless fault active"},
+		{"failure that blames the caller", misbehaving{err: status.Error(codes.InvalidArgument, "yours")}, false, "no fault explains"},
+		{"failure with a secret", misbehaving{err: status.Error(codes.Unavailable, "token "+secret)}, false, "contains a secret"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l, violations := serve(t, &c.plugin)
@@ -77,16 +78,16 @@ func TestAnswersAreJudged(t *testing.T) {
 				got = all[0].Error()
 			}
 			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
-				t.Errorf("got the violation %q, want one with %q", got, c.want)
+				t.Errorf("got violation %q, want it to contain %q", got, c.want)
 			}
 		})
 	}
 }
 
-// serve makes a load on a plugin, and what it will have complained about.
+// serve starts a load on a plugin and returns it with its first violation.
 func serve(t *testing.T, p *misbehaving) (l *load, violations func() []error) {
 	t.Helper()
-	// Not t.TempDir(), whose name may be too long for a socket.
+	// Not t.TempDir: its path may be too long for a socket.
 	socket := filepath.Join(shortDir(t), "kms.sock")
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "unix", socket)
 	if err != nil {

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command soak has a trousseau binary live through faults, drawn at random from
-// a seed, and checks all along what must hold whatever happens:
+// Command soak runs a trousseau binary through random faults and checks its
+// invariants all the time:
 //
 //	go run ./soak -trousseau ../bin/trousseau -duration 10m -seed 0
 //
-// Vault is the fake of package vaulttest, over HTTPS within this process, so
-// that it can be faulted; trousseau is a process of its own, and a part of this
-// one writes config.yaml as Vault Agent does. Storms of overlapping faults and
-// calm take turns. In the calm everything must be well again; see invariants.go
-// for what is asked and fault.go for what is done.
+// Vault is the fake of package vaulttest, over HTTPS in this process, so that faults
+// can be injected. trousseau is a separate process, and a part of this process
+// writes config.yaml as Vault Agent does. Storms of overlapping faults alternate
+// with calms, in which everything must recover. The faults are in fault.go, the
+// checks in invariants.go.
 //
-// The exit code is 1 if an invariant was violated. The seed that is printed
-// makes the same faults come again, in the same order and for as long; how the
-// machine's scheduler interleaves them with the requests is not repeated.
+// The exit code is 1 if an invariant was violated. The printed seed reproduces the
+// same faults in the same order with the same durations; how the machine's scheduler
+// interleaves them with requests is not reproducible.
 package main
 
 import (
@@ -35,19 +35,19 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run returns the exit code: 0 if every invariant held, 1 if not, 2 for a
-// mistake on the command line.
+// run returns the exit code: 0 if every invariant held, 1 if not, 2 for a mistake on
+// the command line.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("soak", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	binary := flags.String("trousseau", "bin/trousseau", "the trousseau `binary`")
-	duration := flags.Duration("duration", 10*time.Minute, "how long to go on; the last round is finished")
-	seed := flags.Uint64("seed", 0, "of the faults; 0 draws one")
+	duration := flags.Duration("duration", 10*time.Minute, "how long to run; the last round is completed")
+	seed := flags.Uint64("seed", 0, "seed of the faults; 0 chooses one at random")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
 	if flags.NArg() > 0 || *duration <= 0 {
-		fmt.Fprintln(stderr, "soak: want -trousseau FILE, a positive -duration and -seed N, and nothing else")
+		fmt.Fprintln(stderr, "soak: invalid arguments; give -trousseau FILE, a positive -duration and -seed N only")
 		return 2
 	}
 	for *seed == 0 {
@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	s.reportTo(stdout, err)
 	if err := s.close(err == nil || errors.Is(err, errInterrupted)); err != nil {
-		fmt.Fprintf(stderr, "soak: clearing up: %v\n", err)
+		fmt.Fprintf(stderr, "soak: cleaning up: %v\n", err)
 		return 1
 	}
 	if err != nil {
@@ -76,5 +76,5 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// errInterrupted is how the walk ends if whoever started it wants it to.
-var errInterrupted = errors.New("interrupted; nothing is left behind")
+// errInterrupted is the cause when a signal ends the soak.
+var errInterrupted = errors.New("interrupted; everything was cleaned up")

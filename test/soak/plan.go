@@ -12,30 +12,29 @@ import (
 const (
 	shortestFault = 100 * time.Millisecond
 	longestFault  = 20 * time.Second
-	// atOnce is how many faults of a storm may be there at the same time.
+	// atOnce is the maximum number of concurrent faults.
 	atOnce = 3
-	// longestStorm is the greatest number of faults in one.
+	// longestStorm is the maximum number of faults in a storm.
 	longestStorm = 10
-	// longestGap is the longest time between the beginnings of two.
+	// longestGap is the maximum time between the starts of two faults.
 	longestGap = 3 * time.Second
-	// era is how many storms leave trousseau's process alone, so that a leak has
-	// time to show, before as many do not.
+	// era is the number of storms that do not restart trousseau, so that a leak has
+	// time to show. The same number of storms that may restart it follows.
 	era = 3
 )
 
-// step is one fault of a walk: when it begins and how long it lasts.
+// step is one fault: when it begins and how long it lasts.
 type step struct {
 	number int // from 1
 	fault  *fault
-	at     time.Duration // from the beginning of its storm
+	at     time.Duration // since the start of its storm
 	lasts  time.Duration
-	seed   uint64 // of whatever else it has to draw
+	seed   uint64 // for the fault's own random choices
 }
 
 func (s step) until() time.Duration { return s.at + s.lasts }
 
-// plan draws the steps of a walk. They follow from the seed alone, never from
-// what happens meanwhile or from how long it takes.
+// plan draws all steps. They depend only on the seed, not on events or timing.
 type plan struct {
 	random *rand.Rand
 	steps  int
@@ -46,7 +45,7 @@ func newPlan(seed uint64) *plan {
 	return &plan{random: rand.New(rand.NewPCG(seed, 0))}
 }
 
-// storm draws the next steps, of which some overlap.
+// storm draws the steps of the next storm, some of which overlap.
 func (p *plan) storm() []step {
 	p.storms++
 	var storm []step
@@ -64,7 +63,7 @@ func (p *plan) storm() []step {
 	return storm
 }
 
-// fits reports whether s can come beside what is there when it begins.
+// fits reports whether s may overlap with the steps active when it begins.
 func fits(storm []step, s step) bool {
 	there := 0
 	for _, other := range storm {
@@ -79,7 +78,7 @@ func fits(storm []step, s step) bool {
 	return there < atOnce
 }
 
-// firstEnd is when the first of the steps that are there at a time ends.
+// firstEnd returns when the first of the steps active at a time ends.
 func firstEnd(storm []step, at time.Duration) time.Duration {
 	first := time.Duration(math.MaxInt64)
 	for _, s := range storm {
@@ -90,18 +89,18 @@ func firstEnd(storm []step, at time.Duration) time.Duration {
 	return first
 }
 
-// alone draws a step that must not make any request fail. Every other one is a
-// rotation of the token, because that is what happens every day.
+// alone draws a step that must not make any request fail. Every second one is a
+// token rotation, because that is the most frequent event in production.
 func (p *plan) alone() step {
 	rotation := p.random.IntN(2) == 0
 	return p.step(func(f *fault) bool { return f.harmless && rotation == (f.touches == onToken) })
 }
 
-// calm draws how long a calm lasts.
+// calm draws the duration of a calm.
 func (p *plan) calm() time.Duration { return time.Second + p.upTo(3*time.Second) }
 
-// step draws one of these faults and gives it a time that is as likely to be
-// around one second as around ten.
+// step draws one of these faults and its duration, which is log-uniform: about one
+// second is as likely as about ten.
 func (p *plan) step(which func(*fault) bool) step {
 	p.steps++
 	var among []*fault
@@ -117,9 +116,9 @@ func (p *plan) step(which func(*fault) bool) step {
 	return step{number: p.steps, fault: drawn, lasts: lasts + drawn.longer, seed: p.random.Uint64()}
 }
 
-// chances is how often a fault is in the lot. Those of the process are drawn in
-// half of the storms only, so they are there more often then; a long one takes
-// the time of several others.
+// chances returns a fault's weight. Faults of the process occur in half of the
+// storms only, so they weigh more there; a long one takes the time of several
+// others.
 func (p *plan) chances(f *fault) int {
 	switch spared := (p.storms-1)/era%2 == 0; {
 	case f.touches == onProcess && spared:

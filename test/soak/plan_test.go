@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// drawn is a plan's first rounds.
+// drawn holds the first rounds of a plan.
 func drawn(seed uint64, rounds int) (storms [][]step, alone []step) {
 	p := newPlan(seed)
 	for range rounds {
@@ -33,10 +33,10 @@ func TestASeedMakesTheSamePlanAgain(t *testing.T) {
 	}
 	first, second := text(1), text(1)
 	if first != second {
-		t.Errorf("two plans of the seed 1 differ:\n%s\n%s", first, second)
+		t.Errorf("two plans of seed 1 differ:\n%s\n%s", first, second)
 	}
 	if first == text(2) {
-		t.Error("the plans of the seeds 1 and 2 are the same")
+		t.Error("the plans of seeds 1 and 2 are equal")
 	}
 }
 
@@ -55,7 +55,7 @@ func TestAPlanKeepsItsBounds(t *testing.T) {
 					t.Errorf("seed %d, step %d, %s: lasts %s", seed+1, s.number, s.fault.name, s.lasts)
 				}
 				if round < era && s.fault.touches == onProcess {
-					t.Errorf("seed %d, step %d: %s in the round %d, want trousseau left alone in the first %d", seed+1, s.number, s.fault.name, round+1, era)
+					t.Errorf("seed %d, step %d: %s in round %d, want no restart in the first %d rounds", seed+1, s.number, s.fault.name, round+1, era)
 				}
 			}
 			if s := alone[round]; !s.fault.harmless || s.at != 0 {
@@ -66,7 +66,7 @@ func TestAPlanKeepsItsBounds(t *testing.T) {
 	}
 	for _, f := range faults {
 		if !seen[f.name] {
-			t.Errorf("in 50 plans there was never: %s", f.name)
+			t.Errorf("fault missing from 50 plans: %s", f.name)
 		}
 	}
 }
@@ -76,7 +76,7 @@ func checkOverlaps(t *testing.T, seed uint64, storm []step) {
 	var last time.Duration
 	for i, s := range storm {
 		if s.at < last {
-			t.Errorf("seed %d: step %d begins before the one before", seed, s.number)
+			t.Errorf("seed %d: step %d begins before its predecessor", seed, s.number)
 		}
 		last = s.at
 		there := 1
@@ -86,11 +86,11 @@ func checkOverlaps(t *testing.T, seed uint64, storm []step) {
 			}
 			there++
 			if before.fault.touches == s.fault.touches {
-				t.Errorf("seed %d: steps %d and %d touch the same", seed, before.number, s.number)
+				t.Errorf("seed %d: steps %d and %d have the same subject", seed, before.number, s.number)
 			}
 		}
 		if there > atOnce {
-			t.Errorf("seed %d: %d faults are there at step %d, want at most %d", seed, there, s.number, atOnce)
+			t.Errorf("seed %d: %d concurrent faults at step %d, want at most %d", seed, there, s.number, atOnce)
 		}
 	}
 }

@@ -15,31 +15,30 @@ import (
 
 const (
 	beat = 50 * time.Millisecond
-	// remembered is how long it is known what was lost: longer than a request.
+	// remembered is how long losses are kept: longer than a request.
 	remembered = 10 * time.Second
 )
 
-// pulse knows for how long the machine has kept trousseau, or the soak itself,
-// from running although it could have: the processors were taken, or the whole
-// machine stood still. What fails for that is no fault of trousseau's. It is safe
-// for concurrent use.
+// pulse measures how long the machine has kept trousseau or the soak from running:
+// the CPUs were busy, or the whole machine was paused. trousseau is not to blame for
+// failures caused by that. It is safe for concurrent use.
 type pulse struct {
 	pid func() int // of trousseau
 
 	mu      sync.Mutex
 	last    time.Time
 	losses  []loss
-	waited  map[string]time.Duration // by thread of trousseau's, so far
-	longest time.Duration            // of what was lost in one beat
+	waited  map[string]time.Duration // by trousseau's threads, so far
+	longest time.Duration            // time lost in one interval
 }
 
-// loss is time lost up to a moment.
+// loss is the time lost before a moment.
 type loss struct {
 	at   time.Time
 	lost time.Duration
 }
 
-// run looks until ctx is done.
+// run measures until ctx is done.
 func (p *pulse) run(ctx context.Context) {
 	p.mu.Lock()
 	p.last = time.Now()
@@ -61,18 +60,18 @@ func (p *pulse) look() {
 	}
 }
 
-// waiting is how long the thread of trousseau's that had to wait longest for a
-// processor has waited since the last time. It is the second number in schedstat
-// (Documentation/scheduler/sched-stats.rst in Linux), in nanoseconds. A kernel
-// without it counts as one that lets nobody wait.
+// waiting returns the longest time that any of trousseau's threads has waited for a
+// CPU since the last call. It is the second number in schedstat
+// (Documentation/scheduler/sched-stats.rst in Linux), in nanoseconds. On a kernel
+// without schedstat it is 0.
 func (p *pulse) waiting() (longest time.Duration) {
-	// The pattern is well-formed, which is the only error.
+	// The only possible error is a malformed pattern.
 	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.pid()))
 	waited := make(map[string]time.Duration, len(files))
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			continue // The thread is gone.
+			continue // the thread has ended
 		}
 		var running, waiting int64
 		if n, _ := fmt.Sscan(string(text), &running, &waiting); n < 2 {
@@ -87,11 +86,11 @@ func (p *pulse) waiting() (longest time.Duration) {
 	return longest
 }
 
-// lost is how much of the time since then was lost.
+// lost returns how much time was lost since a moment.
 func (p *pulse) lost(since time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// What has not been looked at yet is lost if it is long.
+	// A long time since the last measurement counts as lost.
 	sum := max(0, time.Since(p.last)-beat)
 	for _, l := range p.losses {
 		if l.at.After(since) {

@@ -14,7 +14,7 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/agent"
 )
 
-// The files that trousseau reads.
+// The files read by trousseau.
 const (
 	configName = "config.yaml"
 	caFile     = "ca.pem"
@@ -22,16 +22,16 @@ const (
 	keyFile    = "client-key.pem"
 )
 
-// renderer renders files as Vault Agent does, and like it tries again what could
-// not be written. Its methods may be called concurrently.
+// renderer renders files as Vault Agent does, and retries failed writes as it does.
+// Its methods may be called concurrently.
 type renderer struct {
 	dir     string
 	address string // of Vault
 
 	mu      sync.Mutex
 	inUse   string            // the token
-	content map[string]string // of the files as they should be
-	unsaved map[string]bool   // could not be written yet
+	content map[string]string // desired content by file
+	unsaved map[string]bool   // files not written yet
 }
 
 func newRenderer(dir, address string) *renderer {
@@ -46,14 +46,14 @@ func (r *renderer) token() string {
 	return r.inUse
 }
 
-// should is what a file should contain.
+// should returns the desired content of a file.
 func (r *renderer) should(name string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.content[name]
 }
 
-// put writes a file, now or as soon as that is possible.
+// put writes a file, now or as soon as possible.
 func (r *renderer) put(name, content string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -61,10 +61,10 @@ func (r *renderer) put(name, content string) {
 	r.write(name)
 }
 
-// restore writes a file anew as it should be.
+// restore writes the desired content of a file again.
 func (r *renderer) restore(name string) { r.put(name, r.should(name)) }
 
-// renderToken writes config.yaml with this token.
+// renderToken renders config.yaml with this token.
 func (r *renderer) renderToken(token string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -73,8 +73,8 @@ func (r *renderer) renderToken(token string) {
 	r.write(configName)
 }
 
-// config is config.yaml as the README's template renders it, with what TLS
-// takes. The caller holds r.mu.
+// config returns config.yaml as rendered from the README's template, plus the fields
+// for TLS. The caller holds r.mu.
 func (r *renderer) config() string {
 	var b strings.Builder
 	b.WriteString(agent.Template{KeyNames: []string{keyName}, Address: r.address, Token: r.inUse}.String())
@@ -84,7 +84,7 @@ func (r *renderer) config() string {
 	return b.String()
 }
 
-// write has the file replaced. The caller holds r.mu.
+// write replaces the file. The caller holds r.mu.
 func (r *renderer) write(name string) {
 	delete(r.unsaved, name)
 	if agent.Render(r.path(name), r.content[name]) != nil {
@@ -92,7 +92,7 @@ func (r *renderer) write(name string) {
 	}
 }
 
-// run tries again what could not be written, until ctx is done.
+// run retries failed writes until ctx is done.
 func (r *renderer) run(ctx context.Context) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()

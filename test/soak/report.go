@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// reportTo prints how the walk went; err is what it ended with.
+// reportTo prints the results; err is the error that ended the soak, if any.
 func (s *soak) reportTo(w io.Writer, err error) {
 	if err != nil {
 		s.reportFailure(w, err)
@@ -29,9 +29,9 @@ func (s *soak) reportTo(w io.Writer, err error) {
 		case c.skipped > 0:
 			note = fmt.Sprintf("skipped %d times: %v", c.skipped, c.why)
 		case f.touches == onToken && !f.harmless:
-			note = "Vault's alone; the machine's own clock was not touched"
+			note = "the fake Vault's clock only"
 		case f.harmless:
-			note = fmt.Sprintf("%d of them alone, when no request may fail", c.alone)
+			note = fmt.Sprintf("%d of them alone, where no request may fail", c.alone)
 		}
 		fmt.Fprintf(w, "%6d  %-50s %s\n", c.all, f.name, note)
 	}
@@ -44,9 +44,9 @@ func (s *soak) reportTo(w io.Writer, err error) {
 	}
 	fmt.Fprintf(w, "requests: %d Encrypt, %d Decrypt, %d Status; %d failed during faults (by code: %s)\n",
 		t.requests["Encrypt"], t.requests["Decrypt"], t.requests["Status"], failed-t.starved, strings.Join(codes, ", "))
-	fmt.Fprintf(w, "machine: kept trousseau or the soak waiting for up to %.1f s at a time; %d requests failed for that without a fault\n",
+	fmt.Fprintf(w, "machine: waited up to %.1f s for a CPU; %d requests failed only because of that\n",
 		s.pulse.longest.Seconds(), t.starved)
-	fmt.Fprintf(w, "ciphertexts: %d, under %d key_ids that Status reported; %d key_ids could not be checked, their process being gone\n",
+	fmt.Fprintf(w, "ciphertexts: %d, under %d key_ids reported by Status; %d key_ids not checked because their process was gone\n",
 		len(s.load.ledger.all()), s.load.ledger.keyIDs(), t.unproven)
 	_, starts := s.stage.daemon.pid()
 	fmt.Fprintf(w, "processes: %d started\n", starts)
@@ -62,7 +62,7 @@ func (s *soak) reportFailure(w io.Writer, err error) {
 		fmt.Fprintf(w, "\nsoak: %v\n", err)
 		return
 	}
-	fmt.Fprintf(w, "\nsoak: FAILED at %s, step %d, seed %d\n%v\n\nthe steps:\n", clock(time.Since(s.began)), s.history.last(), s.seed, err)
+	fmt.Fprintf(w, "\nsoak: FAILED at %s, step %d, seed %d\n%v\n\nsteps:\n", clock(time.Since(s.began)), s.history.last(), s.seed, err)
 	s.history.print(w)
 	fmt.Fprintf(w, "\ntrousseau's log, with the stacks of its goroutines at the end: %s\n", s.stage.daemon.log.Name())
 }

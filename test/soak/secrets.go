@@ -11,11 +11,11 @@ import (
 	"sync"
 )
 
-// head is how many bytes a secret is found by; shorter ones are not looked for.
+// head is the number of bytes that identify a secret; shorter secrets are ignored.
 const head = 8
 
-// secrets finds any of many secrets in a text, in one pass: there are tens of
-// thousands, and logs of many megabytes. It is safe for concurrent use.
+// secrets searches a text for many secrets in one pass: there are tens of thousands,
+// and logs of many megabytes. It is safe for concurrent use.
 type secrets struct {
 	mu     sync.RWMutex
 	known  map[string]bool
@@ -27,8 +27,8 @@ func newSecrets() *secrets {
 	return &secrets{known: map[string]bool{}, byHead: map[[head]byte][]string{}, forms: map[string]string{}}
 }
 
-// add adds secrets in the forms that they could be printed in: as they are, in
-// base64, in hexadecimal, and as fmt prints a []byte.
+// add adds secrets in the forms in which they could be printed: verbatim, in base64,
+// in hexadecimal, and as fmt prints a []byte.
 func (s *secrets) add(secrets ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

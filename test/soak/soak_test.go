@@ -24,21 +24,21 @@ func shortDir(t *testing.T) string {
 func TestPeaceIsNotTheSameAfterAFault(t *testing.T) {
 	var p peace
 	if got := p.number(); got != 0 {
-		t.Errorf("before any peace the number is %d, want 0", got)
+		t.Errorf("before the first peace: number %d, want 0", got)
 	}
 	p.begin()
 	first := p.number()
 	p.begin()
 	if got := p.number(); got != first || got == 0 {
-		t.Errorf("the number went from %d to %d, want it to stay as long as the peace", first, got)
+		t.Errorf("during a peace: number changed from %d to %d", first, got)
 	}
 	p.end()
 	if got := p.number(); got != 0 {
-		t.Errorf("after it the number is %d, want 0", got)
+		t.Errorf("after the peace: number %d, want 0", got)
 	}
 	p.begin()
 	if got := p.number(); got == first || got == 0 {
-		t.Errorf("the next peace has the number %d as the first one", got)
+		t.Errorf("the next peace has the same number %d", got)
 	}
 }
 
@@ -51,15 +51,15 @@ func TestPulseKnowsWhatWasLost(t *testing.T) {
 			p.look()
 		}
 		if got := p.lost(began); got != 0 {
-			t.Errorf("lost %s with a look at every beat, want nothing", got)
+			t.Errorf("lost %s with regular measurements, want nothing", got)
 		}
 		time.Sleep(2 * time.Second)
 		if got := p.lost(began); got < time.Second {
-			t.Errorf("lost %s, 2s after the last look, want about that", got)
+			t.Errorf("lost %s, want about 2s since the last measurement", got)
 		}
 		p.look()
 		if got := p.lost(began); got < time.Second {
-			t.Errorf("lost %s, a look 2s late, want about that", got)
+			t.Errorf("lost %s, want about 2s for a late measurement", got)
 		}
 		if got := p.lost(time.Now()); got != 0 {
 			t.Errorf("lost %s since now, want nothing", got)
@@ -103,7 +103,7 @@ func TestAgentTriesAgain(t *testing.T) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("config.yaml is %q (%v), want it written once that is possible", got, err)
+			t.Fatalf("config.yaml is %q (%v), want it written once possible", got, err)
 		}
 	}
 }

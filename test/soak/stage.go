@@ -19,22 +19,22 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// keyName is the transit key, in the mount transit.
+// keyName is the transit key in the mount transit.
 const keyName = "trousseau-kms-vault"
 
-// stage is what faults play on.
+// stage holds the servers and files that faults affect.
 type stage struct {
-	dir    string // of everything; kept after a failure
+	dir    string // holds all files; kept after a failure
 	vault  *vaulttest.Server
 	key    *vaulttest.Key
-	clock  atomic.Int64 // how far Vault's clock is ahead, a time.Duration
+	clock  atomic.Int64 // offset of Vault's clock, a time.Duration
 	agent  *renderer
 	daemon *daemon
-	disk   string // where the small disk is mounted; "" if noDisk says why it is not
+	disk   string // mount point of the small disk; "" if it failed with noDisk
 	noDisk error
 
 	secrets *secrets
-	// unknownToken looks like a token; Vault has never seen it.
+	// unknownToken looks like a token but is unknown to Vault.
 	unknownToken string
 
 	rendering sync.WaitGroup
@@ -50,7 +50,7 @@ func newStage(binary string, unexpected func(error)) (_ *stage, err error) {
 			err = errors.Join(err, s.close(true))
 		}
 	}()
-	// Short, because the name of a socket is below it.
+	// Keep the path short: it is part of a socket's path.
 	if s.dir, err = os.MkdirTemp("", "soak-"); err != nil {
 		return nil, err
 	}
@@ -88,21 +88,21 @@ func newStage(binary string, unexpected func(error)) (_ *stage, err error) {
 	return s, err
 }
 
-// mint makes a token for trousseau.
+// mint creates a token for trousseau.
 func (s *stage) mint() string {
 	token := s.vault.KMSToken(keyName)
 	s.secrets.add(token)
 	return token
 }
 
-// known is every secret there is by now: what callers encrypt, all that has been
-// through Vault, and the private key that trousseau shows it.
+// known returns all current secrets: plaintexts of callers, all secrets seen by
+// Vault, and trousseau's private key.
 func (s *stage) known() *secrets {
 	s.secrets.add(s.vault.Secrets()...)
 	return s.secrets
 }
 
-// privateKey is the text of a PEM block, line by line, and its content.
+// privateKey returns the lines of a PEM block and its decoded content.
 func privateKey(text []byte) (lines []string, err error) {
 	block, _ := pem.Decode(text)
 	if block == nil {
@@ -116,7 +116,7 @@ func privateKey(text []byte) (lines []string, err error) {
 	return append(lines, string(block.Bytes)), nil
 }
 
-// close ends everything. The files go if they are of no more use.
+// close ends everything and removes the files unless they are needed.
 func (s *stage) close(remove bool) error {
 	s.stop()
 	s.rendering.Wait()
@@ -128,7 +128,7 @@ func (s *stage) close(remove bool) error {
 		s.vault.Close()
 	}
 	if s.disk != "" {
-		// What is on it is lost with it: a failure keeps a copy.
+		// The log is lost with the disk: keep a copy after a failure.
 		if !remove {
 			err = errors.Join(err, os.CopyFS(filepath.Join(s.dir, "config-at-the-end"), os.DirFS(s.disk)))
 		}

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// violation is the error that ends a soak because an invariant did not hold.
-// Any other error means that the soak itself could not go on.
+// violation is the error for a broken invariant. Any other error means that the soak
+// itself could not continue.
 type violation struct{ what string }
 
 func (v *violation) Error() string { return v.what }
@@ -17,8 +17,8 @@ func violatedf(format string, args ...any) error {
 	return &violation{fmt.Sprintf(format, args...)}
 }
 
-// peace is whether every request has to succeed right now: no fault is there but
-// a harmless one by itself, and trousseau has recovered from those before. It is
+// peace is the state in which every request must succeed: at most one fault is
+// active, which is harmless, and trousseau has recovered from earlier faults. It is
 // safe for concurrent use.
 type peace struct {
 	mu    sync.Mutex
@@ -38,8 +38,8 @@ func (p *peace) set(now bool) {
 	p.now = now
 }
 
-// number tells one peace from the next; it is 0 while there is none. What begins
-// and ends under the same number other than 0 was disturbed by nothing.
+// number identifies the current peace; it is 0 if there is none. A request that
+// begins and ends under the same non-zero number was not disturbed.
 func (p *peace) number() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

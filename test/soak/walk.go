@@ -16,7 +16,7 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/pages"
 )
 
-// soak is one walk and what it has seen.
+// soak is one run and its results.
 type soak struct {
 	seed   uint64
 	out    io.Writer
@@ -34,16 +34,16 @@ type soak struct {
 	began    time.Time
 	history  history
 	longest  recovery
-	unwell   error     // why trousseau was not healthy when last looked at
-	measured int       // the process, by its number, that before is of
+	unwell   error     // why trousseau was unhealthy at the last check
+	measured int       // number of the process that before belongs to
 	before   footprint // of that process, in its first calm
-	searched int64     // how much of the log
+	searched int64     // bytes of the log already searched
 }
 
-// recovery is how long it took trousseau to be healthy again.
+// recovery is how long trousseau took to become healthy again.
 type recovery struct {
 	took time.Duration
-	step int // the last one before
+	step int // the last step before it
 	why  error
 }
 
@@ -66,15 +66,15 @@ func newSoak(binary string, seed uint64, out io.Writer) (*soak, error) {
 	return s, nil
 }
 
-// fail tells the walk why it is over.
+// fail ends the run with an error.
 func (s *soak) fail(err error) {
 	select {
 	case s.failing <- err:
-	default: // It is over already.
+	default: // an earlier error has ended it
 	}
 }
 
-// close ends everything and removes the files if all was good.
+// close ends everything and removes the files after a success.
 func (s *soak) close(good bool) error {
 	if !good {
 		s.stage.daemon.dump()
@@ -83,8 +83,8 @@ func (s *soak) close(good bool) error {
 	return s.stage.close(good)
 }
 
-// walk goes from storm to calm to storm for so long. The error is a *violation
-// if an invariant did not hold.
+// walk alternates between storms and calms for the given duration. The error is a
+// *violation if an invariant did not hold.
 func (s *soak) walk(ctx context.Context, duration time.Duration) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
@@ -132,8 +132,8 @@ func (s *soak) rounds(ctx context.Context, duration time.Duration) error {
 	return s.finish(ctx)
 }
 
-// calm waits until all is well and checks it for a while. After it, no request
-// may fail until the next storm.
+// calm waits for the recovery and then runs the checks for a while. After it, no
+// request may fail until the next storm.
 func (s *soak) calm(ctx context.Context) error {
 	took, err := s.recovered(ctx)
 	if err != nil {
@@ -154,8 +154,8 @@ func (s *soak) calm(ctx context.Context) error {
 	return nil
 }
 
-// finish decrypts everything for the last time, ends trousseau, and reads the
-// whole log again: for what came to be known late, too.
+// finish decrypts everything once more, stops trousseau, and searches the whole log
+// again, also for secrets that became known later.
 func (s *soak) finish(ctx context.Context) error {
 	s.load.halt()
 	if _, err := s.load.sweep(ctx, s.client); err != nil {
@@ -169,7 +169,7 @@ func (s *soak) finish(ctx context.Context) error {
 	return s.nothingLeaked()
 }
 
-// play has the steps of a storm happen. When it returns they are over.
+// play executes the steps of a storm and returns when all have ended.
 func (s *soak) play(ctx context.Context, storm ...step) error {
 	s.history.add(storm, s.peace.number() != 0)
 	began := time.Now()
@@ -182,13 +182,13 @@ func (s *soak) play(ctx context.Context, storm ...step) error {
 	return errors.Join(errs...)
 }
 
-// take has one step happen.
+// take executes one step.
 func (s *soak) take(ctx context.Context, began time.Time, step step) error {
 	if sleep(ctx, time.Until(began.Add(step.at))) != nil {
 		return nil
 	}
-	// The plan keeps faults of the same subject apart, if none takes longer to
-	// begin or to end than it should.
+	// The plan separates faults with the same subject unless one takes unexpectedly
+	// long to begin or end.
 	lock := &s.busy[step.fault.touches]
 	lock.Lock()
 	defer lock.Unlock()
@@ -199,7 +199,7 @@ func (s *soak) take(ctx context.Context, began time.Time, step step) error {
 		return nil
 	}
 	if err == nil {
-		// A soak that is over leaves things as they were, too.
+		// End the fault even if the soak is over.
 		_ = sleep(ctx, step.lasts)
 		err = end()
 	}
@@ -219,7 +219,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// say prints what happens, with the time since the beginning.
+// say prints an event with the time since the start.
 func (s *soak) say(format string, args ...any) {
 	since := time.Since(s.began)
 	fmt.Fprintf(s.out, "%s  step %3d: %s\n", clock(since), s.history.last(), fmt.Sprintf(format, args...))

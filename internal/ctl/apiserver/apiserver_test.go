@@ -19,7 +19,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/apiserver"
 )
 
-// serve answers with pages, and 404 for what is none of them.
+// serve serves pages, and 404 for all other paths.
 func serve(t *testing.T, pages map[string]func(http.ResponseWriter)) *apiserver.Server {
 	t.Helper()
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

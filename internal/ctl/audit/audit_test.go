@@ -19,7 +19,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/storedtest"
 )
 
-// counted is an audit of some objects, by key.
+// counted is an audit of several objects, by key.
 func counted(opts audit.Options, objects map[string][]byte) *audit.Audit {
 	opts.Prefix = "/registry/"
 	a := audit.New(opts)
@@ -31,7 +31,7 @@ func counted(opts audit.Options, objects map[string][]byte) *audit.Audit {
 	return a
 }
 
-// under is a seed that version of transit/kms has wrapped.
+// under is a seed encrypted by a version of transit/kms.
 func under(version int, name string) seed.Wrapped {
 	return seed.Wrapped{
 		KeyID:      fmt.Sprintf("transit/kms/v%d@%d", version, 1700000000+version),
@@ -49,7 +49,7 @@ func answer(t *testing.T, r audit.Report, question string) audit.Answer {
 	t.Helper()
 	i := slices.IndexFunc(r.Answers, func(a audit.Answer) bool { return a.Question == question })
 	if i < 0 {
-		t.Fatalf("%q is not answered", question)
+		t.Fatalf("no answer to %q", question)
 	}
 	return r.Answers[i]
 }
@@ -72,7 +72,7 @@ func TestAllIsWell(t *testing.T) {
 	if secrets.Name != "secrets" || len(secrets.Groups) != 2 || secrets.Groups[0].Objects != 2 || secrets.Groups[0].Seeds != 1 || secrets.Groups[0].Version != 3 {
 		t.Errorf("secrets: %+v", secrets)
 	}
-	// The seed that Secrets and ConfigMaps share counts once.
+	// A seed shared by Secrets and ConfigMaps counts once.
 	if k := r.KeyIDs[0]; k.KeyID != "transit/kms/v3@1700000003" || k.Hash != keyid.Hash(k.KeyID) || k.Objects != 3 || k.Seeds != 1 || k.Created == nil {
 		t.Errorf("the first key_id: %+v", k)
 	}
@@ -148,7 +148,7 @@ func TestFindings(t *testing.T) {
 	}
 }
 
-// Where it is not sure what all objects need, no version is called safe.
+// If it is uncertain what all objects need, no version is reported as safe.
 func TestMinimumIsNotGuessed(t *testing.T) {
 	tests := map[string]struct {
 		opts   audit.Options
@@ -185,7 +185,7 @@ func TestMinimumIsNotGuessed(t *testing.T) {
 	}
 }
 
-// Each transit key has an answer of its own.
+// Each transit key has a separate result.
 func TestSeveralKeys(t *testing.T) {
 	other := storedtest.KMSv2("eu", seed.Wrapped{KeyID: "team-a/transit/eu/v7", Ciphertext: []byte("vault:v7:x")})
 	r := counted(audit.Options{}, map[string][]byte{
@@ -265,8 +265,7 @@ func TestDrill(t *testing.T) {
 	}
 }
 
-// Nothing of a value is shown, and what comes from etcd does not reach a terminal
-// as it is.
+// The output contains no values, and control characters from etcd are escaped.
 func TestReportIsFitToBePrinted(t *testing.T) {
 	hostile := "\x1b[2J\x1b]0;owned\a"
 	w := seed.Wrapped{KeyID: hostile, Ciphertext: []byte("wrapped-" + storedtest.Secret)}
@@ -281,14 +280,14 @@ func TestReportIsFitToBePrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	if strings.Contains(string(text), storedtest.Secret) {
-		t.Errorf("a value is in the report: %s", text)
+		t.Errorf("the report contains a value: %s", text)
 	}
 	var check func(any)
 	check = func(v any) {
 		switch v := v.(type) {
 		case string:
 			if strings.ContainsAny(v, "\x1b\a") {
-				t.Errorf("%q is in the report as it is", v)
+				t.Errorf("%q is in the report unescaped", v)
 			}
 		case []any:
 			for _, e := range v {
@@ -307,7 +306,7 @@ func TestReportIsFitToBePrinted(t *testing.T) {
 	check(all)
 }
 
-// What is empty is [] in JSON, for programs that read it.
+// Empty lists are [] in JSON, for programs that read it.
 func TestReportHasNoNulls(t *testing.T) {
 	for name, objects := range map[string]map[string][]byte{
 		"nothing": nil, "in the clear": {"/registry/secrets/a/1": storedtest.Protobuf()}, "well": {"/registry/secrets/a/1": trousseau(1, "x")},
@@ -324,7 +323,7 @@ func TestReportHasNoNulls(t *testing.T) {
 	}
 }
 
-// Distinct seeds are told apart as kube-apiserver does.
+// Seeds are distinguished as in kube-apiserver.
 func TestDistinctSeeds(t *testing.T) {
 	object := func(keyID, source, annotation string, kind kmstypes.EncryptedDEKSourceType) []byte {
 		return storedtest.KMSv2Object("p", &kmstypes.EncryptedObject{

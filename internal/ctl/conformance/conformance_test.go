@@ -22,18 +22,18 @@ import (
 )
 
 const (
-	// timeout is what a call may take where some are never answered.
+	// timeout bounds a call in tests where some calls are never answered.
 	timeout = 3 * time.Second
-	// patient is what one may take where all are, on a machine that stands still
-	// for a while.
+	// patient bounds a call where all calls are answered, even on a machine that
+	// pauses.
 	patient = 30 * time.Second
 )
 
-// unquiet are the checks that measure time, which on a busy machine may find
-// anything slow.
+// unquiet are the checks that measure time; on a busy machine they may report
+// anything as slow.
 var unquiet = []string{"encrypt-latency", "decrypt-latency"}
 
-// run makes the checks that only selects, all if it is empty.
+// run runs the checks selected by only, or all if it is empty.
 func run(t *testing.T, e conformance.Endpoint, only string) conformance.Report {
 	t.Helper()
 	return runWithin(t, e, only, patient)
@@ -52,7 +52,7 @@ func runWithin(t *testing.T, e conformance.Endpoint, only string, timeout time.D
 	return report
 }
 
-// check tells that a report's broken rules are those that are wanted.
+// check compares a report's broken rules with the wanted ones.
 func check(t *testing.T, report conformance.Report, want []string, blocks bool) {
 	t.Helper()
 	for _, f := range report.Findings {
@@ -71,10 +71,10 @@ func check(t *testing.T, report conformance.Report, want []string, blocks bool) 
 			t.Errorf("%s: got %s (%s), want %s", f.Name, f.Result, f.Detail, wanted)
 		}
 		if f.Detail == "" {
-			t.Errorf("%s: nothing is said about %s", f.Name, f.Result)
+			t.Errorf("%s: no detail for %s", f.Name, f.Result)
 		}
 		if wanted != conformance.Pass && f.Result == wanted && f.Advice == "" {
-			t.Errorf("%s: there is no advice for: %s", f.Name, f.Detail)
+			t.Errorf("%s: no advice for: %s", f.Name, f.Detail)
 		}
 	}
 }
@@ -94,7 +94,7 @@ func TestGoodPlugin(t *testing.T) {
 	}
 }
 
-// TestDefects switches one defect on at a time.
+// TestDefects enables one defect at a time.
 func TestDefects(t *testing.T) {
 	for _, d := range defects() {
 		t.Run(strings.ReplaceAll(d.name, " ", "-"), func(t *testing.T) {
@@ -126,12 +126,12 @@ func TestEachCheckHasADefect(t *testing.T) {
 	}
 	for _, c := range conformance.Checks() {
 		if _, found := alone[c.Name]; !found {
-			t.Errorf("%s: no defect fails it", c.Name)
+			t.Errorf("%s: no defect makes it fail", c.Name)
 		}
 		delete(alone, c.Name)
 	}
 	for name := range alone {
-		t.Errorf("%s: a defect fails it, but there is no such check", name)
+		t.Errorf("%s: named in a defect, but there is no such check", name)
 	}
 }
 
@@ -140,7 +140,7 @@ func TestChecksAreWhole(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, c := range conformance.Checks() {
 		if !kebab.MatchString(c.Name) || seen[c.Name] {
-			t.Errorf("%s: want a name of its own, in kebab-case", c.Name)
+			t.Errorf("%s: want a unique name in kebab-case", c.Name)
 		}
 		seen[c.Name] = true
 		if c.Level != conformance.Must && c.Level != conformance.Should {
@@ -152,7 +152,7 @@ func TestChecksAreWhole(t *testing.T) {
 	}
 }
 
-// TestSelection makes a check whose need is not selected, and one that is out.
+// TestSelection selects a check without its prerequisite, and deselects one.
 func TestSelection(t *testing.T) {
 	p := newPlugin()
 	o := conformance.Options{
@@ -172,7 +172,7 @@ func TestSelection(t *testing.T) {
 	}
 }
 
-// TestUnjudgedIsNotConformant: what a check needs may not be selected, and fail.
+// TestUnjudgedIsNotConformant covers a failing prerequisite that is not selected.
 func TestUnjudgedIsNotConformant(t *testing.T) {
 	p := newPlugin()
 	defects()[slices.IndexFunc(defects(), func(d defect) bool { return d.name == "Encrypt is an error" })].put(p)
@@ -216,7 +216,7 @@ func fails(t *testing.T, path string, want error, advice string) {
 	}
 }
 
-// TestNoGRPC is something that accepts connections and answers nothing.
+// TestNoGRPC uses a server that accepts connections and never answers.
 func TestNoGRPC(t *testing.T) {
 	path := filepath.Join(socketDir(t), "kms.sock")
 	l, err := net.Listen("unix", path)
@@ -238,7 +238,7 @@ func TestNoGRPC(t *testing.T) {
 		}
 	}
 	if report.Conformant {
-		t.Error("it is said to be conformant")
+		t.Error("reported as conformant")
 	}
 }
 
@@ -286,7 +286,7 @@ func TestParseEndpoint(t *testing.T) {
 	}
 }
 
-// TestDetailsArePrintable: a plugin's texts cannot draw on a terminal.
+// TestDetailsArePrintable checks that a plugin's texts cannot control a terminal.
 func TestDetailsArePrintable(t *testing.T) {
 	p := newPlugin()
 	p.rename("kek-\x1b[2J1\n")

@@ -19,26 +19,24 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 )
 
-// defect is one thing that is wrong with a plugin.
+// defect is one defect of a plugin.
 type defect struct {
 	name string
 	put  func(*plugin)
-	// fails are the checks that find it, and no others do.
+	// fails are the only checks that fail because of it.
 	fails []string
-	// blocks is set if checks then cannot be judged.
+	// blocks is set if some checks then cannot be judged.
 	blocks bool
 	// hangs is set if some calls are never answered.
 	hangs bool
-	// only limits the checks that are made, for a plugin that is slow, or that
-	// cannot bear the others.
+	// only limits the checks, for a plugin that is slow or cannot handle the others.
 	only string
 }
 
-// decodable are the checks that send no message that cannot be decoded.
+// decodable are the checks that send only decodable messages.
 const decodable = "^(status|encrypt|decrypt|refusal|deadline|parallel|connection|socket)-"
 
-// defects are such that each check is failed by one of them, as
-// TestEachCheckHasADefect makes sure.
+// defects has a defect for each check; see TestEachCheckHasADefect.
 func defects() []defect {
 	return []defect{
 		{name: "Status is an error", fails: []string{"status-answers"}, blocks: true, put: func(p *plugin) {
@@ -147,7 +145,7 @@ func defects() []defect {
 			})
 		}},
 		{name: "seeds as C strings", fails: []string{"decrypt-any-bytes"}, put: func(p *plugin) {
-			// Four, because one occurs in a random seed.
+			// Four, because one can occur in a random seed.
 			p.onDecrypt(func(_ *kmsapi.DecryptRequest, r *kmsapi.DecryptResponse) {
 				r.Plaintext, _, _ = bytes.Cut(r.GetPlaintext(), make([]byte, 4))
 			})
@@ -331,7 +329,7 @@ func (p *plugin) onStatus(change func(*kmsapi.StatusResponse)) {
 	}
 }
 
-// onEncrypt changes what Encrypt answers if that is no error.
+// onEncrypt changes successful answers of Encrypt.
 func (p *plugin) onEncrypt(change func(*kmsapi.EncryptRequest, *kmsapi.EncryptResponse)) {
 	encrypt := p.encrypt
 	p.encrypt = func(ctx context.Context, req *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
@@ -343,7 +341,7 @@ func (p *plugin) onEncrypt(change func(*kmsapi.EncryptRequest, *kmsapi.EncryptRe
 	}
 }
 
-// onDecrypt changes what Decrypt answers if that is no error.
+// onDecrypt changes successful answers of Decrypt.
 func (p *plugin) onDecrypt(change func(*kmsapi.DecryptRequest, *kmsapi.DecryptResponse)) {
 	decrypt := p.decrypt
 	p.decrypt = func(ctx context.Context, req *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
@@ -365,7 +363,7 @@ func (p *plugin) beforeDecrypt(do func(context.Context, *kmsapi.DecryptRequest) 
 	}
 }
 
-// rename gives the key another key_id.
+// rename changes the key's key_id.
 func (p *plugin) rename(name string) {
 	p.onStatus(func(r *kmsapi.StatusResponse) { r.KeyId = name })
 	p.onEncrypt(func(_ *kmsapi.EncryptRequest, r *kmsapi.EncryptResponse) { r.KeyId = name })
@@ -380,7 +378,7 @@ func (p *plugin) rename(name string) {
 	})
 }
 
-// padCiphertext makes ciphertexts of 1025 bytes or more.
+// padCiphertext makes ciphertexts of at least 1025 bytes.
 func (p *plugin) padCiphertext() {
 	const padding = 1000
 	p.onEncrypt(func(req *kmsapi.EncryptRequest, r *kmsapi.EncryptResponse) {
@@ -400,7 +398,7 @@ func (p *plugin) padCiphertext() {
 	}
 }
 
-// keepByHalf keeps plaintexts under a name made of their first half.
+// keepByHalf stores plaintexts under the first half of their content.
 func (p *plugin) keepByHalf() {
 	var kept sync.Map
 	p.onEncrypt(func(req *kmsapi.EncryptRequest, r *kmsapi.EncryptResponse) {
@@ -425,8 +423,7 @@ func (p *plugin) keepByHalf() {
 	}
 }
 
-// trustKnownNonces decrypts without looking at the tag where the nonce is one of
-// its own.
+// trustKnownNonces does not verify the tag if it created the nonce.
 func (p *plugin) trustKnownNonces() {
 	var nonces sync.Map
 	p.onEncrypt(func(_ *kmsapi.EncryptRequest, r *kmsapi.EncryptResponse) {
@@ -438,7 +435,7 @@ func (p *plugin) trustKnownNonces() {
 		ciphertext := req.GetCiphertext()
 		if err != nil && req.GetKeyId() == keyID && len(req.GetAnnotations()) == 0 && len(ciphertext) == 12+32+16 {
 			if _, known := nonces.Load(string(ciphertext[:12])); known {
-				// GCM is CTR beneath its tag.
+				// GCM is CTR plus a tag.
 				clear := p.aead.Seal(nil, ciphertext[:12], ciphertext[12:12+32], nil)
 				return &kmsapi.DecryptResponse{Plaintext: clear[:32]}, nil
 			}

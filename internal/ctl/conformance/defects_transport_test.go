@@ -17,7 +17,7 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 )
 
-// codec is protobuf's, but for how it takes what it does not understand.
+// codec is the protobuf codec with another treatment of invalid messages.
 type codec struct{ strict, lenient bool }
 
 func (codec) Name() string { return "proto" }
@@ -36,8 +36,8 @@ func (c codec) Unmarshal(data []byte, v any) error {
 	return err
 }
 
-// leak is what requests that are lost leave behind: a lock, a slot, a
-// connection. The next request hangs because of it; by then the leak is mended.
+// leak is what lost requests leave behind: a lock, a slot, a connection. The next
+// request hangs because of it and also repairs it.
 type leak struct {
 	method string
 	work   time.Duration
@@ -47,23 +47,22 @@ type leak struct {
 	held map[*request]bool
 }
 
-// request is one that is under way, or lost.
+// request is a running or lost request.
 type request struct {
 	ctx context.Context
-	// left is how much time it had at the beginning, until deadline.
+	// left is the time from its start to its deadline.
 	left     time.Duration
 	deadline time.Time
 	hangs    bool
 }
 
-// late tells the requests that have little time from the beginning.
+// late selects requests with little time from the start.
 func late(r *request) bool { return r.left < timeout/4 && time.Since(r.deadline) < timeout/2 }
 
-// gone tells the requests that end before their time.
+// gone selects requests that end before their deadline.
 func gone(r *request) bool { return r.ctx.Err() != nil && time.Until(r.deadline) > timeout/4 }
 
-// leaks makes lost requests of a method leave something behind. A request has to
-// be one that can be decoded.
+// leaks makes lost requests of a method leak. The requests must be decodable.
 func (p *plugin) leaks(method string, work time.Duration, lost func(*request) bool) {
 	l := &leak{method: method, work: work, lost: lost, held: make(map[*request]bool)}
 	p.options = append(p.options, grpc.InTapHandle(l.arrive), grpc.UnaryInterceptor(l.pass))
@@ -71,8 +70,8 @@ func (p *plugin) leaks(method string, work time.Duration, lost func(*request) bo
 
 type requestKey struct{}
 
-// arrive takes a request down. It is called in the order in which a connection's
-// requests were sent, whenever they are handled, and if they ever are.
+// arrive records a request. It is called in the order in which a connection's
+// requests were sent, regardless of when they are handled, if at all.
 func (l *leak) arrive(ctx context.Context, info *tap.Info) (context.Context, error) {
 	if info.FullMethodName != l.method {
 		return ctx, nil
@@ -88,7 +87,7 @@ func (l *leak) arrive(ctx context.Context, info *tap.Info) (context.Context, err
 	return context.WithValue(ctx, requestKey{}, r), nil
 }
 
-// pass is around a request.
+// pass wraps the handling of a request.
 func (l *leak) pass(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	r, ok := ctx.Value(requestKey{}).(*request)
 	switch {
@@ -107,8 +106,8 @@ func (l *leak) pass(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handl
 	return handle(ctx, req)
 }
 
-// shareDecrypts gives a Decrypt that is made while another one of its connection
-// is under way what is left of that one's answer, if both are a pair.
+// shareDecrypts answers a Decrypt with the answer of another one that is running on
+// the same connection, if both are a pair.
 func (p *plugin) shareDecrypts(pair func(a, b *kmsapi.DecryptRequest) bool) {
 	type leader struct {
 		ctx    context.Context
@@ -152,7 +151,7 @@ func (p *plugin) shareDecrypts(pair func(a, b *kmsapi.DecryptRequest) bool) {
 
 type connKey struct{}
 
-// connections tells the requests of one connection from those of another.
+// connections tags requests with their connection.
 type connections struct{}
 
 func (connections) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
@@ -180,7 +179,7 @@ func (p *plugin) bindToConnection() {
 	})
 }
 
-// atMost closes the connections that are too many.
+// atMost closes surplus connections.
 func atMost(n int) func(net.Listener) net.Listener {
 	return func(l net.Listener) net.Listener { return &limited{Listener: l, slots: make(chan struct{}, n)} }
 }
@@ -215,8 +214,8 @@ func (c *counted) Close() error {
 	return c.Conn.Close()
 }
 
-// oneAfterTheOther waits until something has been said on a connection before it
-// accepts the next one.
+// oneAfterTheOther accepts the next connection only after data has arrived on the
+// previous one.
 func oneAfterTheOther(l net.Listener) net.Listener { return waiting{l} }
 
 type waiting struct{ net.Listener }

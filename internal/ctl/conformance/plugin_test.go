@@ -29,20 +29,19 @@ type (
 	decryptFunc func(context.Context, *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error)
 )
 
-// plugin is a KMS v2 plugin that keeps its key in memory. As newPlugin makes it,
-// it keeps all rules; a defect replaces a part of it.
+// plugin is a KMS v2 plugin with its key in memory. newPlugin returns one that obeys
+// all rules; a defect replaces a part of it.
 type plugin struct {
 	status  statusFunc
 	encrypt encryptFunc
 	decrypt decryptFunc
 
 	aead cipher.AEAD
-	// options are of its gRPC server.
+	// options are the gRPC server's options.
 	options []grpc.ServerOption
-	// listener may wrap what it listens with.
+	// listener may wrap the listener.
 	listener func(net.Listener) net.Listener
-	// socketMode and dirMode are those of the socket and of the directory that it
-	// is in.
+	// socketMode and dirMode are the modes of the socket and its directory.
 	socketMode, dirMode fs.FileMode
 
 	kmsapi.UnsafeKeyManagementServiceServer
@@ -126,7 +125,7 @@ func (p *plugin) Decrypt(ctx context.Context, req *kmsapi.DecryptRequest) (*kmsa
 	return p.decrypt(ctx, req)
 }
 
-// serve serves p on a real socket until the test ends.
+// serve serves p on a real socket until the end of the test.
 func (p *plugin) serve(t *testing.T) conformance.Endpoint {
 	t.Helper()
 	dir := socketDir(t)
@@ -179,8 +178,8 @@ func endpoint(t *testing.T, path string) conformance.Endpoint {
 	return e
 }
 
-// socketDir is a directory whose name is short enough for a socket, and that
-// everybody can reach but for its own mode.
+// socketDir returns a directory with a path short enough for a socket. All its
+// parents are accessible to everyone.
 func socketDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "kms")

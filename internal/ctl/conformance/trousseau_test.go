@@ -18,8 +18,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// TestTrousseau asks our own server, on its own socket and with a key in a fake
-// Vault, with and without associated data.
+// TestTrousseau checks our own server on a real socket with a key in a fake Vault,
+// with and without associated data.
 func TestTrousseau(t *testing.T) {
 	for name, extra := range map[string]string{
 		"plain":           "",
@@ -33,7 +33,7 @@ func TestTrousseau(t *testing.T) {
 	}
 }
 
-// serveTrousseau serves what cmd/trousseau does, until the test ends.
+// serveTrousseau serves like cmd/trousseau until the end of the test.
 func serveTrousseau(t *testing.T, v *vaulttest.Server, extra string) conformance.Endpoint {
 	t.Helper()
 	contents := make(chan watch.Content[*config.Config], 1)

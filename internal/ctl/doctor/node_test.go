@@ -30,9 +30,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// node is a scene with all that a control plane has: what the daemon is made of
-// on its socket, its ops endpoints, an EncryptionConfiguration and a kube-apiserver
-// that is played.
+// node is a scene with a complete control plane node: the daemon's parts on a
+// socket, its ops endpoints, an EncryptionConfiguration and a fake kube-apiserver.
 type node struct {
 	*scene
 	socket     string
@@ -40,18 +39,18 @@ type node struct {
 	ops        string // address of the ops endpoints
 	contents   chan watch.Content[*config.Config]
 
-	// What kube-apiserver answers.
+	// Answers of kube-apiserver.
 	providers int
 	livez     int
-	told      string        // the key_id
-	ago       time.Duration // when it was told
+	told      string        // the reported key_id
+	ago       time.Duration // time since the report
 }
 
-// newNode makes one; prepare may change what it begins with.
+// newNode returns a node; prepare may change its initial state.
 func newNode(t *testing.T, prepare func(*scene)) *node {
 	t.Helper()
 	n := &node{scene: newScene(t), livez: 200, providers: 200, ago: time.Second, contents: make(chan watch.Content[*config.Config], 1)}
-	sockets, err := os.MkdirTemp("", "kms") // a short name
+	sockets, err := os.MkdirTemp("", "kms") // a short path
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +93,7 @@ func (n *node) nodes(addrs ...string) []fleet.Node {
 	return nodes
 }
 
-// start runs the daemon's parts until the test ends, and returns when the
+// start runs the daemon's parts until the end of the test. It returns once the
 // configuration is adopted.
 func (n *node) start() {
 	t := n.t
@@ -121,7 +120,7 @@ func (n *node) start() {
 	endpoints := httptest.NewServer(ops.Handler(ops.Options{Registry: registry, Ready: []ops.Check{{Name: "kek", Check: kek.Degraded}}}))
 	t.Cleanup(endpoints.Close)
 	n.ops = strings.TrimPrefix(endpoints.URL, "http://")
-	// Without files beside it, the configuration is one without TLS.
+	// Without additional files, the configuration has no TLS.
 	n.deliver(strings.NewReplacer(n.address, n.vault.URL(), n.caCert, "").Replace(n.configure()))
 	select {
 	case <-adopted:
@@ -136,7 +135,7 @@ func (n *node) deliver(text string) {
 	n.contents <- watch.Content[*config.Config]{Path: n.file, Digest: hex.EncodeToString(sum[:]), Value: cfg, Err: err}
 }
 
-// keyID is what the plugin says.
+// keyID returns the key_id in Status.
 func (n *node) keyID() string {
 	endpoint, err := fleet.ParseEndpoint("unix://" + n.socket)
 	if err != nil {
@@ -149,7 +148,7 @@ func (n *node) keyID() string {
 	return p.KeyID
 }
 
-// until waits for the ops endpoints to say something.
+// until waits for a text in the ops endpoints.
 func (n *node) until(met func(fleet.State) bool) {
 	n.t.Helper()
 	var s fleet.State
@@ -161,7 +160,7 @@ func (n *node) until(met func(fleet.State) bool) {
 	n.t.Fatalf("the node still says %+v", s)
 }
 
-// apiServer answers as kube-apiserver does to a caller with the token.
+// apiServer answers like kube-apiserver to a caller with the token.
 func (n *node) apiServer(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Authorization") != "Bearer kubernetes-token" {
 		w.WriteHeader(http.StatusUnauthorized)
@@ -247,7 +246,7 @@ var nodeSituations = []struct {
 		}
 	}, []string{
 		"fail socket-mode SOCKETS/kms.sock: anyone can put another socket in its place: SOCKETS has mode 0777 | Use a directory below /run that only trousseau uses, with mode 0750."}},
-	{"a listener that is no plugin", func(n *node) {
+	{"a listener that is not a plugin", func(n *node) {
 		other := filepath.Join(filepath.Dir(n.socket), "other")
 		l, err := net.Listen("unix", other)
 		if err != nil {
@@ -322,8 +321,8 @@ var nodeSituations = []struct {
 		"fail apiserver-key-id: kube-apiserver received another key_id, and has not asked again for 30 minutes | Check that it asks this plugin at all, and read kube-apiserver's log."}},
 }
 
-// TestNodeSituations breaks one thing at a time on a node with a daemon: that is
-// found, and nothing else.
+// TestNodeSituations breaks one thing at a time on a node with a daemon: doctor must
+// find that and nothing else.
 func TestNodeSituations(t *testing.T) {
 	for _, c := range nodeSituations {
 		t.Run(c.name, func(t *testing.T) {
@@ -335,11 +334,12 @@ func TestNodeSituations(t *testing.T) {
 	}
 }
 
-// rotated is a key that is another one than that of the other node, even if both
-// were made in the same second.
+// rotated has another key_id than the other node, even if both were created in the
+// same second.
 func rotated(s *scene) { s.key.Rotate() }
 
-// TestTokenThatExpires warns for the configuration and for what the node uses.
+// TestTokenThatExpires expects warnings for both the configuration's and the node's
+// token.
 func TestTokenThatExpires(t *testing.T) {
 	n := newNode(t, func(s *scene) {
 		s.options = vaulttest.TokenOptions{Orphan: true, TTL: 73 * time.Hour, NotRenewable: true}
@@ -352,8 +352,7 @@ func TestTokenThatExpires(t *testing.T) {
 	})
 }
 
-// TestNothingIsNeverWrong asserts that a situation fails each check, so that none
-// can be green for good.
+// TestNothingIsNeverWrong checks that every check fails in at least one situation.
 func TestNothingIsNeverWrong(t *testing.T) {
 	var wrong []string
 	for _, c := range vaultSituations {
@@ -366,11 +365,11 @@ func TestNothingIsNeverWrong(t *testing.T) {
 	n.o.Nodes = n.nodes(n.ops, strings.Replace(n.ops, "127.0.0.1", "localhost", 1))
 	_, r := n.examine()
 	if !r.Healthy || r.Failed+r.Warned+r.Skipped > 0 {
-		t.Errorf("all is well, and the report says %+v", r)
+		t.Errorf("healthy node: got report %+v", r)
 	}
 	for _, f := range r.Findings {
 		if f.Check == "node-token" {
-			continue // TestTokenThatExpires
+			continue // see TestTokenThatExpires
 		}
 		ok := false
 		for _, w := range wrong {
@@ -378,7 +377,7 @@ func TestNothingIsNeverWrong(t *testing.T) {
 				strings.HasPrefix(w, "warn "+f.Check+":") || strings.HasPrefix(w, "warn "+f.Check+" ")
 		}
 		if !ok {
-			t.Errorf("nothing makes %s fail or warn", f.Check)
+			t.Errorf("no situation makes %s fail or warn", f.Check)
 		}
 	}
 }

@@ -31,8 +31,8 @@ import (
 
 const keyName = "kek"
 
-// scene is a node where all is well: a Vault behind TLS, a key, a periodic token
-// with the least of policies, and config.yaml. A test breaks it before examine.
+// scene is a healthy node: a Vault with TLS, a key, a periodic token with the
+// minimal policy, and config.yaml. A test breaks it before examine.
 type scene struct {
 	t     *testing.T
 	dir   string
@@ -42,17 +42,17 @@ type scene struct {
 	key     *vaulttest.Key
 	rules   vaulttest.Rules
 	options vaulttest.TokenOptions
-	token   string // empty: made by options and rules
+	token   string // empty: created from options and rules
 	method  string // lines of the credential; empty: token
 
 	address    string
 	caCert     string // the lines for it
-	lines      string // further ones below vault
+	lines      string // additional lines below vault
 	file       string
 	fileMode   fs.FileMode
 	dirMode    fs.FileMode
 	o          doctor.Options
-	substitute []string // what changes from run to run, and what stands for it
+	substitute []string // variable texts and their placeholders
 }
 
 func newScene(t *testing.T) *scene {
@@ -64,11 +64,11 @@ func newScene(t *testing.T) *scene {
 	s.serve(certificate(t, 90*24*time.Hour, "127.0.0.1"))
 	s.file = filepath.Join(s.dir, "config.yaml")
 	s.o.Config = s.file
-	s.o.RequestTimeout = 20 * time.Second // half of which is slow
+	s.o.RequestTimeout = 20 * time.Second // more than half of it counts as slow
 	return s
 }
 
-// serve puts TLS with this certificate in front of Vault.
+// serve serves Vault with TLS and this certificate.
 func (s *scene) serve(pair tls.Certificate) {
 	s.front = httptest.NewUnstartedServer(s.vault.Handler())
 	s.front.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
@@ -86,7 +86,7 @@ func (s *scene) write(file, text string, mode fs.FileMode) {
 	if err := os.WriteFile(file, []byte(text), mode); err != nil {
 		s.t.Fatal(err)
 	}
-	if err := os.Chmod(file, mode); err != nil { // whatever the umask
+	if err := os.Chmod(file, mode); err != nil { // independent of the umask
 		s.t.Fatal(err)
 	}
 }
@@ -108,8 +108,8 @@ func (s *scene) configure() string {
 	return text
 }
 
-// examine returns what is neither ok nor skipped, each as "RESULT check subject:
-// seen. fix", and the report.
+// examine returns the report, and its findings that are neither ok nor skipped, each
+// as "RESULT check subject: seen. fix".
 func (s *scene) examine() (found []string, r doctor.Report) {
 	s.t.Helper()
 	r = doctor.Run(s.t.Context(), s.o)
@@ -129,7 +129,7 @@ func (s *scene) examine() (found []string, r doctor.Report) {
 
 func port(address string) string { return address[strings.LastIndex(address, ":")+1:] }
 
-// mustFind compares what was found; in an expectation, … stands for any text.
+// mustFind compares the findings; in an expectation, … matches any text.
 func mustFind(t *testing.T, got, want []string) {
 	t.Helper()
 	same := slices.EqualFunc(got, want, func(g, w string) bool {
@@ -141,7 +141,7 @@ func mustFind(t *testing.T, got, want []string) {
 	}
 }
 
-// certificate is its own issuer.
+// certificate is self-signed.
 func certificate(t *testing.T, life time.Duration, name string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -166,7 +166,7 @@ func certificate(t *testing.T, life time.Duration, name string) tls.Certificate 
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// issued is one for 127.0.0.1 that a CA has issued, and lives longer than that.
+// issued is a certificate for 127.0.0.1 issued by a CA, and expires after it.
 func issued(t *testing.T, ca tls.Certificate) tls.Certificate {
 	t.Helper()
 	issuer, err := x509.ParseCertificate(ca.Certificate[0])

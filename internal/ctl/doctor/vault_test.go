@@ -15,15 +15,14 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// situation is one thing that is wrong, and all that is to be found then.
+// situation is one fault and the complete expected findings.
 type situation struct {
 	name   string
 	broken func(*scene)
 	want   []string
 }
 
-// keyIs lets Vault say something else of the key: field by field, over what it
-// says of one that is all right.
+// keyIs changes fields of Vault's answer about the key.
 func keyIs(s *scene, replaced ...string) {
 	text := `{"data":{"type":"aes256-gcm96","derived":false,"exportable":false,"allow_plaintext_backup":false,` +
 		`"deletion_allowed":false,"auto_rotate_period":0,"latest_version":1,"min_decryption_version":1,` +
@@ -37,7 +36,7 @@ const createFix = "Check keynames, transitPath and namespace. Create the key wit
 
 const policyFix = "Give it only the policy that trousseauctl policy prints, and no other that matches these paths."
 
-// vaultSituations are wrong between config.yaml and the key.
+// vaultSituations are faults in config.yaml, Vault or the key.
 var vaultSituations = []situation{
 	{"no config", func(s *scene) { s.o.Config = s.dir + "/none.yaml" }, []string{
 		"fail config DIR/none.yaml: the file does not exist | Give its path with --config, or check that Vault Agent runs and may write it."}},
@@ -205,7 +204,7 @@ var vaultSituations = []situation{
 		"warn round-trip kek: one call took …"}},
 }
 
-// TestVaultSituations breaks one thing at a time: that is found, and nothing
+// TestVaultSituations breaks one thing at a time: doctor must find that and nothing
 // else.
 func TestVaultSituations(t *testing.T) {
 	for _, c := range vaultSituations {
@@ -222,8 +221,8 @@ func TestVaultSituations(t *testing.T) {
 	}
 }
 
-// TestNoKeyIsCreated: Vault creates a key on the way where a policy allows to create,
-// as that of many a tutorial does. A mistyped name must not leave a key behind.
+// TestNoKeyIsCreated covers policies with create, as in many tutorials, under which
+// Vault creates missing keys. A mistyped name must not create a key.
 func TestNoKeyIsCreated(t *testing.T) {
 	create := []string{"create", "update"}
 	tests := map[string]struct {
@@ -262,7 +261,7 @@ func TestNoKeyIsCreated(t *testing.T) {
 	}
 }
 
-// TestSkipped says on what it depends that something is not looked at.
+// TestSkipped checks the reason for a skipped check.
 func TestSkipped(t *testing.T) {
 	s := newScene(t)
 	s.address = "https://127.0.0.1:1"
@@ -283,7 +282,7 @@ func TestSkipped(t *testing.T) {
 	}
 }
 
-// TestTimeout is over before a Vault that does not answer has done so.
+// TestTimeout checks that doctor ends before a Vault that does not answer.
 func TestTimeout(t *testing.T) {
 	s := newScene(t)
 	s.vault.Inject(vaulttest.Fault{Hang: true})
@@ -300,10 +299,10 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// step is what one check may take.
+// step bounds one check.
 const step = 5 * time.Second
 
-// TestLoginIsGivenBack leaves no token behind.
+// TestLoginIsGivenBack checks that no token is left.
 func TestLoginIsGivenBack(t *testing.T) {
 	s := newScene(t)
 	auth := s.vault.EnableAppRole("", "approle")

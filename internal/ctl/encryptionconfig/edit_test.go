@@ -15,7 +15,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/documented"
 )
 
-// options are those that most tests have.
+// options are the options of most tests.
 func options(phase encryptionconfig.Phase) encryptionconfig.Options {
 	return encryptionconfig.Options{
 		Resources: []string{"secrets"},
@@ -25,8 +25,8 @@ func options(phase encryptionconfig.Phase) encryptionconfig.Options {
 	}
 }
 
-// TestEdit runs testdata/edit: a file as it is, and as it has to be afterwards,
-// byte for byte.
+// TestEdit runs testdata/edit: each file before, and the expected file byte for
+// byte.
 func TestEdit(t *testing.T) {
 	files, err := filepath.Glob("testdata/edit/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -53,7 +53,7 @@ func TestEdit(t *testing.T) {
 	}
 }
 
-// TestEditWithoutLastNewline has the end of the file where something is added.
+// TestEditWithoutLastNewline adds lines at the end of the file.
 func TestEditWithoutLastNewline(t *testing.T) {
 	for _, name := range []string{"write-over-plaintext", "read-behind-a-key", "another-entry", "write-after-read", "read-behind-the-only-one"} {
 		o, before, want := readCase(t, "testdata/edit/"+name+".txtar")
@@ -95,7 +95,7 @@ func readCase(t *testing.T, file string) (o encryptionconfig.Options, before, af
 	return o, string(archive.Files[0].Data), string(archive.Files[1].Data)
 }
 
-// TestNewIsAsDocumented: what docs/install.md shows is what the command writes.
+// TestNewIsAsDocumented compares the command's output with docs/install.md.
 func TestNewIsAsDocumented(t *testing.T) {
 	files, err := documented.Files("../../..")
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
 )
 
-// TestExplain has the whole text of both phases.
+// TestExplain compares the whole text of both phases.
 func TestExplain(t *testing.T) {
 	text := head + entry("secrets", aescbc, identity)
 	read, err := encryptionconfig.Edit([]byte(text), options(encryptionconfig.Read))

@@ -43,7 +43,7 @@ func TestReplace(t *testing.T) {
 	want("after")
 	err := encryptionconfig.Replace(file, []byte("before"), []byte("lost"))
 	if err == nil || err.Error() != file+" has changed since it was read, and is not written: run this again" {
-		t.Errorf("changed meanwhile: %v", err)
+		t.Errorf("concurrent change: %v", err)
 	}
 	want("after")
 	none := filepath.Join(dir, "none")
@@ -52,7 +52,7 @@ func TestReplace(t *testing.T) {
 		t.Errorf("no file: %v", err)
 	}
 	if strings.Contains(err.Error(), "lstat") {
-		t.Error("the system call is of no interest")
+		t.Error("the error names the system call")
 	}
 	want("after")
 }

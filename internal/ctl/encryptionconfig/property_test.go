@@ -15,8 +15,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
 )
 
-// TestProperties edits files that are made at random: written in many ways, and
-// with many providers.
+// TestProperties edits random files, in many styles and with many providers.
 func TestProperties(t *testing.T) {
 	done := map[string]int{}
 	for seed := range uint64(500) {
@@ -41,7 +40,7 @@ func TestProperties(t *testing.T) {
 	}
 }
 
-// checkProperties holds for every text.
+// checkProperties checks properties that hold for every text.
 func checkProperties(t *testing.T, text []byte, o encryptionconfig.Options) (outcome string) {
 	t.Helper()
 	before, problem := encryptionconfig.Parse(text)
@@ -86,7 +85,7 @@ func position(c encryptionconfig.Configuration, index int) int {
 
 func isOurs(p encryptionconfig.Provider) bool { return p.KMS != nil && p.KMS.Name == "trousseau" }
 
-// keepsAll: no provider goes, and the others keep their order.
+// keepsAll checks that no provider is lost and that the others keep their order.
 func keepsAll(t *testing.T, before, after encryptionconfig.Configuration) {
 	t.Helper()
 	for i, e := range before.Entries {
@@ -109,8 +108,8 @@ func keepsAll(t *testing.T, before, after encryptionconfig.Configuration) {
 	}
 }
 
-// keepsLines: each line is there as often as before, comments included. In flow
-// style something may have been put into it.
+// keepsLines checks that each line, including comments, occurs as often as before.
+// In flow style, a line may have been extended.
 func keepsLines(t *testing.T, before, after string) {
 	t.Helper()
 	if strings.Contains(before, "providers: [") {
@@ -132,7 +131,7 @@ func keepsLines(t *testing.T, before, after string) {
 	}
 }
 
-// writer makes files up.
+// writer writes random files.
 type writer struct{ *rand.Rand }
 
 func (w writer) one(of ...string) string { return of[w.IntN(len(of))] }
@@ -182,7 +181,7 @@ func (w writer) entry(indent, resource string, used *bool) string {
 	return above + indent + "- " + providers + inner + resources
 }
 
-// provider writes one, in flow style without an indent.
+// provider writes one provider in flow style without an indent.
 func (w writer) provider(indent string, used *bool) string {
 	kind := w.IntN(4)
 	if kind == 3 && *used {
@@ -211,7 +210,7 @@ func (w writer) provider(indent string, used *bool) string {
 	return indent + block
 }
 
-// FuzzEdit takes any text.
+// FuzzEdit accepts any text.
 func FuzzEdit(f *testing.F) {
 	for seed := range uint64(20) {
 		f.Add([]byte(writer{rand.New(rand.NewPCG(seed, 7))}.file()), seed%2 == 0)

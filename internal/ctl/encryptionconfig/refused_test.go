@@ -15,7 +15,7 @@ import (
 
 const head = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n"
 
-// secret is the key in the files of these tests. No error may have it.
+// secret is the key in the test files. It must not appear in any error.
 const secret = "c2VjcmV0IGlzIHNlY3VyZQ=="
 
 const aescbc = "  - aescbc:\n      keys:\n      - name: key1\n        secret: " + secret + "\n"
@@ -28,8 +28,8 @@ func entry(resources string, providers ...string) string {
 
 const identity = "  - identity: {}\n"
 
-// TestRefused are changes that would lock data out, or whose outcome is not
-// plain.
+// TestRefused covers changes that would make data unreadable or whose result is
+// ambiguous.
 func TestRefused(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -82,9 +82,9 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestInvalid are the files of testdata/invalid, one for each mistake, which
-// kube-apiserver would not load: that it would not is tested beside its own code,
-// in test/apiserver. What is said of each is in the .txt beside it.
+// TestInvalid runs the files in testdata/invalid, one for each mistake, with the
+// error in the .txt file beside it. test/apiserver checks that kube-apiserver would
+// not load them either.
 func TestInvalid(t *testing.T) {
 	for _, file := range invalidFiles(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
@@ -117,7 +117,7 @@ func invalidFiles(t testing.TB) []string {
 	return files
 }
 
-// TestOptionsRefused are mistakes on the command line.
+// TestOptionsRefused covers mistakes on the command line.
 func TestOptionsRefused(t *testing.T) {
 	for _, c := range []struct {
 		adjust func(*encryptionconfig.Options)

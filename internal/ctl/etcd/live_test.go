@@ -78,7 +78,7 @@ func TestLiveReadsInPages(t *testing.T) {
 func TestLiveReadsAtOneRevision(t *testing.T) {
 	s := newServer(t, 500, 10)
 	s.before = func(s *server, r *pb.RangeRequest) error {
-		s.revision++ // another client writes all the time
+		s.revision++ // another client writes concurrently
 		if !r.CountOnly && r.Revision != 1001 {
 			t.Errorf("revision %d was asked for, want 1001 all the time", r.Revision)
 		}
@@ -192,7 +192,7 @@ func TestLiveWithOneOfSeveral(t *testing.T) {
 	mustBeAll(t, got, 10)
 }
 
-// What is wrong with TLS is said, and at once.
+// TLS errors are reported immediately.
 func TestLiveWithUnknownCertificate(t *testing.T) {
 	server := httptest.NewTLSServer(nil)
 	defer server.Close()
@@ -203,7 +203,7 @@ func TestLiveWithUnknownCertificate(t *testing.T) {
 		t.Errorf("got %v, want that the certificate is not known", err)
 	}
 	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("it took %s to say so", took)
+		t.Errorf("the error took %s", took)
 	}
 }
 

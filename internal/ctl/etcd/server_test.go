@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// server is an etcd that can be asked for ranges, over a real connection. Its
-// values do not change, but its revision does.
+// server is an etcd that serves ranges over a real connection. Its values are
+// constant, but its revision grows.
 type server struct {
 	pb.UnimplementedKVServer
 	endpoint string
@@ -25,11 +25,11 @@ type server struct {
 	objects   []*mvccpb.KeyValue // in order
 	revision  int64
 	compacted int64
-	limits    []int64 // that were asked for
+	limits    []int64 // requested limits
 	before    func(s *server, r *pb.RangeRequest) error
 }
 
-// newServer serves n objects under /r/, with values of some bytes.
+// newServer serves n objects under /r/ with values of the given size.
 func newServer(t *testing.T, n, size int) *server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

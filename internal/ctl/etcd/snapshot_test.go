@@ -21,7 +21,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/etcdtest"
 )
 
-// snapshot makes a snapshot of what fill puts.
+// snapshot writes a snapshot with the data that fill puts.
 func snapshot(t *testing.T, fill func(*etcdtest.File)) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "snapshot.db")
@@ -36,8 +36,8 @@ func snapshot(t *testing.T, fill func(*etcdtest.File)) string {
 	return name
 }
 
-// read returns what is in a snapshot, and the older values in the order in which
-// they were met.
+// read returns the content of a snapshot, and the older values in the order in which
+// they were read.
 func read(t *testing.T, name string, prefixes ...string) (now map[string]string, older []string, reading etcd.Reading, err error) {
 	t.Helper()
 	now = make(map[string]string)
@@ -124,7 +124,7 @@ func TestSnapshotShowsTheNewestOfEachKey(t *testing.T) {
 	}
 }
 
-// What a snapshot shows is what a plain map would hold after the same history.
+// A snapshot has the same content as a map after the same history.
 func TestSnapshotShowsWhatItsHistoryLeft(t *testing.T) {
 	random := rand.New(rand.NewPCG(6, 6))
 	want := make(map[string]string)
@@ -252,7 +252,7 @@ func TestSnapshotRefused(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with a file that has no checksum, reading it ends, and soon.
+// A damaged file without a checksum never makes reading hang.
 func TestSnapshotDamaged(t *testing.T) {
 	whole := database(t, 3000)
 	random := rand.New(rand.NewPCG(7, 7))
@@ -261,15 +261,15 @@ func TestSnapshotDamaged(t *testing.T) {
 	for range 200 {
 		text := bytes.Clone(whole)
 		for range 1 + random.IntN(8) {
-			// The heads of pages and what they point at are where it hurts.
+			// Page headers and pointers are the sensitive parts.
 			page := random.IntN(len(text) / pageSize)
 			at := page*pageSize + random.IntN(80)
 			switch random.IntN(3) {
 			case 0:
 				text[at] = byte(random.IntN(256))
-			case 1: // looks like a page
+			case 1: // seems to be a page
 				binary.NativeEndian.PutUint64(text[at&^7:], uint64(random.IntN(len(text)/pageSize)))
-			case 2: // is one, but another
+			case 2: // is another page
 				other := random.IntN(len(text) / pageSize)
 				copy(text[page*pageSize:(page+1)*pageSize], whole[other*pageSize:])
 			}
@@ -287,15 +287,14 @@ func TestSnapshotDamaged(t *testing.T) {
 	t.Logf("%d of 200 were refused", refused)
 }
 
-// A page that leads back to itself, or to one above it, would be followed for
-// ever.
+// A page that refers to itself or a parent must not cause an endless loop.
 func TestSnapshotInACircle(t *testing.T) {
 	whole := database(t, 3000)
 	damaged := filepath.Join(t.TempDir(), "db")
 	circles := 0
 	for page := 2; page < len(whole)/pageSize; page++ {
 		at := page * pageSize
-		if binary.NativeEndian.Uint16(whole[at+8:]) != 1 { // no branch
+		if binary.NativeEndian.Uint16(whole[at+8:]) != 1 { // not a branch
 			continue
 		}
 		count := int(binary.NativeEndian.Uint16(whole[at+10:]))
@@ -316,13 +315,13 @@ func TestSnapshotInACircle(t *testing.T) {
 		}
 	}
 	if circles == 0 {
-		t.Error("no circle was made: this proves nothing")
+		t.Error("no cycle was created: the test proves nothing")
 	}
 }
 
 const pageSize = 4096
 
-// database is a member's database of n keys.
+// database writes a member's database with n keys.
 func database(t *testing.T, n int) []byte {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "db")

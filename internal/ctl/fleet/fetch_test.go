@@ -21,7 +21,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// TestFetch follows a real one through its life.
+// TestFetch follows a real node through its states.
 func TestFetch(t *testing.T) {
 	vault := vaulttest.Start(t)
 	key := vault.CreateKey("kek")
@@ -89,7 +89,7 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// accessor asks Vault for a token's.
+// accessor returns a token's accessor.
 func accessor(t *testing.T, vault *vaulttest.Server, token string) string {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodGet, vault.URL()+"/v1/auth/token/lookup-self", nil)
@@ -116,7 +116,7 @@ func TestFetchFails(t *testing.T) {
 		t.Cleanup(s.Close)
 		return strings.TrimPrefix(s.URL, "http://")
 	}
-	const unused = "127.0.0.1:1" // which needs privileges and has no users; a port that was free may be the next page's
+	const unused = "127.0.0.1:1" // privileged and unused; a port that was free may be reused by the next test
 	hang := make(chan struct{})
 	defer close(hang)
 	for _, c := range []struct{ name, addr, want string }{

@@ -25,16 +25,16 @@ import (
 // patience bounds every wait of these tests.
 const patience = 15 * time.Second
 
-// daemon is what Trousseau is made of, with its real pages, but for the socket.
+// daemon has Trousseau's parts, with real ops endpoints but without the socket.
 type daemon struct {
 	t        *testing.T
 	vault    *vaulttest.Server
 	kek      *live.KEK
 	contents chan watch.Content[*config.Config]
-	addr     string // of the pages
+	addr     string // of the ops endpoints
 }
 
-// start starts one with nothing configured yet.
+// start starts a daemon without a configuration.
 func start(t *testing.T, vault *vaulttest.Server, version string) *daemon {
 	t.Helper()
 	registry := prometheus.NewRegistry()
@@ -66,7 +66,7 @@ func (d *daemon) configure(key, token string) {
 	}
 }
 
-// until fetches until what comes is as wanted.
+// until fetches until the result is as wanted.
 func (d *daemon) until(what string, met func(fleet.State) bool) fleet.State {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)

@@ -21,7 +21,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// TestSurvey compares three nodes through a disagreement and an outage.
+// TestSurvey compares three nodes during a disagreement and an outage.
 func TestSurvey(t *testing.T) {
 	vault, other := vaulttest.Start(t), vaulttest.Start(t)
 	vault.CreateKey("kek")
@@ -41,7 +41,8 @@ func TestSurvey(t *testing.T) {
 		t.Errorf("two that agree: %+v", agreed)
 	}
 
-	// The one that differs comes first, and the majority is named first all the same.
+	// The differing node comes first in the list, but the majority is still named
+	// first.
 	r := fleet.Survey(t.Context(), fleet.Options{Nodes: nodes(t, addrs[2], addrs[0], addrs[1])})
 	if r.OK || len(r.KeyIDs) != 2 || !slices.Equal(r.KeyIDs[0].Nodes, addrs[:2]) || r.KeyIDs[1].Version != 2 {
 		t.Errorf("one that differs: %+v", r)
@@ -71,7 +72,7 @@ func TestSurvey(t *testing.T) {
 	}
 }
 
-// TestSurveyIsBounded has more nodes than are asked at once, none of which
+// TestSurveyIsBounded has more nodes than are asked concurrently, none of which
 // answers.
 func TestSurveyIsBounded(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
@@ -95,7 +96,7 @@ func TestSurveyIsBounded(t *testing.T) {
 	}
 }
 
-// TestPlugin asks a socket, beside a node whose key_id it has or has not.
+// TestPlugin asks a socket, beside a node with the same or another key_id.
 func TestPlugin(t *testing.T) {
 	vault := vaulttest.Start(t)
 	vault.CreateKey("kek")
@@ -153,7 +154,7 @@ func surveyWith(t *testing.T, d *daemon, endpoint string) fleet.Report {
 	return fleet.Survey(t.Context(), fleet.Options{Nodes: nodes(t, d.addr), Endpoint: &e})
 }
 
-// plugin answers Status as it is told, and with an error if it is told nothing.
+// plugin answers Status with a given response, or an error if there is none.
 type plugin struct {
 	kmsapi.UnimplementedKeyManagementServiceServer
 	answer *kmsapi.StatusResponse
@@ -178,7 +179,7 @@ func serve(t *testing.T, socket string, answer *kmsapi.StatusResponse) {
 	t.Cleanup(s.Stop)
 }
 
-// TestSince has one report after another, and what is said of the difference.
+// TestSince compares consecutive reports and checks the texts about the difference.
 func TestSince(t *testing.T) {
 	good := func() fleet.Report {
 		s := fleet.State{

@@ -28,10 +28,10 @@ const (
 	newer   = "sha256:3333333333333333333333333333333333333333333333333333333333333333"
 )
 
-// apiServer is the fake, and what these tests ask of it.
+// apiServer is the fake with helpers for these tests.
 type apiServer struct{ *apiservertest.Server }
 
-// newAPIServer has n Secrets, the first half of which are under an older key_id.
+// newAPIServer has n Secrets, the first half under an older key_id.
 func newAPIServer(t *testing.T, n int) apiServer {
 	t.Helper()
 	s := apiServer{apiservertest.Start(t, apiservertest.Options{})}
@@ -42,7 +42,7 @@ func newAPIServer(t *testing.T, n int) apiServer {
 	return s
 }
 
-// answer has patches answered with a code, where that is not 0.
+// answer answers patches with a status code, unless it is 0.
 func (s apiServer) answer(on func(name string) (code int, reason metav1.StatusReason)) {
 	s.OnPatch(func(_ context.Context, name string) *metav1.Status {
 		code, reason := on(name)
@@ -53,14 +53,14 @@ func (s apiServer) answer(on func(name string) (code int, reason metav1.StatusRe
 	})
 }
 
-// patches are the requests that are patches.
+// patches returns the patch requests.
 func (s apiServer) patches() []apiservertest.Request {
 	return slices.DeleteFunc(s.Requests(), func(r apiservertest.Request) bool { return r.Method != http.MethodPatch })
 }
 
 func (s apiServer) patched() int { return len(s.patches()) }
 
-// positions are the continue positions of the lists, from a request on.
+// positions returns the continue tokens of list requests, from a request on.
 func (s apiServer) positions(from int) (all []string) {
 	for _, r := range s.Requests()[from:] {
 		if r.URL.Path == "/api/v1/secrets" {
@@ -70,18 +70,18 @@ func (s apiServer) positions(from int) (all []string) {
 	return all
 }
 
-// secretOf is the name of the Secret that a patch is for.
+// secretOf returns the name of the patched Secret.
 func secretOf(r apiservertest.Request) string { return path.Base(r.URL.Path) }
 
-// found are the Secrets that are not under a key_id.
+// found returns the Secrets that are not under a key_id.
 func (s apiServer) found(keyID string) []apiservertest.Secret {
 	return slices.DeleteFunc(s.Secrets(), func(o apiservertest.Secret) bool { return o.KeyIDHash == keyID })
 }
 
-// stale counts what is under another key_id.
+// stale counts the Secrets under another key_id.
 func (s apiServer) stale() int { return len(s.found(current)) }
 
-// plugin has the pages of one that encrypts under a key_id with this hash.
+// plugin serves the ops endpoints of a plugin whose key_id has this hash.
 func plugin(t *testing.T, hash string) fleet.Node {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -98,7 +98,7 @@ func plugin(t *testing.T, hash string) fleet.Node {
 	return n
 }
 
-// options rewrite the server's Secrets as fast as can be.
+// options rewrites the server's Secrets at full speed.
 func options(t *testing.T, s apiServer) reencrypt.Options {
 	t.Helper()
 	return reencrypt.Options{

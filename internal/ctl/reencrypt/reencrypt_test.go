@@ -23,7 +23,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/apiservertest"
 )
 
-// run fails the test if there is an error, and returns the report on Secrets.
+// run fails the test on an error, and returns the report on Secrets.
 func run(t *testing.T, o reencrypt.Options) (reencrypt.Report, reencrypt.Resource) {
 	t.Helper()
 	r, err := reencrypt.Run(t.Context(), o)
@@ -65,7 +65,7 @@ func TestRewritesWhatIsStale(t *testing.T) {
 	}
 }
 
-// A position is forgotten when etcd is compacted.
+// A compaction of etcd makes a continue token expire.
 func TestCompactedMeanwhile(t *testing.T) {
 	s := newAPIServer(t, 1000)
 	s.Compact()
@@ -91,7 +91,7 @@ func TestDeletedMeanwhile(t *testing.T) {
 	}
 }
 
-// Each of these passes by itself.
+// Each of these errors is transient.
 func TestTriesAgain(t *testing.T) {
 	for _, answer := range []struct {
 		code   int
@@ -113,7 +113,7 @@ func TestTriesAgain(t *testing.T) {
 	}
 }
 
-// failing answers so often with an error for each object.
+// failing answers n times with an error for each object.
 func failing(times, code int, reason metav1.StatusReason) func(string) (int, metav1.StatusReason) {
 	var mu sync.Mutex
 	seen := make(map[string]int)
@@ -127,7 +127,8 @@ func failing(times, code int, reason metav1.StatusReason) func(string) (int, met
 	}
 }
 
-// What cannot be rewritten is listed, and tried by the next run, alone.
+// Objects that cannot be rewritten are listed, and the next run tries only them
+// again.
 func TestFailures(t *testing.T) {
 	s := newAPIServer(t, 300)
 	s.answer(func(name string) (int, metav1.StatusReason) {
@@ -153,7 +154,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// Where everything fails there is one reason, and no use in going on.
+// If everything fails, one reason is reported and the run stops.
 func TestEverythingFails(t *testing.T) {
 	s := newAPIServer(t, 1000)
 	s.answer(func(string) (int, metav1.StatusReason) { return http.StatusForbidden, metav1.StatusReasonForbidden })
@@ -171,7 +172,7 @@ func TestCredentialsExpire(t *testing.T) {
 	refused(t, options(t, s), "no longer accepts the kubeconfig's credentials")
 }
 
-// A run that ends in the middle of a page is gone on with from the last one.
+// A run that ends in the middle of a page is resumed at that page.
 func TestGoesOn(t *testing.T) {
 	s := newAPIServer(t, 1000)
 	o := options(t, s)
@@ -187,14 +188,14 @@ func TestGoesOn(t *testing.T) {
 		t.Fatalf("got error %v", err)
 	}
 	s.OnPatch(nil)
-	s.Compact() // the position has been forgotten meanwhile
+	s.Compact() // the continue token has expired by then
 	before, patched := len(s.Requests()), s.patched()
 	r, got := run(t, o)
 	if !r.Resumed || got.Objects != 1000 || s.stale() != 0 {
 		t.Errorf("got %+v, want 1000 objects, and none stale", got)
 	}
 	if first := s.positions(before)[0]; first != "s00400" {
-		t.Errorf("it went on from %q, want s00400", first)
+		t.Errorf("resumed from %q, want s00400", first)
 	}
 	for _, p := range s.patches()[patched:] {
 		if name := secretOf(p); name < "s00400" {
@@ -223,7 +224,7 @@ func TestStateOfSomethingElse(t *testing.T) {
 	if s.patched() != 0 {
 		t.Error("something was patched")
 	}
-	// Before the key was rotated once more.
+	// Before the next rotation of the key.
 	write(apiservertest.ClusterUID, older)
 	if r, got := run(t, o); r.Resumed || got.Objects != 400 || s.patched() != 400 {
 		t.Errorf("got %+v after %d patches, want it to start over", got, s.patched())
@@ -241,8 +242,8 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// Patches that wait for their turn longer than an API server may be silent are no
-// sign that it is.
+// Patches that wait for the rate limit longer than the patience do not mean that the
+// API server is gone.
 func TestSlowRate(t *testing.T) {
 	s := newAPIServer(t, 16)
 	o := options(t, s)
@@ -268,7 +269,7 @@ func TestConcurrency(t *testing.T) {
 	go func() { _, err := reencrypt.Run(t.Context(), o); ended <- err }()
 	for deadline := time.Now().Add(10 * time.Second); s.Busiest() < 5; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d under way at once, want 5", s.Busiest())
+			t.Fatalf("%d concurrent patches, want 5", s.Busiest())
 		}
 	}
 	close(hold)
@@ -276,7 +277,7 @@ func TestConcurrency(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := s.Busiest(); got != 5 {
-		t.Errorf("%d were under way at once, want 5", got)
+		t.Errorf("%d concurrent patches, want 5", got)
 	}
 }
 
@@ -343,7 +344,7 @@ func TestRefusesToStart(t *testing.T) {
 	}
 }
 
-// It waits if it is told to.
+// It waits if --wait is given.
 func TestWaits(t *testing.T) {
 	s := newAPIServer(t, 10)
 	s.Learn(older)
@@ -358,11 +359,11 @@ func TestWaits(t *testing.T) {
 		t.Errorf("got %+v, want 5 rewritten", got)
 	}
 	if len(told) != 1 || !strings.Contains(told[0], "does not know the plugins' key_id yet") {
-		t.Errorf("told %q, want why it waits, once", told)
+		t.Errorf("told %q, want the reason for waiting, once", told)
 	}
 }
 
-// The key is rotated once more while objects are rewritten.
+// The key is rotated again while objects are rewritten.
 func TestRotatedMeanwhile(t *testing.T) {
 	s := newAPIServer(t, 10)
 	o := options(t, s)
@@ -381,7 +382,7 @@ func TestAnotherProviderWrites(t *testing.T) {
 	refused(t, options(t, s), "after 200 objects of secrets: no API server has written under the key_id with hash "+current+": make Trousseau the first provider")
 }
 
-// The Service kubernetes says where the API servers are.
+// The Service kubernetes lists the API servers' addresses.
 func TestFindsAPIServers(t *testing.T) {
 	s, other := newAPIServer(t, 10), newAPIServer(t, 0)
 	other.Learn(older)
@@ -399,7 +400,7 @@ func TestFindsAPIServers(t *testing.T) {
 	refused(t, o, "the API server "+urls[1]+" does not know the plugins' key_id yet")
 	other.Learn(current)
 	if r, _ := run(t, o); fmt.Sprint(r.APIServers) != fmt.Sprint(urls) {
-		t.Errorf("held %v to it, want %v", r.APIServers, urls)
+		t.Errorf("checked %v, want %v", r.APIServers, urls)
 	}
 }
 
@@ -416,8 +417,8 @@ func TestParseRate(t *testing.T) {
 	}
 }
 
-// What is stale may be found elsewhere; then nothing else is patched. What failed
-// is found once more by the next run.
+// With a list of stale objects from elsewhere, only those are patched. Failed ones
+// are found again by the next run.
 func TestStale(t *testing.T) {
 	s := newAPIServer(t, 1000)
 	s.answer(func(name string) (int, metav1.StatusReason) {

@@ -20,18 +20,18 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// path is that of the secret, as vaulttest has it.
+// path is the path of the secret in vaulttest.
 const path = "trousseau/config"
 
 // world is a Vault with one KV secret, and one node that follows it.
 type world struct {
 	t       *testing.T
 	vault   *vaulttest.Server
-	old     vaulttest.Token // the one that is in the secret at first
+	old     vaulttest.Token // the initial token in the secret
 	options rotate.Options
 
 	mu sync.Mutex
-	// stands is whether the node keeps the token that it has.
+	// stands is whether the node keeps its current token.
 	stands bool
 	// serves is the accessor of the node's token.
 	serves string
@@ -71,7 +71,7 @@ func fields(token string) map[string]any {
 	return map[string]any{"vaulttoken": token, "transitkeyname": "kek", "n": 7}
 }
 
-// stored is the secret.
+// stored returns the secret.
 func (w *world) stored() map[string]any {
 	found, err := w.options.Vault.Read(context.Background(), "secret/data/"+path)
 	if err != nil {
@@ -88,7 +88,7 @@ func (w *world) stand(still bool) {
 	w.stands = still
 }
 
-// pages are the node's.
+// pages are the node's ops endpoints.
 func (w *world) pages(out http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/readyz" {
 		fmt.Fprint(out, `{"ready":true}`)
@@ -109,18 +109,18 @@ func (w *world) pages(out http.ResponseWriter, r *http.Request) {
 		"# TYPE trousseau_vault_token_info gauge\ntrousseau_vault_token_info{accessor_hash=%q} 1\n", rotate.Hash(w.serves))
 }
 
-// newest is the token that was made last.
+// newest returns the token created last.
 func (w *world) newest() vaulttest.Token {
 	w.t.Helper()
 	all := w.vault.Tokens()
 	if len(all) == 0 {
-		w.t.Fatal("no token is alive")
+		w.t.Fatal("no live token")
 	}
 	return all[len(all)-1]
 }
 
-// mustHave compares the tokens that are alive, but for the administrator's, and
-// the one that is stored.
+// mustHave compares the live tokens, without the administrator's, and the stored
+// token.
 func (w *world) mustHave(stored vaulttest.Token, alive ...vaulttest.Token) {
 	w.t.Helper()
 	fields := w.stored()
@@ -132,7 +132,7 @@ func (w *world) mustHave(stored vaulttest.Token, alive ...vaulttest.Token) {
 	}
 }
 
-// mustNotHaveWritten wants nothing written since the world is new.
+// mustNotHaveWritten fails if anything was written since the world was created.
 func (w *world) mustNotHaveWritten() {
 	w.t.Helper()
 	for _, op := range []string{vaulttest.OpKVWrite, vaulttest.OpCreateToken, vaulttest.OpRevokeAccessor, vaulttest.OpOther} {
@@ -143,7 +143,7 @@ func (w *world) mustNotHaveWritten() {
 	w.mustHave(w.old, w.old)
 }
 
-// onStore has a write of the secret meet a fault.
+// onStore injects a fault into the write of the secret.
 func (w *world) onStore(f vaulttest.Fault) {
 	f.Match, f.Times = vaulttest.Ops(vaulttest.OpKVWrite), 1
 	w.vault.Inject(f)
@@ -176,7 +176,8 @@ func TestDryRunWritesNothing(t *testing.T) {
 	w.mustNotHaveWritten()
 }
 
-// TestNotAllMove: both tokens stay alive, and Resume goes on.
+// TestNotAllMove checks that both tokens stay valid and Resume completes the
+// rotation.
 func TestNotAllMove(t *testing.T) {
 	w := newWorld(t)
 	w.stand(true)
@@ -211,7 +212,7 @@ func TestNotAllMove(t *testing.T) {
 	w.mustHave(made, made)
 }
 
-// TestStopped ends the wait; the old token stays alive.
+// TestStopped ends the wait; the old token stays valid.
 func TestStopped(t *testing.T) {
 	w := newWorld(t)
 	w.stand(true)
@@ -229,7 +230,7 @@ func TestStopped(t *testing.T) {
 	w.mustHave(w.newest(), w.old, w.newest())
 }
 
-// TestNothingIsChanged where a node would not be seen to follow.
+// TestNothingIsChanged covers nodes whose token cannot be observed.
 func TestNothingIsChanged(t *testing.T) {
 	w := newWorld(t)
 	w.mu.Lock()
@@ -249,7 +250,7 @@ func TestNothingIsChanged(t *testing.T) {
 	w.mustNotHaveWritten()
 }
 
-// TestADeadToken is replaced, and nothing is revoked.
+// TestADeadToken replaces an expired token and revokes nothing.
 func TestADeadToken(t *testing.T) {
 	w := newWorld(t)
 	w.vault.Revoke(w.old.ID)
@@ -260,7 +261,7 @@ func TestADeadToken(t *testing.T) {
 	w.mustHave(w.newest(), w.newest())
 }
 
-// TestTheSecretIsNotWritten: the new token does not stay behind.
+// TestTheSecretIsNotWritten checks that the new token is revoked.
 func TestTheSecretIsNotWritten(t *testing.T) {
 	for name, fault := range map[string]func(*world) vaulttest.Fault{
 		"another client was faster": func(w *world) vaulttest.Fault {
@@ -283,8 +284,8 @@ func TestTheSecretIsNotWritten(t *testing.T) {
 	}
 }
 
-// TestStoredLate: what Vault does of it after it was given up does not leave a dead
-// token in the secret.
+// TestStoredLate checks that a write which Vault completes after the timeout does
+// not leave a revoked token in the secret.
 func TestStoredLate(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -305,7 +306,7 @@ func TestStoredLate(t *testing.T) {
 	w.mustHave(w.old, w.old)
 }
 
-// TestNothingIsKnown: a token that may be stored yet is not revoked.
+// TestNothingIsKnown checks that a token which may have been stored is not revoked.
 func TestNothingIsKnown(t *testing.T) {
 	w := newWorld(t)
 	w.vault.Inject(vaulttest.Fault{Cut: vaulttest.CutReset, Match: vaulttest.Ops(vaulttest.OpKVWrite)})
@@ -317,7 +318,7 @@ func TestNothingIsKnown(t *testing.T) {
 	w.mustHave(w.old, w.old, made)
 }
 
-// TestTheAnswerIsLost: what was stored counts, not what was answered.
+// TestTheAnswerIsLost checks that the stored secret counts, not the lost answer.
 func TestTheAnswerIsLost(t *testing.T) {
 	w := newWorld(t)
 	w.onStore(vaulttest.Fault{Cut: vaulttest.CutBody})

@@ -25,14 +25,14 @@ func options() setup.Options {
 	return o
 }
 
-// administrator is Vault's.
+// administrator returns a client with an administrator's rights.
 type administrator struct {
 	*vaultadmin.Client
 	t      *testing.T
 	server *vaulttest.Server
 }
 
-// empty is a Vault that has no engine and no auth method.
+// empty is a Vault without engines and auth methods.
 func empty(t *testing.T) administrator {
 	t.Helper()
 	s := vaulttest.Start(t)
@@ -45,7 +45,7 @@ func empty(t *testing.T) administrator {
 	return administrator{Client: c, t: t, server: s}
 }
 
-// complete is a Vault that has all of it.
+// complete is a Vault with the complete setup.
 func complete(t *testing.T) administrator {
 	t.Helper()
 	a := empty(t)
@@ -56,7 +56,7 @@ func complete(t *testing.T) administrator {
 	return a
 }
 
-// make plans, which may write nothing.
+// make plans, and checks that planning writes nothing.
 func (a administrator) make(o setup.Options) setup.Plan {
 	a.t.Helper()
 	p, err := a.try(o)
@@ -76,12 +76,12 @@ func (a administrator) try(o setup.Options) (setup.Plan, error) {
 		reads += a.server.Count(op)
 	}
 	if all := a.server.Total(); all != reads {
-		a.t.Errorf("to plan, it made %d requests that are no reads", all-reads)
+		a.t.Errorf("planning made %d requests that are not reads", all-reads)
 	}
 	return p, err
 }
 
-// set writes by hand.
+// set writes to Vault directly.
 func (a administrator) set(path string, body map[string]any) {
 	a.t.Helper()
 	if _, err := a.Write(a.t.Context(), path, body); err != nil {
@@ -89,7 +89,7 @@ func (a administrator) set(path string, body map[string]any) {
 	}
 }
 
-// newKey puts another key in place of Trousseau's.
+// newKey replaces Trousseau's key with another one.
 func (a administrator) newKey(body map[string]any) {
 	a.t.Helper()
 	a.server.Transit().Key("trousseau-kms-vault").Delete()
@@ -170,7 +170,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// TestRefusals: what would do harm is not planned.
+// TestRefusals checks that harmful changes are not planned.
 func TestRefusals(t *testing.T) {
 	const otherKey = `: name another key with --key; if this one is in use already, the documentation says under "keynames" how to change keys`
 	type body = map[string]any
@@ -214,7 +214,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestSecretWithoutAToken: it stays unchanged, and the hint says what to do.
+// TestSecretWithoutAToken checks that the secret is not changed, and that the hint
+// says what to do.
 func TestSecretWithoutAToken(t *testing.T) {
 	for _, c := range []struct {
 		token string
@@ -236,7 +237,7 @@ func TestSecretWithoutAToken(t *testing.T) {
 	}
 }
 
-// TestLoginKeepsTheAgents: --login does not take the agent's role.
+// TestLoginKeepsTheAgents checks that --login does not reassign the agent's role.
 func TestLoginKeepsTheAgents(t *testing.T) {
 	o := options()
 	o.Login = true
@@ -246,14 +247,14 @@ func TestLoginKeepsTheAgents(t *testing.T) {
 	}
 }
 
-// TestApply: the secret is written once the KV engine is ready, and a token that
-// is surely not in it does not stay behind.
+// TestApply checks that the secret is written once the KV engine is ready, and that
+// a token which is certainly not stored is revoked.
 func TestApply(t *testing.T) {
 	never, stored := vaulttest.Ops(), vaulttest.Ops(vaulttest.OpKVWrite)
 	for _, c := range []struct {
 		name  string
 		fault vaulttest.Fault
-		want  string // in the error; "" for none
+		want  string // text in the error; "" for none
 		alive int
 	}{
 		{name: "at once", fault: vaulttest.Fault{Match: never}, alive: 1},
@@ -270,7 +271,7 @@ func TestApply(t *testing.T) {
 		}
 		tokens := a.server.Tokens()
 		if len(tokens) != c.alive {
-			t.Errorf("%s: %d tokens are alive, want %d", c.name, len(tokens), c.alive)
+			t.Errorf("%s: %d live tokens, want %d", c.name, len(tokens), c.alive)
 		}
 		if c.name == "no answer" && err != nil && len(tokens) > 0 && !strings.HasSuffix(err.Error(), tokens[0].Accessor) {
 			t.Errorf("%s: want accessor %s at the end of %v", c.name, tokens[0].Accessor, err)

@@ -17,7 +17,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
 )
 
-// getenv is an environment of these variables alone.
+// getenv is an environment with only these variables.
 func getenv(pairs ...string) func(string) string {
 	return func(name string) string {
 		for i := 0; i < len(pairs); i += 2 {
@@ -41,7 +41,7 @@ func dial(t *testing.T, address string) *vaultadmin.Client {
 	}
 	for _, v := range []any{config, *c, c} {
 		if s := fmt.Sprintf("%v %+v %#v %s %d", v, v, v, v, v); strings.Contains(s, "hvs.admin") {
-			t.Errorf("a token shows in %s", s)
+			t.Errorf("the token is in %s", s)
 		}
 	}
 	return c
@@ -78,7 +78,7 @@ func TestFromEnvironment(t *testing.T) {
 	}
 }
 
-// TestErrors says what to do, and nothing of what Vault said.
+// TestErrors checks that errors say what to do and quote nothing from Vault.
 func TestErrors(t *testing.T) {
 	status, body := 0, ""
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -113,7 +113,7 @@ func TestErrors(t *testing.T) {
 			t.Errorf("%d: got %v (%s)\nwant %s (%s)", e.status, err, vaultadmin.CauseOf(err), at+e.want, e.cause)
 		}
 		if strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), "hvs.secret") {
-			t.Errorf("%d: a secret shows", e.status)
+			t.Errorf("%d: the output contains a secret", e.status)
 		}
 		if got, want := vaultadmin.Answered(err), e.status >= 400 && e.status < 500; got != want {
 			t.Errorf("%d: answered %t, want %t", e.status, got, want)

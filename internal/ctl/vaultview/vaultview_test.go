@@ -20,7 +20,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// dial makes a view with the key kek and some more lines of configuration.
+// dial returns a view with the key kek and additional configuration lines.
 func dial(t *testing.T, address string, lines ...string) *vaultview.View {
 	t.Helper()
 	text := fmt.Sprintf("provider: vault\nvault:\n  keynames: [kek]\n  address: %s\n  %s\n", address, strings.Join(lines, "\n  "))
@@ -36,7 +36,7 @@ func dial(t *testing.T, address string, lines ...string) *vaultview.View {
 	return v
 }
 
-// token makes one and returns the line for it.
+// token creates a token and returns the configuration line for it.
 func token(s *vaulttest.Server, options vaulttest.TokenOptions) string {
 	return "token: " + s.CreateToken(options).ID
 }
@@ -62,7 +62,7 @@ func TestHealth(t *testing.T) {
 			s := vaulttest.Start(t)
 			test.arrange(s)
 			s.Advance(time.Hour)
-			// The answer is the same in a namespace and with a dead token.
+			// The answer is the same in a namespace and with a revoked token.
 			h, err := dial(t, s.URL(), "namespace: team/a", "token: hvs.dead").Health(bounded(t))
 			if err != nil {
 				t.Fatal(err)
@@ -218,7 +218,7 @@ func TestKeyDetails(t *testing.T) {
 	}
 }
 
-// A policy that allows to create must not make the question create the key.
+// Reading must not create the key under a policy with create.
 func TestKeyExists(t *testing.T) {
 	everything := vaulttest.Rules{"transit/+/*": {"create", "read", "update"}}
 	tests := map[string]struct {

@@ -19,7 +19,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/daemon/kms"
 )
 
-// exhaustFiles lets the server open no file until enough is called.
+// exhaustFiles prevents the server from opening files until enough is called.
 func (s *serverProcess) exhaustFiles(t *testing.T) (enough func()) {
 	t.Helper()
 	var before unix.Rlimit
@@ -31,8 +31,7 @@ func (s *serverProcess) exhaustFiles(t *testing.T) (enough func()) {
 			t.Fatal(err)
 		}
 	}
-	// The limit is for the number that the next file would get, and that is the
-	// lowest that is free.
+	// The limit applies to the number of the next file, which is the lowest free one.
 	free := uint64(0)
 	for {
 		if _, err := os.Lstat(fmt.Sprintf("/proc/%d/fd/%d", s.cmd.Process.Pid, free)); err != nil {
@@ -44,8 +43,7 @@ func (s *serverProcess) exhaustFiles(t *testing.T) (enough func()) {
 	return func() { set(before) }
 }
 
-// While no file can be opened, those who are connected are served, and the
-// others wait.
+// While no file can be opened, existing connections are served and new ones wait.
 func TestOutOfFiles(t *testing.T) {
 	server := startServer(t)
 	early, closeEarly, err := dialLikeKube(server.path)
@@ -67,7 +65,7 @@ func TestOutOfFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := late.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("without a file for it, a new connection sees %v: nothing is tested", err)
+		t.Fatalf("without a file for it, a new connection sees %v: the test proves nothing", err)
 	}
 	if err := exchange(early); err != nil {
 		t.Errorf("on a connection from before: %v", err)
@@ -75,7 +73,7 @@ func TestOutOfFiles(t *testing.T) {
 
 	enough()
 	if kind, _ := next(t, late); kind != frameSettings {
-		t.Errorf("the connection that waited begins with a frame of type %d", kind)
+		t.Errorf("the pending connection begins with a frame of type %d", kind)
 	}
 	client, closeConn, err := dialLikeKube(server.path)
 	if err != nil {
@@ -87,7 +85,7 @@ func TestOutOfFiles(t *testing.T) {
 	}
 }
 
-// failing fails to accept before it does.
+// failing fails the first calls of Accept.
 type failing struct {
 	net.Listener
 	once sync.Once

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The frame types and flags of RFC 9113 that an attack needs.
+// The frame types and flags of RFC 9113 used by the attacks.
 const (
 	frameData, frameHeaders, frameReset, frameSettings, framePing, frameContinuation = 0, 1, 3, 4, 6, 9
 	endStream, endHeaders                                                            = 1, 4
@@ -31,18 +31,18 @@ func frame(kind, flags byte, stream uint32, payload []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(b, stream), payload...)
 }
 
-// hello is how a connection begins.
+// hello is the start of a connection.
 func hello() []byte {
 	return append([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), frame(frameSettings, 0, 0, nil)...)
 }
 
-// field is a header field as HPACK has it without an index.
+// field is a header field in HPACK without an index.
 func field(name, value string) []byte {
 	b := append([]byte{0, byte(len(name))}, name...)
 	return append(append(b, byte(len(value))), value...)
 }
 
-// headers begin a request.
+// headers starts a request.
 func headers(stream uint32, method string) []byte {
 	return frame(frameHeaders, endHeaders, stream, slices.Concat(
 		field(":method", "POST"), field(":scheme", "http"), field(":authority", "localhost"),
@@ -51,30 +51,30 @@ func headers(stream uint32, method string) []byte {
 	))
 }
 
-// message is a gRPC message that says it has size bytes and begins with part.
+// message is a gRPC message that announces size bytes and begins with part.
 func message(stream uint32, size int, part []byte, flags byte) []byte {
 	return frame(frameData, flags, stream, append(binary.BigEndian.AppendUint32([]byte{0}, uint32(size)), part...))
 }
 
-// whole is a request to which nothing is missing.
+// whole is a complete request.
 func whole(stream uint32) []byte {
 	return append(headers(stream, "Status"), message(stream, 0, nil, endStream)...)
 }
 
-// manySettings is as much as one frame can say, all of it allowed.
+// manySettings is the largest valid SETTINGS frame.
 func manySettings() []byte {
 	const initialWindowSize = 4
 	return frame(frameSettings, 0, 0, slices.Repeat([]byte{0, initialWindowSize, 0, 0, 0xff, 0xff}, 16<<10/6))
 }
 
-// attack is what a number of clients do, each on its connection and with a seed
-// of its own. It ends when there is no more to do or the connection is closed.
+// attack is what several clients do, each on its own connection and with its own
+// seed. It ends when it is complete or the connection is closed.
 type attack struct {
 	name    string
 	clients int
 	do      func(conn net.Conn, seed uint64)
-	// again is for one that is repeated on a new connection if the server closes
-	// the one it has. The others keep theirs, closed or not.
+	// again repeats the attack on a new connection whenever the server closes the old
+	// one. Other attacks keep their connection, closed or not.
 	again bool
 }
 
@@ -107,8 +107,8 @@ func attacks() []attack {
 			}
 		}},
 		{name: "opened and closed", clients: 2, do: func(conn net.Conn, _ uint64) {
-			// In bursts that the server has accepted before the next one comes,
-			// because a backlog that is always full is the kernel's business.
+			// Connect in bursts and wait until the server has accepted each: the behaviour
+			// of a full backlog depends on the kernel.
 			for i := range 200 {
 				another, err := dial(conn.RemoteAddr().String())
 				if err != nil {
@@ -163,7 +163,7 @@ func garbage(seed uint64) []byte {
 	return b
 }
 
-// send gives up in silence, because to be closed is what an attacker expects.
+// send ignores errors, because an attacker expects to be disconnected.
 func send(conn net.Conn, parts ...[]byte) bool {
 	_, err := conn.Write(slices.Concat(parts...))
 	return err == nil
@@ -184,7 +184,7 @@ func requests(next func(stream uint32) []byte) func(net.Conn, uint64) {
 	}
 }
 
-// fillPipe makes the server write until it cannot, because the client does not read.
+// fillPipe blocks the server's writes by not reading from the connection.
 func fillPipe(conn net.Conn) {
 	for before, unchanged := -1, 0; unchanged < 3; unchanged++ {
 		if !send(conn, slices.Repeat(frame(frameSettings, 0, 0, nil), 50)) {
@@ -197,7 +197,7 @@ func fillPipe(conn net.Conn) {
 	}
 }
 
-// unread is how many bytes wait to be read from conn.
+// unread returns the number of bytes that can be read from conn.
 func unread(conn net.Conn) (n int) {
 	if raw, err := conn.(*net.UnixConn).SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
@@ -224,7 +224,7 @@ func playAttacker(path, name string) error {
 		go func() {
 			conn, err := dial(path)
 			if err == nil {
-				// Until it is accepted: a full backlog is the kernel's business.
+				// Retry until it is accepted: a full backlog depends on the kernel.
 				_, _ = conn.Read(make([]byte, 1))
 			}
 			conns[client] = conn
@@ -255,8 +255,8 @@ func playAttacker(path, name string) error {
 	return err
 }
 
-// yield gives this process the CPU that others leave: the kernel shares it
-// out among processes, and how it does that is not what is tested.
+// yield lowers this process's CPU priority: how the kernel shares the CPU is not
+// part of the test.
 func yield() error {
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
@@ -274,7 +274,7 @@ func yield() error {
 	return nil
 }
 
-// dial connects as soon as the backlog has room.
+// dial retries until the backlog has room.
 func dial(path string) (net.Conn, error) {
 	for {
 		conn, err := net.Dial("unix", path)

@@ -16,9 +16,9 @@ import (
 	"github.com/trousseau-io/trousseau/internal/daemon/kms"
 )
 
-// BenchmarkStatus and BenchmarkEncrypt measure what the server and its socket
-// add to a request: the KEK costs nothing. All callers share one connection, as
-// kube-apiserver's do.
+// BenchmarkStatus and BenchmarkEncrypt measure the cost of the server and its socket
+// with a KEK that costs nothing. All callers share one connection, as in
+// kube-apiserver.
 func BenchmarkStatus(b *testing.B) {
 	benchmark(b, func(client kmsapi.KeyManagementServiceClient) error {
 		_, err := client.Status(b.Context(), &kmsapi.StatusRequest{})

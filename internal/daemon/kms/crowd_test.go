@@ -18,7 +18,7 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 )
 
-// The limits that these tests fill.
+// The limits tested here.
 const (
 	maxKnown     = 64
 	maxStrangers = 512
@@ -69,8 +69,8 @@ func closed(t *testing.T, conn net.Conn, d time.Duration) bool {
 	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// Of too many connections the one goes that has sent no whole request for
-// longest. Those that are known stay, however many others there are.
+// With too many connections, the server closes the one whose last complete request
+// is the oldest. Known callers keep theirs, regardless of the number of others.
 func TestTooManyConnections(t *testing.T) {
 	asked := make(chan struct{})
 	k := working()
@@ -112,7 +112,7 @@ func TestTooManyConnections(t *testing.T) {
 	}
 }
 
-// A request that stays half does not last longer than a whole one.
+// An incomplete request gets no more time than a complete one.
 func TestHalfRequestEnds(t *testing.T) {
 	h := start(t, working(), 50*time.Millisecond)
 	conn := connect(t, h.path)
@@ -124,8 +124,7 @@ func TestHalfRequestEnds(t *testing.T) {
 	}
 }
 
-// While requests pile up, a caller with few of them is served, and one with many
-// is told so.
+// Under load, a caller with few requests is served, and one with many is refused.
 func TestTooManyRequests(t *testing.T) {
 	release := make(chan struct{})
 	finish := sync.OnceFunc(func() { close(release) })
@@ -146,7 +145,7 @@ func TestTooManyRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(closeConn)
-		// Until then it is a stranger, and may have one only.
+		// Before that it is unknown and may have only one.
 		if _, err := client.Status(t.Context(), &kmsapi.StatusRequest{}); err != nil {
 			t.Fatal(err)
 		}
@@ -173,7 +172,7 @@ func TestTooManyRequests(t *testing.T) {
 	defer cancel()
 	_, err := modest.Encrypt(ctx, request)
 	for status.Code(err) == codes.DeadlineExceeded && ctx.Err() == nil {
-		_, err = modest.Encrypt(ctx, request) // the machine was busy, and it came too late for a refusal
+		_, err = modest.Encrypt(ctx, request) // on a busy machine the refusal may come too late
 	}
 	checkStatus(t, err, codes.ResourceExhausted, "too many concurrent requests")
 	if _, err := h.Status(t.Context(), &kmsapi.StatusRequest{}); err != nil {
@@ -186,8 +185,8 @@ func TestTooManyRequests(t *testing.T) {
 	}
 }
 
-// What a peer sends without reading is not kept for ever: ten thousand SETTINGS
-// would fill hundreds of MiB.
+// Data for a peer that does not read is not buffered without limit: the answers to
+// ten thousand SETTINGS would need hundreds of MiB.
 func TestPeerThatDoesNotRead(t *testing.T) {
 	conn := connect(t, start(t, working(), time.Minute).path)
 	fillPipe(conn)
@@ -202,7 +201,7 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 		n, err := conn.Write(settings)
 		sent += n
 		if now := unread(conn); now != answers {
-			answers, sent = now, 0 // the pipe had room still
+			answers, sent = now, 0 // the pipe still had room
 		}
 		switch {
 		case sent > most:

@@ -16,8 +16,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
-// TestDecryptIsShared calls the handler itself, because only then can the test
-// tell that every caller waits.
+// TestDecryptIsShared calls the handler directly, because only then can the test
+// know that every caller waits.
 func TestDecryptIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const callers, seeds = 2000, 20
@@ -78,11 +78,11 @@ func TestDecryptOutlivesTheCallerThatBeganIt(t *testing.T) {
 		synctest.Wait()
 		leave()
 		if err := <-left; err == nil {
-			t.Error("the caller that left was answered")
+			t.Error("the cancelled caller was answered")
 		}
 		close(release)
 		if err := <-stayed; err != nil {
-			t.Errorf("the caller that stayed got %v", err)
+			t.Errorf("the remaining caller got %v", err)
 		}
 	})
 }
@@ -110,7 +110,7 @@ func TestDecryptFailureOfAnotherIsTriedAgain(t *testing.T) {
 			t.Error("the caller whose attempt failed was answered")
 		}
 		if err := <-joined; err != nil {
-			t.Errorf("the caller who joined got %v", err)
+			t.Errorf("the joined caller got %v", err)
 		}
 		if got := calls.Load(); got != 2 {
 			t.Errorf("%d calls, want 2", got)
@@ -118,7 +118,7 @@ func TestDecryptFailureOfAnotherIsTriedAgain(t *testing.T) {
 	})
 }
 
-// server is one whose methods are called without a connection.
+// server returns a server whose methods are called without a connection.
 func server(t *testing.T, k kms.KEK) *kms.Server {
 	s := kms.New(kms.Options{KEK: k, RequestTimeout: time.Minute})
 	t.Cleanup(func() { s.Shutdown(context.Background()) })

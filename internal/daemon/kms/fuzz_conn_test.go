@@ -17,9 +17,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/daemon/kms"
 )
 
-// FuzzConnection sends whatever bytes, from the first on or after a proper
-// greeting, and then no more. The server closes the connection, and goes on
-// answering another.
+// FuzzConnection sends arbitrary bytes, either at once or after a valid start of a
+// connection. The server must close the connection and still serve another one.
 func FuzzConnection(f *testing.F) {
 	f.Add(false, []byte{})
 	f.Add(false, []byte("GET / HTTP/1.1\r\n\r\n"))
@@ -59,14 +58,14 @@ func FuzzConnection(f *testing.F) {
 		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
-		// The server may have closed the connection before it has read all.
+		// The server may have closed the connection before reading everything.
 		if greeted {
 			send(conn, hello())
 		}
 		send(conn, raw)
 		_ = conn.(*net.UnixConn).CloseWrite()
 		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Error("the server keeps a connection on which nothing can come any more")
+			t.Error("the server keeps a connection that the client has closed for writing")
 		}
 		if _, err := client.Status(t.Context(), &kmsapi.StatusRequest{}); err != nil {
 			t.Errorf("on another connection: %v", err)

@@ -16,9 +16,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/daemon/kms"
 )
 
-// FuzzDecrypt feeds whatever bytes arrive as a DecryptRequest. What is beyond
-// kube-apiserver's limits never reaches the KEK, and the answer repeats nothing
-// of it.
+// FuzzDecrypt handles arbitrary bytes as a DecryptRequest. Values beyond
+// kube-apiserver's limits never reach the KEK, and the answer does not repeat them.
 func FuzzDecrypt(f *testing.F) {
 	for _, req := range []*kmsapi.DecryptRequest{
 		{},

@@ -17,10 +17,9 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 )
 
-// TestHostileClients attacks a server in every way of [attacks], one after the
-// other. All the while two honest callers are answered in time, one on the
-// connection that it has and one on a new connection each time. What the server
-// needs for that is bounded, and given back.
+// TestHostileClients runs all [attacks] one after another. During each, two honest
+// callers are answered in time, one on a persistent connection and one on a new
+// connection for each call. The server's resources are bounded and released.
 func TestHostileClients(t *testing.T) {
 	server := startServer(t)
 	callers := beHonest(t, server.path)
@@ -30,15 +29,15 @@ func TestHostileClients(t *testing.T) {
 		t.Run(a.name, func(t *testing.T) {
 			needsFiles(t, a.clients)
 			attacker := play(t, "attacker", server.path, a.name)
-			// Long enough for a flood to reach what bounds it.
+			// Long enough for a flood to reach its limit.
 			time.Sleep(200 * time.Millisecond)
 			callers.answered(t)
 			during := server.cost(t)
 			attacker.end()
 
-			// 576 connections, the most there may be, with three goroutines and
-			// buffers need 23 MiB, and 1,280 open requests of which 40 KiB are here
-			// 50 MiB. The garbage collector lets that double.
+			// 576 connections, the maximum, with three goroutines and buffers need 23 MiB,
+			// and 1,280 open requests with 40 KiB each need 50 MiB. The garbage collector
+			// may double that.
 			const most = 146
 			if during.memory > most {
 				t.Errorf("the server needs %d MiB of memory, want at most %d", during.memory, most)
@@ -59,21 +58,21 @@ func TestHostileClients(t *testing.T) {
 	t.Errorf("the server has not recovered: %+v before the attacks, %+v after them", before, after)
 }
 
-// needsFiles skips a test for which too few files may be open at once.
+// needsFiles skips a test if the limit of open files is too low.
 func needsFiles(t *testing.T, n int) {
 	t.Helper()
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	// The runtime raises the soft limit to the hard one by itself.
+	// The runtime raises the soft limit to the hard limit.
 	if limit.Max < uint64(n+100) {
 		t.Skipf("needs %d open files, at most %d are allowed", n+100, limit.Max)
 	}
 }
 
-// dialLikeKube is a client made as kube-apiserver makes it, see NewGRPCService
-// in apiserver/pkg/storage/value/encrypt/envelope/kmsv2.
+// dialLikeKube returns a client configured as in kube-apiserver's NewGRPCService in
+// apiserver/pkg/storage/value/encrypt/envelope/kmsv2.
 func dialLikeKube(path string) (kmsapi.KeyManagementServiceClient, func(), error) {
 	conn, err := grpc.NewClient("unix://"+path, grpc.WithAuthority("localhost"),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -84,9 +83,9 @@ func dialLikeKube(path string) (kmsapi.KeyManagementServiceClient, func(), error
 	return kmsapi.NewKeyManagementServiceClient(conn), func() { conn.Close() }, nil
 }
 
-// honest are callers that go on calling.
+// honest are callers that call continuously.
 type honest struct {
-	stop    func() // waits until they have stopped
+	stop    func() // stops them and waits for their end
 	callers [2]caller
 }
 
@@ -96,13 +95,13 @@ type caller struct {
 	call  func() error
 
 	mu      sync.Mutex
-	calls   int // since last asked
+	calls   int // since the last check
 	slowest time.Duration
 	err     error // the first
 }
 
-// beHonest starts a caller with a connection of its own and one that connects
-// for each call.
+// beHonest starts a caller with a persistent connection and one that connects for
+// each call.
 func beHonest(t *testing.T, path string) *honest {
 	t.Helper()
 	client, closeConn, err := dialLikeKube(path)
@@ -114,8 +113,8 @@ func beHonest(t *testing.T, path string) *honest {
 		{name: "on a new connection", every: 100 * time.Millisecond, call: func() error {
 			err := exchangeAnew(path)
 			if status.Code(err) == codes.Unavailable {
-				// If this process does not run while 512 others come, it is this
-				// connection that has sent no whole request for longest.
+				// If this process is not scheduled while 512 others connect, this connection
+				// has the oldest last request.
 				err = exchangeAnew(path)
 			}
 			return err
@@ -157,7 +156,7 @@ func (c *caller) run(ctx context.Context) {
 	}
 }
 
-// answered waits until each caller has called since it was last used, and checks
+// answered waits until each caller has called since the last check, and verifies
 // that all calls were answered.
 func (h *honest) answered(t *testing.T) {
 	t.Helper()
@@ -176,7 +175,7 @@ func (c *caller) answered(t *testing.T) {
 		}
 		c.mu.Unlock()
 		if err != nil {
-			t.Errorf("a caller %s is failed %v", c.name, err)
+			t.Errorf("a caller %s failed: %v", c.name, err)
 		}
 		if calls > 0 {
 			t.Logf("%d calls %s, the slowest %v", calls, c.name, slowest)
@@ -196,7 +195,7 @@ func exchangeAnew(path string) error {
 }
 
 // exchange calls Status and Encrypt. kube-apiserver would wait 3 s for each; the
-// rest is for a busy machine and the race detector.
+// rest is a margin for a busy machine and the race detector.
 func exchange(client kmsapi.KeyManagementServiceClient) error {
 	const timeout = 10 * time.Second
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)

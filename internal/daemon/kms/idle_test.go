@@ -17,7 +17,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/daemon/kms"
 )
 
-// pipes is a listener in memory, so that time need not pass in earnest.
+// pipes is an in-memory listener, for tests with fake time.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -47,12 +47,12 @@ func (p *pipes) dial(context.Context, string) (net.Conn, error) {
 	return ours, nil
 }
 
-// However long a caller is silent, the connection being closed for it fails no
-// request. At kube-apiserver's pace it is not closed.
+// A connection is closed after a long idle time, but that makes no request fail. At
+// kube-apiserver's pace it stays open.
 func TestIdle(t *testing.T) {
 	for _, tt := range []struct {
 		pause time.Duration
-		conns int32 // for twelve requests; 0 if it does not matter
+		conns int32 // expected for twelve requests; 0 for any number
 	}{
 		{time.Minute, 1},
 		{10*time.Minute - time.Millisecond, 1},

@@ -18,8 +18,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/daemon/kms"
 )
 
-// A role makes the test binary play another process, so that what a server
-// costs can be told from what its clients cost.
+// A role runs the test binary as another process, to measure the server's cost
+// without its clients.
 const roleVariable = "KMS_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -38,9 +38,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// playServer serves at path until stdin ends. For each line there it answers
-// with the number of its goroutines and the most memory in bytes that it has
-// needed since the line before.
+// playServer serves at path until stdin ends. For each line on stdin it prints its
+// number of goroutines and its peak memory in bytes since the last line.
 func playServer(path string) error {
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -76,8 +75,8 @@ func playServer(path string) error {
 	}
 }
 
-// memory is what the runtime has from the system, heap and stacks and all. What
-// the race detector needs for itself is not in it.
+// memory returns the memory obtained from the system for heap, stacks and so on,
+// without the race detector's own.
 func memory() uint64 {
 	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(samples)
@@ -91,7 +90,7 @@ type process struct {
 	cmd   *exec.Cmd
 }
 
-// play starts a role and waits until it says that it is ready.
+// play starts a role and waits until it reports ready.
 func play(t *testing.T, role string, args ...string) *process {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", args...)
@@ -130,7 +129,7 @@ func (p *process) end() {
 	_ = p.cmd.Wait()
 }
 
-// serverProcess is a server in a process of its own.
+// serverProcess is a server in a separate process.
 type serverProcess struct {
 	*process
 	path string // of its socket
@@ -142,11 +141,11 @@ func startServer(t *testing.T) *serverProcess {
 	return &serverProcess{play(t, "server", path), path}
 }
 
-// cost is what a server needs.
+// cost holds the server's resources.
 type cost struct {
 	goroutines int
 	files      int
-	memory     int // MiB; the most since it was last asked
+	memory     int // MiB; the peak since the last question
 }
 
 func (s *serverProcess) cost(t *testing.T) (c cost) {

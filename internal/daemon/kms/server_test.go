@@ -37,7 +37,8 @@ type kek struct {
 	status  func() (string, error)
 	encrypt func(context.Context, []byte) ([]byte, string, error)
 	decrypt func(context.Context, string, []byte) ([]byte, error)
-	// notes are the annotations that Encrypt adds, noted those that came back.
+	// notes are the annotations that Encrypt adds; noted are those that Decrypt
+	// received.
 	notes map[string][]byte
 	noted atomic.Pointer[map[string][]byte]
 }
@@ -225,8 +226,8 @@ func TestCodes(t *testing.T) {
 			checkStatus(t, err, tt.code, tt.text)
 			_, err = h.Decrypt(t.Context(), &kmsapi.DecryptRequest{Ciphertext: []byte("c"), KeyId: keyID})
 			checkStatus(t, err, tt.code, tt.text)
-			// Only an error without a key_id ends kube-apiserver's write
-			// window, and the operator wants the reason.
+			// Only an error without a key_id ends kube-apiserver's write window, and the
+			// operator needs the reason.
 			_, err = h.Status(t.Context(), &kmsapi.StatusRequest{})
 			checkStatus(t, err, codes.Unavailable, "detail")
 		})
@@ -346,13 +347,13 @@ func TestShutdown(t *testing.T) {
 	for {
 		conn, err := net.Dial("unix", h.path)
 		if err != nil {
-			break // new callers are sent away already
+			break // new connections are already refused
 		}
 		conn.Close()
 	}
 	close(release)
 	if err := <-answer; err != nil {
-		t.Errorf("the request under way ended with %v", err)
+		t.Errorf("the running request ended with %v", err)
 	}
 	if !<-finished {
 		t.Error("Shutdown says that a request did not finish")
@@ -383,7 +384,7 @@ func TestShutdownCutsWhatDoesNotFinish(t *testing.T) {
 		t.Error("Shutdown says that all requests finished")
 	}
 	if err := <-answer; status.Code(err) != codes.Unavailable {
-		t.Errorf("the request under way ended with %v, want Unavailable", err)
+		t.Errorf("the running request ended with %v, want Unavailable", err)
 	}
 }
 
@@ -409,8 +410,8 @@ func entryText(t *testing.T, entry observer.LoggedEntry) string {
 	return buf.String()
 }
 
-// TestAnnotationsTravel: what Encrypt notes beside a seed comes back to Decrypt,
-// and two seeds that differ in nothing else are not one.
+// TestAnnotationsTravel checks that annotations added by Encrypt are passed to
+// Decrypt, and that seeds with different annotations are not merged.
 func TestAnnotationsTravel(t *testing.T) {
 	k := working()
 	k.notes = map[string][]byte{"mark.trousseau.io": []byte("v1")}

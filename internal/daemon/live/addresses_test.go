@@ -9,8 +9,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// twoNodes adds a second node to the bench's Vault, and returns it with the
-// configuration of both.
+// twoNodes adds a second node to the bench's Vault, and returns it and a
+// configuration with both.
 func (b *bench) twoNodes() (*vaulttest.Server, settings) {
 	b.t.Helper()
 	second, err := vaulttest.New(vaulttest.Options{InProcess: true, Join: b.vault})
@@ -22,7 +22,7 @@ func (b *bench) twoNodes() (*vaulttest.Server, settings) {
 	return second, settings{extra: "  addresses: [http://vault-2:8200]\n"}
 }
 
-// wantVault checks which node the configuration was last adopted with.
+// wantVault checks with which node the configuration was last adopted.
 func (b *bench) wantVault(url string) {
 	b.t.Helper()
 	var got any
@@ -34,13 +34,13 @@ func (b *bench) wantVault(url string) {
 	}
 }
 
-// nodeFaults are what may be wrong with the first node.
+// nodeFaults are possible faults of the first node.
 var nodeFaults = map[string]func(*bench){
 	"sealed": func(b *bench) { b.vault.Seal() },
 	"hangs":  func(b *bench) { b.vault.Hang() },
 }
 
-// TestFirstLoadWithoutTheFirstNode: the other node is as good.
+// TestFirstLoadWithoutTheFirstNode checks that the other node is sufficient.
 func TestFirstLoadWithoutTheFirstNode(t *testing.T) {
 	for name, fault := range nodeFaults {
 		t.Run(name, func(t *testing.T) {
@@ -56,7 +56,8 @@ func TestFirstLoadWithoutTheFirstNode(t *testing.T) {
 	}
 }
 
-// TestNodeFailsUnderLoad: no request fails, and a reload finds the other node.
+// TestNodeFailsUnderLoad checks that no request fails and that a reload finds the
+// other node.
 func TestNodeFailsUnderLoad(t *testing.T) {
 	for name, fault := range nodeFaults {
 		t.Run(name, func(t *testing.T) {
@@ -86,7 +87,7 @@ func TestNodeFailsUnderLoad(t *testing.T) {
 	}
 }
 
-// TestBothNodesFailInTurn: requests move on, and back.
+// TestBothNodesFailInTurn checks that requests move to the other node and back.
 func TestBothNodesFailInTurn(t *testing.T) {
 	run(t, func(b *bench) {
 		second, both := b.twoNodes()
@@ -105,8 +106,8 @@ func TestBothNodesFailInTurn(t *testing.T) {
 	})
 }
 
-// TestIdleNodeFails: the probe that finds out goes on to the other node, and
-// nobody hears of it.
+// TestIdleNodeFails checks that the probe moves to the other node, without an error
+// for callers.
 func TestIdleNodeFails(t *testing.T) {
 	for name, fault := range nodeFaults {
 		t.Run(name, func(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 
 const mark = "associated-data.trousseau.io"
 
-// The ways in which a configuration can bind.
+// The variants of binding in a configuration.
 const (
 	unbound  = ""
 	boundTo1 = "  associatedData: cluster-1\n"
@@ -20,8 +20,8 @@ const (
 	requires = "  associatedData: cluster-1\n  requireAssociatedData: true\n"
 )
 
-// TestAssociatedData: what one configuration has encrypted, its mark as it was or
-// tampered with, is decrypted by a process with the same or another one.
+// TestAssociatedData decrypts ciphertexts of one configuration, with the mark
+// unchanged or changed, in a process with the same or another configuration.
 func TestAssociatedData(t *testing.T) {
 	asItWas := func(*seed.Wrapped) {}
 	marked := func(w *seed.Wrapped) { w.Annotations = map[string][]byte{mark: []byte("v1")} }
@@ -77,8 +77,8 @@ func TestAssociatedData(t *testing.T) {
 	}
 }
 
-// TestBindingIsNotChanged: a reload that would leave something unreadable is
-// refused.
+// TestBindingIsNotChanged checks that a reload is refused if it would make data
+// unreadable.
 func TestBindingIsNotChanged(t *testing.T) {
 	tests := []struct {
 		name, from, to, refused string

@@ -19,8 +19,7 @@ const (
 	expiresSoon   = "Vault token expires soon and cannot be renewed; issue a new one"
 )
 
-// appRole sets up an AppRole whose logins yield tokens like this, and returns
-// what config.yaml says instead of a token.
+// appRole sets up an AppRole that issues tokens with these options, and returns the configuration lines for it.
 func (b *bench) appRole(token vaulttest.TokenOptions) (*vaulttest.AppRole, string) {
 	if token.Rules == nil {
 		token.Rules = vaulttest.TransitPolicy("transit", "kek")
@@ -36,8 +35,7 @@ func (b *bench) loadWith(credential string) {
 	b.deliver("provider: vault\nvault:\n  keynames: [kek]\n  address: http://vault:8200\n  " + credential + "\n")
 }
 
-// during makes requests all the time that something takes, and returns how many
-// there were and how many of them failed.
+// during makes requests continuously while do runs, and returns their number and the number of failures.
 func (b *bench) during(something func()) (made, failed int) {
 	stop := make(chan struct{})
 	var loop sync.WaitGroup
@@ -67,8 +65,8 @@ func (b *bench) during(something func()) (made, failed int) {
 	return made, failed
 }
 
-// TestTokenOfOurOwnIsKeptAlive: whatever token the role mints, requests go on
-// through many of its lives, and no more tokens are alive than the one in use.
+// TestTokenOfOurOwnIsKeptAlive checks that for any kind of token, requests succeed over many lifetimes, and that
+// only the current token is live.
 func TestTokenOfOurOwnIsKeptAlive(t *testing.T) {
 	tests := []struct {
 		name         string
@@ -98,26 +96,26 @@ func TestTokenOfOurOwnIsKeptAlive(t *testing.T) {
 				if got := b.vault.Count(vaulttest.OpRenewSelf) > 0; got != tt.renewals {
 					t.Errorf("%d renewals, want any: %v", b.vault.Count(vaulttest.OpRenewSelf), tt.renewals)
 				}
-				// The one before it lives while a request could still be using it.
+				// The previous token is valid while a request may still use it.
 				if len(m.Tokens()) > 1 {
 					b.after(requestTimeout)
 				}
 				if got := len(m.Tokens()); got > 1 {
-					t.Errorf("%d tokens are alive, want the one in use", got)
+					t.Errorf("%d live tokens, want the one in use", got)
 				}
 				if got := b.metric("trousseau_vault_token_renewable"); got != 1 {
 					t.Errorf("trousseau_vault_token_renewable = %v", got)
 				}
 				if times, _ := b.logged(expiresSoon); times > 0 {
-					t.Error("warned of the death of a token that is replaced")
+					t.Error("warned of the expiry of a token that is replaced")
 				}
 			}, rarely)
 		})
 	}
 }
 
-// TestTokenOfOurOwnIsRevoked: at a reload, once the requests under way are over,
-// and at the end; a token that an operator has supplied never is.
+// TestTokenOfOurOwnIsRevoked checks the revocation at a reload, once running requests have ended, and at the end.
+// A token supplied by an operator is never revoked.
 func TestTokenOfOurOwnIsRevoked(t *testing.T) {
 	var fake *vaulttest.Server
 	run(t, func(b *bench) {
@@ -126,7 +124,7 @@ func TestTokenOfOurOwnIsRevoked(t *testing.T) {
 		b.loadWith(credential)
 		first := m.Tokens()
 		if len(first) != 1 {
-			t.Fatalf("%d tokens are alive, want 1", len(first))
+			t.Fatalf("%d live tokens, want 1", len(first))
 		}
 		supplied := b.load(settings{})
 		b.after(requestTimeout - 100*time.Millisecond)
@@ -148,7 +146,7 @@ func TestTokenOfOurOwnIsRevoked(t *testing.T) {
 	}
 }
 
-// TestTokenOfOurOwnIsRevokedByOthers: nobody is denied anything for it.
+// TestTokenOfOurOwnIsRevokedByOthers checks that no request fails because of it.
 func TestTokenOfOurOwnIsRevokedByOthers(t *testing.T) {
 	run(t, func(b *bench) {
 		m, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour})
@@ -175,12 +173,12 @@ func TestSuppliedTokenIsRenewed(t *testing.T) {
 		if made, failed := b.during(func() { b.after(10 * time.Hour) }); failed > 0 {
 			t.Errorf("%d of %d requests failed", failed, made)
 		}
-		// Each comes when a third is left: every 40 minutes.
+		// Each renewal is due when a third of the lifetime is left: every 40 minutes.
 		if got := b.vault.Count(vaulttest.OpRenewSelf); got < 13 || got > 18 {
 			t.Errorf("%d renewals of a token of an hour in ten", got)
 		}
 		if times, _ := b.logged(expiresSoon); times > 0 {
-			t.Error("warned of the death of a token that is renewed")
+			t.Error("warned of the expiry of a token that is renewed")
 		}
 		if got := b.metric("trousseau_vault_token_renewable"); got != 1 {
 			t.Errorf("trousseau_vault_token_renewable = %v", got)
@@ -188,8 +186,8 @@ func TestSuppliedTokenIsRenewed(t *testing.T) {
 	}, rarely)
 }
 
-// TestDeathIsAnnounced: of a token that nobody can renew, at 7 days, 1 day and 1
-// hour before, once each.
+// TestDeathIsAnnounced checks the warnings about a token that cannot be renewed: once each at 7 days, 1 day and 1
+// hour before it expires.
 func TestDeathIsAnnounced(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -241,7 +239,7 @@ func TestLoginRefused(t *testing.T) {
 # TYPE trousseau_config_last_reload_error_info gauge
 trousseau_config_last_reload_error_info{class="login_denied"} 1
 `, "trousseau_config_last_reload_error_info")
-		// Vault locks an AppRole out after five refusals in a quarter of an hour.
+		// Vault locks an AppRole out after five refusals within 15 minutes.
 		b.after(15 * time.Minute)
 		if got := b.vault.Count(vaulttest.OpLogin); got > 5 {
 			t.Errorf("%d logins in a quarter of an hour", got)
@@ -256,7 +254,7 @@ trousseau_config_last_reload_error_info{class="login_denied"} 1
 	})
 }
 
-// TestLoginWaitsForVault: what is no refusal is tried again soon.
+// TestLoginWaitsForVault checks that a failed login that is not a refusal is retried soon.
 func TestLoginWaitsForVault(t *testing.T) {
 	run(t, func(b *bench) {
 		_, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour})
@@ -270,7 +268,7 @@ func TestLoginWaitsForVault(t *testing.T) {
 	})
 }
 
-// TestOutageWhenTheTokenIsDue: Vault is sealed while the token of our own dies.
+// TestOutageWhenTheTokenIsDue seals Vault while the daemon's own token expires.
 func TestOutageWhenTheTokenIsDue(t *testing.T) {
 	run(t, func(b *bench) {
 		m, credential := b.appRole(vaulttest.TokenOptions{TTL: 10 * time.Minute})
@@ -299,8 +297,7 @@ func TestTokenOfFewUsesIsRefused(t *testing.T) {
 	})
 }
 
-// TestAgentsToken: without a token of ours, there is nothing for us to renew,
-// replace or warn about.
+// TestAgentsToken checks that without a token of its own, the daemon does not renew, replace or warn about one.
 func TestAgentsToken(t *testing.T) {
 	run(t, func(b *bench) {
 		agent, err := vaulttest.NewProxy(b.vault, vaulttest.ProxyOptions{
@@ -327,7 +324,7 @@ func TestAgentsToken(t *testing.T) {
 	}, rarely)
 }
 
-// TestTokenOfSeconds: one that is in its last second has not died yet.
+// TestTokenOfSeconds checks that a token in its last second is still valid.
 func TestTokenOfSeconds(t *testing.T) {
 	run(t, func(b *bench) {
 		m, credential := b.appRole(vaulttest.TokenOptions{TTL: 6 * time.Second, MaxTTL: 15 * time.Second})
@@ -337,12 +334,12 @@ func TestTokenOfSeconds(t *testing.T) {
 			t.Errorf("%d logins in 5 minutes, want one for each 15 seconds", got)
 		}
 		if got := len(m.Tokens()); got == 0 {
-			t.Error("no token is alive")
+			t.Error("no live token")
 		}
 	}, rarely)
 }
 
-// TestRenewalFails: with 500, as Vault refuses to renew when a role has changed.
+// TestRenewalFails answers renewals with 500, as Vault does if a role has changed.
 func TestRenewalFails(t *testing.T) {
 	run(t, func(b *bench) {
 		m, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour})
@@ -358,14 +355,13 @@ func TestRenewalFails(t *testing.T) {
 	}, rarely)
 }
 
-// rarely has the prober look every ten minutes only: what a token needs does not
-// wait for that.
+// rarely sets a probe interval of ten minutes, because token handling must not depend on it.
 func rarely(o *live.Options) { o.ProbeInterval = 10 * time.Minute }
 
 func requireTLS(o *live.Options) { o.RequireTLS = true }
 
-// TestTokenInTheClear: warned about at each adoption, and refused if the operator
-// has said so.
+// TestTokenInTheClear checks the warning about unencrypted connections at each adoption, and the refusal if the
+// operator requires TLS.
 func TestTokenInTheClear(t *testing.T) {
 	const warning = "vault address is not https; the token is sent unencrypted"
 	run(t, func(b *bench) {
@@ -392,8 +388,8 @@ func TestTokenInTheClear(t *testing.T) {
 	}, requireTLS)
 }
 
-// TestDeniedByPolicyMintsFewTokens: another token does not help if the policy is
-// too narrow, so not every probe may get one.
+// TestDeniedByPolicyMintsFewTokens checks that not every probe logs in: another token does not help if the policy
+// is too narrow.
 func TestDeniedByPolicyMintsFewTokens(t *testing.T) {
 	run(t, func(b *bench) {
 		m, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour, Rules: vaulttest.Rules{}, Policies: []string{"kms"}})
@@ -406,7 +402,7 @@ func TestDeniedByPolicyMintsFewTokens(t *testing.T) {
 			t.Errorf("%d logins in an hour", got)
 		}
 		if got := len(m.Tokens()); got > 2 {
-			t.Errorf("%d tokens are alive", got)
+			t.Errorf("%d live tokens", got)
 		}
 		b.vault.SetPolicy("kms", vaulttest.TransitPolicy("transit", "kek"))
 		b.after(15 * time.Second)

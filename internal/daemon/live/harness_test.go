@@ -26,21 +26,20 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// The times of every test here, which runs in a synctest bubble.
+// Time constants. Every test here runs in a synctest bubble.
 const (
 	requestTimeout = 2 * time.Second
 	probeInterval  = 30 * time.Second
 	grace          = 5 * time.Minute
 )
 
-// bench is a running KEK in front of a fake Vault, without a network, in a
-// synctest bubble.
+// bench is a running KEK with a fake Vault, without a network, in a synctest bubble.
 type bench struct {
 	t *testing.T
 	*live.KEK
 	vault    *vaulttest.Server
 	key      *vaulttest.Key
-	token    string // of the configuration last loaded
+	token    string // of the last loaded configuration
 	contents chan watch.Content[*config.Config]
 	looks    atomic.Int32
 	registry *prometheus.Registry
@@ -114,8 +113,7 @@ func (b *bench) start() {
 	}
 }
 
-// restart begins anew, as another process does: without a configuration and with
-// nothing known.
+// restart starts again without a configuration or state, like a new process.
 func (b *bench) restart() {
 	b.stop()
 	b.registry = prometheus.NewRegistry()
@@ -133,15 +131,15 @@ func inProcess(t *testing.T) *vaulttest.Server {
 	return v
 }
 
-// settings are the parts of a configuration that tests vary.
+// settings are the parts of a configuration that vary between tests.
 type settings struct {
 	keys    []string // default kek
 	address string   // default http://vault:8200
-	token   string   // default a new token with the least policy
-	extra   string   // further lines under vault
+	token   string   // default a new token with the minimal policy
+	extra   string   // additional lines under vault
 }
 
-// load delivers a configuration and waits until nothing moves any more.
+// load delivers a configuration and waits until the bench is idle.
 func (b *bench) load(s settings) (token string) {
 	if s.keys == nil {
 		s.keys = []string{"kek"}
@@ -158,7 +156,7 @@ func (b *bench) load(s settings) (token string) {
 	return s.token
 }
 
-// deliver hands over the bytes of a configuration file.
+// deliver delivers the content of a configuration file.
 func (b *bench) deliver(text string) {
 	sum := sha256.Sum256([]byte(text))
 	cfg, err := config.Parse([]byte(text), nil)
@@ -179,7 +177,7 @@ func (b *bench) request() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(b.t.Context(), requestTimeout)
 }
 
-// roundTrip encrypts and decrypts, and returns the key_id it was done under.
+// roundTrip encrypts and decrypts, and returns the key_id that was used.
 func (b *bench) roundTrip() string {
 	b.t.Helper()
 	ctx, cancel := b.request()
@@ -195,7 +193,7 @@ func (b *bench) roundTrip() string {
 	return wrapped.KeyID
 }
 
-// wantStatus checks what Status says: a key_id, or text that its error contains.
+// wantStatus checks Status: a key_id, or a text in its error.
 func (b *bench) wantStatus(keyID, problem string) {
 	b.t.Helper()
 	got, err := b.Status()
@@ -233,7 +231,7 @@ func (b *bench) metric(name string) float64 {
 	return 0
 }
 
-// logged returns how often a message was logged, and the last one's error.
+// logged returns how often a message was logged, and the error of the last one.
 func (b *bench) logged(message string) (times int, problem string) {
 	entries := b.logs.FilterMessage(message).All()
 	for _, e := range entries {

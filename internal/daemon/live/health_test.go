@@ -14,8 +14,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// TestHealth is the table of DESIGN's outage and key-lost rules: what happens,
-// how long ago, and what Status, Encrypt, /readyz and the metric then say.
+// TestHealth is the table of DESIGN's rules for outages and lost keys: an event, the
+// time since then, and the resulting Status, Encrypt, /readyz and metric.
 func TestHealth(t *testing.T) {
 	const noGrace = -1
 	tests := []struct {
@@ -24,7 +24,7 @@ func TestHealth(t *testing.T) {
 		mend    func(*bench)
 		grace   time.Duration // 0 means the default, noGrace none
 		wait    time.Duration
-		status  string // "" is ok, else a part of the error
+		status  string // "" for ok, otherwise a part of the error
 		failure string // the class of Encrypt's error
 	}{
 		{name: "all is well", event: func(*bench) {}, wait: time.Hour},
@@ -43,9 +43,9 @@ func TestHealth(t *testing.T) {
 
 		{name: "key deleted", event: func(b *bench) { b.key.Delete() }, wait: 2 * probeInterval, status: "no longer decrypts", failure: "key_lost"},
 		{
-			name: "key made anew",
+			name: "key recreated",
 			event: func(b *bench) {
-				time.Sleep(time.Second) // creation times are whole seconds
+				time.Sleep(time.Second) // creation times are in whole seconds
 				b.key.Delete()
 				b.key = b.vault.CreateKey("kek")
 			},
@@ -128,8 +128,8 @@ func start(b *bench) {
 
 func deny(b *bench) { b.vault.Revoke(b.token) }
 
-// TestHealthTransitions goes along every arrow of the state diagram in
-// docs/architecture.md: into a state, through an event, into the next state.
+// TestHealthTransitions follows every arrow of the state diagram in
+// docs/architecture.md: a state, an event, the next state.
 func TestHealthTransitions(t *testing.T) {
 	into := map[string]func(*bench){
 		"none":     func(b *bench) { b.after(probeInterval) },
@@ -196,12 +196,12 @@ func TestHealthTransitions(t *testing.T) {
 		})
 	}
 	for arrow := range drawn {
-		t.Errorf("the diagram has %s, which no test takes", arrow)
+		t.Errorf("the diagram has %s, which no test covers", arrow)
 	}
 }
 
-// drawnTransitions are the arrows of the state diagram in docs/architecture.md,
-// without the one that leads into it.
+// drawnTransitions returns the arrows of the state diagram in docs/architecture.md,
+// without the initial one.
 func drawnTransitions(t *testing.T) map[string]bool {
 	t.Helper()
 	page, err := os.ReadFile("../../../docs/architecture.md")
@@ -220,7 +220,7 @@ func drawnTransitions(t *testing.T) map[string]bool {
 	return drawn
 }
 
-// state names what an outsider sees of the KEK's health.
+// state returns the KEK's health as an outsider sees it.
 func (b *bench) state() string {
 	_, err := b.Status()
 	switch {
@@ -236,14 +236,14 @@ func (b *bench) state() string {
 	return "unavailable"
 }
 
-// raiseMinimum makes what version 1 encrypted unreadable.
+// raiseMinimum makes ciphertexts of version 1 unreadable.
 func (b *bench) raiseMinimum() {
 	b.key.Rotate()
 	b.key.SetMinDecryptionVersion(2)
 }
 
-// TestTroubleIsSeenAtOnce: a request that meets trouble has the prober look, so
-// that nobody waits for the interval.
+// TestTroubleIsSeenAtOnce checks that a failing request triggers a probe, without
+// waiting for the interval.
 func TestTroubleIsSeenAtOnce(t *testing.T) {
 	run(t, func(b *bench) {
 		b.load(settings{})
@@ -261,8 +261,8 @@ func TestTroubleIsSeenAtOnce(t *testing.T) {
 	})
 }
 
-// TestRequestsDoNotDriveTheProber: whatever the load, an outage costs Vault no
-// more than the backoff's probes, and three attempts for each request.
+// TestRequestsDoNotDriveTheProber checks that under any load an outage costs Vault
+// at most the backoff's probes and three attempts for each request.
 func TestRequestsDoNotDriveTheProber(t *testing.T) {
 	run(t, func(b *bench) {
 		b.load(settings{})
@@ -277,7 +277,7 @@ func TestRequestsDoNotDriveTheProber(t *testing.T) {
 			cancel()
 			b.after(10 * time.Millisecond)
 		}
-		// A probe is one call, each 0.5 s at first and 5 s in the end.
+		// Each probe is one call, with an interval from 0.5 s to 5 s.
 		probes := int(time.Since(began)/time.Second) + 10
 		if got := b.vault.Total(); got > 3*requests+saved+probes {
 			t.Errorf("%d calls for %d requests and at most %d probes", got, requests, probes)
@@ -285,8 +285,8 @@ func TestRequestsDoNotDriveTheProber(t *testing.T) {
 	})
 }
 
-// TestProofDoesNotWaitForTheToken: a look-up that hangs neither delays the proof
-// before it nor counts against the KEK.
+// TestProofDoesNotWaitForTheToken checks that a hanging token look-up neither delays
+// the proof nor makes the KEK unhealthy.
 func TestProofDoesNotWaitForTheToken(t *testing.T) {
 	run(t, func(b *bench) {
 		b.load(settings{})
@@ -330,7 +330,7 @@ func TestRotation(t *testing.T) {
 		}
 		b.after(time.Second)
 		b.key.Rotate()
-		// Until the prober has looked, Status and Encrypt both stay.
+		// Before the prober has run, Status and Encrypt do not change.
 		b.wantStatus(first, "")
 		if got := b.roundTrip(); got != first {
 			t.Errorf("Encrypt's key_id = %q while Status says %q", got, first)
@@ -344,7 +344,7 @@ func TestRotation(t *testing.T) {
 		ctx, cancel = b.request()
 		defer cancel()
 		if plaintext, err := b.Decrypt(ctx, old); err != nil || string(plaintext) != "old" {
-			t.Errorf("what version 1 encrypted: %q, %v", plaintext, err)
+			t.Errorf("data encrypted with version 1: %q, %v", plaintext, err)
 		}
 		if times, _ := b.logged("key version adopted"); times != 1 {
 			t.Errorf("logged %d times", times)
@@ -373,8 +373,8 @@ func TestVersionThatCannotBeProvenIsNotAdopted(t *testing.T) {
 	})
 }
 
-// TestVersionNeverGoesBackwards: a standby that lags behind answers as if the
-// rotation had not happened.
+// TestVersionNeverGoesBackwards uses a standby that lags behind and answers as
+// before the rotation.
 func TestVersionNeverGoesBackwards(t *testing.T) {
 	run(t, func(b *bench) {
 		b.load(settings{})
@@ -398,8 +398,8 @@ func TestVersionNeverGoesBackwards(t *testing.T) {
 	})
 }
 
-// TestRestoredFromAnOlderBackup: a Vault that has forgotten the version in use
-// looks like a node that lags behind, but stays so.
+// TestRestoredFromAnOlderBackup uses a Vault without the current version. At first
+// it looks like a node that lags behind.
 func TestRestoredFromAnOlderBackup(t *testing.T) {
 	run(t, func(b *bench) {
 		b.load(settings{})

@@ -65,8 +65,7 @@ func TestNamespaceAndMountAreInTheKeyID(t *testing.T) {
 	})
 }
 
-// TestReload replaces a working configuration. Its columns are what an
-// operator can see.
+// TestReload replaces a working configuration. Its columns are visible to an operator.
 func TestReload(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -118,7 +117,7 @@ func TestReload(t *testing.T) {
 			b.vault.Revoke(token)
 			b.load(settings{token: token})
 		}, false, "denied", "the token is expired or revoked"},
-		{"an address where nobody is", func(b *bench) { b.load(settings{address: "http://nowhere:8200"}) }, false, "unavailable", "nowhere"},
+		{"an address without a server", func(b *bench) { b.load(settings{address: "http://nowhere:8200"}) }, false, "unavailable", "nowhere"},
 		{"a Vault that is sealed", func(b *bench) {
 			b.vault.Seal()
 			b.load(settings{})
@@ -169,10 +168,10 @@ trousseau_config_reloads_total{result=%q} 1
 				}
 				b.roundTrip()
 				if plaintext, err := b.Decrypt(ctx, old); err != nil || string(plaintext) != "old" {
-					t.Errorf("what was encrypted before: %q, %v", plaintext, err)
+					t.Errorf("data encrypted before: %q, %v", plaintext, err)
 				}
 
-				// Putting it right heals by itself.
+				// Correcting it is enough.
 				b.load(settings{keys: []string{"kek", "next"}})
 				b.wantStatus(before, "")
 				if got := b.metric("trousseau_config_last_reload_successful"); got != 1 {
@@ -263,9 +262,8 @@ func TestPolicyThatDeniesReadingTheKey(t *testing.T) {
 	})
 }
 
-// TestDenialThatIsNotThePolicys: an agent that passes requests on has no token
-// until it has logged in, and between two. A key_id without the creation time
-// would be announced, and taken back with the next look at the key.
+// TestDenialThatIsNotThePolicys uses an agent that has no token before its first login and between two logins. A
+// key_id without the creation time would be reported, and changed by the next reading of the key.
 func TestDenialThatIsNotThePolicys(t *testing.T) {
 	run(t, func(b *bench) {
 		deny := vaulttest.Fault{Times: 1, Status: http.StatusForbidden, Match: vaulttest.Ops(vaulttest.OpReadKey)}
@@ -285,8 +283,8 @@ func TestDenialThatIsNotThePolicys(t *testing.T) {
 	})
 }
 
-// TestDateIsOfTheSameAnswer: of two nodes, the one that lags behind tells the age of
-// the key after the other one has encrypted with a version that it does not know.
+// TestDateIsOfTheSameAnswer uses two nodes: the one that lags behind reports the key's age after the other has
+// encrypted with a version that the first does not know.
 func TestDateIsOfTheSameAnswer(t *testing.T) {
 	run(t, func(b *bench) {
 		b.key.Rotate()
@@ -339,9 +337,8 @@ func TestLookUpThatHangsKeepsNoConfigurationOut(t *testing.T) {
 	})
 }
 
-// TestTokenIsKnownSoon: who waits for a node to have the new token does not wait
-// for a probe because Vault was slow for a moment, nor does a token that is never
-// told cost requests.
+// TestTokenIsKnownSoon checks that the token look-up is retried soon after a slow answer, without waiting for a
+// probe. A look-up that never succeeds must not cost requests.
 func TestTokenIsKnownSoon(t *testing.T) {
 	for name, times := range map[string]int{"slow once": 1, "slow always": 0} {
 		t.Run(name, func(t *testing.T) {
@@ -379,8 +376,7 @@ func TestTokenMetrics(t *testing.T) {
 }
 
 func TestKeyIDTooLongForTheKMSAPI(t *testing.T) {
-	// Config bounds every name so that a key_id cannot become too long; this
-	// holds the two bounds against each other.
+	// Config bounds every name so that a key_id cannot become too long; this test compares the two bounds.
 	name := strings.Repeat("n", 256)
 	id := keyid.ID{Engine: name + "/" + name, Key: name, Version: 1<<31 - 1, Created: 1<<63 - 1}
 	if got := len(id.String()); got > keyid.MaxSize {

@@ -22,9 +22,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// TestDeniedRequestWaitsForTheNextToken: the old token is revoked some time
-// before the new one arrives. Whoever asks in between is answered, if its
-// deadline allows.
+// TestDeniedRequestWaitsForTheNextToken revokes the old token some time before the
+// new one arrives. Requests in between succeed if their deadline allows.
 func TestDeniedRequestWaitsForTheNextToken(t *testing.T) {
 	tests := []struct {
 		after time.Duration
@@ -61,7 +60,7 @@ func TestDeniedRequestWaitsForTheNextToken(t *testing.T) {
 				}()
 				synctest.Wait()
 				if got := b.looks.Load(); got != 2 {
-					t.Errorf("%d of 2 denied requests asked for a look at the file", got)
+					t.Errorf("%d of 2 denied requests triggered a look at the file", got)
 				}
 				b.after(tt.after)
 				b.load(settings{})
@@ -75,10 +74,10 @@ func TestDeniedRequestWaitsForTheNextToken(t *testing.T) {
 	}
 }
 
-// TestTokenRevokedAroundTheRewrite: the old token is revoked so long before the
-// file with the new one is there; a negative time is one after it. With requests
-// all the time, some fail only if that is longer than a request may take, less
-// what it keeps for its last attempt.
+// TestTokenRevokedAroundTheRewrite revokes the old token this long before the new
+// file is written; a negative time means after. Under continuous load, requests fail
+// only if that is longer than a request's timeout, less the time reserved for its
+// last attempt.
 func TestTokenRevokedAroundTheRewrite(t *testing.T) {
 	const lastChance = 200 * time.Millisecond
 	for _, ms := range []time.Duration{-500, -100, -10, 0, 10, 100, 500, 1000, 1500, 1700, 1900, 2000} {
@@ -158,8 +157,8 @@ func TestDecryptRefusesWithoutAskingVault(t *testing.T) {
 	})
 }
 
-// TestReplacedClientFinishesItsRequests: a request begun with the old token
-// ends well although the new one has been adopted meanwhile.
+// TestReplacedClientFinishesItsRequests checks that a request started with the old
+// token succeeds although the new one has been adopted.
 func TestReplacedClientFinishesItsRequests(t *testing.T) {
 	run(t, func(b *bench) {
 		b.load(settings{})
@@ -178,13 +177,13 @@ func TestReplacedClientFinishesItsRequests(t *testing.T) {
 		}
 		release()
 		if err := <-outcome; err != nil {
-			t.Errorf("the request under way ended with %v", err)
+			t.Errorf("the running request ended with %v", err)
 		}
 	})
 }
 
-// TestReplacedClientLeavesNoConnection: a connection that was busy when its
-// client was replaced is closed as well, once it can no longer be used.
+// TestReplacedClientLeavesNoConnection checks that a connection which was busy when
+// its client was replaced is also closed.
 func TestReplacedClientLeavesNoConnection(t *testing.T) {
 	v := vaulttest.Start(t)
 	v.CreateKey("kek")
@@ -229,14 +228,14 @@ func TestReplacedClientLeavesNoConnection(t *testing.T) {
 	load()
 	release()
 	requests.Wait()
-	// What is left is the new client's.
+	// The remaining connection is the new client's.
 	if err := v.WaitConnections(bounded, 1); err != nil {
 		t.Errorf("%d connections: %v", v.Connections(), err)
 	}
 }
 
-// refuseVersion has Vault answer 500 to everything about one key version, as if
-// it were not usable yet.
+// refuseVersion makes Vault answer 500 to all requests for one key version, as if it
+// were not usable yet.
 func refuseVersion(b *bench, version int) (remove func()) {
 	return b.vault.Inject(vaulttest.Fault{
 		Match: func(op string, r *http.Request) bool {

@@ -43,15 +43,15 @@ func TestTransientFailureIsNotTheCallers(t *testing.T) {
 					t.Errorf("Decrypt = %q, %v", plaintext, err)
 				}
 				if b.Degraded() != nil {
-					t.Errorf("one failure that nobody met: degraded, %v", b.Degraded())
+					t.Errorf("one failure hidden by a retry: degraded, %v", b.Degraded())
 				}
 			})
 		})
 	}
 }
 
-// TestRequestUsesItsTime: Vault is back shortly before the deadline, as after an
-// election.
+// TestRequestUsesItsTime makes Vault available shortly before the deadline, as after
+// an election.
 func TestRequestUsesItsTime(t *testing.T) {
 	run(t, func(b *bench) {
 		b.load(settings{})
@@ -100,8 +100,8 @@ func TestFinalFailureIsNotRepeated(t *testing.T) {
 	}
 }
 
-// TestErrorRate: nearly a third of all answers are errors, and next to nobody
-// notices.
+// TestErrorRate makes nearly a third of all answers errors; almost no caller may
+// notice.
 func TestErrorRate(t *testing.T) {
 	run(t, func(b *bench) {
 		b.load(settings{})
@@ -121,8 +121,8 @@ func TestErrorRate(t *testing.T) {
 	})
 }
 
-// TestRetriesAreBounded: with Vault fully down, callers that come all at once
-// cost it at most two retries each beyond what was saved, and are told why.
+// TestRetriesAreBounded checks that while Vault is down, concurrent callers cost it
+// at most two retries each beyond the saved budget, and get the reason.
 func TestRetriesAreBounded(t *testing.T) {
 	run(t, func(b *bench) {
 		b.load(settings{})
@@ -142,15 +142,15 @@ func TestRetriesAreBounded(t *testing.T) {
 		}
 		all.Wait()
 		synctest.Wait()
-		// The prober encrypts too, once for each pause of its backoff.
+		// The prober encrypts too, once per backoff interval.
 		if got := b.vault.Count(vaulttest.OpEncrypt); got > 3*requests+saved+10 {
 			t.Errorf("%d attempts for %d requests", got, requests)
 		}
 	})
 }
 
-// TestSpentBudgetDelaysAndDoesNotFail: more callers come at once than there are
-// retries for, and Vault is back before their time is over.
+// TestSpentBudgetDelaysAndDoesNotFail has more concurrent callers than the retry
+// budget, and Vault recovers before their deadline.
 func TestSpentBudgetDelaysAndDoesNotFail(t *testing.T) {
 	run(t, func(b *bench) {
 		b.load(settings{})
@@ -177,8 +177,8 @@ func TestSpentBudgetDelaysAndDoesNotFail(t *testing.T) {
 	})
 }
 
-// TestRetryFollowsANewAddress: the configuration moves away from a Vault that
-// does not answer, and requests under way move with it.
+// TestRetryFollowsANewAddress changes the configuration from a Vault that does not
+// answer to another one; running requests follow.
 func TestRetryFollowsANewAddress(t *testing.T) {
 	run(t, func(b *bench) {
 		b.hosts["next"] = b.vault.RoundTripper()

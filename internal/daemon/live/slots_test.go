@@ -11,8 +11,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// TestConcurrencyIsBounded: no more requests than allowed are with Vault at once,
-// and who has waited in vain for its turn is told that.
+// TestConcurrencyIsBounded checks that concurrent Vault requests are limited, and
+// that a caller that times out waiting gets that reason.
 func TestConcurrencyIsBounded(t *testing.T) {
 	const allowed, requests = 4, 20
 	run(t, func(b *bench) {

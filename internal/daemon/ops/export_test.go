@@ -2,7 +2,8 @@
 
 package ops
 
-// Addr is the address in use, with the port that was picked for port 0; "" while there is none.
+// Addr returns the current address, with the chosen port for port 0; "" if there is
+// none.
 func (s *Server) Addr() string {
 	if s.listener == nil {
 		return ""

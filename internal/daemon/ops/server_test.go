@@ -74,7 +74,7 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// A connection that never asks anything, and one that waits for its next request, do not hold up the end.
+// Idle connections, with and without an earlier request, do not delay the end.
 func TestServeEndsDespiteIdleConnections(t *testing.T) {
 	addr, stop := serve(t, ops.Options{})
 	silent, err := net.Dial("tcp", addr)
@@ -128,14 +128,14 @@ func TestOversizedHeaderIsRefused(t *testing.T) {
 	stop()
 }
 
-// An address that is not available is logged once and tried again; a server without one serves nothing.
+// An unavailable address is logged once and retried; a server without an address serves nothing.
 func TestAddressNotAvailable(t *testing.T) {
 	for name, addr := range map[string]string{"no port": "127.0.0.1", "no such port": "127.0.0.1:99999"} {
 		core, logs := observer.New(zap.InfoLevel)
 		stop := run(t, ops.Listen(t.Context(), ops.Options{Addr: addr, Logger: zap.New(core)}))
 		stop()
 		if all := logs.All(); len(all) != 1 || !strings.Contains(fmt.Sprint(all[0].ContextMap()["error"]), "--ops-addr: listen tcp") {
-			t.Errorf("%s: logged %v, want why it does not listen", name, all)
+			t.Errorf("%s: logged %v, want the reason why it does not listen", name, all)
 		}
 	}
 	run(t, ops.Listen(t.Context(), ops.Options{}))()
@@ -165,7 +165,7 @@ func TestAddressNotAvailable(t *testing.T) {
 	}
 }
 
-// A listener that breaks under Serve is logged, not taken for the end of the context.
+// A listener that fails in Serve is logged, and not mistaken for the end of the context.
 func TestServeReportsBrokenListener(t *testing.T) {
 	core, logs := observer.New(zap.InfoLevel)
 	s := ops.Listen(t.Context(), ops.Options{Addr: "127.0.0.1:0", Logger: zap.New(core)})

@@ -21,8 +21,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/daemon/unixsock"
 )
 
-// What is denied cannot be allowed again, so every sandbox of these tests is that of a child process. The child takes
-// orders on stdin, a line of JSON each, and answers each with a line on stdout.
+// A restriction cannot be undone, so every sandbox in these tests is in a child process. The child reads commands
+// from stdin, one line of JSON each, and answers each with a line on stdout.
 const childVariable = "SANDBOX_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -36,9 +36,9 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// setup is how a child begins.
+// setup is the initial state of a child.
 type setup struct {
-	Landlock syscall.Errno // what the kernel answers to queries for it; 0: the truth
+	Landlock syscall.Errno // simulated error for queries of Landlock; 0 for none
 }
 
 type order struct {
@@ -155,7 +155,7 @@ func (p *puppet) do(verb string, args []string) (text string, err error) {
 	return text, err
 }
 
-// child is the parent's end.
+// child is the parent's side.
 type child struct {
 	t       *testing.T
 	pid     int
@@ -163,14 +163,14 @@ type child struct {
 	reports *json.Decoder
 }
 
-// start runs a child as the given user until the test ends. -1 is the test's own.
+// start runs a child as the given user until the end of the test; -1 means the test's own user.
 func start(t *testing.T, uid int, s setup) *child {
 	t.Helper()
 	encoded, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// By this name the binary can be executed by a user who cannot enter the directory that it is in.
+	// With this path, a user without access to the binary's directory can execute it.
 	cmd := exec.CommandContext(context.Background(), "/proc/self/exe")
 	cmd.Env = append(os.Environ(), childVariable+"="+string(encoded), "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
@@ -190,7 +190,7 @@ func start(t *testing.T, uid int, s setup) *child {
 	}
 	c := &child{t: t, pid: cmd.Process.Pid, orders: json.NewEncoder(stdin), reports: json.NewDecoder(bufio.NewReader(stdout))}
 	t.Cleanup(func() {
-		_ = stdin.Close() // is what ends the child
+		_ = stdin.Close() // ends the child
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the child ended with %v", err)
 		}
@@ -210,7 +210,7 @@ func (c *child) try(verb string, args ...string) report {
 	return r
 }
 
-// do fails the test unless the child can do it.
+// do fails the test unless the child is allowed to do it.
 func (c *child) do(verb string, args ...string) string {
 	c.t.Helper()
 	r := c.try(verb, args...)
@@ -230,7 +230,7 @@ func (c *child) denied(verb string, args ...string) string {
 	return r.Err
 }
 
-// needLandlock skips a test on kernels that are too old for it.
+// needLandlock skips a test if the kernel is too old for it.
 func needLandlock(t *testing.T) {
 	t.Helper()
 	if r := start(t, -1, setup{}).try("deny-writing", t.TempDir()); r.Err != "" {
@@ -238,7 +238,7 @@ func needLandlock(t *testing.T) {
 	}
 }
 
-// dir is a directory in which tests make files.
+// dir returns a directory for a test's files.
 type dir struct {
 	t    *testing.T
 	path string
@@ -253,7 +253,7 @@ func (d dir) must(err error) {
 	}
 }
 
-// write makes a file that every user can read, and the directories on the way.
+// write creates a file that is readable by every user, and its parents.
 func (d dir) write(name, data string) {
 	d.t.Helper()
 	if i := strings.LastIndexByte(name, '/'); i > 0 {
@@ -262,7 +262,7 @@ func (d dir) write(name, data string) {
 	d.must(os.WriteFile(d.at(name), []byte(data), 0o644))
 }
 
-// makeDir makes a directory that every user can enter.
+// makeDir creates a directory that is accessible to every user.
 func makeDir(t *testing.T) dir {
 	t.Helper()
 	path, err := os.MkdirTemp("", "sandbox")
@@ -276,7 +276,7 @@ func makeDir(t *testing.T) dir {
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, as which other users' processes are started")
+		t.Skip("needs root, to start processes as other users")
 	}
 }
 

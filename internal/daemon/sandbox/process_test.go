@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// These are what a child finds out about itself, or does to itself.
+// Operations of a child on itself.
 
 type state struct {
 	Dumpable int
@@ -77,7 +77,7 @@ func createOnThreads(file string) error {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			begun.Done()
-			begun.Wait() // so that each goroutine has a thread of its own
+			begun.Wait() // so that each goroutine has its own thread
 			if err := os.WriteFile(file+strconv.Itoa(i), nil, 0o600); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
@@ -93,7 +93,7 @@ func createOnThreads(file string) error {
 	return failure
 }
 
-// hideLandlock makes the kernel answer every query for Landlock with errno.
+// hideLandlock makes the kernel answer every Landlock query with errno.
 func hideLandlock(errno syscall.Errno) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// TestDenyWriting says what a process can do to files, and what it can no longer do once writing is denied.
+// TestDenyWriting checks what a process can do to files before and after writing is denied.
 func TestDenyWriting(t *testing.T) {
 	needLandlock(t)
 	orders := [][]string{
@@ -64,7 +64,7 @@ func TestDenyWriting(t *testing.T) {
 	}
 }
 
-// TestReadingAfterDirectoryIsReplaced: reading is not denied, wherever it is and whatever was replaced.
+// TestReadingAfterDirectoryIsReplaced checks that reading is allowed everywhere, also in replaced directories.
 func TestReadingAfterDirectoryIsReplaced(t *testing.T) {
 	needLandlock(t)
 	root := makeDir(t)
@@ -81,7 +81,7 @@ func TestReadingAfterDirectoryIsReplaced(t *testing.T) {
 	c.do("read", "/etc/passwd")
 }
 
-// TestThreads: what one thread denies is denied to every thread of the process, also to those that ran before.
+// TestThreads checks that a restriction set by one thread applies to all threads, including older ones.
 func TestThreads(t *testing.T) {
 	needLandlock(t)
 	root := makeDir(t)
@@ -91,7 +91,7 @@ func TestThreads(t *testing.T) {
 	c.denied("threads", root.at("file"))
 }
 
-// TestPublish takes the socket through its life inside the sandbox.
+// TestPublish binds, replaces and removes a socket inside the sandbox.
 func TestPublish(t *testing.T) {
 	needLandlock(t)
 	root := makeDir(t)
@@ -121,7 +121,7 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-// TestWithoutLandlock has the kernel refuse to say anything about Landlock, in each way that it can.
+// TestWithoutLandlock makes the kernel refuse Landlock queries in each possible way.
 func TestWithoutLandlock(t *testing.T) {
 	for errno, reason := range map[syscall.Errno]string{
 		syscall.ENOSYS:     "this kernel has no Landlock",
@@ -141,7 +141,7 @@ func TestWithoutLandlock(t *testing.T) {
 	}
 }
 
-// TestDenyDumps is about other processes of the same user; as root it shows less than it does as another user.
+// TestDenyDumps checks access by other processes of the same user; as root it proves less.
 func TestDenyDumps(t *testing.T) {
 	uid := -1
 	if os.Geteuid() == 0 {
@@ -161,8 +161,8 @@ func TestDenyDumps(t *testing.T) {
 	}
 }
 
-// TestProcessMetrics has a process with everything denied look at itself, as root and as a user whom the kernel does
-// not let read /proc/PID of other undumpable processes.
+// TestProcessMetrics reads a process's own metrics after all restrictions, as root and as a user who cannot read
+// /proc/PID of other undumpable processes.
 func TestProcessMetrics(t *testing.T) {
 	needLandlock(t)
 	want := []string{

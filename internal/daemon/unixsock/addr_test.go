@@ -54,7 +54,7 @@ func TestParseAddr(t *testing.T) {
 		case tt.err == "" && err != nil:
 			t.Errorf("ParseAddr(%q): %v", tt.addr, err)
 		case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
-			t.Errorf("ParseAddr(%q): error %v, want one with %q", tt.addr, err, tt.err)
+			t.Errorf("ParseAddr(%q): error %v, want it to contain %q", tt.addr, err, tt.err)
 		}
 	}
 }

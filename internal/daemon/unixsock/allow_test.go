@@ -17,7 +17,7 @@ import (
 
 const nobody = 65534
 
-// publicPath is a path that other users can reach.
+// publicPath returns a path that other users can access.
 func publicPath(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "")
@@ -77,12 +77,12 @@ func TestAllowUIDs(t *testing.T) {
 			got := c.said(t)
 			if tt.ok {
 				if got != "welcome" || len(refusals()) != 0 {
-					t.Errorf("uid %d hears %q with %v in the log, want to be welcome", tt.uid, got, refusals())
+					t.Errorf("uid %d reads %q with %v in the log, want a greeting", tt.uid, got, refusals())
 				}
 				return
 			}
 			if got != errUnheard.Error() {
-				t.Errorf("uid %d hears %q, want nothing", tt.uid, got)
+				t.Errorf("uid %d reads %q, want nothing", tt.uid, got)
 			}
 			if all := refusals(); len(all) != 1 || all[0].ContextMap()["uid"] != tt.uid || all[0].ContextMap()["pid"] != int32(c.pid()) {
 				t.Errorf("logged %v, want one refusal of uid %d, pid %d", all, tt.uid, c.pid())
@@ -100,14 +100,14 @@ func TestRefusalsDoNotEndAccept(t *testing.T) {
 	before.line(t)
 	for range 3 {
 		if got := start(t, "greet", path, asUser(nobody)).said(t); got != errUnheard.Error() {
-			t.Fatalf("uid %d hears %q, want nothing", nobody, got)
+			t.Fatalf("uid %d reads %q, want nothing", nobody, got)
 		}
 		wantServer(t, path, "welcome")
 	}
 	before.echoes(t, 0)
 }
 
-// The user at the time of connect counts, not the one that uses the connection.
+// The user at the time of connect counts, not a later user of the connection.
 func TestAllowUIDsAtTheTimeOfConnect(t *testing.T) {
 	needsRoot(t)
 	path := publicPath(t)
@@ -116,7 +116,7 @@ func TestAllowUIDsAtTheTimeOfConnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	// Accept is called once the peer is another user.
+	// Call Accept after the peer has changed its user.
 	if got := start(t, "drop", path).said(t); got != "ok" {
 		t.Fatal(got)
 	}
@@ -127,7 +127,8 @@ func TestAllowUIDsAtTheTimeOfConnect(t *testing.T) {
 	_ = conn.Close()
 }
 
-// A successor whose user may not connect still learns which process serves, and takes over.
+// A successor whose user may not connect still learns the serving process, and takes
+// over.
 func TestOwnerIsSeenByUsersNotAllowed(t *testing.T) {
 	path := socketPath(t)
 	listen(t, unixsock.Options{Path: path, AllowUIDs: []uint32{uint32(os.Geteuid()) + 1}}, "old")

@@ -38,7 +38,8 @@ func TestListenFresh(t *testing.T) {
 	}
 }
 
-// The longest path a client can connect to can also be bound, although a temporary name beside it could not.
+// The longest path that a client can connect to can also be bound, although a temporary name beside it would be
+// too long.
 func TestListenLongestPath(t *testing.T) {
 	dir, err := os.MkdirTemp("/tmp", "")
 	if err != nil {
@@ -107,7 +108,7 @@ func TestListenRefusesLiveOwner(t *testing.T) {
 	wantServer(t, path, "next")
 }
 
-// A process that listens but no longer accepts is hung, not gone.
+// A process that listens but does not accept is hung, not gone.
 func TestListenRefusesHungOwner(t *testing.T) {
 	path := socketPath(t)
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -135,11 +136,11 @@ func TestListenRefusesHungOwner(t *testing.T) {
 	wantInUse(t, path, 0)
 	_, err = unixsock.Listen(t.Context(), unixsock.Options{Path: path})
 	if want := "is served by a process whose id is not visible from here; stop it"; !strings.Contains(err.Error(), want) {
-		t.Errorf("error %q, want one with %q", err, want)
+		t.Errorf("error %q, want it to contain %q", err, want)
 	}
 }
 
-// Of eight that start at once exactly one serves, whatever the interleaving.
+// If eight start concurrently, exactly one serves.
 func TestListenRace(t *testing.T) {
 	path := socketPath(t)
 	var (
@@ -196,14 +197,14 @@ func TestLockWaitEndsWithContext(t *testing.T) {
 		t.Errorf("Listen while another process holds the lock: %v, want %q", err, want)
 	}
 
-	// Closing the descriptor is what the kernel does for a process that ends.
+	// Closing the descriptor has the same effect as the end of the process.
 	if err := dir.Close(); err != nil {
 		t.Fatal(err)
 	}
 	listen(t, unixsock.Options{Path: path}, "x")
 }
 
-// A process that is killed before its socket is at the path leaves a temporary one.
+// A process killed before its socket is at the path leaves a temporary one.
 func TestListenRemovesLeftover(t *testing.T) {
 	path := socketPath(t)
 	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(filepath.Dir(path), ".unixsock"), Net: "unix"})

@@ -72,7 +72,7 @@ func TestTakeoverFromAnotherProcess(t *testing.T) {
 	wantServer(t, path, "parent")
 }
 
-// A deleted path is not a replacement; it is warned of once, and a socket made there later is noticed.
+// A deleted path is not a replacement. It is logged once, and a new socket at the path is still noticed.
 func TestPathDeleted(t *testing.T) {
 	t.Parallel()
 	path := socketPath(t)

@@ -23,8 +23,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/daemon/unixsock"
 )
 
-// A role makes the test binary play another process. It gets the socket path, says what happened in one line on
-// stdout, and stays until its stdin ends.
+// A role runs the test binary as another process. It gets the socket path, prints its result as one line on
+// stdout, and runs until its stdin ends.
 const roleVariable = "UNIXSOCK_TEST_ROLE"
 
 var roles = map[string]func(path string) error{
@@ -36,7 +36,7 @@ var roles = map[string]func(path string) error{
 		go accept(l, "child")
 		return nil
 	},
-	// passed uses the socket that the test passes as systemd does, and checks what is left in the environment.
+	// passed uses a socket passed by the test in systemd's way, and checks the remaining environment.
 	"passed": func(path string) error {
 		l, err := listenPassed(path)
 		if err != nil {
@@ -57,7 +57,7 @@ var roles = map[string]func(path string) error{
 		}
 		return l.Close()
 	},
-	// greet reports the server's first line, or that there was none.
+	// greet prints the server's first line, or that there was none.
 	"greet": func(path string) error {
 		conn, err := net.Dial("unix", path)
 		if err != nil {
@@ -76,7 +76,7 @@ var roles = map[string]func(path string) error{
 		}
 		return syscall.Setuid(nobody)
 	},
-	// replace takes the socket over from itself again and again, with a umask that hides nothing.
+	// replace repeatedly takes the socket over from itself, with umask 0.
 	"replace": func(path string) error {
 		syscall.Umask(0)
 		var before *unixsock.Listener
@@ -132,7 +132,7 @@ type child struct {
 
 func start(t *testing.T, role, path string, change ...func(*exec.Cmd)) *child {
 	t.Helper()
-	// Not os.Executable: the test binary's directory may be closed to the user a test changes to.
+	// Not os.Executable: the child's user may have no access to the test binary's directory.
 	cmd := exec.Command("/proc/self/exe", path)
 	cmd.Env = append(os.Environ(), roleVariable+"="+role)
 	cmd.Stderr = os.Stderr
@@ -155,7 +155,7 @@ func start(t *testing.T, role, path string, change ...func(*exec.Cmd)) *child {
 	return c
 }
 
-// said waits for the line the role ends with.
+// said waits for the result line of the role.
 func (c *child) said(t *testing.T) string {
 	t.Helper()
 	if !c.lines.Scan() {
@@ -166,7 +166,7 @@ func (c *child) said(t *testing.T) string {
 
 func (c *child) pid() int { return c.cmd.Process.Pid }
 
-// kill ends the child as a crash does, and waits until the kernel has closed its sockets.
+// kill ends the child with SIGKILL, and waits until the kernel has closed its sockets.
 func (c *child) kill() {
 	_ = c.cmd.Process.Kill()
 	_ = c.cmd.Wait()
@@ -190,7 +190,7 @@ func listen(t *testing.T, o unixsock.Options, name string) *unixsock.Listener {
 	return l
 }
 
-// wantInUse checks that Listen without Takeover leaves the socket to the process with this id.
+// wantInUse checks that Listen without Takeover does not replace the socket of the process with this PID.
 func wantInUse(t *testing.T, path string, pid int) {
 	t.Helper()
 	l, err := unixsock.Listen(t.Context(), unixsock.Options{Path: path})
@@ -245,7 +245,7 @@ func (c talk) line(t *testing.T) string {
 	return strings.TrimSuffix(s, "\n")
 }
 
-// echoes checks that the server goes on answering this connection, at least once and for as long as given.
+// echoes checks that the server keeps answering on this connection, at least once and for the given time.
 func (c talk) echoes(t *testing.T, d time.Duration) {
 	t.Helper()
 	for end := time.Now().Add(d); ; {
@@ -271,7 +271,7 @@ func wantServer(t *testing.T, path, want string) {
 	}
 }
 
-// wantOnly checks that the directory of path holds the named entries and nothing temporary.
+// wantOnly checks that the directory of path has only the named entries and no temporary ones.
 func wantOnly(t *testing.T, path string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(path))

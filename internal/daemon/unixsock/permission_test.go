@@ -59,7 +59,7 @@ func TestModeAndGroup(t *testing.T) {
 	}
 }
 
-// Neither the socket nor its temporary file is ever more open than wanted, and the path is never missing.
+// Neither the socket nor its temporary file ever has a wider mode than wanted, and the path always exists.
 func TestModeIsNeverWrong(t *testing.T) {
 	path := socketPath(t)
 	replace := func() <-chan string {
@@ -79,9 +79,9 @@ func TestModeIsNeverWrong(t *testing.T) {
 				return
 			}
 			if more--; more == 0 {
-				t.Fatalf("saw %d sockets and %d temporary ones: nothing was tested", sockets, temporaries)
+				t.Fatalf("saw %d sockets and %d temporary ones: the test proves nothing", sockets, temporaries)
 			}
-			said = replace() // that one ran while this process did not
+			said = replace() // repeat: this process was not scheduled during that run
 		default:
 		}
 		info, err := os.Lstat(path)
@@ -156,14 +156,14 @@ func TestListenRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			o.Takeover = true // which does not help
+			o.Takeover = true // makes no difference
 			l, err := unixsock.Listen(t.Context(), o)
 			if err == nil {
 				_ = l.Close()
 				t.Fatal("Listen succeeded")
 			}
 			if !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("error %q, want one with %q", err, tt.want)
+				t.Errorf("error %q, want it to contain %q", err, tt.want)
 			}
 			after, err := os.ReadDir(dir)
 			if err != nil {
@@ -176,7 +176,7 @@ func TestListenRefuses(t *testing.T) {
 	}
 }
 
-// An ordinary user gets told what is missing: root would not be refused, so a child plays that user.
+// A child runs as an ordinary user, because root would not be refused.
 func TestListenAsOrdinaryUser(t *testing.T) {
 	dir, err := os.MkdirTemp("/tmp", "")
 	if err != nil {
@@ -205,7 +205,7 @@ func TestListenAsOrdinaryUser(t *testing.T) {
 	}
 	got = start(t, "listen", path, ordinary, func(c *exec.Cmd) { c.Env = append(c.Env, "UNIXSOCK_TEST_GROUP=0") }).said(t)
 	if want := "and group 0 as uid "; !strings.Contains(got, want) || !strings.Contains(got, "must be a member of that group") {
-		t.Errorf("with a group of others: %q, want %q in it", got, want)
+		t.Errorf("with a group of another user: %q, want %q in it", got, want)
 	}
 	wantOnly(t, path)
 }

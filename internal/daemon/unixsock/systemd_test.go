@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// socketUnit is a socket that the test holds as systemd does, at path and with mode 0640.
+// socketUnit is a socket held by the test as by systemd, at path and with mode 0640.
 func socketUnit(t *testing.T, path string) *os.File {
 	t.Helper()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -31,7 +31,7 @@ func socketUnit(t *testing.T, path string) *os.File {
 	return file
 }
 
-// passing gives files to a child from descriptor 3 on (sd_listen_fds(3)). The child sets LISTEN_PID.
+// passing passes files to a child as descriptors 3 and up (sd_listen_fds(3)). The child sets LISTEN_PID.
 func passing(files ...*os.File) func(*exec.Cmd) {
 	return func(c *exec.Cmd) {
 		c.ExtraFiles = files
@@ -61,7 +61,7 @@ func TestPassedSocket(t *testing.T) {
 		t.Fatal(got)
 	}
 	if got := waiting.line(t); got != "child" {
-		t.Errorf("the connection that waited reaches %q", got)
+		t.Errorf("the pending connection reaches %q", got)
 	}
 	waiting.echoes(t, 0)
 	next.kill()
@@ -85,7 +85,7 @@ func TestPassedSocketChecksUsers(t *testing.T) {
 		t.Fatal(got)
 	}
 	if got := start(t, "greet", path).said(t); got != errUnheard.Error() {
-		t.Errorf("a user who is not allowed hears %q, want nothing", got)
+		t.Errorf("a user who is not allowed reads %q, want nothing", got)
 	}
 }
 
@@ -130,7 +130,7 @@ func TestPassedSocketRefused(t *testing.T) {
 	}
 }
 
-// The variables of another process do not count: the socket is a live one of this process.
+// Variables for another process are ignored: the socket is an open one of this process.
 func TestPassedToAnotherProcess(t *testing.T) {
 	path := socketPath(t)
 	unit := socketUnit(t, path)

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// changes lists every way in which the bytes behind a name are known to change.
-// The watched file is etc/config.yaml in a directory of the row's own; "absent"
-// stands for a main file that is not there.
+// changes lists every known way in which the content behind a name can change. The
+// watched file is etc/config.yaml in the row's directory; "absent" stands for a
+// missing main file.
 var changes = []struct {
 	name   string
 	layout func(root dir)
 	start  string
 	steps  []step
-	polled bool // inotify alone does not notice every step
+	polled bool // inotify alone does not detect every step
 }{
 	{
 		name:   "vault agent renders",
@@ -23,7 +23,7 @@ var changes = []struct {
 		start:  "one",
 		steps: []step{
 			{func(root dir) { root.render("etc/config.yaml", "two") }, "two"},
-			// A watch on the file would have died by now.
+			// A watch on the file itself would no longer work.
 			{func(root dir) { root.render("etc/config.yaml", "three") }, "three"},
 		},
 	},
@@ -235,24 +235,23 @@ var changes = []struct {
 	},
 }
 
-// step is one change of the files and what the main file must then be reported
-// to hold.
+// step is one change of the files and the expected content of the main file.
 type step struct {
 	do   func(root dir)
 	want string
 }
 
-// TestChangesNotified leaves it to inotify alone to notice each change.
+// TestChangesNotified uses only inotify to detect each change.
 func TestChangesNotified(t *testing.T) {
 	testChanges(t, options{Poll: time.Hour}, false)
 }
 
-// TestChangesPolled leaves it to the poll alone.
+// TestChangesPolled uses only polling.
 func TestChangesPolled(t *testing.T) {
 	testChanges(t, options{Poll: 20 * time.Millisecond}.WithNotify(exhausted), true)
 }
 
-// TestChanges has both.
+// TestChanges uses both.
 func TestChanges(t *testing.T) {
 	testChanges(t, options{Poll: 20 * time.Millisecond}, true)
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// named makes a Parse that opens the file in root that each line of the main
-// file names.
+// named returns a Parse that opens the files in root named by the lines of the main
+// file.
 func named(root dir) func([]byte, func(string) ([]byte, error)) (parsed, error) {
 	return opening(func(main string) (names []string) {
 		for line := range strings.Lines(main) {
@@ -25,7 +25,7 @@ func named(root dir) func([]byte, func(string) ([]byte, error)) (parsed, error) 
 	})
 }
 
-// awaitOpen receives until the named file is reported to hold want.
+// awaitOpen receives until the named file has the content want.
 func awaitOpen(t *testing.T, w *watcher, name, want string) {
 	t.Helper()
 	timeout := time.After(bound)
@@ -68,7 +68,7 @@ func TestOpenedFiles(t *testing.T) {
 	awaitOpen(t, w, root.at("other/token"), "token 2")
 }
 
-// TestParseFailure: a value that is refused because of a file is reported with
+// TestParseFailure checks that a value refused because of a file is reported with
 // the parser's error, and parsed again when that file changes.
 func TestParseFailure(t *testing.T) {
 	t.Parallel()
@@ -126,13 +126,13 @@ func TestWatchesAreDropped(t *testing.T) {
 	eventually(t, "other is watched, and tls no more", watched("other", "tls"))
 }
 
-// TestDigest compares the digests of sets of files that do and do not differ.
+// TestDigest compares the digests of equal and different sets of files.
 func TestDigest(t *testing.T) {
 	t.Parallel()
 	const main = "/main"
 	broken, alsoBroken := errors.New("broken"), errors.New("also broken")
 	type set struct {
-		files  map[string]any // a string is the content, an error is why there is none
+		files  map[string]any // content as a string, or the error of reading it
 		opened []string
 	}
 	base := set{map[string]any{main: "m", "/a": "1", "/b": "2"}, []string{"/a", "/b"}}
@@ -189,7 +189,7 @@ func TestUnreadableMain(t *testing.T) {
 	c := receive(t, start(t, options{
 		Path: root.at("config.yaml"),
 		Parse: func([]byte, func(string) ([]byte, error)) (parsed, error) {
-			t.Error("parsed what could not be read")
+			t.Error("parsed a file that could not be read")
 			return parsed{}, nil
 		},
 	}))
@@ -198,8 +198,8 @@ func TestUnreadableMain(t *testing.T) {
 	}
 }
 
-// Files that are different each time they are read show that what is hashed and
-// what is parsed are the same bytes.
+// Files with different content at each read show that the hashed and the parsed
+// bytes are the same.
 func TestEachFileIsReadOncePerLook(t *testing.T) {
 	t.Parallel()
 	var parses, reads int

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dir is a temporary directory to which the ways of changing files are applied.
-// Names are relative to it; missing parents are made.
+// dir is a temporary directory with methods for the ways of changing files. Names
+// are relative to it; missing parents are created.
 type dir struct {
 	t    *testing.T
 	path string
@@ -33,7 +33,7 @@ func (d dir) mkdir(name string) {
 	d.must(os.MkdirAll(d.at(name), 0o755))
 }
 
-// write truncates the file, if it is there, and writes it.
+// write writes the file in place, and creates it if it is missing.
 func (d dir) write(name, data string) {
 	d.t.Helper()
 	d.mkdir(filepath.Dir(name))
@@ -49,7 +49,7 @@ func (d dir) append(name, data string) {
 	d.must(f.Close())
 }
 
-// render replaces the file as the template engine of Vault Agent does.
+// render replaces the file as Vault Agent's template engine does.
 func (d dir) render(name, data string) {
 	d.t.Helper()
 	f, err := os.CreateTemp(filepath.Dir(d.at(name)), "")
@@ -81,7 +81,7 @@ func (d dir) publish(volume, data string) {
 	d.remove(volume + "/" + old)
 }
 
-// link makes name a symbolic link to target, in place of what it was before.
+// link makes name a symbolic link to target, and replaces what was there.
 func (d dir) link(target, name string) {
 	d.t.Helper()
 	d.mkdir(filepath.Dir(name))

@@ -15,17 +15,17 @@ import (
 	"github.com/trousseau-io/trousseau/internal/daemon/watch"
 )
 
-// bound is how long anything that must happen may take.
+// bound is the time limit for expected events.
 const bound = 20 * time.Second
 
-// What held returns for a main file without content.
+// Results of held for a main file without content.
 const (
 	absent     = "(absent)"
 	unreadable = "(unreadable)"
 )
 
-// parsed is what these tests parse: the text of the main file, and what came of
-// opening each of the others.
+// parsed is the parse result in these tests: the text of the main file, and the
+// results of opening the other files.
 type parsed struct {
 	main  string
 	files map[string]outcome
@@ -42,8 +42,7 @@ type (
 	watcher = watch.Watcher[parsed]
 )
 
-// opening makes a Parse that opens the files that names returns for the main
-// file.
+// opening returns a Parse that opens the files that names returns for the main file.
 func opening(names func(main string) []string) func([]byte, func(string) ([]byte, error)) (parsed, error) {
 	return func(main []byte, open func(string) ([]byte, error)) (parsed, error) {
 		p := parsed{string(main), make(map[string]outcome)}
@@ -66,8 +65,8 @@ func held(c content) string {
 	}
 }
 
-// start runs a Watcher until the test ends. Unless o says otherwise, it reads
-// the system's files and parses the main one alone.
+// start runs a Watcher until the end of the test. By default it reads real files and
+// parses only the main one.
 func start(t *testing.T, o options) *watcher {
 	t.Helper()
 	if o.Read == nil {
@@ -98,8 +97,8 @@ func receive(t *testing.T, w *watcher) content {
 	}
 }
 
-// await receives until the main file is reported to hold want. What it held in
-// between may or may not be reported.
+// await receives until the main file has the content want. Contents in between may
+// or may not be reported.
 func await(t *testing.T, w *watcher, want string) content {
 	t.Helper()
 	var got []string
@@ -117,7 +116,7 @@ func await(t *testing.T, w *watcher, want string) content {
 	}
 }
 
-// eventually polls for a condition that no channel tells.
+// eventually polls for a condition that no channel reports.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	timeout := time.After(bound)
@@ -125,12 +124,12 @@ func eventually(t *testing.T, what string, cond func() bool) {
 		select {
 		case <-time.After(time.Millisecond):
 		case <-timeout:
-			t.Fatalf("within %v: not true that %s", bound, what)
+			t.Fatalf("timed out after %v waiting: %s", bound, what)
 		}
 	}
 }
 
-// reader is an Options.Read that remembers what it was asked for.
+// reader is an Options.Read that records the requested names.
 type reader struct {
 	mu    sync.Mutex
 	count int
@@ -160,7 +159,7 @@ func (r *reader) saw(data string) func() bool {
 	}
 }
 
-// collect receives everything, and returns what it has received so far.
+// collect receives everything, and returns what has been received so far.
 func collect(t *testing.T, w *watcher) func() []string {
 	t.Helper()
 	var (

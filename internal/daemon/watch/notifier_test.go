@@ -20,11 +20,11 @@ import (
 	"github.com/trousseau-io/trousseau/internal/daemon/watch"
 )
 
-// exhausted fails as fsnotify.NewWatcher does when fs.inotify.max_user_instances
-// is reached.
+// exhausted fails as fsnotify.NewWatcher does at the limit
+// fs.inotify.max_user_instances.
 func exhausted() (*fsnotify.Watcher, error) { return nil, syscall.EMFILE }
 
-// The error reported is the one that fsnotify makes of the kernel's overflow.
+// The error is fsnotify's error for an overflow of the kernel's queue.
 func TestOverflow(t *testing.T) {
 	t.Parallel()
 	root := newDir(t)
@@ -42,7 +42,7 @@ func TestOverflow(t *testing.T) {
 	receive(t, w)
 
 	before := r.reads()
-	for range 10 { // Each is received although a look is due already.
+	for range 10 { // each is received although a look is already pending
 		select {
 		case errs <- fsnotify.ErrEventOverflow:
 		case <-time.After(bound):
@@ -62,7 +62,7 @@ func TestNotificationUnavailable(t *testing.T) {
 		{"no watch", func() (*fsnotify.Watcher, error) {
 			in, err := fsnotify.NewWatcher()
 			if err == nil {
-				err = in.Close() // From now on its Add fails.
+				err = in.Close() // from now on Add fails
 			}
 			return in, err
 		}, "watching directory /"},
@@ -124,9 +124,9 @@ func TestNotificationReturns(t *testing.T) {
 	})
 }
 
-// TestWhenFilesAreRead notifies changes at given times and notes at which the
-// main file is read. No change is notified at 0, because it may or may not come
-// before the first read.
+// TestWhenFilesAreRead reports changes at given times and records when the main file
+// is read. There is no change at 0, because its order with the first read would be
+// random.
 func TestWhenFilesAreRead(t *testing.T) {
 	t.Parallel()
 	pauseless := make([]int, 14)
@@ -149,8 +149,8 @@ func TestWhenFilesAreRead(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			// Its goroutine must not be of the bubble, which it would keep
-			// from ever being idle; its channels must be.
+			// Its goroutine must be outside the bubble, which would otherwise never be
+			// idle; its channels must be inside.
 			in, err := fsnotify.NewWatcher()
 			if err != nil {
 				t.Fatal(err)
@@ -179,7 +179,7 @@ func TestWhenFilesAreRead(t *testing.T) {
 				}
 				sleepUntil(tc.end)
 				cancel()
-				close(in.Events) // As fsnotify does when it is closed.
+				close(in.Events) // like fsnotify on Close
 				running.Wait()
 				if !slices.Equal(got, tc.want) {
 					t.Errorf("read at %v ms, want %v", got, tc.want)

@@ -65,15 +65,15 @@ func TestLatestWins(t *testing.T) {
 		eventually(t, "the watcher read "+data, r.saw(data))
 	}
 	before := r.reads()
-	w.Look() // Finding the same bytes does not make them any less to be received.
+	w.Look() // finding the same bytes again must not discard the pending value
 	eventually(t, "the watcher looked", func() bool { return r.reads() > before })
 	if got := held(receive(t, w)); got != "four" {
 		t.Errorf("received %q, want only the newest, %q", got, "four")
 	}
 }
 
-// What the receiver already has is not sent again, even if there was something
-// else in between that it did not receive.
+// A value that the receiver already has is not sent again, even if it missed another
+// value in between.
 func TestBackToWhatWasReceived(t *testing.T) {
 	t.Parallel()
 	root := newDir(t)
@@ -87,7 +87,7 @@ func TestBackToWhatWasReceived(t *testing.T) {
 		eventually(t, "the watcher read "+data, r.saw(data))
 	}
 	received := collect(t, w)
-	for range 20 { // Each time, the watcher could send.
+	for range 20 { // each time, the watcher could send
 		before := r.reads()
 		w.Look()
 		eventually(t, "the watcher looked", func() bool { return r.reads() > before })
@@ -101,7 +101,7 @@ func TestLook(t *testing.T) {
 	t.Parallel()
 	root := newDir(t)
 	root.write("etc/config.yaml", "one")
-	// Neither poll nor notification will come to help.
+	// Neither polling nor a notification will follow.
 	w := start(t, options{Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: time.Hour})
 	receive(t, w)
 
@@ -117,7 +117,7 @@ func TestLook(t *testing.T) {
 func TestLookNeverBlocks(t *testing.T) {
 	t.Parallel()
 	w := watch.New(options{Path: "/nowhere/config.yaml"})
-	for range 100 { // It is not running.
+	for range 100 { // the watcher is not running
 		w.Look()
 	}
 }
@@ -146,7 +146,7 @@ func TestTruncatedFileIsNotRead(t *testing.T) {
 	receive(t, hasty)
 
 	root.must(os.Truncate(root.at("etc/config.yaml"), 0))
-	await(t, hasty, "") // So the notification has come.
+	await(t, hasty, "") // so the notification has arrived
 	root.append("etc/config.yaml", "two")
 	eventually(t, "the change was received", func() bool { return len(received()) > 1 })
 	if got, want := received(), []string{"one", "two"}; !slices.Equal(got, want) {
@@ -154,8 +154,7 @@ func TestTruncatedFileIsNotRead(t *testing.T) {
 	}
 }
 
-// A change that comes right after the read must be noticed, also at the very
-// first look.
+// A change directly after the read must be noticed, even after the very first one.
 func TestChangeRightAfterRead(t *testing.T) {
 	t.Parallel()
 	for _, changed := range []string{"etc/config.yaml", "tls/key"} {
@@ -200,18 +199,18 @@ func TestDirectoryReplacedOverAndOver(t *testing.T) {
 		root.rename("new", "etc")
 		root.remove("old")
 		root.write("etc/config.yaml", fmt.Sprint(i, " changed"))
-		w.Look() // Adds and removes watches while fsnotify is busy with them.
+		w.Look() // adds and removes watches while fsnotify uses them
 	}
 	eventually(t, "the last content was received", func() bool {
 		got := received()
 		return len(got) > 0 && got[len(got)-1] == "49 changed"
 	})
 	if got := logs.All(); len(got) != 0 {
-		t.Errorf("logged %v, want nothing", got) // A directory that has gone is no fault.
+		t.Errorf("logged %v, want nothing", got) // a missing directory is not a fault
 	}
 }
 
-// Not parallel: it counts what the whole process holds.
+// Not parallel: it counts goroutines and files of the whole process.
 func TestRunLeavesNothing(t *testing.T) {
 	others := goleak.IgnoreCurrent()
 	root := newDir(t)
@@ -232,7 +231,7 @@ func TestRunLeavesNothing(t *testing.T) {
 			w.Run(ctx)
 		}()
 		receive(t, w)
-		for i := range 10 { // So that it ends with events on their way.
+		for i := range 10 { // so that it ends with pending events
 			root.write("etc/config.yaml", fmt.Sprint(i))
 		}
 		cancel()
@@ -243,7 +242,7 @@ func TestRunLeavesNothing(t *testing.T) {
 		}
 	}
 
-	run() // The runtime opens its own descriptors at first use.
+	run() // the runtime opens its own descriptors on first use
 	before := descriptors(t)
 	for range 20 {
 		run()

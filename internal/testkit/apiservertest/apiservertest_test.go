@@ -18,7 +18,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/apiservertest"
 )
 
-// seen is what the product reads of the pages.
+// seen is what the product reads from the server.
 func seen(t *testing.T, s *apiservertest.Server) (told string, written map[string]bool) {
 	t.Helper()
 	client, err := apiserver.New(&rest.Config{BearerToken: "t"}, s.URL())
@@ -32,7 +32,8 @@ func seen(t *testing.T, s *apiservertest.Server) (told string, written map[strin
 	return ids.Told["trousseau"].Hash, ids.Written
 }
 
-// patch returns the resourceVersion that the product's client is answered.
+// patch patches a Secret with the product's client and returns the new
+// resourceVersion.
 func patch(t *testing.T, s *apiservertest.Server, token, name string) (string, error) {
 	t.Helper()
 	client, err := metadata.NewForConfig(&rest.Config{Host: s.URL(), BearerToken: token})
@@ -47,7 +48,8 @@ func patch(t *testing.T, s *apiservertest.Server, token, name string) (string, e
 	return object.ResourceVersion, nil
 }
 
-// TestWritesWhatIsStale: what one request changes, the next one sees.
+// TestWritesWhatIsStale checks that a patch rewrites only stale Secrets and that
+// later requests see the change.
 func TestWritesWhatIsStale(t *testing.T) {
 	s := apiservertest.Start(t, apiservertest.Options{Token: "t"})
 	if told, _ := seen(t, s); told != "" {
@@ -74,11 +76,11 @@ func TestWritesWhatIsStale(t *testing.T) {
 		}
 	}
 	if got, want := s.Secrets()[1], (apiservertest.Secret{Name: "s00001", KeyIDHash: "one", Revision: 2}); got != want {
-		t.Errorf("the other one: got %+v, want %+v", got, want)
+		t.Errorf("the other Secret: got %+v, want %+v", got, want)
 	}
 }
 
-// TestRefuses: what is refused is not written, and counted nevertheless.
+// TestRefuses checks that a refused request is counted but writes nothing.
 func TestRefuses(t *testing.T) {
 	s := apiservertest.Start(t, apiservertest.Options{Token: "t"})
 	s.Store(1, "one")
@@ -94,10 +96,10 @@ func TestRefuses(t *testing.T) {
 	}
 	s.OnPatch(nil)
 	if _, err := patch(t, s, "t", "s00009"); !apierrors.IsNotFound(err) {
-		t.Errorf("one that is not there: got %v", err)
+		t.Errorf("missing Secret: got %v", err)
 	}
 	if got := s.Secrets()[0]; got.Rewrites != 0 || got.KeyIDHash != "one" {
-		t.Errorf("got %+v, want it as it was", got)
+		t.Errorf("got %+v, want no change", got)
 	}
 	if got := len(s.Requests()); got != 3 {
 		t.Errorf("%d requests, want 3", got)

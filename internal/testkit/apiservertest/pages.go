@@ -35,7 +35,7 @@ func (s *Server) route() {
 	s.mux.HandleFunc("PATCH /api/v1/namespaces/"+Namespace+"/secrets/{name}", s.patch)
 }
 
-// ServeHTTP answers as kube-apiserver does.
+// ServeHTTP answers like kube-apiserver.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.requests = append(s.requests, Request{Method: r.Method, URL: *r.URL, At: time.Now()})
@@ -51,7 +51,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// providers is not there without a plugin.
+// providers answers 404 without a plugin.
 func (s *Server) providers(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,8 +62,9 @@ func (s *Server) providers(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "ok")
 }
 
-// metrics are those of apiserver/pkg/storage/value/encrypt/envelope/metrics/metrics.go,
-// and one more.
+// metrics are those of
+// apiserver/pkg/storage/value/encrypt/envelope/metrics/metrics.go, plus an unrelated
+// one.
 func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,7 +73,8 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	s.gauge(w, "apiserver_envelope_encryption_key_id_hash_last_timestamp_seconds", `,transformation_type="to_storage"`, s.written)
 }
 
-// gauge has a line for each key_id. The API server's own identity is its address.
+// gauge writes one sample per key_id. The server's address serves as its
+// apiserver_id.
 func (s *Server) gauge(w io.Writer, name, labels string, ids []keyID) {
 	if len(ids) > 0 {
 		fmt.Fprintf(w, "# HELP %s when\n# TYPE %s gauge\n", name, name)
@@ -83,7 +85,8 @@ func (s *Server) gauge(w io.Writer, name, labels string, ids []keyID) {
 	}
 }
 
-// endpointSlice is what matters of one (discovery.k8s.io/v1).
+// endpointSlice holds the fields of an EndpointSlice that clients use
+// (discovery.k8s.io/v1).
 type endpointSlice struct {
 	Endpoints []endpoint `json:"endpoints"`
 	Ports     []port     `json:"ports"`
@@ -98,8 +101,8 @@ type port struct {
 	Port uint16 `json:"port"`
 }
 
-// endpointSlices has a slice for all addresses with the same port, as
-// kube-apiserver writes it, if they follow each other.
+// endpointSlices groups consecutive addresses with the same port into one slice, as
+// kube-apiserver does.
 func (s *Server) endpointSlices(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

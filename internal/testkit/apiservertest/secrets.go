@@ -20,9 +20,9 @@ func (one Secret) metadata() metav1.PartialObjectMetadata {
 	}
 }
 
-// list knows continue positions as kube-apiserver does: each is the next key. One
-// that is forgotten is answered with another, which goes on from the same key at a
-// newer revision and is never forgotten.
+// list uses continue tokens as kube-apiserver does: each is the next key. An expired
+// token is answered with a new one, which continues from the same key at a newer
+// revision and never expires.
 func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	if !strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadataList") {
 		refuse(w, metav1.Status{Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable, Message: "only metadata is served"})
@@ -57,7 +57,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	answer(w, list)
 }
 
-// patch takes an empty merge patch and no other.
+// patch accepts only an empty merge patch.
 func (s *Server) patch(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	body, _ := io.ReadAll(r.Body)
@@ -92,7 +92,7 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request) {
 	refuse(w, metav1.Status{Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound, Message: "secrets " + strconv.Quote(name) + " not found"})
 }
 
-// rewrite writes what is stale. The caller holds s.mu.
+// rewrite rewrites a stale Secret. The caller holds s.mu.
 func (s *Server) rewrite(one *Secret) {
 	hash := s.writer()
 	if one.KeyIDHash == hash {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package apiservertest is a stateful fake of kube-apiserver with one KMS v2
-// plugin, for tests: Secrets, which a patch has it write anew if they are stale,
-// and its pages. Of Secrets it has and answers nothing but metadata.
+// Package apiservertest is a stateful fake of kube-apiserver with one KMS v2 plugin,
+// for tests. It serves health endpoints, metrics and Secrets; a patch rewrites a
+// stale Secret. It stores and serves only the metadata of Secrets.
 //
-// It writes under the key_id that its plugin has told it last, and thinks that
-// what is under another is stale (GuaranteedUpdate in
-// apiserver/pkg/storage/etcd3/store.go). Nothing is told by itself: see
-// [Server.Learn].
+// It writes under the key_id last reported by its plugin and treats Secrets under
+// any other as stale (GuaranteedUpdate in apiserver/pkg/storage/etcd3/store.go).
+// Tests report a key_id with [Server.Learn].
 package apiservertest
 
 import (
@@ -25,61 +24,62 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ClusterUID is the uid of the namespace kube-system, on every Server.
+// ClusterUID is the UID of the namespace kube-system on every Server.
 const ClusterUID = "6a3a7e0c-5b5e-4d59-9f4e-0d1f3f8f2c11"
 
-// Namespace is where all Secrets are.
+// Namespace holds all Secrets.
 const Namespace = "default"
 
-// Options configures a Server. The zero value is HTTP, open to everybody.
+// Options configures a Server. The zero value serves HTTP without authentication.
 type Options struct {
-	// TLS makes it speak HTTPS and HTTP/2, with httptest's certificate. A client
-	// that was made of a kubeconfig shows its token to no other.
+	// TLS serves HTTPS and HTTP/2 with httptest's certificate. Use it with clients
+	// made from a kubeconfig: they send their token only over HTTPS.
 	TLS bool
-	// Token is the bearer token that every request has to show; empty for none.
+	// Token is the bearer token that every request needs; empty disables
+	// authentication.
 	Token string
 }
 
-// Server is one kube-apiserver. It is safe for concurrent use. It is also the
-// handler of its own pages, to be served at further addresses.
+// Server is one kube-apiserver. It is safe for concurrent use. It is also an
+// http.Handler, so that it can be served at further addresses.
 type Server struct {
 	http  *httptest.Server
 	mux   *http.ServeMux
 	token string
 
 	mu        sync.Mutex
-	told      []keyID // by the plugin, the last one last
-	written   []keyID // under each of which something was
+	told      []keyID // by the plugin, oldest first
+	written   []keyID // key_ids used to write, oldest first
 	demoted   bool
 	secrets   []Secret // by name
 	revision  int64
 	onPatch   func(ctx context.Context, name string) *metav1.Status
-	codes     map[string]int // path → what is answered instead
+	codes     map[string]int // path → status code answered instead
 	published []netip.AddrPort
 	compacts  bool
 	requests  []Request
-	under     int // patches under way
+	under     int // patches in progress
 	busiest   int
 }
 
-// keyID is the hash of one, and when it was last told or written under.
+// keyID is the hash of a key_id and when it was last reported or used to write.
 type keyID struct {
 	hash string
 	at   time.Time
 }
 
-// Secret is how a Secret is stored.
+// Secret is the stored state of a Secret.
 type Secret struct {
 	Name string
-	// KeyIDHash is that of the key_id that it is under; empty for another provider.
+	// KeyIDHash is the hash of its key_id; empty if another provider wrote it.
 	KeyIDHash string
-	// Revision is etcd's, at which it was written.
+	// Revision is the etcd revision of the last write.
 	Revision int64
-	// Rewrites is how often it was written since Store.
+	// Rewrites is the number of writes since Store.
 	Rewrites int
 }
 
-// Request is one that has arrived.
+// Request is a received request.
 type Request struct {
 	Method string
 	URL    url.URL
@@ -87,7 +87,7 @@ type Request struct {
 }
 
 // New starts an API server on a free port of 127.0.0.1. It has no Secrets, and no
-// plugin before Learn. The caller must Close it.
+// plugin until Learn. The caller must Close it.
 func New(o Options) (*Server, error) {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -104,22 +104,22 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// URL is its address.
+// URL returns its address.
 func (s *Server) URL() string { return s.http.URL }
 
-// Close ends it, and returns when all its requests have ended.
+// Close stops the server and waits for all requests to end.
 func (s *Server) Close() { s.http.Close() }
 
-// Learn is the plugin telling it of the key_id with this hash, under which it
-// writes from now on.
+// Learn reports the key_id with this hash, as the plugin's Status would. The server
+// uses it for all later writes.
 func (s *Server) Learn(keyIDHash string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.told = record(s.told, keyIDHash)
 }
 
-// record puts a key_id last. Its time is later than that of the one before by more
-// than what the metrics' floating point rounds off.
+// record makes a key_id the latest. Its time exceeds the previous one by more than
+// the rounding of the metrics' floating-point values.
 func record(ids []keyID, hash string) []keyID {
 	ids = slices.DeleteFunc(ids, func(k keyID) bool { return k.hash == hash })
 	at := time.Now()
@@ -131,8 +131,8 @@ func record(ids []keyID, hash string) []keyID {
 	return append(ids, keyID{hash, at})
 }
 
-// writer is the hash of the key_id that is written under; empty for none. The
-// caller holds s.mu.
+// writer returns the hash of the key_id used for writes; empty for none. The caller
+// holds s.mu.
 func (s *Server) writer() string {
 	if s.demoted || len(s.told) == 0 {
 		return ""
@@ -140,16 +140,16 @@ func (s *Server) writer() string {
 	return s.told[len(s.told)-1].hash
 }
 
-// Demote makes another provider the first of EncryptionConfiguration: that writes
-// from now on, and the plugin only reads.
+// Demote makes another provider the first in EncryptionConfiguration: it handles all
+// writes, and the plugin only reads.
 func (s *Server) Demote() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.demoted = true
 }
 
-// Store adds n Secrets under the key_id with this hash, as an earlier process may
-// have written them: the metrics know nothing of it. They are named s00000 and on.
+// Store adds n Secrets under the key_id with this hash, as if written by an earlier
+// process: the metrics do not include them. They are named s00000 and so on.
 func (s *Server) Store(n int, keyIDHash string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,54 +159,54 @@ func (s *Server) Store(n int, keyIDHash string) {
 	}
 }
 
-// Secrets are all there are, by name.
+// Secrets returns all Secrets, by name.
 func (s *Server) Secrets() []Secret {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.secrets)
 }
 
-// OnPatch has answer called with the name of a Secret before each patch, by
-// several goroutines at once. A Status with a code is the answer, and nothing is
-// written; nil lets the patch happen. It may call s, and has to return once ctx
-// is done. Nil takes it away.
+// OnPatch calls answer with the name of the Secret before each patch, concurrently.
+// A returned Status is the answer, and nothing is written; nil lets the patch
+// proceed. answer may call methods of s and must return once ctx is done.
+// OnPatch(nil) removes the hook.
 func (s *Server) OnPatch(answer func(ctx context.Context, name string) *metav1.Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.onPatch = answer
 }
 
-// Answer has a page, such as /livez, answered with this HTTP status and no more.
+// Answer makes a path, such as /livez, answer with this HTTP status and no body.
 func (s *Server) Answer(path string, code int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.codes[path] = code
 }
 
-// Publish has the Service kubernetes name these addresses of API servers, each an
-// IP address and a port. At first it names none.
+// Publish sets the addresses in the endpoints of the Service kubernetes, each an IP
+// address and a port. Initially there are none.
 func (s *Server) Publish(addrs ...netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.published = addrs
 }
 
-// Compact has etcd compacted before each request from now on, so that no continue
-// position is known any more when it is used.
+// Compact makes every continue token expire before it is used, as if etcd were
+// compacted before each request.
 func (s *Server) Compact() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.compacts = true
 }
 
-// Requests are all that have arrived, in their order.
+// Requests returns all received requests, in order.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)
 }
 
-// Busiest is how many patches were under way at once, at most.
+// Busiest returns the highest number of concurrent patches so far.
 func (s *Server) Busiest() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

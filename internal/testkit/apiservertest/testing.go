@@ -4,8 +4,8 @@ package apiservertest
 
 import "testing"
 
-// Start is New for a test: it fails the test on error and closes the server when
-// the test is over.
+// Start is New for tests: it fails the test on error and closes the server at the
+// end of the test.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
 	s, err := New(o)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package documented reads README.md and docs/*.md, so that tests run what users
-// read.
+// Package documented reads README.md and docs/*.md, so that tests run the files and
+// commands shown to users.
 package documented
 
 import (
@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// Pages returns the text of README.md, CONTRIBUTING.md and docs/*.md of the
-// repository at root, by their slash-separated path from there.
+// Pages returns the text of README.md, CONTRIBUTING.md and docs/*.md in the
+// repository at root, by slash-separated relative path.
 func Pages(root string) (map[string]string, error) {
 	names, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
 	if err != nil {
@@ -37,9 +37,8 @@ func Pages(root string) (map[string]string, error) {
 
 var file = regexp.MustCompile("(?ms)^<!-- file: (\\S+) -->\n```\\w*\n(.*?)^```$")
 
-// Files returns the files that the pages of the repository at root show, by
-// name: their fenced blocks after a line <!-- file: NAME -->. A name that stands
-// there twice is an error.
+// Files returns the files shown in the pages of the repository at root, by name:
+// each fenced block after a line <!-- file: NAME -->. A duplicate name is an error.
 func Files(root string) (map[string]string, error) {
 	pages, err := Pages(root)
 	if err != nil {
@@ -65,8 +64,8 @@ var (
 	dropped = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
-// Anchors returns the anchors of the headings of a Markdown text, as GitHub
-// makes them. A second heading of the same text is not told apart.
+// Anchors returns the anchors of the headings in a Markdown text, as GitHub
+// generates them. Duplicate headings share one anchor.
 func Anchors(text string) map[string]bool {
 	anchors := make(map[string]bool)
 	for _, m := range heading.FindAllStringSubmatch(text, -1) {

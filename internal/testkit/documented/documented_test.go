@@ -20,8 +20,8 @@ var (
 	link  = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 )
 
-// TestLinks: every relative link leads to a file of the repository and, if it
-// has an anchor, to a heading there.
+// TestLinks checks that every relative link leads to a file of the repository and,
+// if it has an anchor, to a heading in that file.
 func TestLinks(t *testing.T) {
 	pages, err := documented.Pages(root)
 	if err != nil {
@@ -48,7 +48,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestReadmeIsShort: details belong to docs/.
+// TestReadmeIsShort keeps details in docs/.
 func TestReadmeIsShort(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "README.md"))
 	if err != nil {

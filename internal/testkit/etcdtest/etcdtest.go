@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package etcdtest makes files as etcd writes them, without an etcd: databases
-// with revisions, deletions and compactions, and snapshots of them. It is for
-// tests.
+// Package etcdtest creates etcd files for tests without running etcd: databases with
+// revisions, deletions and compactions, and snapshots of them.
 package etcdtest
 
 import (
@@ -17,8 +16,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// File is a database that is being written. It is not safe for concurrent use.
-// What goes wrong in it comes out of Close or Snapshot.
+// File is a database under construction. It is not safe for concurrent use. Close or
+// Snapshot returns the first error.
 type File struct {
 	name     string
 	db       *bbolt.DB
@@ -28,8 +27,7 @@ type File struct {
 	err      error
 }
 
-// Create makes an empty database. Like etcd's first one, what is put first has
-// revision 2.
+// Create creates an empty database. As in etcd, the first Put gets revision 2.
 func Create(name string) (*File, error) {
 	db, err := bbolt.Open(name, 0o600, &bbolt.Options{NoSync: true, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
 	if err != nil {
@@ -53,22 +51,22 @@ func (f *File) Put(key string, value []byte) int64 {
 	return f.revision
 }
 
-// PutLeased writes a value that has a lease, as events do.
+// PutLeased writes a value with a lease, as events have.
 func (f *File) PutLeased(key string, value []byte, lease int64) int64 {
 	f.revision++
 	f.write(f.revision, false, &mvccpb.KeyValue{Key: []byte(key), Value: value, ModRevision: f.revision, CreateRevision: f.revision, Version: 1, Lease: lease})
 	return f.revision
 }
 
-// Delete deletes a key and returns the revision at which it did.
+// Delete deletes a key and returns the revision of the deletion.
 func (f *File) Delete(key string) int64 {
 	f.revision++
 	f.write(f.revision, true, &mvccpb.KeyValue{Key: []byte(key)})
 	return f.revision
 }
 
-// Compact forgets what had been overwritten or deleted at a revision, and the
-// deletions.
+// Compact removes values that were overwritten or deleted at or before a revision,
+// and the deletions.
 func (f *File) Compact(revision int64) {
 	f.do(func() error {
 		newest := make(map[string][]byte) // key → revision
@@ -99,12 +97,12 @@ func (f *File) Compact(revision int64) {
 	})
 }
 
-// Raw puts anything into the key bucket.
+// Raw writes an arbitrary entry to the key bucket.
 func (f *File) Raw(key, value []byte) {
 	f.do(func() error { return f.bucket().Put(key, value) })
 }
 
-// Close ends the writing: the file is then a member's database.
+// Close finishes the file as a member's database.
 func (f *File) Close() error {
 	if f.tx != nil {
 		f.do(f.tx.Commit)
@@ -115,8 +113,7 @@ func (f *File) Close() error {
 	return f.err
 }
 
-// Snapshot ends the writing and adds what makes the file a snapshot, the SHA-256
-// of all that it holds.
+// Snapshot finishes the file as a snapshot: it appends the SHA-256 of the content.
 func (f *File) Snapshot() error {
 	if err := f.Close(); err != nil {
 		return err
@@ -124,7 +121,7 @@ func (f *File) Snapshot() error {
 	return AddChecksum(f.name)
 }
 
-// AddChecksum adds the SHA-256 of a file to its end.
+// AddChecksum appends the SHA-256 of a file to the file.
 func AddChecksum(name string) error {
 	file, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
@@ -147,7 +144,7 @@ func (f *File) write(revision int64, tombstone bool, kv *mvccpb.KeyValue) {
 		if err != nil {
 			return err
 		}
-		f.bucket().FillPercent = 0.9 // as etcd does, which writes in order
+		f.bucket().FillPercent = 0.9 // like etcd, which writes in key order
 		return f.bucket().Put(key(revision, tombstone), text)
 	})
 	if f.pending++; f.pending%20_000 == 0 {
@@ -175,7 +172,7 @@ func (f *File) begin() {
 	})
 }
 
-// do does nothing once something has gone wrong.
+// do does nothing after an error.
 func (f *File) do(what func() error) {
 	if f.err == nil {
 		f.err = what()

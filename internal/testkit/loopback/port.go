@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package loopback keeps addresses for the servers that tests start.
+// Package loopback reserves addresses for the servers that tests start.
 package loopback
 
 import (
@@ -11,19 +11,20 @@ import (
 	"syscall"
 )
 
-// Port keeps a TCP port while nothing listens on it, or whenever the server that
-// does is away. A socket that is bound but does not listen makes the kernel refuse
-// connections, and keeps it from giving the port to anybody else, not even as the
-// source port of an outgoing connection. net.Listen, of this process or of another,
-// can bind it again because both sockets set SO_REUSEADDR (ip(7), socket(7)).
+// Port reserves a TCP port while no server listens on it, for example while the
+// server is restarted. A socket that is bound but does not listen makes the kernel
+// refuse connections and keeps it from assigning the port to another process, even
+// as the source port of an outgoing connection. net.Listen, in this process or
+// another, can still bind it because both sockets set SO_REUSEADDR (ip(7),
+// socket(7)).
 type Port struct {
 	// Addr is the IPv4 address and port.
 	Addr string
 	fd   int
 }
 
-// Reserve keeps addr, an IPv4 address and port, of which port 0 is a free one, until
-// Release; "" is any port of 127.0.0.1.
+// Reserve reserves addr, an IPv4 address and port, until Release. Port 0 means any
+// free port; "" means any free port of 127.0.0.1.
 func Reserve(addr string) (*Port, error) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
@@ -62,5 +63,5 @@ func bind(fd int, want netip.AddrPort) (string, error) {
 	return (&net.TCPAddr{IP: inet.Addr[:], Port: inet.Port}).String(), nil
 }
 
-// Release gives the port up. It is called once.
+// Release releases the port. Call it once.
 func (p *Port) Release() { _ = syscall.Close(p.fd) }

@@ -11,8 +11,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
 )
 
-// TestReserve: connections are refused until a server listens, which may come and
-// go; nobody else gets the port until it is released.
+// TestReserve checks that connections are refused until a server listens, that the
+// server can restart, and that no other process gets the port until Release.
 func TestReserve(t *testing.T) {
 	port, err := loopback.Reserve("")
 	if err != nil {
@@ -20,7 +20,7 @@ func TestReserve(t *testing.T) {
 	}
 	for range 3 {
 		if _, err := net.Dial("tcp", port.Addr); !errors.Is(err, syscall.ECONNREFUSED) {
-			t.Fatalf("nobody listens: %v", err)
+			t.Fatalf("no listener: %v", err)
 		}
 		server, err := net.Listen("tcp", port.Addr)
 		if err != nil {
@@ -30,7 +30,7 @@ func TestReserve(t *testing.T) {
 			t.Errorf("a second server: %v", err)
 		}
 		if _, err := loopback.Reserve(port.Addr); !errors.Is(err, syscall.EADDRINUSE) {
-			t.Errorf("reserving what is in use: %v", err)
+			t.Errorf("reserving a port in use: %v", err)
 		}
 		client, err := net.Dial("tcp", port.Addr)
 		if err != nil {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package storedtest makes values as kube-apiserver stores them, but that nothing
-// can be decrypted from them: where something encrypted should be, there are
-// random bytes. It is for tests.
+// Package storedtest creates values in kube-apiserver's storage format, for tests.
+// They cannot be decrypted: the ciphertext is random bytes.
 package storedtest
 
 import (
@@ -15,35 +14,35 @@ import (
 	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
-// Secret stands in every value that is in the clear, and must not be seen where
-// values are talked about.
+// Secret is part of every plaintext value. It must not appear in output about
+// values.
 const Secret = "correct-horse-battery-staple"
 
-// Protobuf is an object in the clear, as most are.
+// Protobuf is an unencrypted object in the format of most resources.
 func Protobuf() []byte { return []byte("k8s\x00\n\x0c\n\x02v1\x12\x06Secret\x12" + Secret) }
 
-// JSON is an object in the clear, as custom resources are.
+// JSON is an unencrypted object in the format of custom resources.
 func JSON() []byte { return []byte(`{"kind":"Widget","spec":"` + Secret + `"}`) }
 
-// CBOR is an object in the clear, as custom resources may be.
+// CBOR is an unencrypted object in an optional format of custom resources.
 func CBOR() []byte { return []byte("\xd9\xd9\xf7\xa1\x64kind\x78\x1c" + Secret) }
 
-// AESCBC is encrypted with the local key of that name.
+// AESCBC is encrypted with the local key of this name.
 func AESCBC(key string) []byte { return local("aescbc", key, 16+64) }
 
-// AESGCM is encrypted with the local key of that name.
+// AESGCM is encrypted with the local key of this name.
 func AESGCM(key string) []byte { return local("aesgcm", key, 12+64+16) }
 
-// Secretbox is encrypted with the local key of that name.
+// Secretbox is encrypted with the local key of this name.
 func Secretbox(key string) []byte { return local("secretbox", key, 24+16+64) }
 
-// KMSv1 is encrypted through a plugin of that name.
+// KMSv1 is encrypted by the plugin of this name.
 func KMSv1(provider string) []byte {
 	head := binary.BigEndian.AppendUint16([]byte("k8s:enc:kms:v1:"+provider+":"), 100)
 	return append(head, random(100+80)...)
 }
 
-// KMSv2 is encrypted through a plugin of that name, under a seed.
+// KMSv2 is encrypted by the plugin of this name, under a seed.
 func KMSv2(provider string, w seed.Wrapped) []byte {
 	return KMSv2Object(provider, &kmstypes.EncryptedObject{
 		EncryptedData:          random(32 + 12 + 200 + 16),
@@ -54,11 +53,11 @@ func KMSv2(provider string, w seed.Wrapped) []byte {
 	})
 }
 
-// KMSv2Object is a value with that object.
+// KMSv2Object is a value with this EncryptedObject.
 func KMSv2Object(provider string, object *kmstypes.EncryptedObject) []byte {
 	text, err := proto.Marshal(object)
 	if err != nil {
-		panic(err) // a key_id that is no UTF-8
+		panic(err) // a key_id that is not valid UTF-8
 	}
 	return append([]byte("k8s:enc:kms:v2:"+provider+":"), text...)
 }

@@ -22,14 +22,14 @@ import (
 	"time"
 )
 
-// parties are those that Vault trusts in a login: the CA of client certificates, the issuer of JWTs, and the Kubernetes
-// API server that reviews tokens.
+// parties are the external systems that Vault trusts for logins: the CA of client certificates, the issuer of
+// JWTs, and the Kubernetes API server that reviews tokens.
 type parties struct {
 	variables   map[string]string
 	certificate tls.Certificate
 }
 
-// vars are the variables every conversation starts with.
+// vars are the variables that every conversation starts with.
 func (p *parties) vars() map[string]string { return maps.Clone(p.variables) }
 
 func newParties(t *testing.T) *parties {
@@ -69,13 +69,13 @@ func newParties(t *testing.T) *parties {
 	}
 }
 
-// client talks HTTPS and shows the client certificate if told so.
+// client returns an HTTPS client, optionally with the client certificate.
 func (p *parties) client(t *testing.T, ca []byte, show bool) *http.Client {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 	if show {
-		// Whatever CAs the server names: the cert auth method wants any certificate and judges it itself.
+		// Ignore the CAs that the server names: the cert auth method accepts any certificate and checks it itself.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &p.certificate, nil }
 	}
 	transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}
@@ -91,7 +91,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-// sign makes a JWT of the service account kube-system/trousseau.
+// sign creates a JWT of the service account kube-system/trousseau.
 func sign(t *testing.T, key *ecdsa.PrivateKey) string {
 	now := time.Now()
 	claims, err := json.Marshal(map[string]any{
@@ -117,7 +117,7 @@ func sign(t *testing.T, key *ecdsa.PrivateKey) string {
 	return signed + "." + encode(signature)
 }
 
-// newReviewer is the part of a Kubernetes API server that reviews tokens. It knows one.
+// newReviewer starts the token review API of a Kubernetes API server. It accepts one token.
 func newReviewer(t *testing.T, good string) *httptest.Server {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var review struct {

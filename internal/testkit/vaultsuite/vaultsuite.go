@@ -31,7 +31,7 @@ type Server struct {
 	URL string
 	// CA is the PEM certificate that the server's certificate is verified with.
 	CA []byte
-	// RootToken may do everything.
+	// RootToken is a root token.
 	RootToken string
 	// Seal and Unseal change the seal. Unseal returns once the server serves again.
 	Seal, Unseal func()
@@ -43,7 +43,7 @@ type Server struct {
 // eventually bounds how long "until" repeats a request.
 const eventually = 10 * time.Second
 
-// Run talks to the server and fails the test where an answer is not Vault's.
+// Run plays all conversations and fails the test if an answer differs from Vault's.
 func Run(t *testing.T, s Server) {
 	parties := newParties(t)
 	files, err := cases.ReadDir("cases")
@@ -96,7 +96,7 @@ type conversation struct {
 	client           *http.Client
 }
 
-// parse joins continued lines and cuts the file at its titles.
+// parse joins continued lines and splits the file at its titles.
 func (c *conversation) parse(t *testing.T, text string) []block {
 	var blocks []block
 	for i, raw := range strings.Split(text, "\n") {
@@ -154,7 +154,7 @@ func (c *conversation) play(t *testing.T, b block) {
 			answer = c.ask(t, at, l.text)
 		default:
 			if answer == nil {
-				t.Fatalf("%s: %q is not understood", at, l.text)
+				t.Fatalf("%s: %q is not a known command", at, l.text)
 			}
 			c.requests++
 			if mistakes := c.check(t, at, answer, l.text); len(mistakes) > 0 {
@@ -222,8 +222,8 @@ func (c *conversation) ask(t *testing.T, at, request string) *answer {
 	return &answer{parts[0], parts[1], resp.StatusCode, string(content), resp.Header}
 }
 
-// check compares an answer with "STATUS", "STATUS {json}", "STATUS ! error" or "STATUS !* wrapped error". It returns
-// what differs and keeps the values that the expectation names.
+// check compares an answer with "STATUS", "STATUS {json}", "STATUS ! error" or "STATUS !* wrapped error". It
+// returns the differences and stores the values that the expectation names.
 func (c *conversation) check(t *testing.T, at string, a *answer, expected string) (mistakes []string) {
 	number, rest, _ := strings.Cut(c.fill(t, at, expected), " ")
 	status, err := strconv.Atoi(number)
@@ -269,7 +269,7 @@ func decode(text string) (v any, err error) {
 	return v, err
 }
 
-// compare checks got against want at a path. An object may have more fields than wanted, an array may not.
+// compare compares got with want at a path. An object may have extra fields, an array may not have extra items.
 func (c *conversation) compare(path string, want, got any, mistakes *[]string) {
 	wrong := func(format string, args ...any) {
 		*mistakes = append(*mistakes, strings.TrimPrefix(path, ".")+": "+fmt.Sprintf(format, args...))
@@ -313,11 +313,11 @@ func (c *conversation) compare(path string, want, got any, mistakes *[]string) {
 	}
 }
 
-// compareText understands the patterns a wanted string may be (see cases/README.md).
+// compareText handles the patterns in wanted strings (see cases/README.md).
 func (c *conversation) compareText(want string, got any) (mistake string) {
 	text, isText := got.(string)
 	if !isText {
-		encoded, _ := json.Marshal(got) // it has just been decoded
+		encoded, _ := json.Marshal(got) // it was decoded from JSON
 		text = string(encoded)
 	}
 	if most, ok := strings.CutPrefix(want, "about "); ok {
@@ -354,7 +354,7 @@ func (c *conversation) compareText(want string, got any) (mistake string) {
 
 var variable = regexp.MustCompile(`\$[a-z_0-9]+`)
 
-// fill puts in the variables.
+// fill replaces the variables.
 func (c *conversation) fill(t *testing.T, at, text string) string {
 	return variable.ReplaceAllStringFunc(text, func(name string) string {
 		value, ok := c.vars[name[1:]]

@@ -12,20 +12,20 @@ const kindAppRole = "approle"
 // AppRole is an AppRole auth method: a role ID and a secret ID are exchanged for a token.
 type AppRole struct{ AuthMethod }
 
-// appRole is what makes a role one of AppRole.
+// appRole holds the AppRole fields of a role.
 type appRole struct {
 	id        string
 	secretIDs map[string]bool
 }
 
-// EnableAppRole enables an AppRole method in a namespace ("" is the root), creating the namespace if need be. The path is
-// without auth/; "approle" is the default of clients.
+// EnableAppRole enables an AppRole method in a namespace ("" is the root) and creates the namespace if it is
+// missing. The path is without auth/; clients default to "approle".
 func (s *Server) EnableAppRole(namespace, path string) *AppRole {
 	return &AppRole{s.enable(kindAppRole, namespace, path)}
 }
 
-// SetRole writes a role, in place of one of that name but with its secret IDs, and returns the role ID. Token is what a
-// login yields: Namespace and NotRenewable cannot be chosen, Orphan is understood.
+// SetRole creates or replaces a role, keeps its secret IDs, and returns the role ID. Token describes the tokens
+// issued at login; Namespace and NotRenewable are not supported, and they are always orphans.
 func (a *AppRole) SetRole(name string, token TokenOptions) (roleID string) {
 	a.setRole(name, token, func(r *role) {
 		if r.appRole.id == "" {
@@ -36,7 +36,7 @@ func (a *AppRole) SetRole(name string, token TokenOptions) (roleID string) {
 	return roleID
 }
 
-// NewSecretID makes a secret ID for a role. It is good for any number of logins.
+// NewSecretID creates a secret ID for a role. It can be used any number of times.
 func (a *AppRole) NewSecretID(role string) string {
 	id := newUUID()
 	a.with(func(m *authMount) { m.role(role).appRole.secretIDs[id] = true })

@@ -15,26 +15,26 @@ type authMount struct {
 	mounted
 	roles       map[string]*role
 	defaultRole string              // jwt
-	bearers     map[string][]string // jwt, kubernetes: JWT → the roles that it may log in to
-	entities    map[string]string   // who logs in, in the words of the method → entity id
+	bearers     map[string][]string // jwt, kubernetes: JWT → allowed roles
+	entities    map[string]string   // login name in this method → entity ID
 	cluster     *cluster            // kubernetes; nil before its config is written
 	logins      int
 }
 
-// role is what a credential is exchanged by, and for.
+// role maps a credential to a token.
 type role struct {
 	name    string
-	token   TokenOptions // Rules have become a policy
+	token   TokenOptions // Rules are stored as a policy
 	appRole appRole
 	trusted *x509.Certificate // cert
 	bound   bound             // kubernetes
 }
 
-// identity is who has proven to be allowed in.
+// identity is an authenticated caller.
 type identity struct {
 	role     *role
-	alias    string // what the method knows the caller by
-	display  string // what the method adds to the mount path in the token's display_name
+	alias    string // caller's name in this method
+	display  string // appended to the mount path in the token's display_name
 	metadata map[string]string
 }
 
@@ -47,14 +47,14 @@ func newAuthMount(kind, namespace, path string) *authMount {
 	return m
 }
 
-// AuthMethod is what the auth methods have in common.
+// AuthMethod holds the functions common to all auth methods.
 type AuthMethod struct {
 	store *store
 	at    string
 }
 
-// enable returns a method of this kind in a namespace ("" is the root), which it creates if need be. One that is already
-// there is returned as it is.
+// enable returns a method of this kind in a namespace ("" is the root) and creates the namespace if it is missing.
+// If the method already exists, it is returned unchanged.
 func (s *Server) enable(kind, namespace, path string) AuthMethod {
 	st := s.store
 	st.mu.Lock()
@@ -70,7 +70,7 @@ func (s *Server) enable(kind, namespace, path string) AuthMethod {
 	return AuthMethod{store: st, at: at}
 }
 
-// Disable removes the method with its roles, and revokes the tokens that came from it.
+// Disable removes the method and its roles, and revokes the tokens that it issued.
 func (a *AuthMethod) Disable() {
 	a.with(func(*authMount) {
 		delete(a.store.auths, a.at)
@@ -82,19 +82,19 @@ func (a *AuthMethod) Disable() {
 	})
 }
 
-// Logins is how many logins have been granted. Requests to log in, granted or not, are counted under OpLogin.
+// Logins returns the number of successful logins. All login requests are counted under OpLogin.
 func (a *AuthMethod) Logins() int {
 	var n int
 	a.with(func(m *authMount) { n = m.logins })
 	return n
 }
 
-// Tokens are the live tokens that have come from logins, oldest first, without the batch tokens.
+// Tokens returns the live tokens issued by logins, oldest first, without batch tokens.
 func (a *AuthMethod) Tokens() []Token {
 	return a.store.liveTokens(func(t *token) bool { return t.auth == a.at })
 }
 
-// setRole writes a role. Change makes it what its method needs.
+// setRole writes a role. Change sets the fields specific to the method.
 func (a *AuthMethod) setRole(name string, o TokenOptions, change func(*role)) {
 	switch {
 	case o.Namespace != "" || o.NotRenewable:
@@ -119,7 +119,7 @@ func (a *AuthMethod) setRole(name string, o TokenOptions, change func(*role)) {
 	})
 }
 
-// with runs f on the method under the lock.
+// with calls f with the method, holding the lock.
 func (a *AuthMethod) with(f func(*authMount)) {
 	a.store.mu.Lock()
 	defer a.store.mu.Unlock()
@@ -130,7 +130,7 @@ func (a *AuthMethod) with(f func(*authMount)) {
 	f(m)
 }
 
-// role is a role that must exist.
+// role returns a role, which must exist.
 func (m *authMount) role(name string) *role {
 	r := m.roles[name]
 	if r == nil {
@@ -139,7 +139,7 @@ func (m *authMount) role(name string) *role {
 	return r
 }
 
-// login is auth/<path>/login. It needs no token and does not look at one.
+// login is auth/<path>/login. It neither needs nor checks a token.
 func (st *store) login(m *authMount, req *request) reply {
 	who, denied := m.identify(req)
 	switch {
@@ -163,7 +163,7 @@ func (st *store) login(m *authMount, req *request) reply {
 	return reply{auth: t.handOut(t.ttl), warnings: warnings}
 }
 
-// identify exchanges the credential in a login for whom it proves.
+// identify checks the credential in a login request and returns the caller.
 func (m *authMount) identify(req *request) (identity, *reply) {
 	switch {
 	case m.kind == kindAppRole:
@@ -179,7 +179,7 @@ func (m *authMount) identify(req *request) (identity, *reply) {
 	}
 }
 
-// renewalRole is the role by which a token from a login is renewed, as it is now.
+// renewalRole returns the current role of a token issued by a login, for its renewal.
 func (m *authMount) renewalRole(t *token, req *request) (*role, *reply) {
 	if m.kind == kindCert {
 		return m.renewCert(t, req.peer)
@@ -187,12 +187,12 @@ func (m *authMount) renewalRole(t *token, req *request) (*role, *reply) {
 	return m.roles[t.role], nil
 }
 
-// notRenewed is how Vault answers when the method of a token does not want to renew it.
+// notRenewed is Vault's answer when the auth method refuses to renew a token.
 func notRenewed(why string) *reply {
 	return refused(http.StatusInternalServerError, wrapped("failed to renew entry: "+why))
 }
 
-// refused is refuse for a function that returns nil if it does not refuse.
+// refused is refuse as a pointer, for functions that return nil on success.
 func refused(status int, errors ...string) *reply {
 	r := refuse(status, errors...)
 	return &r

@@ -12,15 +12,15 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// methods holds one of each auth method with a role kms, and what logs in to each.
+// methods holds one of each auth method with a role kms, and a credential for each.
 type methods struct {
 	server     *vaulttest.Server
 	appRole    *vaulttest.AppRole
 	kubernetes *vaulttest.Kubernetes
 	jwt        *vaulttest.JWT
 	cert       *vaulttest.Cert
-	caller     *caller           // brings no token, and shows a certificate called trousseau
-	bodies     map[string]fields // path of a method → a login that is granted
+	caller     *caller           // without a token, with a certificate named trousseau
+	bodies     map[string]fields // path of a method → body of a valid login
 }
 
 // enableAll enables the methods in a namespace. Every role yields token.
@@ -50,7 +50,7 @@ func enableAll(t *testing.T, namespace string, token vaulttest.TokenOptions) *me
 	return m
 }
 
-// login is a login by this method that must be granted.
+// login logs in by this method and must succeed.
 func (m *methods) login(path string) *answer {
 	m.caller.t.Helper()
 	return m.caller.want(200, "POST", "auth/"+path+"/login", m.bodies[path])
@@ -164,7 +164,7 @@ func TestLoginYields(t *testing.T) {
 		lookup  fields
 		warning string
 	}{
-		{"what Vault gives by itself", vaulttest.TokenOptions{}, fields{"lease_duration": 768 * 3600.0}, fields{"explicit_max_ttl": 0.0}, ""},
+		{"Vault's defaults", vaulttest.TokenOptions{}, fields{"lease_duration": 768 * 3600.0}, fields{"explicit_max_ttl": 0.0}, ""},
 		{"batch", vaulttest.TokenOptions{Type: vaulttest.Batch, TTL: time.Hour},
 			fields{"lease_duration": 3600.0, "renewable": false, "token_type": "batch", "accessor": "", "orphan": true}, fields{"type": "batch", "renewable": false}, ""},
 		{"periodic", vaulttest.TokenOptions{Period: time.Hour}, fields{"lease_duration": 3600.0, "renewable": true}, fields{"period": 3600.0}, ""},
@@ -214,7 +214,7 @@ func TestRoleRules(t *testing.T) {
 	if got := c.decrypt("kek", c.encrypt("kek", "seed")); got != "seed" {
 		t.Errorf("decrypt: got %q", got)
 	}
-	// The rules of a role are a policy like any other: who has it already obeys the new ones.
+	// A role's rules are a normal policy: existing tokens get the new rules.
 	role.Rules = vaulttest.TransitPolicy("transit", "other")
 	kubernetes.SetRole("kms", role)
 	c.want(403, "GET", "transit/keys/kek", nil, denied)
@@ -236,7 +236,7 @@ func TestRenewTokenOfLogin(t *testing.T) {
 				t.Errorf("renewed over max TTL: got %v, warnings %q", a.Auth["lease_duration"], a.Warnings)
 			}
 
-			// A renewal goes by what the role says now.
+			// A renewal follows the current role.
 			role.TTL = 10 * time.Minute
 			m.setRole(path, role)
 			if a = m.caller.want(200, "POST", "auth/token/renew-self", nil); a.Auth["lease_duration"] != 600.0 {
@@ -261,7 +261,8 @@ func (m *methods) setRole(path string, token vaulttest.TokenOptions) {
 	}
 }
 
-// Login in one namespace, keys in the one below: policies name the way from the token's namespace.
+// Login in one namespace, keys in its child: policies use paths relative to the
+// token's namespace.
 func TestTokenOfParentNamespace(t *testing.T) {
 	m := enableAll(t, "a", vaulttest.TokenOptions{TTL: time.Hour, Rules: vaulttest.TransitPolicy("b/transit", "kek")})
 	m.server.Mount("a/b", "transit").CreateKey("kek")
@@ -274,13 +275,13 @@ func TestTokenOfParentNamespace(t *testing.T) {
 			if got := c.decrypt("kek", c.encrypt("kek", "seed")); got != "seed" {
 				t.Errorf("decrypt: got %q", got)
 			}
-			// What concerns the token itself is where the token is.
+			// Requests about the token itself must name the token's namespace.
 			c.want(403, "GET", "auth/token/lookup-self", nil, denied)
 			c.namespace = "a"
 			if got := c.want(200, "GET", "auth/token/lookup-self", nil).Data["namespace_path"]; got != "a/" {
 				t.Errorf("namespace_path: got %v", got)
 			}
-			if path != "cert" { // which would want to see the certificate
+			if path != "cert" { // cert needs the certificate
 				c.want(200, "POST", "auth/token/renew-self", nil)
 			}
 			c.want(403, "GET", "transit/keys/kek", nil, denied)
@@ -309,17 +310,17 @@ func TestLoginSecrets(t *testing.T) {
 			}
 		}
 	}
-	// What was refused, or never got to Vault, is a secret too.
-	m.caller.want(400, "POST", "auth/jwt/login", fields{"role": "kms", "jwt": "a jwt of somebody else"})
+	// Rejected credentials, and those that never reach Vault, are secrets too.
+	m.caller.want(400, "POST", "auth/jwt/login", fields{"role": "kms", "jwt": "a jwt of another client"})
 	m.server.FailNext(1, 500, "")
-	m.caller.want(500, "POST", "auth/team/approle/login", fields{"role_id": "x", "secret_id": "a secret ID of somebody else"})
-	secrets = append(secrets, "a jwt of somebody else", "a secret ID of somebody else", m.kubernetes.NewJWT("kms"))
+	m.caller.want(500, "POST", "auth/team/approle/login", fields{"role_id": "x", "secret_id": "a secret ID of another client"})
+	secrets = append(secrets, "a jwt of another client", "a secret ID of another client", m.kubernetes.NewJWT("kms"))
 	if len(secrets) != 10 {
 		t.Fatalf("the test has %d secrets", len(secrets))
 	}
 	for _, secret := range secrets {
 		if got, found := m.server.Leak("a log with " + secret + " in it"); !found || got != secret {
-			t.Errorf("Leak did not find %q, but %q", secret, got)
+			t.Errorf("Leak found %[2]q, want %[1]q", secret, got)
 		}
 	}
 }
@@ -345,7 +346,7 @@ func TestRoleMistakesPanic(t *testing.T) {
 		}()
 	}
 	if again := m.server.EnableJWT("", "/jwt/"); again.Logins() != 0 {
-		t.Error("enabling a method again: want the one that is there")
+		t.Error("enabling a method again: want the existing one")
 	}
 	m.login("jwt")
 }

@@ -19,21 +19,22 @@ const kindCert = "cert"
 // Cert is a TLS certificate auth method: the client certificate of the connection is exchanged for a token.
 type Cert struct{ AuthMethod }
 
-// CertOptions describes a role, which is what Vault calls a certificate of this method.
+// CertOptions describes a role; this method's API calls it a certificate.
 type CertOptions struct {
-	// Token is what a login yields. Namespace and NotRenewable cannot be chosen, Orphan is understood.
+	// Token describes the tokens issued at login. Namespace and NotRenewable are not supported, and they are always orphans.
 	Token TokenOptions
-	// Certificate is the trusted certificate, in PEM: a CA, or one client's own. Nil means the CA of IssueClientCert.
+	// Certificate is the trusted certificate (PEM): a CA, or a single client's certificate. Nil means the CA of
+	// IssueClientCert.
 	Certificate []byte
 }
 
-// EnableCert enables a cert method in a namespace ("" is the root) and creates the namespace if it is missing. The path is
-// without auth/; "cert" is the default of clients. Logins need TLS: plain HTTP and RoundTripper are refused.
+// EnableCert enables a cert method in a namespace ("" is the root) and creates the namespace if it is missing. The
+// path is without auth/; clients default to "cert". Logins need TLS: plain HTTP and RoundTripper are refused.
 func (s *Server) EnableCert(namespace, path string) *Cert {
 	return &Cert{s.enable(kindCert, namespace, path)}
 }
 
-// SetRole writes a role, in place of one of that name.
+// SetRole creates or replaces a role.
 func (c *Cert) SetRole(name string, options CertOptions) {
 	trusted := options.Certificate
 	if trusted == nil {
@@ -56,7 +57,7 @@ func (c *Cert) SetRole(name string, options CertOptions) {
 	})
 }
 
-// identifyCert finds the role for the certificate of a connection: the one called name, or the first that fits
+// identifyCert finds the role for the connection's certificate: the one with the given name, or the first match
 // (vault, builtin/credential/cert/path_login.go, verifyCredentials).
 func (m *authMount) identifyCert(peer *tls.ConnectionState, name string) (identity, *reply) {
 	switch {
@@ -97,7 +98,7 @@ func (m *authMount) identifyCert(peer *tls.ConnectionState, name string) (identi
 	return identity{}, refused(http.StatusBadRequest, "failed to match all constraints for this login certificate")
 }
 
-// chainsTo verifies a client's certificates. No chain is no error.
+// chainsTo verifies a client's certificates. It is not an error if there is no chain.
 func chainsTo(roots *x509.CertPool, shown []*x509.Certificate) ([][]*x509.Certificate, error) {
 	intermediates := x509.NewCertPool()
 	for _, certificate := range shown[1:] {
@@ -113,14 +114,15 @@ func chainsTo(roots *x509.CertPool, shown []*x509.Certificate) ([][]*x509.Certif
 	return chains, err
 }
 
-// covers reports whether a certificate with these chains is the trusted one or descends from it.
+// covers reports whether trusted is the leaf itself or part of one of its chains.
 func covers(trusted, leaf *x509.Certificate, chains [][]*x509.Certificate) bool {
 	return trusted.Equal(leaf) || slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool {
 		return slices.ContainsFunc(chain, trusted.Equal)
 	})
 }
 
-// renewCert is the role by which a token is renewed: Vault wants to see the certificate again, and the same policies.
+// renewCert returns the role for a renewal. Vault requires a certificate that still matches the role, and unchanged
+// policies.
 func (m *authMount) renewCert(t *token, peer *tls.ConnectionState) (*role, *reply) {
 	who, denied := m.identifyCert(peer, t.role)
 	switch {

@@ -10,7 +10,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// show makes the caller show a client certificate from its next connection on; nil shows none.
+// show sets the caller's client certificate for new connections; nil removes it.
 func (c *caller) show(cert, key []byte) {
 	c.t.Helper()
 	config := c.client.Transport.(*http.Transport).TLSClientConfig.Clone()
@@ -37,7 +37,8 @@ func TestCertificateLogin(t *testing.T) {
 	c.show(own, ownKey)
 	c.want(400, "POST", "auth/cert/login", nil, noMatch) // no roles yet
 	cert.SetRole("b-any", vaulttest.CertOptions{})
-	// Another Vault's CA signs what this one trusts for itself only.
+	// A certificate from another Vault's CA, which this one trusts only as a single
+	// certificate.
 	other := vaulttest.Start(t)
 	foreign, foreignKey := other.IssueClientCert("foreign")
 	cert.SetRole("c-leaf", vaulttest.CertOptions{Certificate: foreign})
@@ -82,7 +83,7 @@ func TestCertificateLoginNeedsTLS(t *testing.T) {
 	c.want(400, "POST", "auth/cert/login", nil, "tls connection required")
 }
 
-// Certificates that a server requires are good for its cert method, on every node of the cluster.
+// A client certificate required for TLS is also valid for the cert method, on every node of the cluster.
 func TestCertificateLoginWithMutualTLS(t *testing.T) {
 	s := vaulttest.Start(t, vaulttest.Options{TLS: true, ClientCert: true})
 	second := vaulttest.Start(t, vaulttest.Options{TLS: true, ClientCert: true, Join: s})

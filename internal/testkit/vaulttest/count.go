@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// The operations a request can be. They name requests in counts, in Fault.Match and in Intercept.
+// The operations. Counts, Fault.Match and Intercept use these names.
 const (
 	OpEncrypt         = "encrypt"
 	OpDecrypt         = "decrypt"
@@ -46,7 +46,7 @@ const (
 	OpOther           = "other"
 )
 
-// counters counts what arrived at one node. The zero value is ready.
+// counters counts the requests received by one node. The zero value is ready for use.
 type counters struct {
 	countMu  sync.Mutex
 	byOp     map[string]int
@@ -57,35 +57,35 @@ type counters struct {
 	changed  chan struct{} // non-nil while a caller waits; closed at the next change
 }
 
-// Count is how many requests of this operation have arrived, answered or not, since the last ResetCounts.
+// Count returns the number of received requests with this operation, answered or not, since the last ResetCounts.
 func (c *counters) Count(op string) int {
 	c.countMu.Lock()
 	defer c.countMu.Unlock()
 	return c.byOp[op]
 }
 
-// Total is how many requests of any kind have arrived since the last ResetCounts.
+// Total returns the number of all received requests since the last ResetCounts.
 func (c *counters) Total() int {
 	c.countMu.Lock()
 	defer c.countMu.Unlock()
 	return c.total
 }
 
-// InFlight is how many requests have arrived and are not yet answered.
+// InFlight returns the number of received requests that have not been answered yet.
 func (c *counters) InFlight() int {
 	c.countMu.Lock()
 	defer c.countMu.Unlock()
 	return c.inFlight
 }
 
-// Connections is how many client connections are open now.
+// Connections returns the number of open client connections.
 func (c *counters) Connections() int {
 	c.countMu.Lock()
 	defer c.countMu.Unlock()
 	return len(c.open)
 }
 
-// ConnectionsOpened is how many connections have been accepted since the last ResetCounts.
+// ConnectionsOpened returns the number of connections accepted since the last ResetCounts.
 func (c *counters) ConnectionsOpened() int {
 	c.countMu.Lock()
 	defer c.countMu.Unlock()
@@ -115,7 +115,7 @@ func (c *counters) WaitCount(ctx context.Context, op string, n int) error {
 	return c.wait(ctx, fmt.Sprintf("%d %s requests", n, op), func() bool { return c.byOp[op] >= n })
 }
 
-// WaitConnections waits until exactly n connections are open: a closed connection is seen by the server a moment later.
+// WaitConnections waits until exactly n connections are open. The server sees a closed connection with a delay.
 func (c *counters) WaitConnections(ctx context.Context, n int) error {
 	return c.wait(ctx, fmt.Sprintf("%d open connections", n), func() bool { return len(c.open) == n })
 }
@@ -148,7 +148,7 @@ func (c *counters) notify() {
 	}
 }
 
-// arrived counts a request in; the returned function counts it out of flight.
+// arrived counts a request as in flight; the returned function ends that.
 func (c *counters) arrived(op string) (done func()) {
 	c.countMu.Lock()
 	defer c.countMu.Unlock()

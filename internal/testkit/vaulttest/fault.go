@@ -13,57 +13,57 @@ import (
 	"time"
 )
 
-// Cut is where a connection breaks. The zero value leaves it alone.
+// Cut says where a connection breaks. The zero value does not break it.
 type Cut int
 
 const (
-	// CutReset resets the connection before Vault has looked at the request. Clients see ECONNRESET, or over HTTP/2
-	// sometimes an end of file; over HTTP/2 it ends the other requests on the connection too.
+	// CutReset resets the connection before Vault has handled the request. Clients see ECONNRESET, or with HTTP/2
+	// sometimes EOF; with HTTP/2 it also ends the other requests on the connection.
 	CutReset Cut = iota + 1
-	// CutBody lets Vault do its work, sends half of the answer and breaks off.
+	// CutBody lets Vault handle the request, sends half of the answer and breaks the connection.
 	CutBody
 )
 
-// Fault is something wrong between a client and Vault. Its parts apply in the order of the fields: wait, then break,
-// answer or pass the request on. Faults apply in the order of Inject; the first that answers or breaks ends it.
-// Faults come before the seal: a sealed Vault with a fault shows the fault.
+// Fault is a fault between a client and Vault. Its parts apply in the order of the fields: delay, then break,
+// answer or pass the request on. Faults apply in the order of Inject, up to the first that answers or breaks. They
+// come before the seal: a sealed Vault with a fault shows the fault.
 type Fault struct {
-	// Match selects requests by operation (OpEncrypt, …) and, if need be, the request itself. Nil matches every request,
-	// sys/health too. It may read r.Body.
+	// Match selects requests by operation (OpEncrypt, …) and optionally by the request itself. Nil matches every
+	// request, including sys/health. It may read r.Body.
 	Match func(op string, r *http.Request) bool
 
-	// Times is how many matching requests are hit; 0 means all until the fault is removed.
+	// Times is the number of matching requests to affect; 0 means all until the fault is removed.
 	Times int
 
-	// Rate is the probability that a matching request is hit, drawn from a generator seeded with Seed; 0 means all.
+	// Rate is the probability that a matching request is affected, from a generator seeded with Seed; 0 means all.
 	Rate float64
 	Seed uint64
 
-	// Delay is how long a request waits. A request whose client has gone is dropped at once.
+	// Delay is how long a request waits. It ends at once if the client disconnects.
 	Delay time.Duration
 
-	// Hang holds a request until the fault is removed (it then goes on), its client goes, or Stop.
+	// Hang holds a request until the fault is removed (the request then proceeds), the client disconnects, or Stop.
 	Hang bool
 
 	// Cut breaks the connection.
 	Cut Cut
 
-	// Status, if not 0, is answered with Header and Body. An empty Body becomes Vault's error JSON for that status.
+	// Status, if not 0, is sent with Header and Body. An empty Body means Vault's error JSON for that status.
 	Status int
 	Header http.Header
 	Body   string
 
-	// Handle, if not nil, may answer the request itself and then returns true; false passes it on.
-	// http.ErrAbortHandler as a panic breaks the connection.
+	// Handle, if not nil, may answer the request itself and then returns true; false passes it on. A panic with
+	// http.ErrAbortHandler breaks the connection.
 	Handle func(op string, w http.ResponseWriter, r *http.Request) bool
 }
 
-// Ops is a Fault.Match for any of these operations.
+// Ops returns a Fault.Match for any of these operations.
 func Ops(ops ...string) func(op string, r *http.Request) bool {
 	return func(op string, _ *http.Request) bool { return slices.Contains(ops, op) }
 }
 
-// faults holds the faults of one node. The zero value is ready.
+// faults holds the faults of one node. The zero value is ready for use.
 type faults struct {
 	faultMu sync.Mutex
 	active  []*activeFault
@@ -71,16 +71,16 @@ type faults struct {
 
 type activeFault struct {
 	Fault
-	random  *rand.Rand // nil if every request is hit
+	random  *rand.Rand // nil if every request is affected
 	left    int        // used only if Times > 0
 	removed chan struct{}
 }
 
-// Inject lays a fault over the server until remove is called. Removing twice does nothing.
+// Inject adds a fault until remove is called. remove is idempotent.
 func (f *faults) Inject(fault Fault) (remove func()) {
 	a := &activeFault{Fault: fault, left: fault.Times, removed: make(chan struct{})}
 	if fault.Rate > 0 {
-		// Reproducible by design: the seed is the test's.
+		// Deliberately reproducible: the test chooses the seed.
 		a.random = rand.New(rand.NewPCG(fault.Seed, fault.Seed))
 	}
 	f.faultMu.Lock()
@@ -89,7 +89,7 @@ func (f *faults) Inject(fault Fault) (remove func()) {
 	return func() { f.remove(a) }
 }
 
-// ClearFaults removes every fault and lets go of what hangs.
+// ClearFaults removes every fault and releases hanging requests.
 func (f *faults) ClearFaults() {
 	f.faultMu.Lock()
 	defer f.faultMu.Unlock()
@@ -99,7 +99,7 @@ func (f *faults) ClearFaults() {
 	f.active = nil
 }
 
-// Hang makes every request wait until release is called; held requests are then served.
+// Hang makes every request wait until release is called; the requests are then served.
 func (f *faults) Hang() (release func()) { return f.Inject(Fault{Hang: true}) }
 
 // Cut resets the connection of the next n requests.
@@ -110,7 +110,7 @@ func (f *faults) FailNext(n, status int, body string) (remove func()) {
 	return f.Inject(Fault{Times: n, Status: status, Body: body})
 }
 
-// FailRate answers a share p of the requests, 0 to 1, with a 500.
+// FailRate answers a fraction p (0 to 1) of the requests with a 500.
 func (f *faults) FailRate(p float64, seed uint64) (remove func()) {
 	if p <= 0 {
 		return func() {}
@@ -118,7 +118,7 @@ func (f *faults) FailRate(p float64, seed uint64) (remove func()) {
 	return f.Inject(Fault{Rate: p, Seed: seed, Status: http.StatusInternalServerError, Body: errorJSON(wrapped("internal error"))})
 }
 
-// Throttle answers every request as a rate limit quota does.
+// Throttle answers every request like a rate limit quota.
 func (f *faults) Throttle() (remove func()) {
 	return f.Intercept(func(_ string, w http.ResponseWriter, r *http.Request) bool {
 		path := strings.TrimPrefix(r.URL.Path, "/v1/")
@@ -127,7 +127,7 @@ func (f *faults) Throttle() (remove func()) {
 	})
 }
 
-// HTML answers every request with 200 and a page, as a captive proxy or a wrong address does.
+// HTML answers every request with 200 and an HTML page, like a captive portal or a wrong address.
 func (f *faults) HTML(body string) (remove func()) {
 	return f.Inject(Fault{
 		Status: http.StatusOK,
@@ -136,7 +136,8 @@ func (f *faults) HTML(body string) (remove func()) {
 	})
 }
 
-// RedirectTo answers every request with a 307 to the same path at another address, as a standby that cannot forward.
+// RedirectTo answers every request with a 307 to the same path at another address, like a standby that cannot
+// forward.
 func (f *faults) RedirectTo(address string) (remove func()) {
 	return f.Intercept(func(_ string, w http.ResponseWriter, r *http.Request) bool {
 		to := url.URL{Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}
@@ -146,7 +147,7 @@ func (f *faults) RedirectTo(address string) (remove func()) {
 	})
 }
 
-// Intercept puts a handler before Vault. It returns true if it has answered, false to pass the request on.
+// Intercept calls a handler before Vault. It returns true if it has answered, false to pass the request on.
 func (f *faults) Intercept(handle func(op string, w http.ResponseWriter, r *http.Request) bool) (remove func()) {
 	return f.Inject(Fault{Handle: handle})
 }
@@ -160,7 +161,7 @@ func (f *faults) remove(a *activeFault) {
 	}
 }
 
-// hit decides whether a fault hits this request, and uses up one of its Times if so.
+// hit decides whether a fault affects this request, and decrements its Times if so.
 func (f *faults) hit(a *activeFault, op string, r *http.Request) bool {
 	if a.Match != nil && !a.Match(op, r) {
 		return false
@@ -177,8 +178,8 @@ func (f *faults) hit(a *activeFault, op string, r *http.Request) bool {
 	return true
 }
 
-// apply plays the faults that hit a request. It returns whether the request has been answered, and otherwise the body
-// cut that the answer must suffer, if any. Rewind makes r.Body readable again from the start.
+// apply applies the faults that affect a request. It returns whether the request has been answered, and otherwise
+// the cut to apply to the answer's body. Rewind resets r.Body to the start.
 func (s *Server) apply(op string, w http.ResponseWriter, r *http.Request, rewind func()) (answered bool, cut Cut) {
 	s.faultMu.Lock()
 	active := slices.Clone(s.active)
@@ -208,7 +209,7 @@ func (s *Server) apply(op string, w http.ResponseWriter, r *http.Request, rewind
 	return false, 0
 }
 
-// hold makes a request wait as its fault says. It does not return if the client goes or the server stops.
+// hold delays a request as its fault requires. It does not return if the client disconnects or the server stops.
 func (s *Server) hold(r *http.Request, a *activeFault) {
 	if a.Delay <= 0 && !a.Hang {
 		return
@@ -261,12 +262,12 @@ func errorJSON(errors ...string) string {
 	return string(body) + "\n"
 }
 
-// writeRaw sends a body as it is, as JSON unless the header says otherwise.
+// writeRaw sends a body unchanged, as JSON unless the header has another type.
 func writeRaw(w http.ResponseWriter, status int, body string) {
 	if w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", "application/json")
 	}
 	w.WriteHeader(status)
-	// The only error is a client that has gone.
+	// An error only means that the client has disconnected.
 	_, _ = w.Write([]byte(body))
 }

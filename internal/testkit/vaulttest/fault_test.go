@@ -18,7 +18,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// Every way to the server must show the same faults.
+// Faults must look the same over every transport.
 var transports = map[string]vaulttest.Options{
 	"HTTP/1.1":   {},
 	"HTTP/2":     {TLS: true},
@@ -87,7 +87,7 @@ func TestCut(t *testing.T) {
 			t.Errorf("CutBody: got %d and %d bytes, want an error", a.status, len(a.raw))
 		}
 		if got := s.Transit().Key("kek").Rotate(); got != 3 {
-			t.Errorf("CutBody: Vault has not done its work: the next version is %d, want 3", got)
+			t.Errorf("CutBody: Vault did not handle the request: the next version is %d, want 3", got)
 		}
 		c.want(200, "GET", "transit/keys/kek", nil)
 	})
@@ -117,7 +117,7 @@ func TestHang(t *testing.T) {
 		}
 		cancel()
 		if err := <-results; !errors.Is(err, context.Canceled) {
-			t.Errorf("the caller that went: got %v", err)
+			t.Errorf("cancelled caller: got %v", err)
 		}
 		release()
 		for range 2 {
@@ -219,7 +219,7 @@ func TestCounts(t *testing.T) {
 	}
 	s.ResetCounts()
 	if s.Total() != 0 || s.Count(vaulttest.OpDecrypt) != 0 || s.ConnectionsOpened() != 0 {
-		t.Error("ResetCounts left something")
+		t.Error("ResetCounts did not reset everything")
 	}
 	done := make(chan error, 1)
 	go func() { done <- s.WaitCount(t.Context(), vaulttest.OpReadKey, 2) }()
@@ -231,7 +231,7 @@ func TestCounts(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := s.WaitCount(ctx, vaulttest.OpReadKey, 3); !errors.Is(err, context.Canceled) {
-		t.Errorf("WaitCount with a dead context: got %v", err)
+		t.Errorf("WaitCount with a cancelled context: got %v", err)
 	}
 }
 

@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// fields is a request body read as loosely as Vault reads it: a number may come as a string, a list as one string with
-// commas, a duration as seconds or as "1h". The first mistake is kept, so that a handler may read on and look once
-// at the end.
+// fields is a request body, read as leniently as Vault reads it: a number may be a string, a list may be one
+// comma-separated string, a duration may be seconds or "1h". The first mistake is kept, so that a handler may read
+// everything and check once at the end.
 type fields struct {
 	values  map[string]any
-	mistake string // in Vault's words; empty if there was none
+	mistake string // Vault's error text; empty if there was none
 }
 
 func parseFields(body []byte) (*fields, error) {
@@ -37,7 +37,7 @@ func parseFields(body []byte) (*fields, error) {
 	return f, nil
 }
 
-// lifetime is a duration as the token store reads it, with error texts of its own.
+// lifetime reads a duration as the token store does, which has its own error texts.
 func (f *fields) lifetime(name string) time.Duration {
 	text := f.text(name)
 	if n, err := strconv.Atoi(text); err == nil {
@@ -56,7 +56,7 @@ func (f *fields) lifetime(name string) time.Duration {
 	return d
 }
 
-// has reports whether the body has the field with something else than null.
+// has reports whether the body has the field with a value other than null.
 func (f *fields) has(name string) bool { return f.values[name] != nil }
 
 func (f *fields) text(name string) string {
@@ -147,7 +147,8 @@ func (f *fields) object(name string) map[string]any {
 	return v
 }
 
-// validation is how Vault begins an error about a field. Paths with an existence check fail in that check, without it.
+// validation begins Vault's error about a field. Paths with an existence check fail in that check, without this
+// prefix.
 const validation = "Field validation failed: "
 
 func (f *fields) wrong(name string, why ...string) {

@@ -19,7 +19,7 @@ import (
 // maxBody is Vault's default max_request_size.
 const maxBody = 32 << 20
 
-// Handler is the server without a listener: faults, counts and all.
+// Handler returns the server without a listener, including faults and counts.
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serveHTTP) }
 
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
@@ -30,7 +30,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	rt := s.store.route(r.Method, r.Header.Get("X-Vault-Namespace"), r.URL.Path)
 	defer s.arrived(rt.op)()
 
-	// The body is read before any fault: net/http notices that a client has gone only once the body has been read.
+	// Read the body before any fault: net/http notices a disconnected client only after the body has been read.
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	rewind := func() { r.Body = io.NopCloser(bytes.NewReader(body)) }
 	rewind()
@@ -59,7 +59,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	writeRaw(w, out.status, out.body)
 }
 
-// answer is what a healthy Vault answers. Mistake is what is wrong with the body, nil if nothing.
+// answer is the answer of a healthy Vault. Mistake is the error in the body, nil if there is none.
 func (s *Server) answer(in *request, r *http.Request, mistake *reply) rendered {
 	switch {
 	case in.op == OpHealth || in.op == OpSealStatus:
@@ -80,7 +80,7 @@ func tokenOf(r *http.Request) string {
 	return token
 }
 
-// read parses the body, which could not be read to its end if err is not nil, into in.fields.
+// read parses the body into in.fields. err is the error of reading the body, if any.
 func (in *request) read(body []byte, err error) (mistake *reply) {
 	const parsing = "error parsing JSON: failed to parse JSON input: "
 	in.fields = &fields{}
@@ -105,17 +105,17 @@ func (in *request) read(body []byte, err error) (mistake *reply) {
 	return &refused
 }
 
-// connKey is the context key of the connection a request came in on.
+// connKey is the context key of the request's connection.
 type connKey struct{}
 
 func withConn(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, conn)
 }
 
-// reset breaks the connection the hard way. It does not return.
+// reset resets the connection. It does not return.
 func reset(w http.ResponseWriter, r *http.Request) {
 	if rec, ok := w.(*recorder); ok {
-		// In process there is no connection; one in the context is that of a Proxy's client.
+		// In process there is no connection; a connection in the context belongs to a Proxy's client.
 		rec.reset = true
 		panic(http.ErrAbortHandler)
 	}
@@ -124,14 +124,14 @@ func reset(w http.ResponseWriter, r *http.Request) {
 		conn = over.NetConn()
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		// Linger 0 makes Close send RST instead of FIN. For HTTP/2 this takes the other streams along, as a reset does.
+		// Linger 0 makes Close send RST instead of FIN. With HTTP/2 this also ends the other streams, as a reset does.
 		_ = tcp.SetLinger(0)
 		_ = tcp.Close()
 	}
 	panic(http.ErrAbortHandler)
 }
 
-// sendHalf promises a whole answer and sends half of it. It does not return.
+// sendHalf announces the full Content-Length and sends half of the answer. It does not return.
 func sendHalf(w http.ResponseWriter, out rendered) {
 	if out.body == "" {
 		panic(http.ErrAbortHandler)
@@ -144,14 +144,14 @@ func sendHalf(w http.ResponseWriter, out rendered) {
 	panic(http.ErrAbortHandler)
 }
 
-// rendered is an answer ready to be sent; an empty body means none.
+// rendered is an answer ready to be sent; the body may be empty.
 type rendered struct {
 	status int
 	body   string
-	header http.Header // what is more than usual; may be nil
+	header http.Header // additional fields; may be nil
 }
 
-// reply is an answer in Vault's terms.
+// reply is an answer before rendering.
 type reply struct {
 	status   int      // 0 means 200, or 204 when there is neither data nor auth
 	errors   []string // for status >= 400 without data
@@ -161,12 +161,12 @@ type reply struct {
 	mount    string // mount_type
 }
 
-// refuse is an error reply.
+// refuse returns an error reply.
 func refuse(status int, errors ...string) reply {
 	return reply{status: status, errors: errors}
 }
 
-// wrapped is how Vault prints errors that have passed through its request handling (hashicorp/go-multierror).
+// wrapped formats errors as Vault does after its request handling (hashicorp/go-multierror).
 func wrapped(errors ...string) string {
 	noun := " error"
 	if len(errors) != 1 {
@@ -198,7 +198,7 @@ func (r reply) render() rendered {
 func render(status int, v any) rendered {
 	body, err := json.Marshal(v)
 	if err != nil {
-		// Only KV data could hold what JSON cannot say, and it came in as JSON or from a test's map.
+		// KV data is always valid JSON: it came as JSON or from a test's map.
 		return rendered{status: http.StatusInternalServerError, body: errorJSON(wrapped("internal error"))}
 	}
 	return rendered{status: status, body: string(body) + "\n"}

@@ -16,7 +16,7 @@ const (
 	kindJWT        = "jwt"
 )
 
-// The service account that every accepted JWT belongs to.
+// The service account of every accepted JWT.
 const (
 	serviceAccountNamespace = "kube-system"
 	serviceAccountName      = "trousseau"
@@ -35,23 +35,23 @@ type JWT struct{ bearerMethod }
 // bearerMethod is what Kubernetes and JWT have in common.
 type bearerMethod struct{ AuthMethod }
 
-// EnableKubernetes enables a Kubernetes method in a namespace ("" is the root), creating the namespace if need be.
-// The path is without auth/; "kubernetes" is the default of clients.
+// EnableKubernetes enables a Kubernetes method in a namespace ("" is the root) and creates the namespace if it is
+// missing. The path is without auth/; clients default to "kubernetes".
 func (s *Server) EnableKubernetes(namespace, path string) *Kubernetes {
 	return &Kubernetes{bearerMethod{s.enable(kindKubernetes, namespace, path)}}
 }
 
-// EnableJWT enables a JWT method in a namespace ("" is the root), creating the namespace if need be.
-// The path is without auth/; "jwt" is the default of clients.
+// EnableJWT enables a JWT method in a namespace ("" is the root) and creates the namespace if it is missing. The
+// path is without auth/; clients default to "jwt".
 func (s *Server) EnableJWT(namespace, path string) *JWT {
 	return &JWT{bearerMethod{s.enable(kindJWT, namespace, path)}}
 }
 
-// SetDefaultRole sets the role of logins that name none; "" means that they are refused.
+// SetDefaultRole sets the role for logins without a role; "" means that they are refused.
 func (j *JWT) SetDefaultRole(name string) { j.with(func(m *authMount) { m.defaultRole = name }) }
 
-// SetRole writes a role, in place of one of that name. Token is what a login yields: Namespace and NotRenewable
-// cannot be chosen, Orphan is understood.
+// SetRole creates or replaces a role. Token describes the tokens issued at login; Namespace and NotRenewable are
+// not supported, and they are always orphans.
 func (b *bearerMethod) SetRole(name string, token TokenOptions) {
 	b.setRole(name, token, func(r *role) {
 		r.bound = bound{names: []string{serviceAccountName}, namespaces: []string{serviceAccountNamespace}}
@@ -68,7 +68,7 @@ func (b *bearerMethod) NewJWT(role string) string {
 	return jwt
 }
 
-// Accept makes a JWT good for logins to a role, besides those it is good for already. The role need not exist yet.
+// Accept makes a JWT valid for logins to a role, in addition to its other roles. The role need not exist yet.
 func (b *bearerMethod) Accept(role, jwt string) {
 	b.store.secrets.add(jwt)
 	b.with(func(m *authMount) {
@@ -76,7 +76,7 @@ func (b *bearerMethod) Accept(role, jwt string) {
 	})
 }
 
-// identifyKubernetes answers in the order of vault-plugin-auth-kubernetes, path_login.go.
+// identifyKubernetes makes its checks in the order of vault-plugin-auth-kubernetes, path_login.go.
 func (m *authMount) identifyKubernetes(f *fields) (identity, *reply) {
 	name, jwt := f.text("role"), f.text("jwt")
 	r, accepting := m.roles[name], m.bearers[jwt]
@@ -106,7 +106,7 @@ func (m *authMount) identifyKubernetes(f *fields) (identity, *reply) {
 	}, nil
 }
 
-// identifyJWT answers in the order of vault-plugin-auth-jwt, path_login.go.
+// identifyJWT makes its checks in the order of vault-plugin-auth-jwt, path_login.go.
 func (m *authMount) identifyJWT(f *fields) (identity, *reply) {
 	const validating = "error validating token: "
 	name, jwt := f.text("role"), strings.TrimSpace(f.text("jwt"))

@@ -17,7 +17,7 @@ import (
 // key is a transit key.
 type key struct {
 	name            string
-	kind            string    // "aes256-gcm96" unless another was asked for
+	kind            string    // "aes256-gcm96" by default
 	versions        []version // version n is versions[n-1]
 	minDecryption   int
 	minEncryption   int // 0 means latest
@@ -57,7 +57,7 @@ func (k *key) rotate(now time.Time) {
 	k.versions = append(k.versions, version{aead: aead, created: now})
 }
 
-// latest is the newest version that a node sees which has not heard of the last lag rotations.
+// latest is the newest version visible to a node that lags behind by lag rotations.
 func (k *key) latest(lag int) int {
 	return max(len(k.versions)-lag, k.minDecryption, 1)
 }
@@ -71,7 +71,7 @@ type Mount struct {
 // Transit is the default engine: "transit" in the root namespace.
 func (s *Server) Transit() *Mount { return s.Mount("", "transit") }
 
-// CreateKey creates a key of type aes256-gcm96 with version 1. A key that exists stays as it is.
+// CreateKey creates a key of type aes256-gcm96 with version 1. An existing key is not changed.
 func (m *Mount) CreateKey(name string) *Key {
 	k := m.Key(name)
 	m.store.mu.Lock()
@@ -82,13 +82,13 @@ func (m *Mount) CreateKey(name string) *Key {
 	return k
 }
 
-// Key is the key of this name, which need not exist yet.
+// Key returns the key of this name, which need not exist yet.
 func (m *Mount) Key(name string) *Key { return &Key{mount: m, name: name} }
 
 // CreateKey creates a key in the default engine.
 func (s *Server) CreateKey(name string) *Key { return s.Transit().CreateKey(name) }
 
-// Key is a key in a transit engine, by name: a Key goes on working over Delete and CreateKey.
+// Key is a transit key, identified by name: it stays valid across Delete and CreateKey.
 type Key struct {
 	mount *Mount
 	name  string
@@ -104,9 +104,9 @@ func (k *Key) Rotate() int {
 	return latest
 }
 
-// ForgetNewest takes the newest version away, as restoring Vault from a backup older than the last rotation does, and
-// returns the number of the one that is now the newest. What only the lost version can decrypt is lost, and the next
-// Rotate makes a version of the same number and other key material.
+// ForgetNewest removes the newest version, as restoring Vault from a backup older than the last rotation does. It
+// returns the number of the version that is now the newest. Data encrypted with the lost version is lost, and the
+// next Rotate creates a version with the same number and other key material.
 func (k *Key) ForgetNewest() int {
 	var latest int
 	k.with(func(key *key) {
@@ -119,7 +119,7 @@ func (k *Key) ForgetNewest() int {
 	return latest
 }
 
-// Created is when a version was made; Vault reports it in whole seconds.
+// Created returns when a version was created; Vault reports it in whole seconds.
 func (k *Key) Created(version int) time.Time {
 	var created time.Time
 	k.with(func(key *key) { created = key.versions[version-1].created })
@@ -131,24 +131,24 @@ func (k *Key) SetMinDecryptionVersion(version int) {
 	k.with(func(key *key) { key.minDecryption = version })
 }
 
-// SetMinEncryptionVersion refuses to encrypt with older versions; 0 means only the latest is used by default.
+// SetMinEncryptionVersion refuses encryption with older versions; 0 means that only the latest may be used.
 func (k *Key) SetMinEncryptionVersion(version int) {
 	k.with(func(key *key) { key.minEncryption = version })
 }
 
-// Delete deletes the key, whatever its deletion_allowed. Nothing that it encrypted can be read again.
+// Delete deletes the key, regardless of deletion_allowed. Data encrypted with it is lost.
 func (k *Key) Delete() {
 	k.with(func(*key) { delete(k.keys(), k.name) })
 }
 
-// Exists reports whether the key has not been deleted.
+// Exists reports whether the key exists.
 func (k *Key) Exists() bool {
 	k.mount.store.mu.Lock()
 	defer k.mount.store.mu.Unlock()
 	return k.keys()[k.name] != nil
 }
 
-// with runs f on the key under the lock.
+// with calls f with the key, holding the lock.
 func (k *Key) with(f func(*key)) {
 	k.mount.store.mu.Lock()
 	defer k.mount.store.mu.Unlock()
@@ -159,7 +159,7 @@ func (k *Key) with(f func(*key)) {
 	f(key)
 }
 
-// keys are the keys of the mount, which must exist. The caller holds the lock.
+// keys returns the keys of the mount, which must exist. The caller holds the lock.
 func (k *Key) keys() map[string]*key {
 	m := k.mount.store.mounts[k.mount.at]
 	if m == nil {
@@ -168,7 +168,7 @@ func (k *Key) keys() map[string]*key {
 	return m.keys
 }
 
-// keyType is what Vault tells about a type of key.
+// keyType describes a type of key as Vault reports it.
 type keyType struct {
 	encrypts, signs, derives, associates bool
 	public                               string // name of its public keys; empty if it has none
@@ -192,7 +192,8 @@ var keyTypes = map[string]keyType{
 // enterpriseTypes are types of key that only Vault Enterprise has.
 var enterpriseTypes = []string{"aes128-cbc", "aes256-cbc", "aes128-cmac", "aes192-cmac", "aes256-cmac", "managed_key"}
 
-// unusable is the outcome of an item for a key that cannot be used for it. Use is "encryption" or "decryption".
+// unusable returns the outcome of an item for a key that does not support the operation. Use is "encryption" or
+// "decryption".
 func (k *key) unusable(it item, use string) outcome {
 	kind := keyTypes[k.kind]
 	switch {
@@ -207,7 +208,7 @@ func (k *key) unusable(it item, use string) outcome {
 	return outcome{}
 }
 
-// missingContext is what Vault answers for a key that is derived from contexts.
+// missingContext is Vault's answer for a derived key without a context.
 func (k *key) missingContext() string {
 	if !k.derived {
 		return ""
@@ -216,7 +217,7 @@ func (k *key) missingContext() string {
 		" per-request information must be included in order to perform operations with the key"
 }
 
-// describeVersion is what Vault tells about one version: the time, with a public key if there is one.
+// describeVersion returns one version as Vault reports it: the time, with a public key if there is one.
 func (k *key) describeVersion(n int) any {
 	created := k.versions[n-1].created
 	if name := keyTypes[k.kind].public; name != "" {
@@ -233,7 +234,7 @@ func (m *mount) readKey(req *request) reply {
 	return k.describe(req.lag, m.kind)
 }
 
-// describe is what Vault tells about a key. Versions below min_decryption_version are archived and not shown.
+// describe returns a key as Vault reports it. Versions below min_decryption_version are archived and not shown.
 func (k *key) describe(lag int, kind string) reply {
 	latest := k.latest(lag)
 	is := keyTypes[k.kind]
@@ -291,7 +292,7 @@ func (m *mount) createKey(req *request) reply {
 		wanted.rotate(req.now)
 		m.keys[req.name] = wanted
 	}
-	// An existing key is left as it is, without a warning.
+	// An existing key is not changed; there is no warning.
 	return m.keys[req.name].describe(req.lag, m.kind)
 }
 
@@ -321,7 +322,7 @@ func (m *mount) configKey(req *request) reply {
 		changed.minEncryption = f.number("min_encryption_version")
 	}
 	changed.deletionAllowed = f.flag("deletion_allowed", k.deletionAllowed)
-	// What may have left Vault cannot be called back.
+	// An exported key cannot be made secret again.
 	changed.exportable = k.exportable || f.flag("exportable", false)
 	changed.plaintextBackup = k.plaintextBackup || f.flag("allow_plaintext_backup", false)
 	switch {
@@ -351,7 +352,7 @@ func (m *mount) configKey(req *request) reply {
 	return answer
 }
 
-// trimKey forgets versions for good: those below min_available_version.
+// trimKey permanently removes the versions below min_available_version.
 func (m *mount) trimKey(req *request) reply {
 	k, n, mistake := m.keys[req.name], req.fields.number("min_available_version"), ""
 	switch {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// cluster is what a Kubernetes auth method knows of its API server. It is immutable.
+// cluster is the configuration of a Kubernetes auth method for its API server. It is immutable.
 type cluster struct {
 	host         string
 	ca           string // PEM
@@ -23,7 +23,7 @@ type cluster struct {
 	byAnnotation bool // use_annotations_as_alias_metadata
 }
 
-// kubernetesOp tells what a request to a Kubernetes auth method wants.
+// kubernetesOp determines the operation of a request to a Kubernetes auth method.
 func kubernetesOp(method, rest string) (op, name string) {
 	role, isRole := strings.CutPrefix(rest, "role/")
 	switch {
@@ -71,7 +71,8 @@ func (m *authMount) readCluster() reply {
 	}}
 }
 
-// writeCluster replaces all of it, whatever the request names (vault-plugin-auth-kubernetes, path_config.go).
+// writeCluster replaces the whole configuration, including fields absent from the request
+// (vault-plugin-auth-kubernetes, path_config.go).
 func (m *authMount) writeCluster(f *fields) reply {
 	c := &cluster{
 		host: f.text("kubernetes_host"), ca: f.text("kubernetes_ca_cert"), reviewer: f.text("token_reviewer_jwt"),
@@ -92,21 +93,21 @@ func (m *authMount) writeCluster(f *fields) reply {
 	case slices.ContainsFunc(c.pemKeys, noPEM):
 		return refuse(http.StatusBadRequest, "data does not contain any valid RSA or ECDSA public keys")
 	case c.ca == "" && !c.notLocal:
-		// This Vault does not run in a pod.
+		// This fake does not run in a pod.
 		return refuse(http.StatusBadRequest, "open /var/run/secrets/kubernetes.io/serviceaccount/ca.crt: no such file or directory")
 	}
 	m.cluster = c
 	return reply{}
 }
 
-// bound is which service accounts a role of a Kubernetes auth method lets in, and with whose JWT.
+// bound holds the service accounts and audience that a role of a Kubernetes auth method accepts.
 type bound struct {
 	names      []string
 	namespaces []string
 	audience   string
 }
 
-// admits reports whether a list of a role's has a name, or all of them.
+// admits reports whether a role's list contains a name or "*".
 func admits(list []string, name string) bool {
 	return slices.Contains(list, name) || slices.Contains(list, "*")
 }
@@ -141,7 +142,7 @@ func (m *authMount) readRole(name string) reply {
 	return reply{data: data, mount: m.kind}
 }
 
-// writeRole changes what the request names, and nothing else (vault-plugin-auth-kubernetes, path_role.go).
+// writeRole changes only the fields in the request (vault-plugin-auth-kubernetes, path_role.go).
 func (m *authMount) writeRole(req *request) reply {
 	f, r := req.fields, role{name: req.name}
 	if old := m.roles[req.name]; old != nil {
@@ -188,7 +189,7 @@ func (m *authMount) writeRole(req *request) reply {
 	return reply{}
 }
 
-// mistake is why Vault refuses a role, checked in its order and in its words; empty if the role is fine.
+// mistake returns Vault's error text for an invalid role, checked in Vault's order; empty if the role is valid.
 func (r *role) mistake(f *fields) string {
 	t, b := r.token, r.bound
 	switch {

@@ -27,7 +27,7 @@ func (s *Server) PutSecret(path string, data map[string]any) int {
 	return len(m.values[path])
 }
 
-// kvOp tells what a request to a KV v2 engine wants.
+// kvOp determines the operation of a request to a KV v2 engine.
 func kvOp(method, rest string) (op, name string) {
 	name, ok := strings.CutPrefix(rest, "data/")
 	switch {
@@ -68,8 +68,8 @@ func (m *mount) kv(req *request) reply {
 	}}
 }
 
-// checkAndSet returns what is wrong with options.cas, if it is given: it must be the number of the newest version, which
-// is 0 if there is none (vault-plugin-secrets-kv, path_data.go).
+// checkAndSet checks options.cas, if it is given: it must be the number of the newest version, or 0 if there is
+// none (vault-plugin-secrets-kv, path_data.go). It returns what is wrong.
 func (m *mount) checkAndSet(req *request) (mistake string) {
 	cas, given := req.fields.object("options")["cas"]
 	if !given {

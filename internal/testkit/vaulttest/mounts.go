@@ -15,18 +15,17 @@ const (
 	kindKV      = "kv"
 )
 
-// engines are the types of secrets engine that can be mounted. All but transit and version 2 of kv are only there: they
-// serve nothing.
+// engines are the types of secrets engine that can be mounted. Only transit and version 2 of kv serve requests.
 var engines = []string{kindTransit, kindKV, "pki", "ssh", "totp"}
 
 // authMethods are the types of auth method that can be enabled.
 var authMethods = []string{kindAppRole, kindCert, kindJWT, kindKubernetes}
 
-// mounted is what secrets engines and auth methods have in common.
+// mounted holds the fields common to secrets engines and auth methods.
 type mounted struct {
-	kind      string // as sys/mounts, sys/auth and mount_type say it
+	kind      string // as in sys/mounts, sys/auth and mount_type
 	namespace string
-	path      string // without auth/, and without slashes at the ends
+	path      string // without auth/, and without leading or trailing slash
 	version   string // kv: "2"; empty means 1
 	accessor  string
 	uuid      string
@@ -36,7 +35,7 @@ func newMounted(kind, namespace, path string) mounted {
 	return mounted{kind: kind, namespace: namespace, path: strings.Trim(path, "/"), accessor: kind + "_" + strings.ToLower(rand.Text()[:8]), uuid: newUUID()}
 }
 
-// builtIn is what every Vault has mounted and cannot unmount.
+// builtIn holds the mounts that every Vault has and cannot unmount.
 type builtIn struct{ mounts, auths []mounted }
 
 func newBuiltIn() builtIn {
@@ -46,7 +45,7 @@ func newBuiltIn() builtIn {
 	}
 }
 
-// describe is what sys/mounts says of an engine; for sys/auth there is more in its config.
+// describe returns an engine as reported by sys/mounts; sys/auth has more fields in its config.
 func (m mounted) describe(config map[string]any) map[string]any {
 	config["default_lease_ttl"], config["max_lease_ttl"], config["force_no_cache"] = 0, 0, false
 	options := map[string]string{}
@@ -69,7 +68,7 @@ func (m mounted) describe(config map[string]any) map[string]any {
 	}
 }
 
-// listMounts is sys/mounts. Vault repeats the engines beside "data", for clients of long ago; the fake does not.
+// listMounts is sys/mounts. Vault also lists the engines beside "data", for old clients; the fake does not.
 func (st *store) listMounts(req *request) reply {
 	data := map[string]any{}
 	for _, m := range st.enginesIn(req.namespace) {
@@ -138,7 +137,7 @@ func (st *store) enableAuth(req *request) reply {
 	return reply{}
 }
 
-// mountable refuses a type that is none of those there are, and a path that is, or leads into, or contains another's.
+// mountable refuses an unknown type and a path that equals, contains or is inside an existing path.
 func mountable(kind, path string, kinds []string, others []mounted) *reply {
 	path += "/"
 	switch {

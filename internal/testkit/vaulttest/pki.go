@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// pki holds the server's CA and certificate, and the pool of the separate CA that client certificates come from.
+// pki holds the server's CA and certificate, and the pool with the separate CA of client certificates.
 type pki struct {
 	names []string
 
@@ -35,7 +35,7 @@ type authority struct {
 	pem  []byte
 }
 
-// newPKI makes the certificates of one node.
+// newPKI creates the certificates of one node.
 func (st *store) newPKI(options Options) (*pki, error) {
 	p := &pki{names: append([]string{"localhost"}, options.Names...)}
 	if options.ClientCert {
@@ -52,8 +52,8 @@ func (st *store) newPKI(options Options) (*pki, error) {
 	return p, p.rotate()
 }
 
-// rotate makes a new CA, server certificate and TLS configuration. A new tls.Config also means new session ticket
-// keys, so that no client slips past the new CA by resuming an old session.
+// rotate creates a new CA, server certificate and TLS configuration. A new tls.Config also means new session
+// ticket keys, so that clients cannot avoid the new CA by resuming a session.
 func (p *pki) rotate() error {
 	ca, err := newAuthority("vaulttest CA")
 	if err != nil {
@@ -71,7 +71,7 @@ func (p *pki) rotate() error {
 		MinVersion:   tls.VersionTLS12,
 		Certificates: []tls.Certificate{pair},
 		NextProtos:   []string{"h2", "http/1.1"},
-		// As Vault does: a client may show a certificate, and only the cert auth method looks at it.
+		// As in Vault, a client certificate is optional, and only the cert auth method checks it.
 		ClientAuth: tls.RequestClientCert,
 	}
 	if p.clientPool != nil {
@@ -90,7 +90,7 @@ func (p *pki) config() *tls.Config {
 	return p.active
 }
 
-// CAPEM is the certificate, in PEM, of the CA that signed the server's current certificate; nil without TLS.
+// CAPEM returns the certificate (PEM) of the CA that signed the server's current certificate; nil without TLS.
 func (s *Server) CAPEM() []byte {
 	if s.pki == nil {
 		return nil
@@ -100,7 +100,7 @@ func (s *Server) CAPEM() []byte {
 	return s.pki.caPEM
 }
 
-// ClientCertPEM is a client certificate the server accepts; nil unless Options.ClientCert was set.
+// ClientCertPEM returns a client certificate that the server accepts; nil unless Options.ClientCert was set.
 func (s *Server) ClientCertPEM() []byte {
 	if s.pki == nil {
 		return nil
@@ -108,7 +108,7 @@ func (s *Server) ClientCertPEM() []byte {
 	return s.pki.clientCert
 }
 
-// ClientKeyPEM is the private key of ClientCertPEM; nil unless Options.ClientCert was set.
+// ClientKeyPEM returns the private key of ClientCertPEM; nil unless Options.ClientCert was set.
 func (s *Server) ClientKeyPEM() []byte {
 	if s.pki == nil {
 		return nil
@@ -116,23 +116,23 @@ func (s *Server) ClientKeyPEM() []byte {
 	return s.pki.clientK
 }
 
-// IssueClientCert makes a client certificate of that common name and its private key, in PEM, good for a day. It comes
-// from the CA of ClientCertPEM, which every node of the cluster knows: it is accepted wherever one is required, and by
-// the cert auth method. Each call makes another key.
+// IssueClientCert issues a client certificate with this common name and a new private key (PEM), valid for one
+// day. It is signed by the CA of ClientCertPEM, which all nodes of the cluster share: it is accepted wherever a
+// client certificate is required, and by the cert auth method.
 func (s *Server) IssueClientCert(name string) (cert, key []byte) {
 	ca, err := s.store.clientCA()
 	if err == nil {
 		cert, key, err = ca.issue(name, nil, x509.ExtKeyUsageClientAuth)
 	}
 	if err != nil {
-		// Only a broken source of randomness could do that.
+		// This fails only if the source of randomness is broken.
 		panic(err)
 	}
 	return cert, key
 }
 
-// RotateCA makes new handshakes use a certificate from a new CA (see CAPEM). Connections that exist go on.
-// It fails without TLS.
+// RotateCA uses a certificate from a new CA for new handshakes (see CAPEM). Existing connections stay open. It
+// fails without TLS.
 func (s *Server) RotateCA() error {
 	if s.pki == nil {
 		return fmt.Errorf("rotating CA: the server was started without TLS")
@@ -187,10 +187,10 @@ func (a *authority) issue(name string, names []string, usage x509.ExtKeyUsage) (
 	return encodePEM("CERTIFICATE", der), encodePEM("PRIVATE KEY", pkcs8), nil
 }
 
-// certificate dates by the real clock: TLS clients check against it, whatever Options.Now says.
+// certificate uses the real clock, not Options.Now, because TLS clients check validity against the real clock.
 func certificate(name string) *x509.Certificate {
 	return &x509.Certificate{
-		// Two CAs of the same name must differ in serial, or caches keyed by issuer and serial take them for one.
+		// CAs with the same name need different serial numbers: caches use issuer and serial number as the key.
 		SerialNumber: new(big.Int).SetBytes([]byte(rand.Text())[:16]),
 		Subject:      pkix.Name{CommonName: name},
 		NotBefore:    time.Now().Add(-time.Hour),

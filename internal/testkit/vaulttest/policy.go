@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// Rules is a policy: path → capabilities, in the words of Vault ("create", "read", "update", "delete", "list",
-// "sudo", "deny"). A path may end in "*" (any continuation) and have "+" as a segment (any one segment). It is relative
-// to the namespace of the token, without a leading slash.
+// Rules is a policy: path → Vault capabilities ("create", "read", "update", "delete", "list", "sudo", "deny"). A
+// path may end in "*" (any continuation) and have "+" as a segment (any one segment). It is relative to the
+// namespace of the token, without a leading slash.
 type Rules map[string][]string
 
-// policy is one that is stored. It is immutable.
+// policy is a stored policy. It is immutable.
 type policy struct {
 	rules Rules
 	text  string // as it was written
@@ -31,8 +31,8 @@ func defaultPolicy() Rules {
 	}
 }
 
-// TransitPolicy is the least a KMS needs for these keys of one mount: update on encrypt and decrypt, read on the key,
-// and what concerns the token itself.
+// TransitPolicy returns the minimal policy for a KMS with these keys of one mount: update on encrypt and decrypt,
+// read on the key, and the paths for its own token.
 func TransitPolicy(mount string, keys ...string) Rules {
 	rules := Rules{
 		"auth/token/lookup-self": {"read"},
@@ -47,15 +47,15 @@ func TransitPolicy(mount string, keys ...string) Rules {
 	return rules
 }
 
-// SetPolicy writes a policy, in place of one of that name. Tokens that have it obey the new rules at once.
-// "default" may be replaced too; "root" allows everything and cannot be.
+// SetPolicy creates or replaces a policy. It takes effect at once for existing tokens. "default" may be replaced;
+// "root" allows everything and cannot be replaced.
 func (s *Server) SetPolicy(name string, rules Rules) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
 	s.store.policies[name] = newPolicy(rules)
 }
 
-// ownPolicy writes a policy that belongs to one thing and returns its name.
+// ownPolicy stores a policy for a single token or role and returns its name.
 func (st *store) ownPolicy(of string, rules Rules) string {
 	name := "own-" + of
 	st.policies[name] = newPolicy(rules)
@@ -70,18 +70,18 @@ func copyRules(rules Rules) Rules {
 	return c
 }
 
-// within reports whether a namespace is the outer one or lies in it.
+// within reports whether a namespace equals outer or is inside it.
 func within(outer, namespace string) bool {
 	return outer == "" || namespace == outer || strings.HasPrefix(namespace, outer+"/")
 }
 
-// allows reports whether the token's policies grant a capability on a path given from the root namespace.
+// allows reports whether the token's policies grant a capability on a path relative to the root namespace.
 func (st *store) allows(t *token, full, capability string) bool {
 	granted := st.capabilities(t, full)
 	return slices.Contains(granted, "root") || slices.Contains(granted, capability)
 }
 
-// capabilities is what a token may do on a path given from the root namespace, sorted; never empty.
+// capabilities returns the token's capabilities on a path relative to the root namespace, sorted; never empty.
 func (st *store) capabilities(t *token, full string) []string {
 	if slices.Contains(t.policies, "root") {
 		return []string{"root"}
@@ -90,7 +90,7 @@ func (st *store) capabilities(t *token, full string) []string {
 	if t.namespace == "" {
 		path = full
 	}
-	// Only the most specific path counts, but it counts in all policies that have it.
+	// Only the most specific path counts, merged over all policies that contain it.
 	best := ""
 	var granted []string
 	for _, name := range t.policies {
@@ -151,7 +151,7 @@ func firstWildcard(rule string) int {
 	if i := strings.IndexAny(rule, "+*"); i >= 0 {
 		return i
 	}
-	// A path without wildcards beats every other.
+	// A path without wildcards takes precedence.
 	return len(rule) + 1
 }
 
@@ -165,7 +165,7 @@ func (st *store) capabilitiesSelf(req *request, t *token) reply {
 		return refuse(http.StatusBadRequest, "paths must be supplied")
 	}
 	if t.uses < 0 {
-		// This very request has used it up.
+		// This request was the token's last use.
 		return refuse(http.StatusBadRequest, wrapped("invalid token"))
 	}
 	data := map[string]any{}
@@ -178,7 +178,7 @@ func (st *store) capabilitiesSelf(req *request, t *token) reply {
 	return reply{data: data, mount: "system"}
 }
 
-// readPolicy is a read of sys/policies/acl/<name>. Policies that Go code has set are there too.
+// readPolicy is a read of sys/policies/acl/<name>. It includes policies set from Go code.
 func (st *store) readPolicy(req *request) reply {
 	name := strings.ToLower(req.name)
 	found, ok := st.policies[name]
@@ -188,7 +188,7 @@ func (st *store) readPolicy(req *request) reply {
 	return reply{data: map[string]any{"name": name, "policy": found.text}, mount: "system"}
 }
 
-// writePolicy is a write of sys/policies/acl/<name>. Tokens that have the policy obey it at once.
+// writePolicy is a write of sys/policies/acl/<name>. It takes effect at once for existing tokens.
 func (st *store) writePolicy(req *request) reply {
 	name, text := strings.ToLower(req.name), req.fields.text("policy")
 	if text == "" {

@@ -14,24 +14,24 @@ import (
 	"time"
 )
 
-// proxyTimeout bounds what Vault Proxy does for one request, all its attempts together (vault, api/client.go).
+// proxyTimeout bounds one request through Vault Proxy, including retries (vault, api/client.go).
 const proxyTimeout = 60 * time.Second
 
-// proxyRetries is how often Vault Proxy repeats a request that Vault has not answered, or with a 5xx, 429 or 412, waiting
-// 1 s, 2 s, 3 s and so on. Together that is longer than proxyTimeout: behind a proxy a sealed Vault seems to hang.
+// proxyRetries is how often Vault Proxy retries a request after no answer, a 5xx, 429 or 412, waiting 1 s, 2 s, 3
+// s and so on. The total exceeds proxyTimeout: behind a proxy, a sealed Vault seems to hang.
 const proxyRetries = 12
 
 // ProxyOptions configures a Proxy.
 type ProxyOptions struct {
-	// Listen is where and how it listens. Now and Join are not looked at.
+	// Listen configures the listener. Now and Join are ignored.
 	Listen Options
-	// Token describes the tokens that auto-auth logs in for.
+	// Token describes the tokens obtained by auto-auth.
 	Token TokenOptions
 }
 
-// Proxy is a Vault Proxy, or a Vault Agent, with an API proxy: it passes requests on to a Vault with a token of its own.
-// As a Server it has an address, faults and counts of its own; the state it reaches is that of the Vault behind it, and
-// Seal, SetStandby and SetLag must be told to that.
+// Proxy is a Vault Proxy, or a Vault Agent, with an API proxy: it forwards requests to a Vault and adds its own
+// token. As a Server it has its own address, faults and counts. The state is that of the Vault behind it; call
+// Seal, SetStandby and SetLag on that Vault.
 type Proxy struct {
 	*Server
 	upstream *Server
@@ -41,7 +41,7 @@ type Proxy struct {
 	token   Token
 }
 
-// forwarder answers requests that reach front.
+// forwarder answers requests that reach the front server.
 type forwarder func(front *Server, r *http.Request, body []byte) rendered
 
 // NewProxy starts a proxy in front of a server. The caller must Close it.
@@ -57,15 +57,15 @@ func NewProxy(upstream *Server, options ProxyOptions) (*Proxy, error) {
 	return p, nil
 }
 
-// Token is the proxy's own token. The proxy logs in again when the token has expired or when Vault has called it invalid.
-// The request that met the invalid token is answered with Vault's 403.
+// Token returns the proxy's own token. The proxy logs in again when the token has expired or Vault has rejected
+// it. The request with the rejected token is answered with Vault's 403.
 func (p *Proxy) Token() Token {
 	p.tokenMu.Lock()
 	defer p.tokenMu.Unlock()
 	return p.token
 }
 
-// replace logs in, unless another request has already replaced this token.
+// replace logs in, unless another request has already replaced the token.
 func (p *Proxy) replace(id string) {
 	p.tokenMu.Lock()
 	defer p.tokenMu.Unlock()
@@ -74,7 +74,7 @@ func (p *Proxy) replace(id string) {
 	}
 }
 
-// forward serves a request as ProxyHandler does (vault, command/agentproxyshared/cache/handler.go).
+// forward handles a request as ProxyHandler does (vault, command/agentproxyshared/cache/handler.go).
 func (p *Proxy) forward(front *Server, r *http.Request, body []byte) rendered {
 	if values := r.Header.Values("X-Vault-Request"); len(values) != 1 || values[0] != "true" {
 		return refuse(http.StatusPreconditionFailed, `missing "X-Vault-Request" header`).render()
@@ -87,7 +87,7 @@ func (p *Proxy) forward(front *Server, r *http.Request, body []byte) rendered {
 	if r.Header.Get("X-Vault-Token") == "" {
 		out.Header.Set("X-Vault-Token", own)
 	}
-	// A client's certificate is the proxy's to see, not Vault's.
+	// The client's certificate is for the proxy, not for Vault.
 	if out.TLS = nil; p.upstream.pki != nil {
 		out.TLS = &tls.ConnectionState{}
 	}
@@ -112,7 +112,7 @@ func tellsToken(path string) bool {
 	return strings.HasSuffix(path, "/auth/token/lookup-self") || strings.HasSuffix(path, "/auth/token/renew-self")
 }
 
-// send repeats a request as HashiCorp's Go client does until it has an answer to pass on.
+// send retries a request as HashiCorp's Go client does until it has an answer to forward.
 func (p *Proxy) send(front *Server, r *http.Request, body []byte) (rendered, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), proxyTimeout)
 	defer cancel()
@@ -155,8 +155,8 @@ func retryable(status int) bool {
 		status >= http.StatusInternalServerError && status != http.StatusNotImplemented
 }
 
-// withoutToken takes out of an answer what would give the proxy's token away, and what HashiCorp's Go client, through
-// which such an answer has gone, does not know.
+// withoutToken removes fields that would reveal the proxy's token, and fields unknown to HashiCorp's Go client,
+// which the proxy uses.
 func withoutToken(body string) (string, error) {
 	decoder := json.NewDecoder(strings.NewReader(body))
 	decoder.UseNumber()
@@ -178,7 +178,7 @@ func withoutToken(body string) (string, error) {
 		delete(auth, "token_type")
 		delete(auth, "num_uses")
 	}
-	// What has just been unmarshalled marshals.
+	// The body was just unmarshalled, so it can be marshalled.
 	short, _ := json.Marshal(answer)
 	return string(short), nil
 }

@@ -17,7 +17,7 @@ import (
 func TestProxyAddsItsToken(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
-		token   string // what the client brings
+		token   string // token sent by the client
 		status  int
 		errText string
 	}{
@@ -36,7 +36,7 @@ func TestProxyAddsItsToken(t *testing.T) {
 				t.Errorf("got %d %s", a.status, a.raw)
 			}
 			if p.Token() != own {
-				t.Error("the proxy logged in anew, though its token is good")
+				t.Error("the proxy logged in again, although its token is valid")
 			}
 			if p.Count(vaulttest.OpReadKey) != 1 || s.Count(vaulttest.OpReadKey) != 1 {
 				t.Errorf("counted %d at the proxy and %d at Vault, want one each", p.Count(vaulttest.OpReadKey), s.Count(vaulttest.OpReadKey))
@@ -63,7 +63,7 @@ func TestProxyWantsRequestHeader(t *testing.T) {
 	}
 }
 
-// What could give the proxy's token away is taken out of the answers.
+// The proxy removes fields that would reveal its token.
 func TestProxyHidesItsToken(t *testing.T) {
 	s := vaulttest.Start(t, vaulttest.Options{Now: newClock().Now})
 	p := vaulttest.StartProxy(t, s, vaulttest.ProxyOptions{Token: vaulttest.TokenOptions{TTL: time.Hour}})
@@ -91,7 +91,7 @@ func TestProxyLogsInAnew(t *testing.T) {
 	c := newCaller(t, p.Server, "")
 	first := p.Token()
 	s.Revoke(first.ID)
-	// The request that finds out is lost; the next has the new token.
+	// The request that detects it fails; the next one uses the new token.
 	c.want(403, "GET", "auth/token/lookup-self", nil, deadToken)
 	c.want(200, "GET", "auth/token/lookup-self", nil)
 	second := p.Token()
@@ -131,7 +131,7 @@ func TestProxyPassesOn(t *testing.T) {
 	}
 }
 
-// By default a proxy repeats what Vault cannot answer, longer than its own limit of a minute.
+// By default a proxy retries for longer than its own limit of one minute.
 func TestProxyHoldsRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := vaulttest.Start(t, vaulttest.Options{InProcess: true})
@@ -161,7 +161,7 @@ func TestProxyHoldsRequests(t *testing.T) {
 			t.Errorf("hanging: got %v", err)
 		}
 		s.ClearFaults()
-		// A fault of the proxy's own is none of Vault's.
+		// A fault of the proxy does not affect Vault.
 		s.ResetCounts()
 		p.FailNext(1, 502, "")
 		c.want(502, "GET", "transit/keys/kek", nil)

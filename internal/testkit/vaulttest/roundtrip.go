@@ -12,9 +12,10 @@ import (
 	"syscall"
 )
 
-// RoundTripper reaches the server without a network: the handler runs in the caller's goroutine. Faults show as the
-// errors a socket would give. It starts no goroutine and blocks only on channels and timers, so it may be used in a
-// testing/synctest bubble if the server was made inside it with Options.InProcess. Scheme and host are not looked at.
+// RoundTripper reaches the server without a network: the handler runs in the caller's goroutine. Faults appear as
+// the errors that a socket would return. It starts no goroutine and blocks only on channels and timers, so it may
+// be used in a testing/synctest bubble if the server was created inside it with Options.InProcess. Scheme and host
+// are ignored.
 func (s *Server) RoundTripper() http.RoundTripper { return roundTripper{s} }
 
 type roundTripper struct{ server *Server }
@@ -24,7 +25,7 @@ func (rt roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	if body == nil {
 		body = http.NoBody
 	}
-	// The contract of http.RoundTripper: the body is closed whatever happens.
+	// http.RoundTripper requires that the body is always closed.
 	defer func() { _ = body.Close() }()
 	if err := req.Context().Err(); err != nil {
 		return nil, err
@@ -73,7 +74,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return r.body.Write(p)
 }
 
-// run calls the handler and reports whether it broke off, as http.Server would close the connection then.
+// run calls the handler and reports whether it aborted; http.Server would then close the connection.
 func (r *recorder) run(h http.Handler, in *http.Request) (aborted bool) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -107,7 +108,7 @@ func (r *recorder) response(req *http.Request, aborted bool) *http.Response {
 	}
 }
 
-// brokenReader is the end of a body that was promised longer.
+// brokenReader is the end of a body that is shorter than its Content-Length.
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }

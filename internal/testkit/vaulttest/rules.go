@@ -11,7 +11,7 @@ import (
 	"text/scanner"
 )
 
-// capabilityWords are those that a policy may grant, or deny.
+// capabilityWords are the capabilities allowed in a policy.
 var capabilityWords = []string{"create", "read", "update", "delete", "list", "sudo", "deny", "patch", "subscribe", "recover"}
 
 // format writes rules in Vault's policy language, sorted by path.
@@ -27,8 +27,8 @@ func (r Rules) format() string {
 	return strings.Join(blocks, "\n")
 }
 
-// parseRules reads Vault's policy language as far as rules go: paths and their capabilities. Whatever else HashiCorp's
-// language (HCL) has, such as allowed_parameters, is refused.
+// parseRules parses Vault's policy language, restricted to paths and capabilities. Everything else in HCL, such as
+// allowed_parameters, is refused.
 func parseRules(text string) (Rules, error) {
 	p := &ruleParser{rules: Rules{}}
 	p.Init(strings.NewReader(text))
@@ -40,7 +40,7 @@ func parseRules(text string) (Rules, error) {
 	return p.rules, p.err
 }
 
-// ruleParser reads one token ahead. It keeps the first error, and then reads nothing more.
+// ruleParser reads one token ahead. It keeps the first error and stops there.
 type ruleParser struct {
 	scanner.Scanner
 	token rune
@@ -64,7 +64,7 @@ func (p *ruleParser) next() {
 	}
 }
 
-// want takes a token, which must be this one.
+// want consumes a token, which must be this one.
 func (p *ruleParser) want(token rune, what string) (text string) {
 	if p.token != token {
 		p.fail("At %d:%d: expected %s got: %s", p.Position.Line, p.Position.Column, what, scanner.TokenString(p.token))
@@ -83,7 +83,7 @@ func (p *ruleParser) text() string {
 	return text
 }
 
-// block is: path "…" { capabilities = ["…", …] }. One without capabilities grants nothing.
+// block parses: path "…" { capabilities = ["…", …] }. Without capabilities it grants nothing.
 func (p *ruleParser) block() {
 	if key := p.want(scanner.Ident, "a key"); key != "path" {
 		p.fail("1 error occurred:\n\t* invalid key %q on line 0\n\n", key)

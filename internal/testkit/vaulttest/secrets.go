@@ -11,7 +11,7 @@ import (
 	"sync"
 )
 
-// secrets is every token, credential and plaintext the cluster has seen.
+// secrets holds every token, credential and plaintext that the cluster has received or issued.
 type secrets struct {
 	mu   sync.Mutex
 	seen map[string]struct{}
@@ -29,7 +29,7 @@ func (s *secrets) add(secret string) {
 	s.seen[secret] = struct{}{}
 }
 
-// note takes down what a request brings, whether or not it gets further than a fault.
+// note records the secrets in a request, even if a fault stops it.
 func (s *secrets) note(in *request) {
 	s.add(in.token)
 	switch in.op {
@@ -53,16 +53,16 @@ func (s *secrets) note(in *request) {
 	}
 }
 
-// Secrets are the secrets that the cluster has seen: every token, every secret ID and JWT presented or accepted, and every
-// plaintext (decoded). Sorted.
+// Secrets returns all secrets that the cluster has received or issued, sorted: tokens, secret IDs, JWTs and
+// decoded plaintexts.
 func (s *Server) Secrets() []string {
 	s.store.secrets.mu.Lock()
 	defer s.store.secrets.mu.Unlock()
 	return slices.Sorted(maps.Keys(s.store.secrets.seen))
 }
 
-// Leak looks for a secret in a text that should hold none, such as a log: as it is, in base64 and in hexadecimal.
-// It returns the first secret found. Secrets shorter than six bytes are not looked for; they turn up by chance.
+// Leak searches a text, such as a log, for a secret: verbatim, in base64 and in hexadecimal. It returns the first
+// secret found. Secrets shorter than six bytes are ignored, because they occur by chance.
 func (s *Server) Leak(text string) (secret string, found bool) {
 	for _, secret := range s.Secrets() {
 		if len(secret) < 6 {

@@ -11,23 +11,23 @@ import (
 	"time"
 )
 
-// request is a request as the core of Vault sees it.
+// request is a request after routing and parsing.
 type request struct {
 	route
 	token  string
 	peer   *tls.ConnectionState // nil without TLS
 	fields *fields
-	lag    int // how many rotations this node has not heard of
+	lag    int // rotations that have not reached this node
 	now    time.Time
 }
 
-// serve answers a request that has reached an unsealed Vault.
+// serve answers a request to an unsealed Vault.
 func (st *store) serve(req *request) reply {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	req.now = st.now()
 	answer := st.handle(req)
-	// A mistake in the body takes precedence over whatever the handler has answered.
+	// A mistake in the body takes precedence over the handler's answer.
 	if mistake := req.fields.mistake; mistake != "" {
 		if slices.Contains([]string{OpEncrypt, OpKVWrite, OpWriteRole}, req.op) {
 			mistake = strings.TrimPrefix(mistake, validation)
@@ -37,7 +37,7 @@ func (st *store) serve(req *request) reply {
 	return answer
 }
 
-// handle is a login, or else: token first, then policy, then the engine.
+// handle handles a login, or checks the token, then the policy, then calls the engine.
 func (st *store) handle(req *request) reply {
 	if m := st.auths[req.auth]; m != nil && req.op == OpLogin {
 		return st.login(m, req)
@@ -124,8 +124,8 @@ func (st *store) dispatch(req *request, t *token) reply {
 	return refuse(http.StatusNotFound, wrapped("unsupported path"))
 }
 
-// capability is what a policy must grant for this request. Writing to something that is not there is creating it,
-// on the paths where Vault checks for existence.
+// capability returns the capability that this request needs. Writing to a missing object needs "create", on the
+// paths where Vault checks for existence.
 func (st *store) capability(req *request) string {
 	m := st.mounts[req.mount]
 	switch {
@@ -144,7 +144,7 @@ func (st *store) capability(req *request) string {
 	}
 }
 
-// systemOp tells what a request below sys/ or auth/ wants, and of what.
+// systemOp determines the operation and target of a request below sys/ or auth/.
 func systemOp(method, path string) (op, name string) {
 	switch method + " " + path {
 	case "GET auth/token/lookup-self":
@@ -188,7 +188,7 @@ func systemOp(method, path string) (op, name string) {
 	return OpOther, ""
 }
 
-// tokenPaths are the paths below auth/token that exist, whatever the method.
+// tokenPaths are the existing paths below auth/token, for any method.
 var tokenPaths = []string{
 	"create", "create-orphan", "lookup", "lookup-accessor", "lookup-self", "renew-self", "revoke-accessor", "revoke-self",
 }

@@ -2,11 +2,11 @@
 
 // Package vaulttest is a stateful fake of HashiCorp Vault, for tests, demos and benchmarks.
 //
-// It speaks Vault's HTTP API over real HTTP(S) and keeps real state: transit keys with versions and AES-256-GCM,
-// tokens with TTLs, parents and policies, auth methods to log in with, a small KV v2. An administrator's requests mount
-// engines and auth methods, and write policies and the roles of Kubernetes. What one request changes, the next one sees.
-// Status codes and error texts are those of Vault 1.21: package vaultsuite checks them against the real server. Faults ([Fault]) are laid over that state, and
-// counters tell a test what arrived.
+// It serves Vault's HTTP API over real HTTP(S) and keeps state: transit keys with versions and AES-256-GCM, tokens
+// with TTLs, parents and policies, auth methods, and a small KV v2. Administrator requests can mount engines and
+// auth methods, and write policies and Kubernetes roles. Status codes and error texts are those of Vault 1.21:
+// package vaultsuite checks them against the real server. Faults ([Fault]) modify the answers, and counters report
+// the received requests.
 //
 // Time comes from [Options.Now] and [Server.Advance], so a test can make a token expire without waiting;
 // [Server.RoundTripper] reaches the fake without a network, for use inside a testing/synctest bubble.
@@ -31,40 +31,40 @@ import (
 
 // Options configures a Server. The zero value is a plain-HTTP Vault on a free port of 127.0.0.1.
 type Options struct {
-	// Now is the clock that decides on token expiry and dates key versions; nil means time.Now.
-	// With Join it is ignored: a cluster has one clock.
+	// Now is the clock for token expiry and key version dates; nil means time.Now. It is ignored with Join: a
+	// cluster has one clock.
 	Now func() time.Time
 
-	// Addr is the IPv4 address to listen on; empty means "127.0.0.1:0". The port found at first stays reserved until
-	// Close, so that Stop can give it up and Start get it back.
+	// Addr is the IPv4 address to listen on; empty means "127.0.0.1:0". The port stays reserved until Close, so that
+	// Start can listen on it again after Stop.
 	Addr string
 
 	// TLS makes the server speak HTTPS, HTTP/2 included, with a certificate from its own CA (see CAPEM).
 	TLS bool
 
-	// Names are further DNS names for the server certificate, besides localhost and 127.0.0.1.
+	// Names are additional DNS names in the server certificate, besides localhost and 127.0.0.1.
 	Names []string
 
-	// ClientCert makes the server refuse a TLS handshake without a certificate like ClientCertPEM. Needs TLS.
+	// ClientCert refuses a TLS handshake without a certificate from the CA of ClientCertPEM. Needs TLS.
 	ClientCert bool
 
-	// InProcess leaves out the listener: the server is reached through RoundTripper or Handler only.
-	// Needed in a testing/synctest bubble, where a goroutine in Accept would keep time from advancing.
+	// InProcess starts no listener: the server is reached through RoundTripper or Handler only. It is needed in a
+	// testing/synctest bubble, where a goroutine blocked in Accept would keep time from advancing.
 	InProcess bool
 
-	// Join makes the new server one more node of that server's cluster: keys, tokens, policies, auth methods, secrets
-	// and the CA of client certificates are shared; address, faults, counts, lag and seal are its own.
+	// Join makes the new server another node of that server's cluster. Keys, tokens, policies, auth methods, secrets
+	// and the CA of client certificates are shared; each node has its own address, faults, counts, lag and seal.
 	Join *Server
 }
 
-// Server is one node of a fake Vault. All methods are safe for concurrent use.
-// Methods panic if the key, mount or role that they need does not exist: the test is wrong then.
+// Server is one node of a fake Vault. All methods are safe for concurrent use. They panic if a required key, mount
+// or role does not exist, because the test is then wrong.
 type Server struct {
 	counters
 	faults
 
 	store   *store
-	forward forwarder // of a Proxy; nil for Vault itself
+	forward forwarder // set for a Proxy; nil for Vault itself
 	options Options
 	pki     *pki           // nil without TLS
 	port    *loopback.Port // nil when InProcess
@@ -77,7 +77,7 @@ type Server struct {
 	mu       sync.Mutex
 	http     *http.Server  // nil while stopped or InProcess
 	listener net.Listener  // nil while stopped
-	down     chan struct{} // closed by Stop: ends what still hangs
+	down     chan struct{} // closed by Stop to release hanging requests
 	closed   bool
 	serving  sync.WaitGroup
 }
@@ -120,8 +120,7 @@ func newServer(options Options, forward forwarder) (*Server, error) {
 	return s, nil
 }
 
-// URL is the address of the server, as a Vault client wants it: scheme, host and port.
-// It stays the same for the life of the server.
+// URL returns the server's address (scheme, host and port). It never changes.
 func (s *Server) URL() string {
 	if s.options.TLS {
 		return "https://" + s.Addr()
@@ -129,7 +128,7 @@ func (s *Server) URL() string {
 	return "http://" + s.Addr()
 }
 
-// Addr is the host:port the server listens on. An in-process server has a name that does not resolve.
+// Addr returns the listen address (host:port). For an in-process server it is a name that does not resolve.
 func (s *Server) Addr() string {
 	if s.port == nil {
 		return "vault.invalid:8200"
@@ -137,17 +136,17 @@ func (s *Server) Addr() string {
 	return s.port.Addr
 }
 
-// Stop is the end of the process: listener and connections are closed, requests under way are cut off.
-// State is kept. It does not wait for handlers to end (see WaitIdle), so an Intercept may call it.
-// Stopping a stopped server does nothing.
+// Stop simulates the end of the process: it closes the listener and all connections, and aborts running requests.
+// State is kept. It does not wait for handlers to end (see WaitIdle), so an Intercept may call it. Stop is
+// idempotent.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stop()
 }
 
-// Start brings a stopped server back on the same address with all its state. Vault's own seal state is kept too:
-// call Seal first to play a Vault without auto-unseal. Starting a running server does nothing.
+// Start restarts a stopped server on the same address with all its state. The seal state is kept too: call Seal
+// first to simulate a Vault without auto-unseal. Start does nothing if the server is running.
 func (s *Server) Start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,7 +158,7 @@ func (s *Server) Start() error {
 	return s.up()
 }
 
-// Close stops the server for good and waits, for some seconds at most, until its goroutines have ended.
+// Close stops the server permanently and waits a few seconds at most for its goroutines to end.
 func (s *Server) Close() {
 	s.mu.Lock()
 	wasClosed := s.closed
@@ -171,7 +170,7 @@ func (s *Server) Close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	// A handler that outlasts this is an Intercept of the test's own that blocks; the test is over, so is our interest.
+	// Only a blocked Intercept can outlast this; it does not matter after the test.
 	_ = s.WaitConnections(ctx, 0)
 	_ = s.WaitIdle(ctx)
 	if s.port != nil {
@@ -179,7 +178,7 @@ func (s *Server) Close() {
 	}
 }
 
-// up makes the server listen if it should and does not. The caller holds s.mu.
+// up starts the listener if it should be running and is not. The caller holds s.mu.
 func (s *Server) up() error {
 	switch {
 	case s.closed:
@@ -197,7 +196,7 @@ func (s *Server) up() error {
 	s.listener = listener
 	server := s.http
 	s.serving.Go(func() {
-		// Serve always returns an error; the only ones here are "closed", by stop or stopListening.
+		// Serve always returns an error; here it can only be "closed", caused by stop or stopListening.
 		if s.pki != nil {
 			_ = server.ServeTLS(listener, "", "")
 		} else {
@@ -214,7 +213,7 @@ func (s *Server) newHTTPServer() *http.Server {
 		IdleTimeout:       5 * time.Minute,
 		ConnState:         s.connState,
 		ConnContext:       withConn,
-		// A client that refuses our certificate is a normal event in a test and no news for its output.
+		// A client that refuses our certificate is expected in tests; do not log it.
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
 	if s.pki != nil {
@@ -244,7 +243,7 @@ func (s *Server) stop() {
 	}
 	_ = s.http.Close()
 	s.serving.Wait()
-	// A connection accepted just before the first Close may have escaped it; no more can come now.
+	// A connection accepted just before the first Close may have been missed; there are no further ones.
 	_ = s.http.Close()
 	s.http = nil
 }
@@ -273,8 +272,8 @@ func (s *Server) reachable() bool {
 	return !s.isDown() && !s.closed
 }
 
-// Start is New for a test: it fails the test on error and closes the server when the test is over.
-// At most one Options may be given.
+// Start is New for tests: it fails the test on error and closes the server at the end of the test. Pass at most
+// one Options.
 func Start(t testing.TB, options ...Options) *Server {
 	t.Helper()
 	if len(options) > 1 {
@@ -292,7 +291,7 @@ func Start(t testing.TB, options ...Options) *Server {
 	return s
 }
 
-// StartProxy is NewProxy for a test: it fails the test on error and closes the proxy when the test is over.
+// StartProxy is NewProxy for tests: it fails the test on error and closes the proxy at the end of the test.
 func StartProxy(t testing.TB, upstream *Server, options ProxyOptions) *Proxy {
 	t.Helper()
 	p, err := NewProxy(upstream, options)
@@ -303,7 +302,7 @@ func StartProxy(t testing.TB, upstream *Server, options ProxyOptions) *Proxy {
 	return p
 }
 
-// Version is what sys/health reports.
+// Version is the version in sys/health.
 const Version = "1.21.0"
 
 // Seal seals this node: everything but sys/health and sys/seal-status answers 503.
@@ -312,17 +311,17 @@ func (s *Server) Seal() { s.sealed.Store(true) }
 // Unseal undoes Seal.
 func (s *Server) Unseal() { s.sealed.Store(false) }
 
-// SetInitialized tells whether the node has ever been initialized, which a new one is. One that is not answers like a
-// sealed one, and sys/health says 501.
+// SetInitialized sets whether the node has been initialized; a new node is. An uninitialized node answers like a
+// sealed one, except that sys/health answers 501.
 func (s *Server) SetInitialized(initialized bool) { s.uninitialized.Store(!initialized) }
 
-// SetStandby makes sys/health report a standby, 429. The node goes on serving, as a standby does that forwards requests
-// to the active node.
+// SetStandby makes sys/health report a standby (429). The node keeps serving, like a standby that forwards
+// requests to the active node.
 func (s *Server) SetStandby(standby bool) { s.standby.Store(standby) }
 
-// SetLag makes this node answer as if the last n rotations of every key had not reached it: an eventually consistent
-// standby. It reports and encrypts with the older version, and calls ciphertexts of the newer ones too new. It never
-// lags below version 1 or min_decryption_version.
+// SetLag makes this node answer as if the last n rotations of every key had not reached it, like an eventually
+// consistent standby. It reports and encrypts with the older version, and refuses ciphertexts of newer versions.
+// It never lags below version 1 or min_decryption_version.
 func (s *Server) SetLag(n int) { s.lag.Store(int64(n)) }
 
 // status answers sys/health and sys/seal-status, which need no token and work when sealed.

@@ -72,7 +72,7 @@ func TestOutsideOfTheAPI(t *testing.T) {
 		t.Errorf("got %d, want 404", resp.StatusCode)
 	}
 
-	// In process: over a socket the answer races with the reset of the connection.
+	// In process only: over a socket the answer races with the connection reset.
 	req, err := http.NewRequestWithContext(t.Context(), "POST", s.URL()+"/v1/transit/encrypt/kek", bytes.NewReader(make([]byte, 32<<20+1)))
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// store is the state the nodes of one cluster share.
+// store is the state shared by the nodes of one cluster.
 type store struct {
 	clock     func() time.Time
 	ahead     atomic.Int64 // nanoseconds by which Advance has moved the clock
@@ -21,17 +21,17 @@ type store struct {
 	secrets   secrets
 	builtIn   builtIn
 
-	// mu guards what follows.
+	// mu guards the following fields.
 	mu         sync.Mutex
-	namespaces map[string]bool       // path without slashes at the ends → exists; "" is the root
-	mounts     map[string]*mount     // namespace and path joined, without slashes at the ends
-	auths      map[string]*authMount // namespace, "auth/" and path joined, without slashes at the ends
-	policies   map[string]policy     // by name, whatever the namespace
+	namespaces map[string]bool       // path without leading or trailing slash → exists; "" is the root
+	mounts     map[string]*mount     // joined namespace and path, without leading or trailing slash
+	auths      map[string]*authMount // joined namespace, "auth/" and path, without leading or trailing slash
+	policies   map[string]policy     // by name, in all namespaces
 	tokens     map[string]*token     // id → token
-	minted     int                   // how many tokens there have been
+	minted     int                   // number of tokens created
 }
 
-// now is the cluster's time.
+// now returns the cluster's time.
 func (st *store) now() time.Time { return st.clock().Add(time.Duration(st.ahead.Load())) }
 
 // mount is one secrets engine.
@@ -73,7 +73,8 @@ func newMount(kind, version, namespace, path string) *mount {
 	return m
 }
 
-// namespace makes sure that a namespace and those above it exist, and returns its path without slashes at the ends.
+// namespace creates a namespace and its parents if they are missing, and returns its path without leading or
+// trailing slash.
 func (st *store) namespace(path string) string {
 	path = strings.Trim(path, "/")
 	for i := range path {
@@ -85,8 +86,9 @@ func (st *store) namespace(path string) string {
 	return path
 }
 
-// Mount enables a transit engine in a namespace ("" is the root), creating the namespace if need be, and returns it.
-// The path may contain slashes. A transit engine that is already there is returned as it is.
+// Mount mounts a transit engine in a namespace ("" is the root), creates the namespace if it is missing, and
+// returns the engine. The path may contain slashes. If the transit engine already exists, it is returned
+// unchanged.
 func (s *Server) Mount(namespace, path string) *Mount {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
@@ -101,7 +103,7 @@ func (s *Server) Mount(namespace, path string) *Mount {
 	return &Mount{store: s.store, at: at}
 }
 
-// Unmount disables the engine at this path with all that is in it.
+// Unmount removes the engine at this path with all its data.
 func (s *Server) Unmount(namespace, path string) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
@@ -112,32 +114,31 @@ func join(namespace, path string) string {
 	return strings.Trim(strings.Trim(namespace, "/")+"/"+strings.Trim(path, "/"), "/")
 }
 
-// Advance moves the clock of the whole cluster forward by d, on top of whatever Options.Now says: what would have
-// expired by then has. Clients do not notice that their own clock is behind. In a testing/synctest bubble time.Sleep
-// does the same for both sides.
+// Advance moves the cluster's clock forward by d, in addition to Options.Now, so that leases expire. The clients'
+// clocks do not change. In a testing/synctest bubble, time.Sleep advances both.
 func (s *Server) Advance(d time.Duration) { s.store.ahead.Add(int64(d)) }
 
-// route is where a request goes, found from method and path alone.
+// route is the target of a request, found from method and path alone.
 type route struct {
 	op        string
 	method    string // as Vault sees it: GET, POST (also for PUT), DELETE, LIST
-	namespace string // the longest one that exists and leads to the path
+	namespace string // the longest existing prefix of the path
 	path      string // below the namespace, without /v1/
-	mount     string // key into store.mounts; empty for sys/, auth/ and what leads nowhere
+	mount     string // key into store.mounts; empty for sys/, auth/ and unknown paths
 	auth      string // key into store.auths
 	name      string // of the transit key, KV secret, policy or role; for sys/mounts/ and sys/auth/ the path
 }
 
-// full is the path from the root namespace.
+// full returns the path relative to the root namespace.
 func (rt route) full() string { return join(rt.namespace, rt.path) }
 
-// route finds the way. Both the header and the path may name namespaces, and a mount path with slashes may come
-// escaped; urlPath has been unescaped by net/http.
+// route resolves a path. The header and the path may both name namespaces, and the slashes of a mount path may be
+// escaped; net/http has already unescaped urlPath.
 func (st *store) route(method, header, urlPath string) route {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if len(st.namespaces) == 1 {
-		// Namespaces belong to Vault Enterprise. The community edition does not look at the header.
+		// Only Vault Enterprise has namespaces. The community edition ignores the header.
 		header = ""
 	}
 	full := join(header, strings.TrimPrefix(urlPath, "/v1/"))
@@ -159,7 +160,7 @@ func (st *store) route(method, header, urlPath string) route {
 				break
 			}
 		}
-		// Where there is no method the end of the path is enough, so that the request is counted under its name.
+		// For an unknown mount use the end of the path, so that the request is counted under its name.
 		if rest, ok := strings.CutSuffix(full, "/login"); ok && rt.op == OpOther && (rt.auth == rest || rt.auth == "") {
 			rt.op = OpLogin
 		}
@@ -184,7 +185,7 @@ func (st *store) route(method, header, urlPath string) route {
 	return rt
 }
 
-// prefixes are the proper prefixes of a path that end before a slash, longest first.
+// prefixes returns the proper prefixes of a path that end before a slash, longest first.
 func prefixes(path string) []string {
 	var list []string
 	for i := len(path) - 1; i > 0; i-- {
@@ -195,7 +196,7 @@ func prefixes(path string) []string {
 	return list
 }
 
-// newUUID is a random UUID as Vault prints them.
+// newUUID returns a random UUID in Vault's format.
 func newUUID() string {
 	var b [16]byte
 	// crypto/rand.Read never fails.

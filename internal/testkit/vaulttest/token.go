@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// systemTTL is Vault's default and also its maximum lease TTL.
+// systemTTL is Vault's default and maximum lease TTL.
 const systemTTL = 768 * time.Hour
 
 // The token types.
@@ -22,36 +22,36 @@ const (
 // TokenOptions describes a token. The zero value is a renewable service token, child of the root token, with the
 // default policy and Vault's default TTL of 768 h.
 type TokenOptions struct {
-	// Policies are names of policies; "root" makes a root token. A policy that does not exist grants nothing.
+	// Policies are names of policies; "root" makes a root token. A missing policy grants nothing.
 	Policies []string
-	// Rules is a policy of this token's own, besides Policies.
+	// Rules is a policy for this token alone, in addition to Policies.
 	Rules Rules
-	// NoDefaultPolicy leaves out the policy "default", which lets a token look up and renew itself.
+	// NoDefaultPolicy omits the policy "default", which lets a token look up and renew itself.
 	NoDefaultPolicy bool
 
-	// TTL is the time to live from creation on and the default of a renewal. With Period it has no effect.
+	// TTL is the time to live at creation and the default for renewals. It is ignored with Period.
 	TTL time.Duration
-	// Period makes a periodic token: each renewal gives it Period again, without a limit.
+	// Period makes a periodic token: each renewal extends it by Period, without a maximum.
 	Period time.Duration
-	// MaxTTL caps what TTL and renewals add up to, and each Period, without being shown to the token: the setting of a
-	// mount or a role. 0 means 768 h, which is the most.
+	// MaxTTL caps the total of TTL and renewals, and each Period. It is a setting of a mount or role, and lookup
+	// does not show it. 0 means 768 h, the maximum.
 	MaxTTL time.Duration
-	// ExplicitMaxTTL is when the token ends whatever is renewed, and is shown to it; 0 means none of its own.
+	// ExplicitMaxTTL is the token's absolute maximum lifetime, which lookup shows; 0 means none.
 	ExplicitMaxTTL time.Duration
 	// NotRenewable makes renew-self fail.
 	NotRenewable bool
-	// NumUses is how many requests the token is good for; 0 means any number.
+	// NumUses is how many requests may use the token; 0 means any number.
 	NumUses int
 
-	// Orphan makes a token that is not revoked together with the root token.
+	// Orphan makes a token that is not revoked with the root token.
 	Orphan bool
 	// Type is Service or Batch; empty means Service.
 	Type string
-	// Namespace is where the token lives: it reaches no further up, and its policies are relative to it.
+	// Namespace is the token's namespace. The token cannot access parents, and its policies are relative to it.
 	Namespace string
 }
 
-// Token names a token. ID is the secret. Accessor is a handle that is not secret; a batch token has none.
+// Token is a token. ID is secret. Accessor is not secret; a batch token has none.
 type Token struct {
 	ID       string
 	Accessor string
@@ -62,16 +62,16 @@ type token struct {
 	id, accessor, parent, namespace, kind string
 	policies                              []string
 	displayName, path                     string
-	number                                int               // tokens are numbered as they are made
-	auth, role                            string            // key into store.auths and role there, if it comes from a login
+	number                                int               // order of creation
+	auth, role                            string            // key into store.auths, and role, if issued by a login
 	metadata                              map[string]string // of the login; nil without one
-	entity                                string            // id of the identity that logged in
+	entity                                string            // ID of the identity that logged in
 
 	created        time.Time
 	ttl            time.Duration // as granted at creation; 0 means it never expires
 	granted        time.Duration // as granted last
 	period         time.Duration
-	maxTTL         time.Duration // of mount or role
+	maxTTL         time.Duration // from mount or role
 	explicitMaxTTL time.Duration
 	renewable      bool
 	numUses        int       // as granted; 0 means any number
@@ -80,7 +80,7 @@ type token struct {
 	renewed        time.Time
 }
 
-// RootToken is the token that may do everything and never expires.
+// RootToken returns the root token, which never expires.
 func (s *Server) RootToken() string { return s.store.rootToken }
 
 // CreateToken creates a token.
@@ -96,8 +96,8 @@ func (s *Server) CreateToken(options TokenOptions) Token {
 	return Token{ID: t.id, Accessor: t.accessor}
 }
 
-// KMSToken creates an orphan token, good for 768 h, that may use these keys of the default engine as TransitPolicy says.
-// It is what most tests need.
+// KMSToken creates an orphan token, valid for 768 h, that may use these keys of the default engine (see
+// TransitPolicy). Most tests use it.
 func (s *Server) KMSToken(keys ...string) string {
 	return s.CreateToken(TokenOptions{Orphan: true, Rules: TransitPolicy("transit", keys...)}).ID
 }
@@ -116,8 +116,8 @@ func (s *Server) TokenAlive(id string) bool {
 	return s.store.alive(s.store.tokens[id], s.store.now())
 }
 
-// Tokens are the live tokens in the order of their creation, without the root token and the batch tokens, of which
-// Vault keeps no list either.
+// Tokens returns the live tokens in order of creation, without the root token and batch tokens, which Vault does
+// not list either.
 func (s *Server) Tokens() []Token {
 	return s.store.liveTokens(func(t *token) bool { return t.id != s.store.rootToken })
 }
@@ -154,7 +154,7 @@ func (st *store) newToken(o TokenOptions, parent string) (t *token, warnings []s
 	case "", Service:
 		t.id, t.accessor = "hvs."+rand.Text(), newAccessor()
 	case Batch:
-		// It carries its own times, in whole seconds.
+		// A batch token contains its own times, in whole seconds.
 		t.kind, t.renewable, t.created = Batch, false, now.Truncate(time.Second)
 		t.id = "hvb." + rand.Text() + rand.Text() + rand.Text()
 	default:
@@ -187,7 +187,7 @@ func (st *store) newToken(o TokenOptions, parent string) (t *token, warnings []s
 	return t, warnings
 }
 
-// calculateTTL is the TTL a token gets at a renewal, or at its creation (sdk/framework/lease.go, CalculateTTL).
+// calculateTTL returns a token's TTL at creation or renewal (sdk/framework/lease.go, CalculateTTL).
 func (t *token) calculateTTL(now time.Time, increment, fallback time.Duration) (ttl time.Duration, warnings []string, ok bool) {
 	maxTTL := systemTTL
 	for _, limit := range []time.Duration{t.maxTTL, t.explicitMaxTTL} {
@@ -235,7 +235,7 @@ func human(d time.Duration) string {
 	return strings.Replace(text, "h0m", "h", 1)
 }
 
-// alive reports whether Vault accepts a token: it is there, it has not expired, and neither has a parent.
+// alive reports whether Vault accepts a token: it exists and neither it nor a parent has expired.
 func (st *store) alive(t *token, now time.Time) bool {
 	switch {
 	case t == nil || t.uses < 0, !t.expires.IsZero() && !now.Before(t.expires):

@@ -22,8 +22,8 @@ func TestTokenLifetime(t *testing.T) {
 		renew     bool
 		increment string
 		status    int
-		ttl       float64 // lease_duration of a renewal that works, else what lookup-self says
-		says      string  // the warning or the error, if it is asked for
+		ttl       float64 // lease_duration of a successful renewal, otherwise the ttl in lookup-self
+		says      string  // expected warning or error; empty for no check
 	}
 	for _, tt := range []struct {
 		name    string
@@ -65,7 +65,7 @@ func TestTokenLifetime(t *testing.T) {
 			{after: 59 * time.Minute, renew: true, status: 200, ttl: 3600},
 			{after: 60 * time.Minute, renew: true, status: 403},
 		}},
-		{"periodic for ever", vaulttest.TokenOptions{Period: 700 * time.Hour}, []step{
+		{"periodic without a maximum", vaulttest.TokenOptions{Period: 700 * time.Hour}, []step{
 			{after: 699 * time.Hour, renew: true, status: 200, ttl: 700 * 3600},
 			{after: 699 * time.Hour, renew: true, status: 200, ttl: 700 * 3600},
 		}},
@@ -137,7 +137,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// The clock that Advance moves is the one for everything: here the dates of keys.
+// Advance moves the clock for everything, here for the dates of keys.
 func TestAdvance(t *testing.T) {
 	clock := newClock()
 	s := vaulttest.Start(t, vaulttest.Options{Now: clock.Now})
@@ -182,7 +182,7 @@ func TestPolicyRules(t *testing.T) {
 		"transit/keys/prefix":    "read",
 		"shared":                 "delete update",
 		"kv/x/a":                 "read",   // no glob at the end
-		"kv/x/aa":                "list",   // the only one
+		"kv/x/aa":                "list",   // the only match
 		"kv/x/abc":               "update", // longer
 		"kv/x/y/z":               "read",   // fewer "+"
 		"kv/x/p/q":               "read",   // lexically greater
@@ -209,7 +209,8 @@ func TestPolicyRules(t *testing.T) {
 	}
 }
 
-// TestPolicyOfGoCode is read over HTTP, and means the same when it is written back.
+// TestPolicyOfGoCode checks that a policy set from Go reads the same over HTTP and
+// can be written back.
 func TestPolicyOfGoCode(t *testing.T) {
 	s := vaulttest.Start(t)
 	s.SetPolicy("kms", vaulttest.Rules{"b": {"update", "read"}, "a/*": {"list"}})

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// authenticate finds the token of a request. The texts for no token and an invalid token differ, as in Vault ≥ 1.17.
+// authenticate finds the token of a request. The errors for a missing and an invalid token differ, as in Vault ≥
+// 1.17.
 func (st *store) authenticate(id string, now time.Time) (*token, *reply) {
 	if id == "" {
 		denied := refuse(http.StatusForbidden, "permission denied")
@@ -24,8 +25,8 @@ func (st *store) authenticate(id string, now time.Time) (*token, *reply) {
 	return t, nil
 }
 
-// use burns one use of a token that has a number of them. The returned function ends the request: a token used up is
-// revoked only then.
+// use counts down a token with limited uses. The returned function ends the request and revokes a token that is
+// used up.
 func (st *store) use(t *token) (done func()) {
 	if t.uses == 0 {
 		return func() {}
@@ -46,7 +47,7 @@ func (st *store) renew(t *token, req *request) reply {
 	case t.kind == Batch:
 		return refuse(http.StatusBadRequest, "batch tokens cannot be renewed")
 	case t.uses < 0:
-		// This very request has used it up.
+		// This request was the token's last use.
 		return refuse(http.StatusBadRequest, "token not found")
 	case t.namespace != req.namespace:
 		return refuse(http.StatusInternalServerError, wrapped("cannot renew a token across namespaces"))
@@ -60,7 +61,7 @@ func (st *store) renew(t *token, req *request) reply {
 		if denied != nil {
 			return *denied
 		}
-		// What the role says now, not what it said at the login; the explicit maximum is the token's.
+		// Limits come from the current role; the explicit maximum was fixed at login.
 		terms.period, terms.maxTTL, granted = role.token.Period, role.token.MaxTTL, role.token.TTL
 	}
 	ttl, warnings, ok := terms.calculateTTL(req.now, increment, granted)
@@ -71,7 +72,7 @@ func (st *store) renew(t *token, req *request) reply {
 	return reply{auth: t.handOut(ttl), warnings: warnings, mount: "token"}
 }
 
-// handOut is the part of an answer that hands out a token, or what a renewal has made of it.
+// handOut is the auth part of an answer that issues or renews a token.
 func (t *token) handOut(ttl time.Duration) map[string]any {
 	auth := map[string]any{
 		"client_token":    t.id,
@@ -113,7 +114,7 @@ func (st *store) revokeAccessor(req *request) reply {
 	return reply{}
 }
 
-// createToken is auth/token/create and auth/token/create-orphan. Only a root token is taken to have sudo.
+// createToken is auth/token/create and auth/token/create-orphan. Only root tokens have sudo.
 func (st *store) createToken(req *request, parent *token) reply {
 	f, root := req.fields, slices.Contains(parent.policies, "root")
 	o := TokenOptions{
@@ -172,7 +173,7 @@ func (st *store) createToken(req *request, parent *token) reply {
 
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
-// lookupToken is auth/token/lookup. Without a token it is that of the request.
+// lookupToken is auth/token/lookup. Without a token in the body it looks up the request's token.
 func (st *store) lookupToken(req *request, t *token) reply {
 	if id := req.fields.text("token"); id != "" {
 		t = st.tokens[id]
@@ -183,7 +184,7 @@ func (st *store) lookupToken(req *request, t *token) reply {
 	return t.lookup(req.now)
 }
 
-// lookupAccessor is auth/token/lookup-accessor: all but the token itself.
+// lookupAccessor is auth/token/lookup-accessor. It returns everything but the token.
 func (st *store) lookupAccessor(req *request) reply {
 	accessor := req.fields.text("accessor")
 	if accessor == "" {

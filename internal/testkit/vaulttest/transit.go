@@ -14,9 +14,9 @@ import (
 	"strings"
 )
 
-// transitOp tells what a request to a transit engine wants. Strict is false when there is no such engine: then the end
-// of the path is enough, so that the request is counted under its name. OpOther with a name is a path that exists but
-// not with this method.
+// transitOp determines the operation of a request to a transit engine. If strict is false there is no such engine:
+// only the end of the path is checked, so that the request is counted under its name. OpOther with a name is an
+// existing path with another method.
 func transitOp(method, rest string, strict bool) (op, name string) {
 	segments := strings.Split(rest, "/")
 	if !strict {
@@ -53,7 +53,7 @@ func transitOp(method, rest string, strict bool) (op, name string) {
 	return OpOther, name
 }
 
-// job is what a request to encrypt or decrypt wants done.
+// job is a parsed request to encrypt or decrypt.
 type job struct {
 	items   []item
 	batch   bool
@@ -61,7 +61,7 @@ type job struct {
 	partial int  // partial_failure_response_code; 0 means that it is not given
 }
 
-// item is one text to encrypt or decrypt: the request itself, or an element of its batch_input.
+// item is one text to encrypt or decrypt: the request itself or an element of its batch_input.
 type item struct {
 	text           string // plaintext in base64, or ciphertext
 	keyVersion     int
@@ -73,13 +73,13 @@ type item struct {
 // outcome is the result of one item.
 type outcome struct {
 	result  map[string]any
-	mistake string // in Vault's words; empty on success
-	status  int    // the status code that the mistake asks for; 0 if Vault forgets to count it
+	mistake string // Vault's error text; empty on success
+	status  int    // status code for the mistake; 0 if Vault does not count it
 }
 
 func failed(status int, mistake string) outcome { return outcome{status: status, mistake: mistake} }
 
-// newJob reads a request (vault, builtin/logical/transit/path_encrypt.go). Field is "plaintext" or "ciphertext".
+// newJob parses a request (vault, builtin/logical/transit/path_encrypt.go). Field is "plaintext" or "ciphertext".
 func newJob(f *fields, field, verb string) (*job, *reply) {
 	_, given := f.values[field]
 	j := &job{batch: f.has("batch_input"), partial: f.number("partial_failure_response_code")}
@@ -112,7 +112,7 @@ func newJob(f *fields, field, verb string) (*job, *reply) {
 	return j, nil
 }
 
-// batchItems reads a batch_input. Mistake is in Vault's words, empty if there is none.
+// batchItems parses a batch_input. Mistake is Vault's error text, empty if there is none.
 func batchItems(raw any, field, verb string) (items []item, mistake string) {
 	list, ok := raw.([]any)
 	if !ok {
@@ -129,7 +129,7 @@ func batchItems(raw any, field, verb string) (items []item, mistake string) {
 		}
 		text := func(name string) string {
 			text, ok := given[name].(string)
-			// Vault takes null for a missing value, but not for the plaintext.
+			// Vault treats null as a missing value, except for the plaintext.
 			if _, there := given[name]; !ok && there && (given[name] != nil || name == "plaintext") {
 				wrong(name, "string")
 			}
@@ -160,8 +160,8 @@ func batchItems(raw any, field, verb string) (items []item, mistake string) {
 	return items, ""
 }
 
-// do processes the items and renders the answer. In a batch, an error of the caller (400) outranks an internal one (500), and
-// the results are in the body either way.
+// do processes the items and renders the answer. In a batch, a caller's error (400) outranks an internal error
+// (500); the body has the results in both cases.
 func (j *job) do(kind string, do func(item) outcome) reply {
 	status, succeeded := 0, false
 	var results []map[string]any
@@ -213,7 +213,7 @@ func (m *mount) encrypt(req *request) reply {
 	}
 	k := m.keys[req.name]
 	if k == nil {
-		// The policy said "create": Vault creates a missing key on the way.
+		// The policy grants "create": Vault creates a missing key.
 		k = newKey(req.name, req.now)
 		k.derived = j.derived
 		m.keys[req.name] = k
@@ -241,7 +241,7 @@ func (k *key) encrypt(it item, lag int) outcome {
 	case n < k.minEncryption:
 		mistake = "requested version for encryption is less than the minimum encryption key version"
 	case n < k.minDecryption:
-		// Archived: Vault no longer has it in memory.
+		// Archived: Vault no longer keeps it in memory.
 		mistake = "no such key version"
 	}
 	if mistake == "" {
@@ -308,8 +308,8 @@ func (k *key) decrypt(it item, lag int) (plaintext []byte, out outcome) {
 	return plaintext, out
 }
 
-// parse takes a ciphertext apart, checking in the order Vault does (sdk/helper/keysutil/policy.go, DecryptWithOptions).
-// Mistake is in Vault's words, empty if there is none.
+// parse splits a ciphertext, checking in Vault's order (sdk/helper/keysutil/policy.go, DecryptWithOptions).
+// Mistake is Vault's error text, empty if there is none.
 func (k *key) parse(ciphertext string, lag int) (n int, sealed []byte, mistake string) {
 	fields, ok := strings.CutPrefix(ciphertext, "vault:v")
 	if !ok {
@@ -338,7 +338,7 @@ func (k *key) parse(ciphertext string, lag int) (n int, sealed []byte, mistake s
 	return n, sealed, ""
 }
 
-// additionalData decodes the associated data. Vault calls bad base64 in it an internal error.
+// additionalData decodes the associated data. Vault reports invalid base64 as an internal error.
 func (it item) additionalData() ([]byte, outcome) {
 	aad, err := base64.StdEncoding.DecodeString(it.associatedData)
 	if err != nil {

@@ -157,7 +157,7 @@ func TestConcurrentUse(t *testing.T) {
 					t.Errorf("encrypt: %v", err)
 					return
 				}
-				// The version in the answer is the one the ciphertext was made with, whatever rotates meanwhile.
+				// The answer must name the version used for the ciphertext, even during concurrent rotations.
 				ciphertext, _ := a.Data["ciphertext"].(string)
 				if want := fmt.Sprintf("vault:v%v:", a.Data["key_version"]); !strings.HasPrefix(ciphertext, want) {
 					t.Errorf("got %.9s…, want %s…", ciphertext, want)

@@ -11,7 +11,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// TestLikeVault holds the fake to what HashiCorp Vault answers. `make e2e` runs the same suite against Vault itself.
+// TestLikeVault compares the fake's answers with HashiCorp Vault's. `make e2e` runs the same suite against Vault
+// itself.
 func TestLikeVault(t *testing.T) {
 	s := vaulttest.Start(t, vaulttest.Options{TLS: true})
 	token := vaulttest.TokenOptions{Policies: []string{"kms"}, TTL: time.Minute}

@@ -33,7 +33,7 @@ func newCaller(t *testing.T, s *vaulttest.Server, token string) *caller {
 	return &caller{t: t, server: s, client: newClient(t, s), token: token}
 }
 
-// newClient trusts the server's current CA and brings the client certificate the server wants.
+// newClient trusts the server's current CA and uses the client certificate that the server accepts.
 func newClient(t *testing.T, s *vaulttest.Server) *http.Client {
 	t.Helper()
 	config := &tls.Config{RootCAs: x509.NewCertPool()}
@@ -54,7 +54,7 @@ func newClient(t *testing.T, s *vaulttest.Server) *http.Client {
 	}
 }
 
-// answer is what came back: the JSON body, decoded.
+// answer is a decoded JSON response.
 type answer struct {
 	status int
 	header http.Header
@@ -107,7 +107,7 @@ func (c *caller) try(ctx context.Context, method, path string, body any) (*answe
 	return a, nil
 }
 
-// do is try for a request that must be answered.
+// do is try for a request that must get an answer.
 func (c *caller) do(method, path string, body any) *answer {
 	c.t.Helper()
 	a, err := c.try(c.t.Context(), method, path, body)
@@ -117,7 +117,7 @@ func (c *caller) do(method, path string, body any) *answer {
 	return a
 }
 
-// want is do for a request that must be answered with this status and, if any are given, these errors.
+// want is do for a request that must get this status and, if given, these errors.
 func (c *caller) want(status int, method, path string, body any, errors ...string) *answer {
 	c.t.Helper()
 	a := c.do(method, path, body)
@@ -149,7 +149,7 @@ func (c *caller) decrypt(key, ciphertext string) string {
 
 func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 
-// clock is a clock that a test moves.
+// clock is a clock that tests advance.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time

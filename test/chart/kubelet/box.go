@@ -16,33 +16,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// box is what a process needs to know to become a container.
+// box describes a container for the process that becomes it.
 type box struct {
 	Root     string // an empty directory
 	UID, GID uint32
 	Mounts   []mount
-	Args     []string // none: try everything and end
+	Args     []string // empty: set everything up and end
 	Env      []string
 }
 
-// mount is a file or directory of the host in a container.
+// mount is a host file or directory mounted in a container.
 type mount struct {
 	Source, Target string
 	ReadOnly       bool
 }
 
-// A container's life takes two processes, both of the program that called
-// [Main]: one that supervises, and one in new namespaces that becomes the
-// container. Each is given the file of its box.
+// A container needs two processes, both of the program that called [Main]: a
+// supervisor, and one in new namespaces that becomes the container. Each gets the
+// file of its box.
 const (
 	self             = "/proc/self/exe"
 	superviseCommand = "kubelet-supervise"
 	enterCommand     = "kubelet-enter"
 )
 
-// Main is to be called before anything else by a program that uses a [Kubelet].
-// In a process that a kubelet has started it does not return; in all others it
-// does nothing.
+// Main must be called first by a program that uses a [Kubelet]. In a process started
+// by a kubelet it does not return; in all others it does nothing.
 func Main() {
 	if len(os.Args) != 3 {
 		return
@@ -64,8 +63,8 @@ func Main() {
 	os.Exit(code)
 }
 
-// Usable returns why the system does not let this user have containers, and what
-// to do about that.
+// Usable returns an error if the system does not permit containers for this user.
+// The error says how to change that.
 func Usable(dir string) error {
 	root := filepath.Join(dir, "usable")
 	text, err := json.Marshal(box{Root: root})
@@ -84,14 +83,14 @@ func Usable(dir string) error {
 	return nil
 }
 
-// supervise starts the container, passes signals on and returns its exit code.
-// The container ends with it.
+// supervise starts the container, forwards signals and returns its exit code. The
+// container ends with this process.
 func supervise(file string) (int, error) {
 	b, err := readBox(file)
 	if err != nil {
 		return 0, err
 	}
-	// The end of the thread that has started it is what kills a child.
+	// A child is killed when the thread that started it ends.
 	runtime.LockOSThread()
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT)
@@ -102,7 +101,7 @@ func supervise(file string) (int, error) {
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: int(b.UID), HostID: os.Geteuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: int(b.GID), HostID: os.Getegid(), Size: 1}},
 		Pdeathsig:   syscall.SIGKILL,
-		// Another user than root would lose them with exec(2).
+		// A user other than root would lose them with exec(2).
 		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP},
 	}
 	if err := cmd.Start(); err != nil {
@@ -110,7 +109,7 @@ func supervise(file string) (int, error) {
 	}
 	go func() {
 		for s := range signals {
-			_ = cmd.Process.Signal(s) // it may have ended
+			_ = cmd.Process.Signal(s) // it may already have ended
 		}
 	}()
 	var exit *exec.ExitError

@@ -19,17 +19,18 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// Container is one of a pod's, as a process of the bed: its log is the bed's.
+// Container is one of a pod's containers, as a process of the bed with the bed's
+// log.
 type Container struct {
 	*testbed.Server
 
 	spec corev1.Container
 
 	mu      sync.Mutex
-	started error     // why it has not, else nil
-	ready   error     // why it is not, else nil
+	started error     // why it has not started; nil if it has
+	ready   error     // why it is not ready; nil if it is
 	since   time.Time // when it became ready
-	dead    error     // what a kubelet would have restarted it for
+	dead    error     // why a kubelet would have restarted it
 }
 
 // launch starts a container's process.
@@ -44,15 +45,15 @@ func (p *Pod) launch(container string, b box) *testbed.Server {
 	return s
 }
 
-// box is what a container's specification means on this machine.
+// box translates a container's specification for this machine.
 func (p *Pod) box(spec corev1.Container) (box, error) {
 	image, err := p.kubelet.image(spec.Image)
 	if err != nil {
 		return box{}, err
 	}
 	b := box{Root: p.path(spec.Name, "root"), Args: spec.Command, Env: []string{
-		// What runtimes add where an image has none, the home of a user whom
-		// it does not know (runc's init_linux.go), and kubelet's own.
+		// Defaults set by runtimes if an image has none, the home of an unknown user
+		// (runc's init_linux.go), and kubelet's own.
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "HOSTNAME=" + p.Spec.NodeName,
 	}}
 	if len(b.Args) == 0 {
@@ -70,28 +71,28 @@ func (p *Pod) box(spec corev1.Container) (box, error) {
 	}
 	b.Mounts = []mount{
 		{Source: image.Binary, Target: image.Path, ReadOnly: true},
-		// In the host's network these are copies of the node's.
+		// With hostNetwork these are copies of the node's files.
 		{Source: p.copy("/etc/hosts"), Target: "/etc/hosts", ReadOnly: true},
 		{Source: p.copy("/etc/resolv.conf"), Target: "/etc/resolv.conf", ReadOnly: true},
 	}
 	for _, m := range spec.VolumeMounts {
 		dir, ok := p.volumes[m.Name]
 		if !ok {
-			return box{}, fmt.Errorf("there is no volume %s", m.Name)
+			return box{}, fmt.Errorf("the pod has no volume %s", m.Name)
 		}
 		b.Mounts = append(b.Mounts, mount{Source: dir, Target: m.MountPath, ReadOnly: m.ReadOnly})
 	}
 	return b, os.MkdirAll(b.Root, 0o700)
 }
 
-// user is whom a container runs as.
+// user returns the user and group that a container runs as.
 func (p *Pod) user(spec corev1.Container) (uid, gid uint32, err error) {
 	pod, own := p.Spec.SecurityContext, spec.SecurityContext
 	if pod == nil || pod.RunAsUser == nil || own.RunAsUser != nil {
-		return 0, 0, errors.New("the pod itself must say runAsUser, and its containers nothing else")
+		return 0, 0, errors.New("set runAsUser in the pod, and no other in its containers")
 	}
 	if pod.RunAsNonRoot != nil && *pod.RunAsNonRoot && *pod.RunAsUser == 0 {
-		return 0, 0, errors.New("runAsNonRoot, and the user is root")
+		return 0, 0, errors.New("runAsNonRoot is set, but the user is root")
 	}
 	if pod.RunAsGroup != nil {
 		gid = uint32(*pod.RunAsGroup)
@@ -99,14 +100,14 @@ func (p *Pod) user(spec corev1.Container) (uid, gid uint32, err error) {
 	return uint32(*pod.RunAsUser), gid, nil
 }
 
-// copy copies a file of the node, empty if it has none.
+// copy copies a file of the node; it is empty if the node has none.
 func (p *Pod) copy(path string) string {
 	content, _ := os.ReadFile(path)
 	return p.kubelet.Bed.Write(p.path(filepath.Base(path)), string(content))
 }
 
-// Status are the lines of /proc/PID/status of the container's own process, by
-// name: what the kernel lets it do, and the memory that it has.
+// Status returns the fields of /proc/PID/status of the container's main process,
+// such as its capabilities and memory.
 func (c *Container) Status() (map[string]string, error) {
 	text, err := c.status()
 	if err != nil {
@@ -120,7 +121,7 @@ func (c *Container) Status() (map[string]string, error) {
 	return lines, nil
 }
 
-// status finds the process that the supervisor has started.
+// status finds the process started by the supervisor.
 func (c *Container) status() (string, error) {
 	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", c.PID()))
 	if err != nil {

@@ -17,14 +17,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// enter makes this process, the first one in its namespaces, the container. It
-// returns only with an error, or if the box names no command.
+// enter turns this process, the first one in its namespaces, into the container. It
+// returns only with an error, or if the box has no command.
 func enter(file string) (int, error) {
 	b, err := readBox(file)
 	if err != nil {
 		return 0, err
 	}
-	// Capabilities are a thread's, and exec(2) keeps those of its own.
+	// Capabilities belong to a thread, and exec(2) keeps those of the calling thread.
 	runtime.LockOSThread()
 	unix.Umask(0o022)
 	if err := b.furnish(); err != nil {
@@ -53,10 +53,10 @@ func enter(file string) (int, error) {
 	return 0, syscall.Exec(path, b.Args, b.Env)
 }
 
-// furnish makes the container's root, read-only at the end.
+// furnish builds the container's root and makes it read-only.
 func (b box) furnish() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("keeping mounts to itself: %w", err)
+		return fmt.Errorf("making mounts private: %w", err)
 	}
 	if err := mountAt(b.Root, "tmpfs", "mode=0755", 0); err != nil {
 		return err
@@ -71,7 +71,7 @@ func (b box) furnish() error {
 	for _, name := range []string{"null", "zero", "full", "random", "urandom"} {
 		mounts = append(mounts, mount{Source: "/dev/" + name, Target: "/dev/" + name})
 	}
-	// What is mounted below another one comes after it.
+	// Mounts below other mounts come later.
 	slices.SortStableFunc(mounts, func(a, b mount) int { return cmp.Compare(len(a.Target), len(b.Target)) })
 	for _, m := range mounts {
 		if err := m.bind(b.Root); err != nil {
@@ -115,12 +115,12 @@ func (m mount) bind(root string) error {
 	return err
 }
 
-// readOnly forbids writing at a mount, but not at what is mounted below it.
+// readOnly makes a mount read-only, but not the mounts below it.
 func readOnly(path string) error {
 	return unix.MountSetattr(unix.AT_FDCWD, path, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 }
 
-// pivot makes root all that the process sees of files, see pivot_root(2).
+// pivot makes root the process's root directory; see pivot_root(2).
 func pivot(root string) error {
 	err := os.Chdir(root)
 	if err == nil {
@@ -138,17 +138,18 @@ func pivot(root string) error {
 	return nil
 }
 
-// confine gives up every capability, and the right to get one: drop ALL and
+// confine drops every capability and the ability to gain one: drop ALL and
 // allowPrivilegeEscalation false.
 func confine() error {
 	for capability := uintptr(0); ; capability++ {
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0); errors.Is(err, unix.EINVAL) {
-			break // the kernel knows no more
+			break // the kernel has no further capabilities
 		} else if err != nil {
 			return fmt.Errorf("dropping capability %d: %w", capability, err)
 		}
 	}
-	// What is inheritable survives exec(2) by root, whatever the bounding set.
+	// Inheritable capabilities survive exec(2) by root, regardless of the bounding
+	// set.
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
 	err := errors.Join(
@@ -157,7 +158,7 @@ func confine() error {
 		unix.Capset(&header, &none[0]),
 	)
 	if err != nil {
-		return fmt.Errorf("giving up capabilities: %w", err)
+		return fmt.Errorf("dropping capabilities: %w", err)
 	}
 	return nil
 }

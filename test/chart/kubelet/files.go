@@ -14,10 +14,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// defaultMode is the API's for every volume of files.
+// defaultMode is the API's default for volumes with files.
 const defaultMode = 0o644
 
-// files are those of a volume, by name.
+// files are a volume's files, by name.
 func (p *Pod) files(ctx context.Context, v corev1.Volume) (map[string]file, error) {
 	switch {
 	case v.ConfigMap != nil:
@@ -33,7 +33,7 @@ func (p *Pod) files(ctx context.Context, v corev1.Volume) (map[string]file, erro
 	}
 }
 
-// errNoAPI is what a static pod gets that asks for an object.
+// errNoAPI is the error for a static pod that refers to an object.
 var errNoAPI = errors.New("a static pod may not refer to an object of the API server")
 
 func (p *Pod) configMap(ctx context.Context, v *corev1.ConfigMapVolumeSource) (map[string]file, error) {
@@ -65,7 +65,7 @@ func (p *Pod) secret(ctx context.Context, v *corev1.SecretVolumeSource) (map[str
 	return pick(object.Data, v.Items, v.DefaultMode)
 }
 
-// pick returns the items of data, or all of it if none are named.
+// pick returns the items of data, or all of it if no items are given.
 func pick(data map[string][]byte, items []corev1.KeyToPath, mode *int32) (map[string]file, error) {
 	if len(items) == 0 {
 		for name := range data {
@@ -76,7 +76,7 @@ func pick(data map[string][]byte, items []corev1.KeyToPath, mode *int32) (map[st
 	for _, item := range items {
 		content, ok := data[item.Key]
 		if !ok {
-			return nil, fmt.Errorf("there is no key %s", item.Key)
+			return nil, fmt.Errorf("missing key %s", item.Key)
 		}
 		if strings.Contains(item.Path, "/") {
 			return nil, fmt.Errorf("a path with a directory is not supported: %s", item.Path)
@@ -105,9 +105,9 @@ func (p *Pod) downwardAPI(v *corev1.DownwardAPIVolumeSource) (map[string]file, e
 		key, found := strings.CutPrefix(path, "metadata.annotations['")
 		key, closed := strings.CutSuffix(key, "']")
 		if !found || !closed {
-			return nil, fmt.Errorf("no field is supported but an annotation: %s", path)
+			return nil, fmt.Errorf("only annotations are supported as a field: %s", path)
 		}
-		// One that is not there is empty (fieldpath.ExtractFieldPathAsString).
+		// A missing annotation is empty (fieldpath.ExtractFieldPathAsString).
 		files[item.Path] = file{content: p.Annotations[key], mode: first(item.Mode, v.DefaultMode)}
 	}
 	return files, nil
@@ -117,19 +117,19 @@ func (p *Pod) projected(ctx context.Context, v *corev1.ProjectedVolumeSource) (m
 	files := make(map[string]file)
 	for _, source := range v.Sources {
 		if source.ServiceAccountToken == nil {
-			return nil, errors.New("nothing is supported but a ServiceAccount's token")
+			return nil, errors.New("only a ServiceAccount's token is supported")
 		}
 		token, err := p.token(ctx, source.ServiceAccountToken)
 		if err != nil {
 			return nil, err
 		}
-		// The file is the user's own: pkg/volume/projected/projected.go.
+		// The file belongs to the user: pkg/volume/projected/projected.go.
 		files[source.ServiceAccountToken.Path] = file{content: token, mode: 0o600, own: true}
 	}
 	return files, nil
 }
 
-// token asks the API server for a token that dies with the pod.
+// token requests a token that is bound to the pod.
 func (p *Pod) token(ctx context.Context, v *corev1.ServiceAccountTokenProjection) (string, error) {
 	if p.static() {
 		return "", errNoAPI

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package kubelet runs pods as a kubelet would, as processes of this machine, so
-// that what a chart renders is executed byte for byte: command, arguments,
-// environment, volumes, probes and end.
+// that a chart's output is executed byte for byte: command, arguments, environment,
+// volumes, probes and termination.
 //
-// Each container gets namespaces of its own for users, mounts and processes. It
-// sees its image, its volumes, /proc and a small /dev; its root is read-only, it
-// has no capability and cannot get one. The network is the host's. No root is
-// needed: the user that the pod asks for is the caller under another number, so
-// that a container cannot change to a second one.
+// Each container gets its own namespaces for users, mounts and processes. It sees
+// its image, its volumes, /proc and a small /dev; its root is read-only, it has no
+// capability and cannot gain one. The network is the host's. Root is not needed: the
+// pod's user is the caller mapped to another ID, so a container cannot change to a
+// second user.
 //
-// What this kubelet cannot do it refuses, instead of running a pod that is not
-// quite the one it was given. It does not apply the seccomp profile and resource
-// limits. It restarts nothing: [Pod.Trouble] says what a kubelet would have
-// restarted.
+// This kubelet refuses what it cannot do, instead of running a different pod. It
+// does not apply the seccomp profile and resource limits. It restarts nothing:
+// [Pod.Trouble] reports what a kubelet would have restarted.
 package kubelet
 
 import (
@@ -33,31 +32,30 @@ import (
 
 // Options describe a [Kubelet].
 type Options struct {
-	// Bed is whose processes and directories the pods' are.
+	// Bed owns the pods' processes and directories.
 	Bed *testbed.Bed
-	// API is the cluster's API server; nil on a node that has static pods only.
+	// API is the cluster's API server; nil on a node with static pods only.
 	API kubernetes.Interface
-	// Images are those that the node has, by name without tag and digest.
+	// Images are the node's images, by name without tag and digest.
 	Images map[string]Image
 }
 
-// Image stands for a container image whose content is a single static binary.
+// Image is a container image that contains a single static binary.
 type Image struct {
-	// Binary is the file on this machine, and Path where it is in the image.
+	// Binary is the file on this machine, and Path its path in the image.
 	Binary, Path string
-	// Entrypoint runs if a container names no command.
+	// Entrypoint runs if a container has no command.
 	Entrypoint []string
 }
 
-// Kubelet is that of one node. Its methods are for the test's goroutine.
+// Kubelet is the kubelet of one node. Call its methods from the test's goroutine.
 type Kubelet struct{ Options }
 
-// New makes a kubelet that has no pods.
+// New returns a kubelet without pods.
 func New(o Options) *Kubelet { return &Kubelet{Options: o} }
 
-// Run starts a pod: volumes, sidecars in their order, then the containers. The
-// pod's name must be another one each time. Probes begin, and end with ctx or
-// with [Pod.Terminate].
+// Run starts a pod: volumes, sidecars in order, then the containers. The pod's name
+// must be new each time. Probes run until ctx is done or [Pod.Terminate].
 func (k *Kubelet) Run(ctx context.Context, pod *corev1.Pod) (*Pod, error) {
 	if err := supported(&pod.Spec); err != nil {
 		return nil, fmt.Errorf("pod %s: %w", pod.Name, err)
@@ -69,9 +67,8 @@ func (k *Kubelet) Run(ctx context.Context, pod *corev1.Pod) (*Pod, error) {
 	return p, nil
 }
 
-// ReadManifest reads a static pod, as it lies in a node's directory of
-// manifests, and names it as a kubelet does: after its node. Unlike a kubelet it
-// refuses what it does not know.
+// ReadManifest reads a static pod's manifest and names the pod as a kubelet does:
+// with the node's name as suffix. Unlike a kubelet it refuses unknown fields.
 func ReadManifest(path, node string) (*corev1.Pod, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -82,7 +79,7 @@ func ReadManifest(path, node string) (*corev1.Pod, error) {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	if pod.Kind != "Pod" || pod.APIVersion != "v1" {
-		return nil, fmt.Errorf("%s holds a %s of %s, want a Pod of v1", path, pod.Kind, pod.APIVersion)
+		return nil, fmt.Errorf("%s is a %s of %s, want a Pod of v1", path, pod.Kind, pod.APIVersion)
 	}
 	// kubelet/config/common.go, generatePodName and applyDefaults.
 	pod.Name += "-" + node
@@ -94,7 +91,7 @@ func ReadManifest(path, node string) (*corev1.Pod, error) {
 	return pod, nil
 }
 
-// supported looks for what would have to be ignored.
+// supported refuses fields that would have to be ignored.
 func supported(spec *corev1.PodSpec) error {
 	var errs []error
 	refuse := func(when bool, what string) {
@@ -102,16 +99,16 @@ func supported(spec *corev1.PodSpec) error {
 			errs = append(errs, errors.New(what))
 		}
 	}
-	refuse(!spec.HostNetwork, "a network of its own is not supported")
+	refuse(!spec.HostNetwork, "a separate network is not supported")
 	refuse(spec.HostPID || spec.HostIPC, "the host's processes and IPC are not supported")
-	refuse(spec.DNSPolicy != corev1.DNSDefault, "no dnsPolicy but Default is supported")
+	refuse(spec.DNSPolicy != corev1.DNSDefault, "only dnsPolicy Default is supported")
 	for _, c := range spec.InitContainers {
 		always := c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
-		refuse(!always, "no init container is supported but a sidecar: "+c.Name)
+		refuse(!always, "only a sidecar is supported as an init container: "+c.Name)
 	}
 	for _, c := range all(spec) {
 		s := c.SecurityContext
-		refuse(s == nil || s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem, "a root that can be written is not supported: "+c.Name)
+		refuse(s == nil || s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem, "a writable root is not supported: "+c.Name)
 		refuse(s == nil || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation, "gaining privileges is not supported: "+c.Name)
 		refuse(s == nil || s.Capabilities == nil || len(s.Capabilities.Add) > 0 || len(s.Capabilities.Drop) != 1 || s.Capabilities.Drop[0] != "ALL",
 			"capabilities are not supported: "+c.Name)
@@ -124,19 +121,19 @@ func supported(spec *corev1.PodSpec) error {
 			refuse(strings.Contains(word, "$("), "a variable in an argument is not supported: "+word)
 		}
 		for _, m := range c.VolumeMounts {
-			// A file that is mounted alone never changes: docs/install.md.
+			// A file mounted alone is never updated: docs/install.md.
 			refuse(m.SubPath != "" || m.SubPathExpr != "", "a subPath is not supported: "+m.MountPath)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// all are sidecars and containers, in the order they are started.
+// all returns sidecars and containers in the order in which they are started.
 func all(spec *corev1.PodSpec) []corev1.Container {
 	return append(append([]corev1.Container(nil), spec.InitContainers...), spec.Containers...)
 }
 
-// image finds the image that a container names.
+// image finds the image of a container.
 func (k *Kubelet) image(name string) (Image, error) {
 	repository, _, _ := strings.Cut(name, "@")
 	if i := strings.LastIndex(repository, ":"); i > strings.LastIndex(repository, "/") {

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// node is a bed with a kubelet whose one image says what it can do.
+// node is a bed with a kubelet and one image, which reports what it can do.
 type node struct {
 	*testbed.Bed
 	t       *testing.T
@@ -61,7 +61,7 @@ func newNode(t *testing.T, objects ...*corev1.Secret) *node {
 	})}
 }
 
-// pod is one with a sidecar, a container, and a volume of each kind.
+// pod returns a pod with a sidecar, a container, and a volume of each kind.
 func (n *node) pod(user int64) *corev1.Pod {
 	always, yes, no := corev1.ContainerRestartPolicyAlways, true, false
 	confined := &corev1.SecurityContext{
@@ -114,21 +114,21 @@ func (n *node) run(pod *corev1.Pod) *kubelet.Pod {
 
 var secret = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "secret", Namespace: "default"}, Data: map[string][]byte{"file": []byte("x")}}
 
-// TestInside asks a container what it can do, as root and as somebody else.
+// TestInside checks what a container can do, as root and as another user.
 func TestInside(t *testing.T) {
 	for _, tc := range []struct {
 		user int64
 		want []string
 	}{
 		{0, []string{"uid 0 ", "read /secret/file: ok"}},
-		// A file of root's, with mode 0400.
+		// The file belongs to root and has mode 0400.
 		{65532, []string{"uid 65532 ", "read /secret/file: permission denied"}},
 	} {
 		t.Run(strconv.FormatInt(tc.user, 10), func(t *testing.T) {
 			n := newNode(t, secret)
 			p := n.run(n.pod(tc.user))
 			c := p.Container("main")
-			// Until then, neither of them handles SIGTERM.
+			// Before that, neither of them handles SIGTERM.
 			for _, name := range []string{"main", "sidecar"} {
 				n.Await(30*time.Second, "the container's report", p.Container(name).Logged(0, "mount: "))
 			}
@@ -140,11 +140,11 @@ func TestInside(t *testing.T) {
 				"mount: operation not permitted",
 			) {
 				if !strings.Contains(log, want) {
-					t.Errorf("the container says\n%s\nwant %q", log, want)
+					t.Errorf("the container reports\n%s\nwant %q", log, want)
 				}
 			}
 			if _, err := os.Stat(filepath.Join(n.Dir, "node", "new")); err != nil {
-				t.Errorf("what was written on the node: %v", err)
+				t.Errorf("the file written on the node: %v", err)
 			}
 			if _, err := p.Terminate(t.Context()); err != nil {
 				t.Error(err)
@@ -153,7 +153,7 @@ func TestInside(t *testing.T) {
 	}
 }
 
-// TestTerminate looks at the order of the end.
+// TestTerminate checks the order of termination.
 func TestTerminate(t *testing.T) {
 	n := newNode(t, secret)
 	p := n.run(n.pod(0))
@@ -166,7 +166,7 @@ func TestTerminate(t *testing.T) {
 	}
 	ended := func(name string) string {
 		_, at, _ := strings.Cut(p.Container(name).Log(), "SIGTERM at ")
-		return at // as long as any other in our century
+		return at // the number of digits is constant
 	}
 	if ended("main") == "" || ended("main") >= ended("sidecar") {
 		t.Errorf("the container ended at %q, its sidecar at %q, want the container first", ended("main"), ended("sidecar"))
@@ -176,7 +176,7 @@ func TestTerminate(t *testing.T) {
 	}
 }
 
-// TestProbes has probes succeed, at first only the startup probe, and fail.
+// TestProbes lets probes succeed, first only the startup probe, and then fail.
 func TestProbes(t *testing.T) {
 	n := newNode(t, secret)
 	pod := n.pod(0)
@@ -209,7 +209,7 @@ func TestProbes(t *testing.T) {
 	}
 }
 
-// TestRefusals has the kubelet refuse what it cannot do.
+// TestRefusals checks that the kubelet refuses what it cannot do.
 func TestRefusals(t *testing.T) {
 	n := newNode(t)
 	for _, tc := range []struct {
@@ -217,9 +217,9 @@ func TestRefusals(t *testing.T) {
 		change func(*corev1.Pod)
 		want   string
 	}{
-		{"network", func(p *corev1.Pod) { p.Spec.HostNetwork = false }, "a network of its own"},
+		{"network", func(p *corev1.Pod) { p.Spec.HostNetwork = false }, "a separate network"},
 		{"capability", func(p *corev1.Pod) { p.Spec.Containers[0].SecurityContext = nil }, "capabilities are not supported: main"},
-		{"init container", func(p *corev1.Pod) { p.Spec.InitContainers[0].RestartPolicy = nil }, "no init container is supported but a sidecar"},
+		{"init container", func(p *corev1.Pod) { p.Spec.InitContainers[0].RestartPolicy = nil }, "only a sidecar is supported as an init container"},
 		{"image", func(p *corev1.Pod) {
 			p.Spec.Volumes = slices.Delete(p.Spec.Volumes, 3, 4)
 			p.Spec.InitContainers[0].Image = "inside:v1"

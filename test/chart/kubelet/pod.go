@@ -14,13 +14,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Pod is one that runs, or has run. Its methods are for the test's goroutine, but
-// for Ready and what Available returns.
+// Pod is a running or ended pod. Call its methods from the test's goroutine, except
+// Ready and the function returned by Available.
 type Pod struct {
 	*corev1.Pod
 
 	kubelet    *Kubelet
-	dir        string            // of all that is the pod's on the node
+	dir        string            // holds the pod's files on the node
 	volumes    map[string]string // name→directory
 	sidecars   []*Container
 	containers []*Container
@@ -51,8 +51,8 @@ func (p *Pod) run(ctx context.Context) error {
 	return nil
 }
 
-// start starts a container. A sidecar counts as started once its startup probe
-// has succeeded; what comes after it waits for that (KEP-753).
+// start starts a container. A sidecar has started once its startup probe succeeds;
+// the following containers wait for that (KEP-753).
 func (p *Pod) start(probes context.Context, spec corev1.Container) (*Container, error) {
 	box, err := p.box(spec)
 	if err != nil {
@@ -66,7 +66,7 @@ func (p *Pod) start(probes context.Context, spec corev1.Container) (*Container, 
 	return c, nil
 }
 
-// Container is one of the pod's, or a sidecar.
+// Container returns one of the pod's containers or sidecars.
 func (p *Pod) Container(name string) *Container {
 	for _, c := range p.everyone() {
 		if c.spec.Name == name {
@@ -78,18 +78,18 @@ func (p *Pod) Container(name string) *Container {
 
 func (p *Pod) everyone() []*Container { return slices.Concat(p.sidecars, p.containers) }
 
-// Volume is the directory on the node of the volume of that name.
+// Volume returns the directory on the node of the volume with this name.
 func (p *Pod) Volume(name string) string { return p.volumes[name] }
 
-// Ready is met when the pod's condition Ready would be true; see
-// [testbed.Bed.Await].
+// Ready is a condition for [testbed.Bed.Await]: the pod's condition Ready would be
+// true.
 func (p *Pod) Ready(context.Context) error {
 	_, err := p.readySince()
 	return err
 }
 
-// Available is met when the pod has been ready for as long as the controller
-// that owns it demands (minReadySeconds).
+// Available is a condition for [testbed.Bed.Await]: the pod has been ready for the
+// time required by its controller (minReadySeconds).
 func (p *Pod) Available(minReady time.Duration) func(context.Context) error {
 	return func(context.Context) error {
 		since, err := p.readySince()
@@ -113,8 +113,8 @@ func (p *Pod) readySince() (time.Time, error) {
 	return last, errors.Join(errs...)
 }
 
-// Trouble is what a kubelet would have restarted containers for so far: an end
-// that nobody asked for, or a liveness probe.
+// Trouble returns why a kubelet would have restarted containers so far: an
+// unexpected end or a failed liveness probe.
 func (p *Pod) Trouble() error {
 	var errs []error
 	for _, c := range p.everyone() {
@@ -123,10 +123,10 @@ func (p *Pod) Trouble() error {
 	return errors.Join(errs...)
 }
 
-// Terminate ends the pod: SIGTERM to the containers and, when they are gone, to
-// the sidecars, last one first (KEP-753). A kubelet kills what is left after the
-// grace period: that is an error here, as is a container that ends with another
-// exit code than 0. It returns how long the end has taken.
+// Terminate ends the pod: SIGTERM to the containers and, when they have ended, to
+// the sidecars in reverse order (KEP-753). A kubelet would kill the rest after the
+// grace period: here that is an error, as is an exit code other than 0. It returns
+// how long the termination took.
 func (p *Pod) Terminate(ctx context.Context) (time.Duration, error) {
 	p.stop()
 	began := time.Now()

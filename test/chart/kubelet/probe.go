@@ -15,11 +15,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// errNotYet is what a probe without an answer yet has said.
+// errNotYet is the result before a probe has answered.
 var errNotYet = errors.New("no probe has answered yet")
 
-// watch begins the container's probes: the startup probe until it succeeds once,
-// then the two others side by side (pkg/kubelet/prober).
+// watch starts the container's probes: the startup probe until it succeeds once,
+// then the two others concurrently (pkg/kubelet/prober).
 func (c *Container) watch(ctx context.Context) {
 	c.started, c.ready = errNotYet, errNotYet
 	go func() {
@@ -50,14 +50,14 @@ func (c *Container) becomeReady(err error) {
 	c.set(func() {
 		switch {
 		case err != nil && c.ready != nil:
-			c.ready = err // what it says now
+			c.ready = err // the current result
 		case err == nil && c.ready != nil:
 			c.ready, c.since = nil, time.Now()
 		}
 	})
 }
 
-// die is what happens when a probe has failed as often as it may.
+// die records that a probe has reached its failure threshold.
 func (c *Container) die(probe string) func(error) {
 	return func(err error) {
 		c.set(func() { c.dead = fmt.Errorf("%s: its %s probe has failed too often: %w", c.Name, probe, err) })
@@ -93,9 +93,9 @@ func (c *Container) trouble() error {
 	return c.dead
 }
 
-// probe asks at its pace until ctx is done. Every answer goes to answered, and
-// one that makes failureThreshold failures in a row to failed as well. Without a
-// probe, the answer is good.
+// probe probes periodically until ctx is done. It passes every result to answered,
+// and failures that reach failureThreshold in a row also to failed. Without a probe,
+// the result is success.
 func (c *Container) probe(ctx context.Context, probe *corev1.Probe, answered, failed func(error)) {
 	if probe == nil {
 		answered(nil)
@@ -126,7 +126,7 @@ func (c *Container) probe(ctx context.Context, probe *corev1.Probe, answered, fa
 	}
 }
 
-// or is the API's default for what is not set.
+// or returns the API's default for an unset value.
 func or(value, other int32) int32 {
 	if value == 0 {
 		return other
@@ -134,14 +134,14 @@ func or(value, other int32) int32 {
 	return value
 }
 
-// client keeps no connection, as kubelet does not.
+// client does not keep connections, like kubelet.
 var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
-// ask makes one probe (pkg/probe/http).
+// ask runs one probe (pkg/probe/http).
 func ask(ctx context.Context, probe *corev1.Probe) error {
 	get := probe.HTTPGet
 	if get == nil || get.Scheme != "" && get.Scheme != corev1.URISchemeHTTP {
-		return errors.New("no probe is supported but httpGet with http")
+		return errors.New("only httpGet probes with http are supported")
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(or(probe.TimeoutSeconds, 1))*time.Second)
 	defer cancel()

@@ -11,9 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Sync makes the pod's volumes, or brings those up to date whose content comes
-// from elsewhere, which a kubelet does about once a minute. ServiceAccount tokens
-// are always made anew.
+// Sync creates the pod's volumes, or updates those with external content, which a
+// kubelet does about once a minute. ServiceAccount tokens are always replaced.
 func (p *Pod) Sync(ctx context.Context) error {
 	for _, v := range p.Spec.Volumes {
 		dir, err := p.volume(ctx, v)
@@ -41,7 +40,7 @@ func (p *Pod) volume(ctx context.Context, v corev1.Volume) (dir string, err erro
 	return dir, nil
 }
 
-// hostPath checks what is on the node as kubelet does (pkg/volume/hostpath).
+// hostPath checks the path on the node as kubelet does (pkg/volume/hostpath).
 func hostPath(v *corev1.HostPathVolumeSource) error {
 	kind := corev1.HostPathUnset
 	if v.Type != nil {
@@ -61,14 +60,14 @@ func hostPath(v *corev1.HostPathVolumeSource) error {
 	}
 }
 
-// file is one that kubelet writes.
+// file is a file written by kubelet.
 type file struct {
 	content string
-	mode    int32 // of root's file
-	own     bool  // it belongs to the pod's user instead
+	mode    int32 // mode of root's file
+	own     bool  // belongs to the pod's user, not to root
 }
 
-// project writes the files of a volume with kubelet's layout of links.
+// project writes the files of a volume with kubelet's symlink layout.
 func (p *Pod) project(dir string, files map[string]file) {
 	contents := make(map[string]string, len(files))
 	for name, f := range files {
@@ -76,14 +75,14 @@ func (p *Pod) project(dir string, files map[string]file) {
 	}
 	p.kubelet.Bed.Project(dir, contents)
 	for name, f := range files {
-		// What fails here fails the container that cannot read it.
+		// A failure here shows in the container that cannot read the file.
 		_ = os.Chmod(filepath.Join(dir, name), p.seen(f))
 	}
 }
 
-// seen is the mode that gives the file's owner here, whom the pod's user is made
-// from, what the pod's user has on a node. There the file is root's and, with an
-// fsGroup, readable for that group (pkg/volume/volume_linux.go).
+// seen returns the mode that gives the file's owner here (the caller, as whom the
+// pod's user runs) the rights of the pod's user on a node. There the file belongs to
+// root and, with an fsGroup, is readable by that group (pkg/volume/volume_linux.go).
 func (p *Pod) seen(f file) os.FileMode {
 	bits := f.mode
 	c := p.Spec.SecurityContext

@@ -15,7 +15,7 @@ func TestAlertsFireAndResolve(t *testing.T) {
 	promtool(t, "test", "rules", testsFile)
 }
 
-// observed is what testsFile expects of one alert within one of its cases.
+// observed is what testsFile expects of one alert in one of its cases.
 type observed struct {
 	fires, resolves, quiet bool
 }
@@ -34,7 +34,7 @@ func TestEachAlertIsTested(t *testing.T) {
 		for _, check := range test.Exprs {
 			m := firing.FindStringSubmatch(check.Expr)
 			if m == nil || seen[m[1]] == nil {
-				t.Errorf("%s: %s is about no alert", test.Name, check.Expr)
+				t.Errorf("%s: %s does not test an alert", test.Name, check.Expr)
 				continue
 			}
 			o := seen[m[1]]
@@ -50,12 +50,12 @@ func TestEachAlertIsTested(t *testing.T) {
 	}
 	for name, o := range seen {
 		if *o != (observed{true, true, true}) {
-			t.Errorf("%s: tested that it %+v, want all three", name, *o)
+			t.Errorf("%s: tested %+v, want all three", name, *o)
 		}
 	}
 }
 
-// TestAlertsSayWhatToDo checks what whoever is paged gets to read.
+// TestAlertsSayWhatToDo checks the text that an operator sees.
 func TestAlertsSayWhatToDo(t *testing.T) {
 	labelled := regexp.MustCompile(`\$labels\.(\w+)`)
 	for _, r := range readRules(t) {
@@ -70,14 +70,14 @@ func TestAlertsSayWhatToDo(t *testing.T) {
 		}
 		description := r.Annotations["description"]
 		for what, part := range map[string]string{
-			"what kube-apiserver does meanwhile": "kube-apiserver", "a first command or what to search the log for": "`",
+			"what kube-apiserver does during it": "kube-apiserver", "a first command or what to search the log for": "`",
 		} {
 			if !strings.Contains(description, part) {
 				t.Errorf("%s: the description does not say %s", r.Alert, what)
 			}
 		}
 		checkDoc(t, r.Alert, r.Annotations["runbook_url"])
-		// The template would be silent about a label that is not there.
+		// The template would silently omit a missing label.
 		for _, m := range labelled.FindAllStringSubmatch(r.Annotations["summary"]+description, -1) {
 			if !slices.Contains([]string{"instance", "job", "method"}, m[1]) || strings.Contains(r.Expr, "by (") && !strings.Contains(r.Expr, m[1]) {
 				t.Errorf("%s: its series have no label %s", r.Alert, m[1])

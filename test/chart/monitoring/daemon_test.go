@@ -21,10 +21,9 @@ import (
 
 const keyName = "trousseau-kms-vault"
 
-// expose runs the daemon through all that its metrics tell of, and returns the
-// page that it then shows: a login, a renewal, the token revoked for another one
-// that expires; Status, Encrypt and Decrypt, and a Decrypt that fails; at last a
-// configuration that it does not take.
+// expose makes the daemon do everything that its metrics report, and returns its
+// /metrics: a login, a renewal, a revocation, an expiring token; Status, Encrypt,
+// Decrypt and a failing Decrypt; and a refused configuration.
 func expose(t *testing.T) page {
 	t.Helper()
 	d := start(t)
@@ -33,7 +32,7 @@ func expose(t *testing.T) page {
 
 	approle := vault.EnableAppRole("", "approle")
 	role := approle.SetRole("trousseau", vaulttest.TokenOptions{
-		// Renewed when a third of it is left.
+		// Renewed when a third of its lifetime is left.
 		TTL: 3 * time.Second, Rules: vaulttest.TransitPolicy("transit", keyName),
 	})
 	secret := approle.NewSecretID("trousseau")
@@ -62,7 +61,7 @@ type daemon struct {
 func start(t *testing.T) daemon {
 	t.Helper()
 	binary := fromEnv(t, "TROUSSEAU_BINARY")
-	// Stop ends it: the end of the test would be a second signal.
+	// Stop it here: the end of the test would send a second signal.
 	p, err := plugin.Start(context.WithoutCancel(t.Context()), plugin.Options{
 		Binary: binary, Dir: t.TempDir(),
 		Args: []string{"--probe-interval=500ms", "--request-timeout=1s"},
@@ -78,7 +77,7 @@ func start(t *testing.T) daemon {
 	return daemon{t, p}
 }
 
-// configure points it to a Vault, with a credential in lines of config.yaml.
+// configure writes a configuration with a Vault and the lines of a credential.
 func (d daemon) configure(vault *vaulttest.Server, credential string) {
 	d.t.Helper()
 	d.render(fmt.Sprintf("provider: vault\nvault:\n  keynames: [%s]\n  address: %s\n%s", keyName, vault.URL(), credential))
@@ -91,11 +90,11 @@ func (d daemon) render(text string) {
 	}
 }
 
-// await waits until a line of /metrics begins like this.
+// await waits until a line of /metrics has this prefix.
 func (d daemon) await(begin string) {
 	d.t.Helper()
 	err := plugin.Await(d.t.Context(), 20*time.Second, begin, func(ctx context.Context) (bool, error) {
-		text, _ := d.process.Metrics(ctx) // the page comes after the socket
+		text, _ := d.process.Metrics(ctx) // /metrics is available after the socket
 		return strings.Contains("\n"+text, "\n"+begin), nil
 	})
 	if err != nil {
@@ -104,7 +103,7 @@ func (d daemon) await(begin string) {
 	}
 }
 
-// call makes each request of kube-apiserver's, and one that fails.
+// call sends each of kube-apiserver's requests, and one that fails.
 func call(t *testing.T, socket string) {
 	t.Helper()
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -127,6 +126,6 @@ func call(t *testing.T, socket string) {
 	}
 	request.Ciphertext = []byte("vault:v1:" + base64.StdEncoding.EncodeToString(make([]byte, 60)))
 	if _, err := client.Decrypt(t.Context(), request); err == nil {
-		t.Fatal("what no key has encrypted was decrypted")
+		t.Fatal("decrypting an invalid ciphertext succeeded")
 	}
 }

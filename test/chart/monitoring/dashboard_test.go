@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// dashboard is Grafana's dashboard model, as far as it is looked at here.
+// dashboard holds the tested fields of Grafana's dashboard model.
 type dashboard struct {
 	ID            any     `json:"id"`
 	UID           string  `json:"uid"`
@@ -89,7 +89,7 @@ func readDashboard(t *testing.T) dashboard {
 	return d
 }
 
-// expressions are all PromQL texts: of panels, annotations and variables.
+// expressions returns all PromQL texts: of panels, annotations and variables.
 func (d dashboard) expressions() []expression {
 	var all []expression
 	for _, p := range d.Panels {
@@ -110,10 +110,10 @@ func (d dashboard) expressions() []expression {
 	return all
 }
 
-// labelValues is the query of a variable; it is Grafana's, not PromQL.
+// labelValues matches the query of a variable; it is Grafana's syntax, not PromQL.
 var labelValues = regexp.MustCompile(`^label_values\((.*),\s*(\w+)\)$`)
 
-// query is a variable's: a text, or an object with one in it.
+// query returns a variable's query: a text, or an object that contains one.
 func (v variable) query() string {
 	var text string
 	if json.Unmarshal(v.Query, &text) == nil {
@@ -122,11 +122,11 @@ func (v variable) query() string {
 	var object struct {
 		Query string `json:"query"`
 	}
-	_ = json.Unmarshal(v.Query, &object) // what is neither has no query
+	_ = json.Unmarshal(v.Query, &object) // otherwise there is no query
 	return object.Query
 }
 
-// withVariables puts something into an expression where Grafana would.
+// withVariables replaces Grafana's variables in an expression.
 func withVariables(expr string) string {
 	return strings.NewReplacer("$__rate_interval", "1m", "$job", ".+", "$instance", ".+").Replace(expr)
 }
@@ -153,7 +153,7 @@ func TestDashboardCanBeImported(t *testing.T) {
 	for _, e := range d.expressions() {
 		for _, m := range regexp.MustCompile(`\$\{?([a-zA-Z_]\w*)`).FindAllStringSubmatch(e.text, -1) {
 			if !slices.Contains(defined, m[1]) {
-				t.Errorf("%s: $%s is no variable", e.where, m[1])
+				t.Errorf("%s: $%s is not a variable", e.where, m[1])
 			}
 		}
 	}
@@ -167,7 +167,7 @@ func TestDashboardCanBeImported(t *testing.T) {
 
 var (
 	panelTypes = []string{"stat", "state-timeline", "table", "timeseries"}
-	// Of Grafana's list, packages/grafana-data/src/valueFormats/categories.ts.
+	// From Grafana's list, packages/grafana-data/src/valueFormats/categories.ts.
 	units = []string{"bytes", "none", "percentunit", "reqps", "s", "short"}
 )
 
@@ -177,7 +177,7 @@ func TestDashboardPanels(t *testing.T) {
 	covered := map[[2]int]string{}
 	for _, p := range d.Panels {
 		if other, taken := ids[p.ID]; taken || p.ID <= 0 {
-			t.Errorf("panel %q: id %d is not its own: %q", p.Title, p.ID, other)
+			t.Errorf("panel %q: id %d is also used by %q", p.Title, p.ID, other)
 		}
 		ids[p.ID] = p.Title
 		g := p.GridPos
@@ -205,7 +205,7 @@ func TestDashboardPanels(t *testing.T) {
 func (p panel) check(t *testing.T) {
 	t.Helper()
 	if p.Title == "" || p.Description == "" {
-		t.Errorf("panel %d %q: wants a title and a description", p.ID, p.Title)
+		t.Errorf("panel %d %q: needs a title and a description", p.ID, p.Title)
 	}
 	if !slices.Contains(panelTypes, p.Type) {
 		t.Errorf("panel %q: type %q", p.Title, p.Type)
@@ -229,28 +229,28 @@ func (p panel) check(t *testing.T) {
 		if wantTable := p.Type == "table"; (target.Format == "table") != wantTable {
 			t.Errorf("panel %q: %s has format %q", p.Title, target.RefID, target.Format)
 		}
-		// Exactly one, or Grafana asks for both.
+		// Exactly one of them, otherwise Grafana runs both queries.
 		if target.Instant == target.Range {
 			t.Errorf("panel %q: %s is instant %t, range %t", p.Title, target.RefID, target.Instant, target.Range)
 		}
-		// What is not aggregated away is chosen by the variables.
+		// Series that are not aggregated must be selected by the variables.
 		for _, s := range (expression{p.Title, target.Expr}).selectors() {
 			labels := map[string]bool{}
 			for _, m := range s.matchers {
 				labels[m.label] = true
 			}
 			if !labels["job"] || !labels["instance"] {
-				t.Errorf("panel %q: %s is not chosen by job and instance", p.Title, s.metric)
+				t.Errorf("panel %q: %s is not selected by job and instance", p.Title, s.metric)
 			}
 		}
 	}
 	if len(refs) == 0 {
-		t.Errorf("panel %q: shows nothing", p.Title)
+		t.Errorf("panel %q: no targets", p.Title)
 	}
 }
 
-// checkLegends fails the test unless the labels that legends are made of are
-// ones that a metric of their expression has.
+// checkLegends fails the test unless each label in a legend exists on a metric of
+// the expression.
 func (p panel) checkLegends(t *testing.T, exposed page) {
 	t.Helper()
 	for _, target := range p.Targets {
@@ -261,7 +261,7 @@ func (p panel) checkLegends(t *testing.T, exposed page) {
 				known = append(known, label)
 			}
 		}
-		// What is grouped has nothing else.
+		// Grouped series have only the grouping labels.
 		if groups := e.groups(); len(groups) > 0 && !strings.Contains(target.Expr, "without") {
 			known = groups
 		}

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestNamesAreExposed compares what rules, their tests, and the dashboard name
-// with what a daemon exposes that has done all it can do; and has the dashboard
-// evaluated on that.
+// TestNamesAreExposed compares the names in rules, their tests and the dashboard
+// with those exposed by a daemon after all its operations, and evaluates the
+// dashboard on them.
 func TestNamesAreExposed(t *testing.T) {
 	exposed := expose(t)
 	t.Run("rules", func(t *testing.T) {
@@ -39,8 +39,8 @@ func TestNamesAreExposed(t *testing.T) {
 	t.Run("documented", func(t *testing.T) { checkDocumented(t, exposed) })
 }
 
-// showsSomething has promtool evaluate each expression of the dashboard on what
-// the daemon exposed: it must yield a sample.
+// showsSomething evaluates each dashboard expression with promtool on the exposed
+// metrics: each must yield a sample.
 func showsSomething(t *testing.T, board dashboard, exposed page) {
 	const target = `job="trousseau",instance="127.0.0.1:8095"`
 	run := unitTestCase{
@@ -65,7 +65,7 @@ func showsSomething(t *testing.T, board dashboard, exposed page) {
 	unitTest{Tests: []unitTestCase{run}}.run(t)
 }
 
-// checkDocumented compares the table of docs/metrics.md with the page.
+// checkDocumented compares the table in docs/metrics.md with /metrics.
 func checkDocumented(t *testing.T, exposed page) {
 	documented := map[string]bool{}
 	for _, m := range regexp.MustCompile("(?m)^\\| `(trousseau_\\w+)` \\|").FindAllStringSubmatch(readText(t, root+"/docs/metrics.md"), -1) {
@@ -84,7 +84,7 @@ func checkDocumented(t *testing.T, exposed page) {
 	}
 	for name := range shown {
 		if !documented[name] {
-			t.Errorf("%s is exposed, and missing in docs/metrics.md", name)
+			t.Errorf("%s is exposed but missing in docs/metrics.md", name)
 		}
 	}
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package monitoring tests what the chart gives to Prometheus and Grafana: that
-// each alert fires when it must and not before, that the dashboard can be
-// imported, and that both name only what the daemon really exposes. promtool
-// does the PromQL; TROUSSEAU_PROMTOOL and TROUSSEAU_BINARY say where it and the
-// daemon are, and a test is skipped without what it needs.
+// Package monitoring tests the chart's files for Prometheus and Grafana: each alert
+// fires when it must and not earlier, the dashboard can be imported, and both use
+// only names that the daemon exposes. promtool evaluates PromQL; TROUSSEAU_PROMTOOL
+// and TROUSSEAU_BINARY are the paths of promtool and the daemon. A test is skipped
+// if its binary is missing.
 package monitoring
 
 import (
@@ -26,7 +26,7 @@ const (
 	testsFile     = "rules_test.yaml"
 )
 
-// rule is an alert of rulesFile.
+// rule is an alert in rulesFile.
 type rule struct {
 	Alert       string            `json:"alert"`
 	Expr        string            `json:"expr"`
@@ -49,12 +49,12 @@ func readRules(t *testing.T) []rule {
 		rules = append(rules, group.Rules...)
 	}
 	if len(rules) == 0 {
-		t.Fatalf("%s holds no rule", rulesFile)
+		t.Fatalf("%s has no rules", rulesFile)
 	}
 	return rules
 }
 
-// readYAML decodes a file; a field that into does not have is a mistake.
+// readYAML decodes a file; an unknown field is an error.
 func readYAML(t *testing.T, path string, into any) {
 	t.Helper()
 	asJSON, err := yaml.ToJSON([]byte(readText(t, path)))
@@ -77,8 +77,8 @@ func readText(t *testing.T, path string) string {
 	return string(text)
 }
 
-// fromEnv is the path that an environment variable gives; the test is skipped
-// without one.
+// fromEnv returns the path in an environment variable, and skips the test if it is
+// unset.
 func fromEnv(t *testing.T, name string) string {
 	t.Helper()
 	path := os.Getenv(name)
@@ -88,16 +88,16 @@ func fromEnv(t *testing.T, name string) string {
 	return path
 }
 
-// docURL is an address of this repository's documentation, with an anchor.
+// docURL matches a link to this repository's documentation, with an optional anchor.
 var docURL = regexp.MustCompile(`^https://github\.com/trousseau-io/trousseau/blob/main/(docs/[a-z-]+\.md)(?:#([a-z0-9-]+))?$`)
 
-// checkDoc fails the test unless an address leads to a page of this repository
-// and, if it has an anchor, to a heading there.
+// checkDoc fails the test unless a URL leads to a page of this repository and, if it
+// has an anchor, to a heading of that page.
 func checkDoc(t *testing.T, what, url string) {
 	t.Helper()
 	m := docURL.FindStringSubmatch(url)
 	if m == nil {
-		t.Errorf("%s: %q is no page of the documentation", what, url)
+		t.Errorf("%s: %q is not a page of the documentation", what, url)
 		return
 	}
 	text, err := os.ReadFile(root + "/" + m[1])

@@ -10,9 +10,9 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// TestLostKeyShows holds TrousseauKeyLost to what it concludes from: the answers
-// of Vault to the probes of a daemon whose key is lost, in each of the ways that
-// docs/operations.md names, and not those in an outage.
+// TestLostKeyShows checks the assumption of TrousseauKeyLost: Vault's answers to
+// probes when the key is lost, in each of the ways in docs/operations.md, differ
+// from those in an outage.
 func TestLostKeyShows(t *testing.T) {
 	var codes []string
 	for _, r := range readRules(t) {
@@ -34,7 +34,7 @@ func TestLostKeyShows(t *testing.T) {
 		lost bool
 	}{
 		{"deleted", func(_ *vaulttest.Server, k *vaulttest.Key) { k.Delete() }, "key_lost", true},
-		{"made anew", func(v *vaulttest.Server, k *vaulttest.Key) { k.Delete(); v.CreateKey(keyName).Rotate() }, "invalid", true},
+		{"recreated", func(v *vaulttest.Server, k *vaulttest.Key) { k.Delete(); v.CreateKey(keyName).Rotate() }, "invalid", true},
 		{"min_decryption_version raised", func(_ *vaulttest.Server, k *vaulttest.Key) { k.SetMinDecryptionVersion(3) }, "version_too_old", true},
 		{"restored from an old backup", func(_ *vaulttest.Server, k *vaulttest.Key) { k.ForgetNewest() }, "version_too_new", true},
 		{"sealed", func(v *vaulttest.Server, _ *vaulttest.Key) { v.Seal() }, "sealed", false},
@@ -51,7 +51,7 @@ func TestLostKeyShows(t *testing.T) {
 			d.await("trousseau_degraded 1")
 			d.await(fmt.Sprintf(`trousseau_vault_requests_total{code=%q,operation="decrypt"} `, tt.code))
 			if got := slices.Contains(codes, tt.code); got != tt.lost {
-				t.Errorf("TrousseauKeyLost takes %s for a lost key: %t, want %t", tt.code, got, tt.lost)
+				t.Errorf("TrousseauKeyLost treats %s as a lost key: %t, want %t", tt.code, got, tt.lost)
 			}
 		})
 	}

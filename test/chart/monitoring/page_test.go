@@ -10,17 +10,17 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// page is what stands on /metrics.
+// page is a parsed /metrics page.
 type page struct {
-	// labels are the values that were seen, by metric and label. A metric
-	// without labels is there as well.
+	// labels holds the observed label values, by metric and label. It also contains
+	// metrics without labels.
 	labels map[string]map[string]map[string]bool
 	series []series
-	// classes are the errors that a call to Vault may end with.
+	// classes are the possible errors of a call to Vault.
 	classes map[string]bool
 }
 
-// series is a line of the page.
+// series is one line of the page.
 type series struct {
 	metric string
 	labels string // name="value",…; empty without any
@@ -29,7 +29,7 @@ type series struct {
 
 var line = regexp.MustCompile(`^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$`)
 
-// parsePage reads the Prometheus text format, as far as client_golang writes it.
+// parsePage parses the Prometheus text format as written by client_golang.
 func parsePage(t *testing.T, text string) page {
 	t.Helper()
 	p := page{labels: map[string]map[string]map[string]bool{}, classes: vaultClasses(t)}
@@ -57,8 +57,8 @@ func parsePage(t *testing.T, text string) page {
 	return p
 }
 
-// possible reports whether a label can have a value: it was seen, it is an
-// outcome that a test cannot bring about at will, or it is a name of something.
+// possible reports whether a label can have a value: it was observed, it is an
+// outcome that a test cannot cause at will, or it is a name.
 func (p page) possible(metric, label, value string) bool {
 	switch {
 	case p.labels[metric][label][value]:
@@ -73,8 +73,7 @@ func (p page) possible(metric, label, value string) bool {
 	return false
 }
 
-// vaultClasses are those that internal/fault declares.
-// Vault's client for the sake of a few words.
+// vaultClasses returns the classes declared by internal/fault.
 func vaultClasses(t *testing.T) map[string]bool {
 	t.Helper()
 	classes := map[string]bool{}
@@ -82,7 +81,7 @@ func vaultClasses(t *testing.T) map[string]bool {
 		classes[m[1]] = true
 	}
 	if len(classes) == 0 {
-		t.Fatal("internal/fault/fault.go declares no class")
+		t.Fatal("internal/fault/fault.go declares no classes")
 	}
 	return classes
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// expression is a PromQL text and where it stands.
+// expression is a PromQL text and its location.
 type expression struct {
 	where string
 	text  string
@@ -24,14 +24,13 @@ type selector struct {
 
 type matcher struct {
 	label string
-	// values are what it compares with: for a regular expression, its
-	// alternatives. Nil if those are no plain words, as where a dashboard's
-	// variable or ".*" stands.
+	// values are the compared values: for a regular expression, its alternatives. Nil
+	// if they are not plain words, for example with a dashboard variable or ".*".
 	values []string
 }
 
-// What is looked for is little enough for regular expressions: promtool has the
-// parser. Up is what Prometheus itself says of a scrape.
+// Regular expressions are enough here; promtool does the real parsing. up is
+// Prometheus's own metric for a scrape.
 var (
 	selecting  = regexp.MustCompile(`\b((?:trousseau|go|process|promhttp)_[a-zA-Z0-9_]+|up)\b(?:\{([^}]*)\})?`)
 	matching   = regexp.MustCompile(`([a-zA-Z_]\w*)\s*(=~|!~|!=|=)\s*"([^"]*)"`)
@@ -56,7 +55,7 @@ func (e expression) selectors() []selector {
 	return found
 }
 
-// groups are the labels that it groups and joins by.
+// groups returns the labels used for grouping and joining.
 func (e expression) groups() []string {
 	var labels []string
 	for _, m := range grouping.FindAllStringSubmatch(e.text, -1) {
@@ -69,12 +68,11 @@ func (e expression) groups() []string {
 	return labels
 }
 
-// ofTarget are the labels that a series has from Prometheus; cluster is one that
-// those add who watch several.
+// ofTarget are the labels added by Prometheus. cluster is a common external label.
 var ofTarget = []string{"job", "instance", "cluster"}
 
-// checkNames fails the test unless all metrics, labels and label values of an
-// expression are ones that the daemon exposes.
+// checkNames fails the test unless the daemon exposes all metrics, labels and label
+// values of an expression.
 func (e expression) checkNames(t *testing.T, p page) {
 	t.Helper()
 	known := slices.Clone(ofTarget)
@@ -83,7 +81,7 @@ func (e expression) checkNames(t *testing.T, p page) {
 	}
 	selectors := e.selectors()
 	if len(selectors) == 0 && !strings.Contains(e.text, "ALERTS{") {
-		t.Errorf("%s: names no metric: %s", e.where, e.text)
+		t.Errorf("%s: no metric in %s", e.where, e.text)
 	}
 	for _, s := range selectors {
 		if s.metric == "up" {
@@ -107,14 +105,14 @@ func (e expression) checkNames(t *testing.T, p page) {
 			}
 			for _, value := range m.values {
 				if !p.possible(s.metric, m.label, value) {
-					t.Errorf("%s: no %s has %s=%q", e.where, s.metric, m.label, value)
+					t.Errorf("%s: no series of %s has %s=%q", e.where, s.metric, m.label, value)
 				}
 			}
 		}
 	}
 	for _, label := range e.groups() {
 		if !slices.Contains(known, label) {
-			t.Errorf("%s: groups by %s, which none of its metrics has", e.where, label)
+			t.Errorf("%s: groups by %s, which no metric of the expression has", e.where, label)
 		}
 	}
 }

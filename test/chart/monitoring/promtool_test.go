@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// promtool runs it and fails the test with what it says if it finds fault.
+// promtool runs promtool and fails the test with its output on an error.
 func promtool(t *testing.T, args ...string) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), fromEnv(t, "TROUSSEAU_PROMTOOL"), args...).CombinedOutput()
@@ -19,7 +19,7 @@ func promtool(t *testing.T, args ...string) {
 	}
 }
 
-// unitTest is the file that `promtool test rules` reads, as far as it is used.
+// unitTest holds the used fields of a `promtool test rules` file.
 type unitTest struct {
 	RuleFiles []string       `json:"rule_files,omitempty"`
 	Every     string         `json:"evaluation_interval,omitempty"`
@@ -56,7 +56,7 @@ func readTests(t *testing.T) unitTest {
 	return file
 }
 
-// run has promtool evaluate it. JSON is YAML enough.
+// run evaluates it with promtool. JSON is valid YAML.
 func (u unitTest) run(t *testing.T) {
 	t.Helper()
 	text, err := json.Marshal(u)

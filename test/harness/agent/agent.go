@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package agent writes config.yaml as Vault Agent does: the README's template, by
-// rename.
+// Package agent writes config.yaml as Vault Agent does: from the README's template,
+// replacing the file by rename.
 package agent
 
 import (
@@ -14,15 +14,15 @@ import (
 	"strings"
 )
 
-// Template is what the Vault Agent template of the README fills in.
+// Template holds the values that Vault Agent fills into the README's template.
 type Template struct {
 	KeyNames []string
 	Address  string
 	Token    string
 }
 
-// String is the file as rendered: with the template's blank first line and its
-// blanks at the ends of lines.
+// String returns the rendered file, including the template's blank first line and
+// trailing spaces.
 func (t Template) String() string {
 	var b strings.Builder
 	b.WriteString("\n--- \nprovider: vault\nvault:\n  keynames:\n")
@@ -33,9 +33,9 @@ func (t Template) String() string {
 	return b.String()
 }
 
-// Render replaces file as Vault Agent does (consul-template's renderer):
-// a temporary file beside it, named by digits alone, is written, synced and
-// renamed over it. When Render returns, the new content has landed.
+// Render replaces file as Vault Agent does (consul-template's renderer): it writes
+// and syncs a temporary file beside it, whose suffix is all digits, and renames it
+// over file. The new content is in place when Render returns.
 func Render(file, content string) (err error) {
 	name := filepath.Join(filepath.Dir(file), strconv.FormatUint(uint64(rand.Uint32()), 10))
 	temp, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)

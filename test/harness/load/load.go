@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package load makes traffic at a pace and counts what becomes of it.
+// Package load generates load at a fixed pace and counts the results.
 package load
 
 import (
@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// Every calls step once each interval, never twice at the same time, until ctx is
-// done.
+// Every calls step once per interval until ctx is done. Calls never overlap.
 func Every(ctx context.Context, interval time.Duration, step func()) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -25,7 +24,7 @@ func Every(ctx context.Context, interval time.Duration, step func()) {
 	}
 }
 
-// Workers repeat steps until they are stopped. Its methods may be called
+// Workers run steps repeatedly until stopped. Its methods may be called
 // concurrently.
 type Workers struct {
 	running context.Context
@@ -33,36 +32,37 @@ type Workers struct {
 	steps   sync.WaitGroup
 }
 
-// NewWorkers returns workers with nothing to do yet.
+// NewWorkers returns Workers without any worker.
 func NewWorkers() *Workers {
 	w := new(Workers)
 	w.running, w.stop = context.WithCancel(context.Background())
 	return w
 }
 
-// Go adds a worker that calls step once each interval.
+// Go adds a worker that calls step once per interval.
 func (w *Workers) Go(interval time.Duration, step func()) {
 	w.steps.Go(func() { Every(w.running, interval, step) })
 }
 
-// Stop lets the steps under way finish.
+// Stop ends all workers and waits for running steps to finish.
 func (w *Workers) Stop() {
 	w.stop()
 	w.steps.Wait()
 }
 
-// Count is what became of operations of one kind.
+// Count summarizes the results of one kind of operation.
 type Count struct {
 	Operations, Failures int
-	// First is the first failure's error.
+	// First is the error of the first failure.
 	First error
-	// FirstFailure and LastFailure are when such operations ended.
+	// FirstFailure and LastFailure are the times at which the first and the last
+	// failed operation ended.
 	FirstFailure, LastFailure time.Time
-	// Longest is the longest time that one took, failed or not.
+	// Longest is the duration of the slowest operation, failed or not.
 	Longest time.Duration
 }
 
-// Add counts an operation.
+// Add counts one operation.
 func (c *Count) Add(began, ended time.Time, err error) {
 	c.Operations++
 	c.Longest = max(c.Longest, ended.Sub(began))
@@ -90,7 +90,7 @@ type Counter struct {
 	count Count
 }
 
-// Do makes one operation within timeout and counts it.
+// Do runs one operation with a timeout and counts it.
 func (c *Counter) Do(ctx context.Context, timeout time.Duration, operation func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -103,14 +103,14 @@ func (c *Counter) Do(ctx context.Context, timeout time.Duration, operation func(
 	return err
 }
 
-// Count returns what has been counted so far.
+// Count returns the counts so far.
 func (c *Counter) Count() Count {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.count
 }
 
-// Mark is Count, after which Longest starts again from zero.
+// Mark returns the counts so far and resets Longest to zero.
 func (c *Counter) Mark() Count {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pages reads the ops endpoints of a trousseau process: /readyz and
-// /metrics.
+// Package pages reads the ops endpoints /readyz and /metrics of a trousseau process.
 package pages
 
 import (
@@ -17,27 +16,27 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Client asks one address. It is safe for concurrent use.
+// Client queries the ops endpoints at one address. It is safe for concurrent use.
 type Client struct {
 	base string
 	http *http.Client
 }
 
-// New returns a client of the ops endpoints at addr, which is host:port.
+// New returns a client for addr (host:port).
 func New(addr string) *Client {
-	// A kept connection could be one to a process that has ended.
+	// Do not reuse connections: one could belong to a process that has ended.
 	return &Client{base: "http://" + addr, http: &http.Client{
 		Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second,
 	}}
 }
 
-// Ready asks /readyz. It returns the status code and the trimmed text.
+// Ready requests /readyz and returns the status code and the trimmed body.
 func (c *Client) Ready(ctx context.Context) (code int, text string, err error) {
 	code, text, err = c.get(ctx, "/readyz")
 	return code, strings.TrimSpace(text), err
 }
 
-// Metrics asks /metrics.
+// Metrics requests /metrics.
 func (c *Client) Metrics(ctx context.Context) (Metrics, error) {
 	code, text, err := c.get(ctx, "/metrics")
 	if err == nil && code != http.StatusOK {
@@ -63,11 +62,11 @@ func (c *Client) get(ctx context.Context, path string) (code int, text string, e
 	return resp.StatusCode, string(body), nil
 }
 
-// Metrics is a page in Prometheus' text format.
+// Metrics is a page in the Prometheus text format.
 type Metrics string
 
-// Sum adds up the gauges and counters of that name which carry all the labels,
-// given as name and value in turn. found tells whether there is one.
+// Sum adds up the gauges and counters with this name and all of the labels, given as
+// alternating names and values. found reports whether there is one.
 func (m Metrics) Sum(name string, labels ...string) (sum float64, found bool, err error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(string(m)))

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// look is how often [Await] looks.
+// look is the polling interval of [Await].
 const look = 5 * time.Millisecond
 
-// Await looks until met returns true, and returns nil then. It returns early
-// with met's error, and when ctx is done or the bound has passed. What names
-// the condition in the error.
+// Await polls until met returns true, then returns nil. It returns an error if met
+// does, if ctx is done, or after the given time. The error names the condition with
+// what.
 func Await(ctx context.Context, within time.Duration, what string, met func(context.Context) (bool, error)) error {
 	bounded, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -33,7 +33,7 @@ func Await(ctx context.Context, within time.Duration, what string, met func(cont
 			if ctx.Err() != nil {
 				return fmt.Errorf("waiting for %s: %w", what, context.Cause(ctx))
 			}
-			return fmt.Errorf("waited %s for %s in vain", within, what)
+			return fmt.Errorf("timed out after %s waiting for %s", within, what)
 		}
 	}
 }

@@ -7,20 +7,21 @@ import (
 	"net/http"
 )
 
-// Ready asks /readyz and returns whether all is well and what the page says.
+// Ready requests /readyz and returns whether it answers 200, and its body.
 func (p *Process) Ready(ctx context.Context) (ok bool, page string, err error) {
 	code, page, err := p.ops.Ready(ctx)
 	return code == http.StatusOK, page, err
 }
 
-// Metrics returns what /metrics says.
+// Metrics returns the body of /metrics.
 func (p *Process) Metrics(ctx context.Context) (string, error) {
 	page, err := p.ops.Metrics(ctx)
 	return string(page), err
 }
 
-// Metric asks /metrics and returns the sum over the samples of a metric that
-// carry all the labels, given as name and value in turn; 0 if there is none.
+// Metric requests /metrics and returns the sum over a metric's samples that have all
+// of the labels, given as alternating names and values. It returns 0 if there is
+// none.
 func (p *Process) Metric(ctx context.Context, name string, labels ...string) (float64, error) {
 	page, err := p.ops.Metrics(ctx)
 	if err != nil {

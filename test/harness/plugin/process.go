@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plugin runs the trousseau binary as a process of its own, and looks at
-// what it shows to an operator: its log, its ops endpoints and the owner of its
+// Package plugin runs the trousseau binary as a separate process and reads what an
+// operator can observe: its log, its ops endpoints and the process that owns its
 // socket.
 package plugin
 
@@ -23,22 +23,22 @@ import (
 )
 
 const (
-	// startWithin bounds how long the socket may take to appear: starting asks
-	// nobody, Vault least of all.
+	// startWithin bounds the time until the socket appears. Starting needs no other
+	// server, not even Vault.
 	startWithin = 10 * time.Second
-	// stopWithin is how long the process may take to end after SIGTERM before
-	// it is killed; the binary's own --drain-timeout is 5 seconds.
+	// stopWithin bounds the time between SIGTERM and SIGKILL. The binary's own
+	// --drain-timeout is 5 seconds.
 	stopWithin = 8 * time.Second
 )
 
-// Options say which binary to run, and how.
+// Options select the binary and its settings.
 type Options struct {
 	// Binary is the path of the trousseau binary.
 	Binary string
-	// Dir is a directory of the process's own, best with mode 0700: config.yaml,
-	// kms.sock and trousseau.log are in it.
+	// Dir is the directory of this process alone, with mode 0700. It holds
+	// config.yaml, kms.sock and trousseau.log.
 	Dir string
-	// Args are further flags.
+	// Args are additional flags.
 	Args []string
 }
 
@@ -51,15 +51,15 @@ type Process struct {
 	err   error         // how it ended; set before ended is closed
 }
 
-// Start starts the binary and returns once its socket takes connections, which
-// needs neither Vault nor config.yaml. The process is ended when ctx is done, or
-// with [Process.Stop], which also tells how it ended.
+// Start starts the binary and returns once its socket accepts connections; this
+// needs neither Vault nor config.yaml. The process is stopped when ctx is done, or
+// by [Process.Stop], which also reports how it ended.
 func Start(ctx context.Context, o Options) (*Process, error) {
 	log, err := os.OpenFile(filepath.Join(o.Dir, "trousseau.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log: %w", err)
 	}
-	// The process has a descriptor of its own.
+	// The process has its own descriptor.
 	defer log.Close()
 	port, err := loopback.Reserve("")
 	if err != nil {
@@ -75,7 +75,7 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
 	p.cmd.WaitDelay = stopWithin
-	// A Ctrl-C in the terminal is for whoever tells the story; that one ends us.
+	// Ctrl-C in the terminal is for our process, which then stops this one.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
 		port.Release()
@@ -93,8 +93,8 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	return p, nil
 }
 
-// listening reports whether the socket takes connections. That the process has
-// ended is an error.
+// listening reports whether the socket accepts connections. It returns an error if
+// the process has ended.
 func (p *Process) listening(ctx context.Context) (bool, error) {
 	select {
 	case <-p.ended:
@@ -105,25 +105,25 @@ func (p *Process) listening(ctx context.Context) (bool, error) {
 	return err == nil, nil
 }
 
-// PID is the process's id.
+// PID returns the process ID.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Socket is the path of the KMS socket.
+// Socket returns the path of the KMS socket.
 func (p *Process) Socket() string { return filepath.Join(p.dir, "kms.sock") }
 
-// ConfigFile is the path of config.yaml, which need not exist.
+// ConfigFile returns the path of config.yaml, which need not exist.
 func (p *Process) ConfigFile() string { return filepath.Join(p.dir, "config.yaml") }
 
-// Log is everything the process has written so far.
+// Log returns everything the process has written so far.
 func (p *Process) Log() (string, error) {
 	data, err := os.ReadFile(filepath.Join(p.dir, "trousseau.log"))
 	return string(data), err
 }
 
-// Stop asks the process to end, waits until it has, and returns an error unless
-// it ended by itself, with exit code 0. Stopping twice gives the same answer.
+// Stop sends SIGTERM and waits until the process has ended. It returns an error
+// unless the process exits by itself with code 0. It is idempotent.
 func (p *Process) Stop() error {
-	// Its only error is that the process has ended.
+	// The only possible error is that the process has already ended.
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.ended:
@@ -137,8 +137,8 @@ func (p *Process) Stop() error {
 	return nil
 }
 
-// Owner is the process that listens on the socket, as the kernel tells whoever
-// connects (SO_PEERCRED, unix(7)).
+// Owner returns the process that listens on the socket, as reported by the kernel to
+// a client (SO_PEERCRED, unix(7)).
 func Owner(ctx context.Context, socket string) (pid int, err error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if err != nil {

@@ -14,20 +14,20 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Credentials are what the API servers of one cluster share: all of them sign ServiceAccount
-// tokens with one key and know one administrator.
+// Credentials are shared by the API servers of one cluster: a key for signing
+// ServiceAccount tokens, and one administrator.
 type Credentials struct {
 	signingKey string // file
 	tokens     string // file
 	admin      string // token
 }
 
-// APIServer is a kube-apiserver. Several may share an etcd.
+// APIServer is a kube-apiserver. Several may share one etcd.
 type APIServer struct {
 	*Server
-	// URL is where it listens.
+	// URL is the address it listens on.
 	URL string
-	// Client is an administrator's, without a limit on its rate.
+	// Client has an administrator's rights and no rate limit.
 	Client *kubernetes.Clientset
 
 	bed        *Bed
@@ -35,17 +35,17 @@ type APIServer struct {
 	rest       rest.Interface
 }
 
-// apiServerWithin bounds a start, with two of them at once on two cores.
+// apiServerWithin bounds a start when two start at once on two cores.
 const apiServerWithin = 2 * time.Minute
 
-// NewAPIServer prepares a kube-apiserver with further flags. It is for the
-// caller to start, and to await.
+// NewAPIServer prepares a kube-apiserver with additional flags. The caller starts it
+// and waits until it is ready.
 func (b *Bed) NewAPIServer(name string, etcd *Etcd, c *Credentials, flags ...string) *APIServer {
 	b.t.Helper()
 	return b.newAPIServer(b.freeAddr(), name, etcd, c, flags...)
 }
 
-// newAPIServer is NewAPIServer with host:port to listen at.
+// newAPIServer is NewAPIServer listening on addr (host:port).
 func (b *Bed) newAPIServer(addr, name string, etcd *Etcd, c *Credentials, flags ...string) *APIServer {
 	b.t.Helper()
 	host, port, _ := strings.Cut(addr, ":")
@@ -63,7 +63,7 @@ func (b *Bed) newAPIServer(addr, name string, etcd *Etcd, c *Credentials, flags 
 		"--token-auth-file=" + c.tokens,
 		"--authorization-mode=RBAC",
 		"--service-cluster-ip-range=10.0.0.0/24",
-		"--endpoint-reconciler-type=none", // several on one address would fight
+		"--endpoint-reconciler-type=none", // several servers on one address would conflict
 		"--disable-admission-plugins=ServiceAccount",
 	}, flags...)...)
 
@@ -99,7 +99,7 @@ contexts:
 current-context: testbed
 `
 
-// NewCredentials makes what the API servers of one cluster share.
+// NewCredentials creates the credentials that the API servers of one cluster share.
 func (b *Bed) NewCredentials() *Credentials {
 	b.t.Helper()
 	const admin = "testbed-admin"
@@ -110,8 +110,8 @@ func (b *Bed) NewCredentials() *Credentials {
 	}
 }
 
-// Page asks for a page such as /readyz/kms-providers and returns what it says.
-// Any status but 200 is an error that quotes it.
+// Page requests a path such as /readyz/kms-providers and returns the body. For any
+// status but 200 it returns an error that includes the body.
 func (s *APIServer) Page(ctx context.Context, path string) (string, error) {
 	body, err := s.rest.Get().AbsPath(path).Do(ctx).Raw()
 	if err != nil {
@@ -120,7 +120,7 @@ func (s *APIServer) Page(ctx context.Context, path string) (string, error) {
 	return string(body), nil
 }
 
-// AwaitPage waits until a page answers 200, and returns how long that took.
+// AwaitPage waits until a path answers 200, and returns how long that took.
 func (s *APIServer) AwaitPage(path string) time.Duration {
 	s.bed.t.Helper()
 	return s.bed.Await(apiServerWithin, s.Name+"'s "+path, func(ctx context.Context) error {
@@ -129,7 +129,8 @@ func (s *APIServer) AwaitPage(path string) time.Duration {
 	})
 }
 
-// AwaitLive waits until the server answers, whatever may be of its KMS plugin.
+// AwaitLive waits until the server answers, whether or not its KMS plugin is
+// healthy.
 func (s *APIServer) AwaitLive() time.Duration { s.bed.t.Helper(); return s.AwaitPage("/livez") }
 
 // AwaitReady waits until the server and its KMS plugin are healthy.
@@ -143,13 +144,13 @@ func (s *APIServer) Restart() {
 	s.AwaitReady()
 }
 
-// Kubectl runs kubectl as an administrator, and returns what it printed.
+// Kubectl runs kubectl as an administrator and returns its output.
 func (s *APIServer) Kubectl(args ...string) string {
 	s.bed.t.Helper()
 	return s.KubectlWithInput("", args...)
 }
 
-// KubectlWithInput is Kubectl with text for standard input.
+// KubectlWithInput is Kubectl with text on standard input.
 func (s *APIServer) KubectlWithInput(stdin string, args ...string) string {
 	s.bed.t.Helper()
 	out, err := s.TryKubectl(s.bed.t.Context(), stdin, args...)
@@ -159,7 +160,7 @@ func (s *APIServer) KubectlWithInput(stdin string, args ...string) string {
 	return out
 }
 
-// TryKubectl is KubectlWithInput that returns how it failed.
+// TryKubectl is KubectlWithInput that returns an error instead of failing the test.
 func (s *APIServer) TryKubectl(ctx context.Context, stdin string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, s.bed.tool("kubectl"), args...)
 	cmd.Env = s.bed.environment("KUBECONFIG=" + s.kubeconfig)

@@ -17,9 +17,9 @@ import (
 	"time"
 )
 
-// authority is the CA of all servers of a bed.
+// authority is the CA that issues the certificates of a bed's servers.
 type authority struct {
-	// File is the CA's certificate, PEM.
+	// File is the path of the CA's certificate (PEM).
 	File string
 
 	cert *x509.Certificate
@@ -45,8 +45,8 @@ func (b *Bed) newAuthority() *authority {
 	return a
 }
 
-// issue writes a certificate for a server on the loopback interface and its
-// key, and returns the files.
+// issue writes a certificate and key for a server on the loopback interface, and
+// returns the paths of both files.
 func (b *Bed) issue(name string) (certFile, keyFile string) {
 	b.t.Helper()
 	template := certificate(name)
@@ -57,7 +57,7 @@ func (b *Bed) issue(name string) (certFile, keyFile string) {
 	return b.Write(name+".pem", cert), b.Write(name+".key", key)
 }
 
-// loopback are the addresses of the loopback interface.
+// loopback holds the addresses of the loopback interface.
 func (b *Bed) loopback() (ips []net.IP) {
 	b.t.Helper()
 	interfaces, err := net.Interfaces()
@@ -79,8 +79,8 @@ func (b *Bed) loopback() (ips []net.IP) {
 	return ips
 }
 
-// IssueClient makes a certificate of that common name for a client and its key,
-// both PEM. It comes from the CA of CAFile.
+// IssueClient issues a client certificate with this common name, signed by the CA of
+// CAFile. It returns certificate and key as PEM.
 func (b *Bed) IssueClient(name string) (cert, key string) {
 	b.t.Helper()
 	template := certificate(name)
@@ -88,10 +88,11 @@ func (b *Bed) IssueClient(name string) (cert, key string) {
 	return b.sign(template)
 }
 
-// CAFile holds the certificate of the CA of all servers, PEM.
+// CAFile returns the path of the CA certificate (PEM) that all servers' certificates
+// are signed with.
 func (b *Bed) CAFile() string { return b.ca.File }
 
-// sign makes a key and the certificate for it, both PEM.
+// sign creates a key and signs a certificate for it. Both are PEM.
 func (b *Bed) sign(template *x509.Certificate) (cert, key string) {
 	b.t.Helper()
 	private := b.newKey()
@@ -121,7 +122,7 @@ func (b *Bed) keyText(key *ecdsa.PrivateKey) string {
 	return pemText("EC PRIVATE KEY", der)
 }
 
-// client trusts the bed's servers.
+// client returns an HTTP client that trusts the bed's servers.
 func (a *authority) client() *http.Client {
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: a.pool, MinVersion: tls.VersionTLS12}}}
 }

@@ -16,54 +16,54 @@ import (
 )
 
 // Options describe a [Cluster]. The zero value is one control-plane node and a
-// Vault of one node.
+// single Vault node.
 type Options struct {
 	VaultNodes    int // 0 means 1
 	ControlPlanes int // 0 means 1
 
-	// Hosts are the control planes' addresses, on the loopback interface: there,
-	// an API server listens at port 6443, and Trousseau's pages at 8095. None
-	// means 127.0.0.1 and free ports.
+	// Hosts are the control planes' addresses on the loopback interface. On each, an
+	// API server listens on port 6443 and Trousseau's ops endpoints on port 8095. If
+	// empty, 127.0.0.1 and free ports are used.
 	Hosts []string
-	// Etcd is instead of one without TLS.
+	// Etcd replaces the default etcd, which has no TLS.
 	Etcd *Etcd
 
-	// RenderInterval is the agents' static_secret_render_interval instead of
-	// the README's 30s; "" means 2s.
+	// RenderInterval is the agents' static_secret_render_interval; "" means 2s. The
+	// README's is 30s.
 	RenderInterval string
-	// Fields are further fields of the KV secret, as name=value. Each is
-	// rendered too: see TemplateLines.
+	// Fields are additional fields of the KV secret, as name=value. Render them with
+	// TemplateLines.
 	Fields []string
-	// TemplateLines are further lines below vault: in the README's template,
-	// such as "transitPath: {{ .Data.data.transitpath }}".
+	// TemplateLines are additional lines below vault: in the README's template, such
+	// as "transitPath: {{ .Data.data.transitpath }}".
 	TemplateLines []string
 
-	// TrousseauFlags and APIServerFlags are beside those that name ports,
-	// files and EncryptionConfiguration.
+	// TrousseauFlags and APIServerFlags are added to the flags for ports, files and
+	// EncryptionConfiguration.
 	TrousseauFlags []string
 	APIServerFlags []string
 }
 
-// Key is the name of the transit key in the README.
+// Key is the name of the transit key used in the README.
 const Key = "trousseau-kms-vault"
 
-// documentedInterval is the README's static_secret_render_interval.
+// documentedInterval is the static_secret_render_interval in the README.
 const documentedInterval = "30s"
 
-// Cluster is a Kubernetes control plane whose Secrets are encrypted by
-// Trousseau with a key in Vault, each part set up with the README's own files.
+// Cluster is a Kubernetes control plane whose Secrets are encrypted by Trousseau
+// with a key in Vault. Each part is set up with the files shown in the README.
 type Cluster struct {
 	*Bed
 	Etcd  *Etcd
 	Vault *Vault
-	// Proxy is what agents and Trousseau know as Vault's address. The methods
-	// of Vault do without it.
+	// Proxy is the address of Vault for agents and Trousseau. Vault's methods bypass
+	// it.
 	Proxy *Proxy
 	// Nodes are the control-plane nodes.
 	Nodes []*Node
 
 	options Options
-	secrets []string // that no log may hold
+	secrets []string // must not appear in any log
 }
 
 // Node is one control-plane node.
@@ -72,19 +72,19 @@ type Node struct {
 	Trousseau *Trousseau
 	Agent     *Server
 
-	// Dir is the node's directory, of config.yaml and more.
+	// Dir is the node's directory, which holds config.yaml and other files.
 	Dir string
-	// ConfigFile is what the agent renders.
+	// ConfigFile is the file that the agent renders.
 	ConfigFile string
 
 	cluster *Cluster
 	name    string
 }
 
-// SetUp sets a cluster up and returns it when its API servers and their KMS
-// plugins are healthy. The API servers start with EncryptionConfiguration in
-// place, to save a restart; [Cluster.SetUpVault] and the other steps are for a
-// scenario that wants another order.
+// SetUp sets up a cluster and returns it once its API servers and their KMS plugins
+// are healthy. To save a restart, the API servers start with EncryptionConfiguration
+// in place. A scenario that needs another order calls [Cluster.SetUpVault] and the
+// other steps itself.
 func SetUp(b *Bed, o Options) *Cluster {
 	b.t.Helper()
 	c := NewCluster(b, o)
@@ -105,7 +105,7 @@ func SetUp(b *Bed, o Options) *Cluster {
 	return c
 }
 
-// NewCluster starts etcd, an empty Vault and the proxy before it, and prepares
+// NewCluster starts etcd, an empty Vault and the proxy in front of it, and prepares
 // the nodes.
 func NewCluster(b *Bed, o Options) *Cluster {
 	b.t.Helper()
@@ -143,8 +143,8 @@ func NewCluster(b *Bed, o Options) *Cluster {
 	return c
 }
 
-// NewTrousseau prepares another trousseau on the node's socket, to take it over
-// for instance, for the caller to start.
+// NewTrousseau prepares another trousseau on the node's socket, for example for a
+// takeover. The caller starts it.
 func (n *Node) NewTrousseau(name string, flags ...string) *Trousseau {
 	n.cluster.t.Helper()
 	return n.cluster.Bed.NewTrousseau(name, n.ConfigFile, n.socket(), append(flags, n.cluster.options.TrousseauFlags...)...)
@@ -152,8 +152,8 @@ func (n *Node) NewTrousseau(name string, flags ...string) *Trousseau {
 
 func (n *Node) socket() string { return filepath.Join(n.Dir, "run", "kms.sock") }
 
-// Encrypt gives the node's API server the README's EncryptionConfiguration,
-// from its next start on.
+// Encrypt gives the node's API server the README's EncryptionConfiguration. It takes
+// effect at the next start.
 func (n *Node) Encrypt() {
 	n.cluster.t.Helper()
 	file := n.cluster.Write(filepath.Join(n.Dir, "encryption-config.yaml"),
@@ -162,9 +162,9 @@ func (n *Node) Encrypt() {
 		"--encryption-provider-config="+file, "--encryption-provider-config-automatic-reload=true")
 }
 
-// SetUpVault waits until the first API server lives and runs the README's
-// commands against it and Vault: ServiceAccount, engines, key, policies, token,
-// KV secret and Kubernetes auth.
+// SetUpVault waits until the first API server is live and runs the README's commands
+// against it and Vault. They create the ServiceAccount, engines, key, policies,
+// token, KV secret and Kubernetes auth.
 func (c *Cluster) SetUpVault() {
 	c.t.Helper()
 	api := c.Nodes[0].APIServer
@@ -188,15 +188,15 @@ func (c *Cluster) SetUpVault() {
 	c.secrets = append(c.secrets, c.Vault.root, c.Vault.CLI("kv", "get", "-field=vaulttoken", "secret/trousseau/config"))
 }
 
-// SetUpAgent prepares the node's Vault Agent, with a ServiceAccount token and
-// the README's configuration and template, for the caller to start. Done anew
-// with the agent stopped, it changes the interval.
+// SetUpAgent prepares the node's Vault Agent with a ServiceAccount token and the
+// README's configuration and template. The caller starts it. Call it again while the
+// agent is stopped to change the interval.
 func (n *Node) SetUpAgent() {
 	n.cluster.t.Helper()
 	n.setUpAgent(n.cluster.options.RenderInterval)
 }
 
-// SetUpAgentAsDocumented is SetUpAgent with the README's own interval.
+// SetUpAgentAsDocumented is SetUpAgent with the interval of the README.
 func (n *Node) SetUpAgentAsDocumented() {
 	n.cluster.t.Helper()
 	n.setUpAgent(documentedInterval)
@@ -226,26 +226,26 @@ func (n *Node) setUpAgent(interval string) {
 	}
 }
 
-// Configure changes fields of the KV secret, given as name=value, which the
-// agents then render. A token goes with [Cluster.ConfigureToken].
+// Configure changes fields of the KV secret, given as name=value; the agents then
+// render them. For a token use [Cluster.ConfigureToken].
 func (c *Cluster) Configure(fields ...string) {
 	c.t.Helper()
 	c.Vault.CLI(append([]string{"kv", "patch", "secret/trousseau/config"}, fields...)...)
 }
 
-// ConfigureToken puts a token into the KV secret, the way docs/operations.md
-// says, and further fields with it.
+// ConfigureToken writes a token, and further fields, to the KV secret as
+// docs/operations.md describes.
 func (c *Cluster) ConfigureToken(token Token, fields ...string) {
 	c.t.Helper()
 	c.secrets = append(c.secrets, token.ID)
 	c.Vault.CLIWithInput(token.ID, append([]string{"kv", "patch", "secret/trousseau/config", "vaulttoken=-"}, fields...)...)
 }
 
-// Token is a token of Vault.
+// Token is a Vault token.
 type Token struct{ ID, Accessor string }
 
-// NewToken makes a token for Trousseau, as the README does; further policies
-// are instead of the README's.
+// NewToken creates a token for Trousseau as the README does. If policies are given,
+// they replace the README's.
 func (v *Vault) NewToken(policies ...string) Token {
 	v.bed.t.Helper()
 	if len(policies) == 0 {
@@ -262,36 +262,36 @@ func (v *Vault) NewToken(policies ...string) Token {
 		} `json:"auth"`
 	}
 	if err := json.Unmarshal([]byte(v.CLI(args...)), &answer); err != nil {
-		v.bed.t.Fatalf("reading what the vault command said: %v", err)
+		v.bed.t.Fatalf("reading the vault command's output: %v", err)
 	}
 	return Token{ID: answer.Auth.ID, Accessor: answer.Auth.Accessor}
 }
 
-// Revoke ends a token; it is dead when this returns.
+// Revoke revokes a token. It is unusable when Revoke returns.
 func (v *Vault) Revoke(t Token) {
 	v.bed.t.Helper()
 	v.AwaitActive().must(http.MethodPost, "auth/token/revoke-accessor", map[string]string{"accessor": t.Accessor})
 }
 
-// Accepts reports whether Vault knows the token.
+// Accepts reports whether Vault accepts the token.
 func (v *Vault) Accepts(t Token) bool {
 	v.bed.t.Helper()
 	_, err := v.Try(t.ID, "", "token", "lookup")
 	return err == nil
 }
 
-// Uses is met when the process has adopted a token; see [Bed.Await].
+// Uses is a condition for [Bed.Await]: the process uses the token.
 func (p *Trousseau) Uses(t Token) func(context.Context) error {
 	sum := sha256.Sum256([]byte(t.Accessor))
 	return p.MetricIs(1, "trousseau_vault_token_info", "accessor_hash", hex.EncodeToString(sum[:]))
 }
 
-// Rendered is met when the node's config.yaml holds a text; see [Bed.Await].
+// Rendered is a condition for [Bed.Await]: the node's config.yaml contains the text.
 func (n *Node) Rendered(text string) func(context.Context) error {
 	return func(context.Context) error {
 		content, err := os.ReadFile(n.ConfigFile)
 		if err == nil && !strings.Contains(string(content), text) {
-			err = fmt.Errorf("%s does not hold what is awaited", n.ConfigFile)
+			err = fmt.Errorf("%s does not contain the expected text", n.ConfigFile)
 		}
 		return err
 	}

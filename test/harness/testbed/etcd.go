@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// Etcd is one etcd. Data survives its end.
+// Etcd is a single etcd. Its data survives a restart.
 type Etcd struct {
 	*Server
-	// URL is where clients connect.
+	// URL is the client address.
 	URL string
-	// CertFile and KeyFile are what a client shows; "" if it needs nothing.
+	// CertFile and KeyFile are the client certificate and key; "" if none is needed.
 	CertFile, KeyFile string
 
 	bed *Bed
 }
 
-// StartEtcd starts an etcd and waits until it answers. It does not force its
-// data to the disk: that survives the end of processes, if not of the machine.
+// StartEtcd starts an etcd and waits until it answers. It does not sync data to
+// disk, so data survives the end of the process but not a crash of the machine.
 func (b *Bed) StartEtcd() *Etcd {
 	b.t.Helper()
 	e := &Etcd{bed: b, URL: "http://" + b.freeAddr()}
@@ -31,8 +31,8 @@ func (b *Bed) StartEtcd() *Etcd {
 	return e
 }
 
-// StartSecureEtcd is StartEtcd with TLS, at addresses of the loopback interface,
-// host:port. Clients need a certificate of the bed's CA.
+// StartSecureEtcd is StartEtcd with TLS, listening on the given host:port addresses
+// of the loopback interface. Clients need a certificate of the bed's CA.
 func (b *Bed) StartSecureEtcd(addrs ...string) *Etcd {
 	b.t.Helper()
 	serverCert, serverKey := b.issue("etcd")
@@ -69,7 +69,7 @@ func (e *Etcd) AwaitHealthy() {
 	})
 }
 
-// List returns all values under a prefix such as /registry/secrets/, by key.
+// List returns all keys and values under a prefix such as /registry/secrets/.
 func (e *Etcd) List(prefix string) map[string][]byte {
 	e.bed.t.Helper()
 	out, err := e.ctl(e.bed.t.Context(), "get", prefix, "--prefix", "--write-out=json")
@@ -80,7 +80,7 @@ func (e *Etcd) List(prefix string) map[string][]byte {
 		KVs []struct{ Key, Value []byte }
 	}
 	if err := json.Unmarshal([]byte(out), &answer); err != nil {
-		e.bed.t.Fatalf("reading what etcdctl said: %v", err)
+		e.bed.t.Fatalf("reading etcdctl's output: %v", err)
 	}
 	values := make(map[string][]byte)
 	for _, kv := range answer.KVs {
@@ -89,7 +89,7 @@ func (e *Etcd) List(prefix string) map[string][]byte {
 	return values
 }
 
-// Save writes a snapshot to a file.
+// Save writes a snapshot to file.
 func (e *Etcd) Save(file string) {
 	e.bed.t.Helper()
 	if _, err := e.ctl(e.bed.t.Context(), "snapshot", "save", file); err != nil {

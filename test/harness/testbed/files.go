@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Replace is [Bed.Write] by rename, so that nobody ever reads half of it.
+// Replace is [Bed.Write] by rename, so that readers never see a partial file.
 func (b *Bed) Replace(path, content string) {
 	b.t.Helper()
 	fresh := b.Write(path+".new", content)
@@ -18,13 +18,13 @@ func (b *Bed) Replace(path, content string) {
 	}
 }
 
-// Project replaces all files of a directory at once, as kubelet does with a
-// volume's: they are links through ..data, which is made to point to another
+// Project replaces all files of a directory atomically, as kubelet does with a
+// volume: the files are symlinks through ..data, which is switched to another
 // directory (kubelet's atomic_writer.go).
 func (b *Bed) Project(dir string, files map[string]string) {
 	b.t.Helper()
 	data := filepath.Join(dir, "..data")
-	before, _ := os.Readlink(data) // "" at first
+	before, _ := os.Readlink(data) // "" on the first call
 	err := os.MkdirAll(dir, 0o700)
 	fresh, err2 := os.MkdirTemp(dir, "..")
 	errs := []error{err, err2}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// leadership is what a node of Vault says about its part.
+// leadership is a Vault node's own view of its role.
 type leadership struct {
 	IsActive  bool   `json:"is_self"`
 	Leader    string `json:"leader_address"`
@@ -18,9 +18,9 @@ type leadership struct {
 	Applied   uint64 `json:"raft_applied_index"`
 }
 
-// Follows is met when the node stands by for an active one and has applied all
-// that this one had committed when it was asked, so that it can take over, or has
-// taken over; see [Bed.Await].
+// Follows is a condition for [Bed.Await]: the node is a standby that has applied
+// everything the active node had committed when asked, so that it can take over. It
+// also holds if the node has already taken over.
 func (n *VaultNode) Follows(ctx context.Context) error {
 	active, err := n.vault.Active(ctx)
 	if err != nil {
@@ -42,9 +42,9 @@ func (n *VaultNode) Follows(ctx context.Context) error {
 	return nil
 }
 
-// AwaitVoters waits until every node has a vote, so that the others can do
-// without any one of them. A node that has joined gets its vote when it has been
-// stable for a second: shortened from ten.
+// AwaitVoters waits until every node has a vote, so that the cluster survives the
+// loss of any one of them. A new node gets its vote once it has been stable for a
+// second; the default of ten seconds is shortened here.
 func (v *Vault) AwaitVoters() {
 	v.bed.t.Helper()
 	v.CLI("operator", "raft", "autopilot", "set-config", "-server-stabilization-time=1s")
@@ -74,8 +74,7 @@ func (v *Vault) AwaitVoters() {
 	})
 }
 
-// AwaitSuccessor waits until a node other than this one is active, and returns
-// how long that took.
+// AwaitSuccessor waits until another node is active, and returns how long that took.
 func (n *VaultNode) AwaitSuccessor() time.Duration {
 	n.vault.bed.t.Helper()
 	return n.vault.bed.Await(vaultWithin, "a Vault node that succeeds "+n.Name, func(ctx context.Context) error {

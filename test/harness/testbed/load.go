@@ -17,28 +17,29 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/load"
 )
 
-// LoadOptions say on what a load is put.
+// LoadOptions select the targets of a load.
 type LoadOptions struct {
-	// APIServers have Secrets created, read, updated, read and deleted.
+	// APIServers are the targets of Secret operations: create, read, update, read,
+	// delete.
 	APIServers []*APIServer
-	// Plugins have seeds wrapped and unwrapped, as kube-apiserver does but much
-	// more often.
+	// Plugins are asked to wrap and unwrap seeds, as kube-apiserver does but much more
+	// often.
 	Plugins []*Trousseau
 }
 
-// The pauses between two operations of one worker, so that two cores are left
-// with something for the servers.
+// Pauses between two operations of one worker. They leave CPU time for the servers
+// on a machine with two cores.
 const (
 	secretsPace = 25 * time.Millisecond
 	kmsPace     = 10 * time.Millisecond
 	kmsWorkers  = 2 // per plugin
 )
 
-// operationTimeout bounds one operation on a Secret. kube-apiserver's own bound
-// is a minute; a user has given up by then.
+// operationTimeout bounds one operation on a Secret. kube-apiserver's own bound is
+// one minute; most clients give up earlier.
 const operationTimeout = 10 * time.Second
 
-// Load works until stopped. Its methods may be called concurrently.
+// Load runs until stopped. Its methods may be called concurrently.
 type Load struct {
 	bed          *Bed
 	options      LoadOptions
@@ -46,25 +47,25 @@ type Load struct {
 	secrets, kms load.Counter
 }
 
-// Tally is what a load has done so far.
+// Tally counts a load's operations so far.
 type Tally struct {
-	// Secrets counts single operations on Secrets; KMS counts round trips of
-	// one Encrypt and one Decrypt.
+	// Secrets counts single operations on Secrets. KMS counts round trips, each one
+	// Encrypt and one Decrypt.
 	Secrets, KMS load.Count
 }
 
-// Operations is the number of all operations, failed or not.
+// Operations returns the number of all operations, failed or not.
 func (t Tally) Operations() int { return t.Secrets.Operations + t.KMS.Operations }
 
-// Failures is the number of all that failed.
+// Failures returns the number of all failed operations.
 func (t Tally) Failures() int { return t.Secrets.Failures + t.KMS.Failures }
 
-// StartLoad puts a load on servers until [Load.Stop] or the end of the test.
+// StartLoad generates load until [Load.Stop] or the end of the test.
 func (b *Bed) StartLoad(o LoadOptions) *Load {
 	b.t.Helper()
 	l := &Load{bed: b, options: o, workers: load.NewWorkers()}
 	ctx, cancel := context.WithCancel(b.ctx)
-	// A load before this one may have left its last Secrets behind.
+	// Secrets of an earlier load may still exist.
 	prefix := strings.ToLower(rand.Text()[:8])
 	for i, s := range o.APIServers {
 		l.useSecrets(ctx, s, fmt.Sprintf("load-%s-%d-", prefix, i))
@@ -75,24 +76,24 @@ func (b *Bed) StartLoad(o LoadOptions) *Load {
 		}
 	}
 	b.t.Cleanup(func() {
-		// What is under way at the end of a test is cut.
+		// Running operations are cancelled at the end of the test.
 		cancel()
 		l.workers.Stop()
 	})
 	return l
 }
 
-// Stop lets every operation under way finish, and returns what was done.
+// Stop waits for running operations to finish and returns the tally.
 func (l *Load) Stop() Tally {
 	l.workers.Stop()
 	return l.Tally()
 }
 
-// Tally is what was done so far.
+// Tally returns the counts so far.
 func (l *Load) Tally() Tally { return Tally{Secrets: l.secrets.Count(), KMS: l.kms.Count()} }
 
-// AwaitMore waits until at least n more operations of each kind have been made,
-// failed or not, so that something has been seen of the state that is now.
+// AwaitMore waits until at least n more operations of each kind have ended, failed
+// or not, so that the load has exercised the current state.
 func (l *Load) AwaitMore(n int) {
 	l.bed.t.Helper()
 	before := l.Tally()
@@ -106,7 +107,7 @@ func (l *Load) AwaitMore(n int) {
 	})
 }
 
-// MustHaveNoFailures ends the test if an operation has failed so far.
+// MustHaveNoFailures ends the test if any operation has failed so far.
 func (l *Load) MustHaveNoFailures(when string) {
 	l.bed.t.Helper()
 	if t := l.Tally(); t.Failures() > 0 {
@@ -114,8 +115,8 @@ func (l *Load) MustHaveNoFailures(when string) {
 	}
 }
 
-// useSecrets works on one Secret after the other. A step that fails is
-// repeated: what matters is how many do.
+// useSecrets works on one Secret after another. It repeats a failed step, because
+// only the number of failures matters.
 func (l *Load) useSecrets(ctx context.Context, s *APIServer, prefix string) {
 	const steps = 5
 	secrets := s.Client.CoreV1().Secrets(metav1.NamespaceDefault)
@@ -146,7 +147,7 @@ func (l *Load) useSecrets(ctx context.Context, s *APIServer, prefix string) {
 	l.workers.Go(secretsPace, func() {
 		operation := [steps]func(context.Context) error{write(true), read, write(false), read, remove}[step]
 		if step == 0 {
-			// A create that failed may yet have been stored.
+			// A failed create may have been stored nevertheless.
 			serial++
 			name = fmt.Sprintf("%s%d", prefix, serial)
 		}

@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// KeepSecret names what no trousseau of the cluster may log, beside Vault's
-// tokens. It is searched for at the end.
+// KeepSecret adds a secret that no trousseau of the cluster may log. Vault's tokens
+// are always included. The logs are searched at the end of the test.
 func (c *Cluster) KeepSecret(secrets ...string) { c.secrets = append(c.secrets, secrets...) }
 
-// LeasesFrom returns the leases of the live tokens that logins at an auth method
-// have yielded, one for each; batch tokens have none. The mount is without
-// "auth/". Nothing is asked about the tokens themselves: Vault revokes one that is
-// looked up by its accessor before its lease has been written (lookupInternal in
-// Vault's token_store.go).
+// LeasesFrom returns the leases of live tokens issued by logins at an auth method,
+// one for each token; batch tokens have none. The mount is given without "auth/".
+// The tokens themselves are not looked up: Vault revokes a token that is looked up
+// by accessor before its lease is written (lookupInternal in Vault's
+// token_store.go).
 func (v *Vault) LeasesFrom(ctx context.Context, mount string) ([]string, error) {
 	active, err := v.Active(ctx)
 	if err != nil {
@@ -30,19 +30,19 @@ func (v *Vault) LeasesFrom(ctx context.Context, mount string) ([]string, error) 
 	}
 	err = active.call(ctx, "LIST", "sys/leases/lookup/auth/"+mount+"/login", nil, &answer)
 	if err != nil && strings.Contains(err.Error(), "404 Not Found") {
-		return nil, nil // what Vault says if there is none
+		return nil, nil // Vault's answer if there is none
 	}
 	return answer.Data.Leases, err
 }
 
-// Agent is a Vault Agent that logs in by AppRole, for others that then need no
-// credential.
+// Agent is a Vault Agent that logs in with AppRole. Its clients need no credential
+// of their own.
 type Agent struct {
 	*Server
-	// Sink is the file that it writes its token to.
+	// Sink is the file to which it writes its token.
 	Sink string
-	// URL is where it passes requests on, with its token if they bring none.
-	// Those without the header X-Vault-Request are refused.
+	// URL is the address of its API proxy. It adds its token to requests that have
+	// none, and refuses requests without the header X-Vault-Request.
 	URL string
 }
 
@@ -79,8 +79,8 @@ listener "tcp" {
 }
 `
 
-// NewAgent prepares a Vault Agent that logs in at the AppRole method at mount,
-// for the caller to start.
+// NewAgent prepares a Vault Agent that logs in at the AppRole method at mount. The
+// caller starts it.
 func (c *Cluster) NewAgent(name, mount, roleID, secretID string) *Agent {
 	c.t.Helper()
 	dir, addr := filepath.Join(c.Dir, name), c.freeAddr()

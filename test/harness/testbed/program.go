@@ -14,17 +14,16 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/pages"
 )
 
-// NewServer prepares any program, for the caller to start: one that a test brings
-// itself.
+// NewServer prepares any program that a test provides. The caller starts it.
 func (b *Bed) NewServer(name, path string, args ...string) *Server {
 	return b.newServer(name, path, args...)
 }
 
-// Tool is the path of a program that test/tools/build has built, such as vault.
+// Tool returns the path of a program built by test/tools/build, such as vault.
 func (b *Bed) Tool(name string) string { return b.tool(name) }
 
-// FreePort finds a port of the loopback interface where nobody listens, and which
-// is still free later.
+// FreePort reserves an unused port of the loopback interface until the end of the
+// test.
 func (b *Bed) FreePort() int {
 	b.t.Helper()
 	_, text, err := net.SplitHostPort(b.freeAddr())
@@ -38,8 +37,8 @@ func (b *Bed) FreePort() int {
 	return port
 }
 
-// ExitCode is how the last run has ended; -1 if a signal has ended it, before the
-// end and before the first start.
+// ExitCode returns the exit code of the last run. It is -1 if a signal ended it,
+// while it runs, and before the first start.
 func (s *Server) ExitCode() int {
 	if s.Running() || s.last() == nil {
 		return -1
@@ -47,9 +46,9 @@ func (s *Server) ExitCode() int {
 	return s.last().cmd.ProcessState.ExitCode()
 }
 
-// Attach returns a trousseau that runs already, because something else has
-// written its command line: the socket's path, and host:port of the operator's
-// pages, are those of the host.
+// Attach returns a trousseau that already runs with a command line written
+// elsewhere. Socket is the socket's path on the host, and ops the address
+// (host:port) of the ops endpoints.
 func (b *Bed) Attach(running *Server, socket, ops string) *Trousseau {
 	b.t.Helper()
 	p := &Trousseau{Server: running, Socket: socket, bed: b, ops: pages.New(ops)}
@@ -64,17 +63,18 @@ func (b *Bed) Attach(running *Server, socket, ops string) *Trousseau {
 	return p
 }
 
-// Kubeconfig is a file with which kubectl and the like are the administrator.
+// Kubeconfig returns a file with administrator credentials for kubectl and other
+// clients.
 func (s *APIServer) Kubeconfig() string { return s.kubeconfig }
 
-// AdminEnvironment is what the vault command needs to be the administrator, at an
-// address of the Vault.
+// AdminEnvironment returns the environment in which the vault command is an
+// administrator at the given address of Vault.
 func (v *Vault) AdminEnvironment(address string) []string {
 	return v.environment(address, v.root)
 }
 
 // MustNotHaveLogged fails the test if a server has logged one of the cluster's
-// secrets. Those that run the trousseau binary itself are looked at anyway.
+// secrets. Servers that run the trousseau binary itself are always checked.
 func (c *Cluster) MustNotHaveLogged(servers ...*Server) {
 	c.t.Helper()
 	for _, s := range servers {

@@ -10,10 +10,11 @@ import (
 	"time"
 )
 
-// Proxy is the network in front of Vault, as a TCP proxy whose address stays.
-// It passes until told otherwise. Its methods may be called concurrently.
+// Proxy is a TCP proxy with a fixed address; it stands for the network in front of
+// Vault. It passes traffic until a fault is set. Its methods may be called
+// concurrently.
 type Proxy struct {
-	// Addr is where it listens, host:port.
+	// Addr is the listen address (host:port).
 	Addr string
 
 	bed *Bed
@@ -23,7 +24,7 @@ type Proxy struct {
 	targets  []string
 	dropping bool
 	delay    time.Duration
-	changed  chan struct{} // closed, and made anew, when dropping or delay change
+	changed  chan struct{} // closed and replaced when dropping or delay change
 	pairs    map[*pair]struct{}
 }
 
@@ -34,8 +35,8 @@ type pair struct {
 	once   sync.Once
 }
 
-// StartProxy starts a proxy to the first of the targets, host:port, that takes
-// a connection.
+// StartProxy starts a proxy to the first of the targets (host:port) that accepts a
+// connection.
 func (b *Bed) StartProxy(targets ...string) *Proxy {
 	b.t.Helper()
 	p := &Proxy{
@@ -47,15 +48,15 @@ func (b *Bed) StartProxy(targets ...string) *Proxy {
 	return p
 }
 
-// SetTargets changes where new connections go.
+// SetTargets changes the targets of new connections.
 func (p *Proxy) SetTargets(targets ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.targets = targets
 }
 
-// Pass ends every fault. What a drop or a delay has held back is delivered, as
-// TCP does when a network is whole again.
+// Pass removes every fault. It delivers data held back by Drop or Delay, as TCP does
+// when a network recovers.
 func (p *Proxy) Pass() {
 	p.bed.t.Helper()
 	p.become(false, 0)
@@ -66,15 +67,15 @@ func (p *Proxy) Pass() {
 	}
 	l, err := new(net.ListenConfig).Listen(p.bed.ctx, "tcp", p.Addr)
 	if err != nil {
-		p.bed.t.Errorf("the proxy cannot have its address again: %v", err)
+		p.bed.t.Errorf("the proxy cannot listen on its address again: %v", err)
 		return
 	}
 	p.listener = l
 	go p.accept(l)
 }
 
-// Refuse cuts all connections and refuses new ones, as a host does whose server
-// has stopped.
+// Refuse resets all connections and refuses new ones, like a host whose server has
+// stopped.
 func (p *Proxy) Refuse() {
 	p.mu.Lock()
 	if p.listener != nil {
@@ -85,15 +86,15 @@ func (p *Proxy) Refuse() {
 	p.Cut()
 }
 
-// Drop lets nothing through, in neither direction, and tells nobody. New
-// connections are taken, because a proxy cannot drop what the kernel answers,
-// but nothing comes back on them, not even a TLS handshake.
+// Drop silently discards traffic in both directions. New connections are accepted,
+// because a proxy cannot drop what the kernel answers, but no data comes back on
+// them, not even a TLS handshake.
 func (p *Proxy) Drop() { p.become(true, 0) }
 
-// Delay holds back everything that Vault sends, for so long.
+// Delay holds back everything that Vault sends by d.
 func (p *Proxy) Delay(d time.Duration) { p.become(false, d) }
 
-// Cut closes all connections at once. New ones are as before.
+// Cut closes all connections at once. New ones are not affected.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,7 +133,7 @@ func (p *Proxy) carry(client net.Conn) {
 		defer p.mu.Unlock()
 		delete(p.pairs, c)
 	}()
-	// A connection taken during a drop leads nowhere until that ends.
+	// A connection accepted during Drop goes nowhere until Drop ends.
 	if !p.hold(c, time.Now(), false) {
 		return
 	}
@@ -172,7 +173,7 @@ func (p *Proxy) dial() (net.Conn, error) {
 	return nil, errors.Join(errs...)
 }
 
-// copy copies one direction; answers are what Vault sends.
+// copy copies one direction; answers marks data sent by Vault.
 func (p *Proxy) copy(c *pair, to, from net.Conn, answers bool) {
 	defer c.close()
 	buffer := make([]byte, 64<<10)
@@ -192,8 +193,8 @@ func (p *Proxy) copy(c *pair, to, from net.Conn, answers bool) {
 	}
 }
 
-// hold returns true when what came at a time may go on, and false when its
-// connection is closed.
+// hold waits until data received at a given time may be forwarded. It returns false
+// if its connection is closed.
 func (p *Proxy) hold(c *pair, came time.Time, answer bool) bool {
 	for {
 		p.mu.Lock()

@@ -4,10 +4,9 @@ package testbed
 
 import "strings"
 
-// Documented is a file as README.md or a page of docs/ shows it, with
-// substitutions: pairs of what stands there and what to put in its place, as for
-// [strings.NewReplacer]. Each must stand there exactly once, so that a page that
-// changes is noticed.
+// Documented returns a file as shown in README.md or docs/, after substitutions:
+// pairs of old and new text, as for [strings.NewReplacer]. Each old text must occur
+// exactly once, so that the test notices a changed page.
 func (b *Bed) Documented(name string, substitutions ...string) string {
 	b.t.Helper()
 	text, ok := b.documented[name]

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Row is what one scenario has to tell.
+// Row is the result of one scenario.
 type Row struct {
 	Scenario   string
 	Operations int
@@ -21,8 +21,8 @@ type Row struct {
 	Failed     bool
 }
 
-// Report collects the rows of all scenarios. The zero value is ready for use,
-// by several tests at once.
+// Report collects the rows of all scenarios. The zero value is ready for use; it is
+// safe for concurrent use.
 type Report struct {
 	mu   sync.Mutex
 	rows []Row
@@ -34,7 +34,8 @@ func (r *Report) add(row Row) {
 	r.rows = append(r.rows, row)
 }
 
-// Print writes the table, ordered by scenario; nothing if no scenario has run.
+// Print writes the table, ordered by scenario. It writes nothing if no scenario has
+// run.
 func (r *Report) Print(w io.Writer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,10 +69,10 @@ func (r *Report) Print(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// number is that of a scenario's title, 0 if there is none.
+// number returns the number in a scenario's title, or 0 if there is none.
 func number(title string) int {
 	n := 0
-	// A title without a number leaves n as it is.
+	// For a title without a number, n stays 0.
 	_, _ = fmt.Sscanf(title, "%d", &n)
 	return n
 }

@@ -21,18 +21,18 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-// SealedSecret is a Secret as it is in etcd, under a seed of its own.
+// SealedSecret is a Secret as stored in etcd, encrypted under its own seed.
 type SealedSecret struct {
-	// Name is in the default namespace.
+	// Name is the name in the namespace default.
 	Name string
 
 	key    string
 	stored []byte
 }
 
-// SealSecrets makes n Secrets, each under a seed of its own, as n lives of
-// kube-apiserver would write them: with kube-apiserver's code, but without the
-// time that its starts take. They are named prefix0, prefix1 and so on.
+// SealSecrets creates n Secrets, each under its own seed, as n runs of
+// kube-apiserver would write them. It uses kube-apiserver's code but avoids the cost
+// of starting it. The names are prefix0, prefix1 and so on.
 func (p *Trousseau) SealSecrets(prefix string, n int) []SealedSecret {
 	p.bed.t.Helper()
 	secrets := make([]SealedSecret, n)
@@ -75,10 +75,10 @@ func (p *Trousseau) sealSecret(ctx context.Context, name string) (SealedSecret, 
 	return SealedSecret{Name: name, key: key, stored: append([]byte(StoredPrefix), stored...)}, nil
 }
 
-// Object takes what would be in etcd apart, without decrypting it.
+// Object decodes the value stored in etcd without decrypting it.
 func (s SealedSecret) Object() (*kmstypes.EncryptedObject, error) { return Decode(s.stored) }
 
-// LeaveSecrets puts n Secrets into etcd, each under a seed of its own; see
+// LeaveSecrets stores n Secrets in etcd, each under its own seed; see
 // [Trousseau.SealSecrets].
 func (e *Etcd) LeaveSecrets(p *Trousseau, prefix string, n int) {
 	e.bed.t.Helper()
@@ -89,9 +89,8 @@ func (e *Etcd) LeaveSecrets(p *Trousseau, prefix string, n int) {
 	}
 }
 
-// Leave puts a sealed Secret into etcd, as another API server would. It goes
-// through etcd's JSON gateway, because a process of etcdctl for each would take
-// too long.
+// Leave stores a sealed Secret in etcd, as another API server would. It uses etcd's
+// JSON gateway, because one etcdctl process for each Secret would be too slow.
 func (e *Etcd) Leave(ctx context.Context, s SealedSecret) error {
 	body, err := json.Marshal(map[string][]byte{"key": []byte(s.key), "value": s.stored})
 	if err != nil {

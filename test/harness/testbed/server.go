@@ -19,17 +19,17 @@ import (
 	"time"
 )
 
-// stopWithin is how long a server may take to end after SIGTERM. kube-apiserver
-// takes the longest, since it lets its requests finish.
+// stopWithin bounds the time from SIGTERM to the end of a server. kube-apiserver is
+// the slowest, because it lets its requests finish.
 const stopWithin = 60 * time.Second
 
-// Server is a process with a fixed command line. It can be ended and started
-// again, with the same ports and data. Its methods are for one goroutine, but
-// for Log, PID and Running.
+// Server is a process with a fixed command line. It can be stopped and started again
+// with the same ports and data. Only Log, PID and Running may be called
+// concurrently.
 type Server struct {
-	// Name is unique within the bed; the log is Dir/log/<Name>.log.
+	// Name is unique within the bed. The log file is Dir/log/<Name>.log.
 	Name string
-	// Args may be changed while the server does not run.
+	// Args may be changed while the server is not running.
 	Args []string
 
 	bed  *Bed
@@ -39,7 +39,7 @@ type Server struct {
 	run *run // the last one, nil before the first
 }
 
-// run is one life of a server.
+// run is one run of a server, from start to end.
 type run struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
@@ -52,11 +52,11 @@ func (b *Bed) newServer(name, path string, args ...string) *Server {
 	return s
 }
 
-// tool is the path of a binary that test/tools/build has built.
+// tool returns the path of a binary built by test/tools/build.
 func (b *Bed) tool(name string) string { return filepath.Join(b.tools, name) }
 
-// environment is all that processes inherit: nothing of the caller's, so that
-// no VAULT_TOKEN, KUBECONFIG or proxy changes what is tested.
+// environment returns the environment of all processes. Nothing is inherited from
+// the caller, so that no VAULT_TOKEN, KUBECONFIG or proxy affects the tests.
 func (b *Bed) environment(more ...string) []string {
 	return append([]string{
 		"PATH=" + b.tools + ":/usr/local/bin:/usr/bin:/bin",
@@ -65,18 +65,17 @@ func (b *Bed) environment(more ...string) []string {
 	}, more...)
 }
 
-// Start executes the server and returns at once; whether it is good for
-// something is for the caller to await.
+// Start starts the server and returns at once. The caller waits until it is ready.
 func (s *Server) Start() {
 	s.bed.t.Helper()
 	if s.Running() {
-		s.bed.t.Fatalf("%s is started twice", s.Name)
+		s.bed.t.Fatalf("%s is already running", s.Name)
 	}
 	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		s.bed.t.Fatal(err)
 	}
-	// The process has a descriptor of its own.
+	// The process has its own descriptor.
 	defer log.Close()
 	r := &run{cmd: exec.CommandContext(s.bed.ctx, s.path, s.Args...), ended: make(chan struct{})}
 	r.cmd.Env = s.bed.environment()
@@ -100,7 +99,7 @@ func (s *Server) last() *run {
 	return s.run
 }
 
-// Running reports whether the process is there.
+// Running reports whether the process is running.
 func (s *Server) Running() bool {
 	r := s.last()
 	if r == nil {
@@ -114,7 +113,8 @@ func (s *Server) Running() bool {
 	}
 }
 
-// PID is the process's id, also after its end; 0 before the first start.
+// PID returns the process ID, even after the process has ended; 0 before the first
+// start.
 func (s *Server) PID() int {
 	r := s.last()
 	if r == nil {
@@ -123,31 +123,30 @@ func (s *Server) PID() int {
 	return r.cmd.Process.Pid
 }
 
-// Kill ends the process as a crash of the machine would (SIGKILL), and returns
-// when it is gone.
+// Kill ends the process with SIGKILL, as a crash would, and waits until it is gone.
 func (s *Server) Kill() {
 	s.bed.t.Helper()
 	if !s.Running() {
-		s.bed.t.Fatalf("%s is to be killed, but does not run", s.Name)
+		s.bed.t.Fatalf("%s cannot be killed: it is not running", s.Name)
 	}
 	s.end()
 }
 
-// end kills the process if there is one.
+// end kills the process if it is running.
 func (s *Server) end() {
 	if r := s.last(); r != nil {
-		// Its only error is that the process has ended.
+		// The only possible error is that the process has already ended.
 		_ = r.cmd.Process.Kill()
 		<-r.ended
 	}
 }
 
-// Stop ends the process as an operator would (SIGTERM), and returns when it is
-// gone and how long that took.
+// Stop ends the process with SIGTERM, as an operator would. It waits until the
+// process is gone and returns how long that took.
 func (s *Server) Stop() time.Duration {
 	s.bed.t.Helper()
 	if !s.Running() {
-		s.bed.t.Fatalf("%s is to be stopped, but does not run", s.Name)
+		s.bed.t.Fatalf("%s cannot be stopped: it is not running", s.Name)
 	}
 	r, began := s.last(), time.Now()
 	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -161,7 +160,7 @@ func (s *Server) Stop() time.Duration {
 	return time.Since(began)
 }
 
-// Log is everything that all runs of the server have written.
+// Log returns the output of all runs of the server.
 func (s *Server) Log() string {
 	text, err := os.ReadFile(s.logFile())
 	if err != nil {
@@ -170,8 +169,8 @@ func (s *Server) Log() string {
 	return string(text)
 }
 
-// Logged is met when the log holds the text, after its first from bytes; see
-// [Bed.Await].
+// Logged is a condition for [Bed.Await]: the log contains the text after its first
+// from bytes.
 func (s *Server) Logged(from int, text string) func(context.Context) error {
 	return func(context.Context) error {
 		if log := s.Log(); len(log) < from || !strings.Contains(log[from:], text) {
@@ -181,8 +180,8 @@ func (s *Server) Logged(from int, text string) func(context.Context) error {
 	}
 }
 
-// mustNotHaveLogged fails the test if one of the secrets, or what any token of
-// Vault's begins with, stands in the log.
+// mustNotHaveLogged fails the test if the log contains one of the secrets or the
+// prefix of a Vault token.
 func (s *Server) mustNotHaveLogged(secrets []string) {
 	s.bed.t.Helper()
 	if s.last() == nil {
@@ -200,7 +199,7 @@ func (s *Server) logFile() string {
 	return filepath.Join(s.bed.Dir, "log", s.Name+".log")
 }
 
-// PIDs are the ids of all processes that run, by name. Two equal answers mean
+// PIDs returns the IDs of all running processes, by name. Two equal results mean
 // that nothing was restarted in between.
 func (b *Bed) PIDs() map[string]int {
 	pids := make(map[string]int)
@@ -212,8 +211,8 @@ func (b *Bed) PIDs() map[string]int {
 	return pids
 }
 
-// MustBeSameProcesses fails the test unless exactly the processes of before, an
-// answer of [Bed.PIDs], still run.
+// MustBeSameProcesses fails the test unless the running processes are exactly those
+// in before, an earlier result of [Bed.PIDs].
 func (b *Bed) MustBeSameProcesses(before map[string]int) {
 	b.t.Helper()
 	if now := b.PIDs(); !maps.Equal(now, before) {
@@ -221,16 +220,16 @@ func (b *Bed) MustBeSameProcesses(before map[string]int) {
 	}
 }
 
-// showLogs quotes the end of every server's log.
+// showLogs logs the end of every server's log.
 func (b *Bed) showLogs() {
 	const lines = 25
 	for _, s := range b.servers {
 		if s.last() == nil {
 			continue
 		}
-		end := "it runs"
+		end := "still running"
 		if !s.Running() {
-			end = fmt.Sprintf("it has ended (%v)", s.last().err)
+			end = fmt.Sprintf("ended (%v)", s.last().err)
 		}
 		text := slices.Collect(strings.Lines(s.Log()))
 		b.t.Logf("%s: %s; the last of %d lines of its log:\n%s", s.Name, end, len(text),
@@ -238,8 +237,8 @@ func (b *Bed) showLogs() {
 	}
 }
 
-// command runs a program to its end and returns what it printed. What it wrote
-// to standard error becomes part of the error.
+// command runs a program and returns its standard output. An error includes its
+// standard error.
 func (b *Bed) command(cmd *exec.Cmd) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -282,7 +281,7 @@ func newLauncher(ctx context.Context) *launcher {
 }
 
 func (l *launcher) start(cmd *exec.Cmd) error {
-	// A Ctrl-C in the terminal is for the tests; their end is that of the servers.
+	// Ctrl-C in the terminal is for the tests, which then end the servers.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error)
 	select {

@@ -10,11 +10,11 @@ import (
 	kmstypes "k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2/v2"
 )
 
-// StoredPrefix is what every Secret in etcd begins with once it is encrypted;
-// its last part is the provider's name in the README's EncryptionConfiguration.
+// StoredPrefix begins every encrypted Secret in etcd. Its last part is the
+// provider's name in the README's EncryptionConfiguration.
 const StoredPrefix = "k8s:enc:kms:v2:trousseau:"
 
-// Stored returns a Secret's value as it is in etcd.
+// Stored returns a Secret's value as stored in etcd.
 func (e *Etcd) Stored(namespace, name string) []byte {
 	e.bed.t.Helper()
 	key := "/registry/secrets/" + namespace + "/" + name
@@ -25,7 +25,7 @@ func (e *Etcd) Stored(namespace, name string) []byte {
 	return value
 }
 
-// Decode takes a value of etcd apart, without decrypting it.
+// Decode decodes a value stored in etcd without decrypting it.
 func Decode(stored []byte) (*kmstypes.EncryptedObject, error) {
 	rest, found := bytes.CutPrefix(stored, []byte(StoredPrefix))
 	if !found {
@@ -38,8 +38,8 @@ func Decode(stored []byte) (*kmstypes.EncryptedObject, error) {
 	return object, nil
 }
 
-// KeyIDs counts the Secrets in etcd by the key_id they are under; those that
-// are not encrypted are under "".
+// KeyIDs counts the Secrets in etcd by key_id. Unencrypted Secrets are counted under
+// "".
 func (e *Etcd) KeyIDs() map[string]int {
 	e.bed.t.Helper()
 	counts := make(map[string]int)

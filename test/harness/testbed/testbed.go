@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package testbed runs Trousseau between real servers: Vault, Vault Agent, etcd
-// and kube-apiserver, all on the loopback interface, on free ports, in a
-// directory of their own and without root.
+// Package testbed runs Trousseau with real servers: Vault, Vault Agent, etcd and
+// kube-apiserver. They listen on free ports of the loopback interface, keep their
+// data in one temporary directory and do not need root.
 //
-// A scenario asks for a [Cluster], which [SetUp] sets up as the README says, or
-// puts its own together from the parts. Everything that is started is a
-// [Server]: it can be stopped, killed and started again on the same ports and
-// data. [Bed.Await] is the only way to wait: for an observed condition, with a
-// bound. What goes wrong ends the test (testing.TB.Fatal), so these methods are
-// for the test's own goroutine, but for those that return an error.
+// A scenario calls [SetUp] for a [Cluster] that is set up as the README describes,
+// or assembles its own from the parts. Everything that is started is a [Server]: it
+// can be stopped, killed and started again with the same ports and data. [Bed.Await]
+// is the only way to wait: for an observed condition, with a time limit. Errors end
+// the test (testing.TB.Fatal), so call these methods only from the test's goroutine,
+// except those that return an error.
 package testbed
 
 import (
@@ -26,34 +26,34 @@ import (
 )
 
 const (
-	// toolsVariable names the directory that test/tools/build prints.
+	// toolsVariable names the directory whose path test/tools/build prints.
 	toolsVariable = "TROUSSEAU_E2E"
-	// binaryVariable names the trousseau binary; relative to the repository.
+	// binaryVariable names the trousseau binary, relative to the repository.
 	binaryVariable = "TROUSSEAU_BINARY"
 	defaultBinary  = "bin/trousseau"
 )
 
-// Bed is one scenario's directory, processes and certificates. Its end is that
-// of the test: then every process is killed, and the directory removed unless
-// the test has failed.
+// Bed holds one scenario's directory, processes and certificates until the end of
+// the test. Then every process is killed, and the directory is removed unless the
+// test has failed.
 type Bed struct {
-	// Dir is the scenario's directory. Its path is short enough for sockets.
+	// Dir is the scenario's directory. Its path is short enough for Unix sockets.
 	Dir string
 	// Binary is the path of the trousseau binary.
 	Binary string
 
 	t          testing.TB
-	ctx        context.Context // ends after the test's own clean-up
+	ctx        context.Context // cancelled after the test's own clean-up
 	tools      string
-	documented map[string]string // files that the pages show
+	documented map[string]string // files shown in README.md and docs/
 	ca         *authority
 	launcher   *launcher
 	servers    []*Server
 	row        Row
 }
 
-// New begins a scenario, whose row in the report bears the title. It skips the
-// test unless the environment says where the real servers are.
+// New starts a scenario; title is its row in the report. It skips the test unless
+// the environment names the directory of the real servers.
 func New(t testing.TB, report *Report, title string) *Bed {
 	t.Helper()
 	tools := os.Getenv(toolsVariable)
@@ -75,7 +75,7 @@ func New(t testing.TB, report *Report, title string) *Bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Not t.TempDir: a test's name makes it too long for a socket's path.
+	// Not t.TempDir: with the test's name the path is too long for a socket.
 	dir, err := os.MkdirTemp("", "e2e")
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +102,7 @@ func New(t testing.TB, report *Report, title string) *Bed {
 		}
 		cancel()
 		if t.Failed() {
-			t.Logf("everything is left in %s", dir)
+			t.Logf("all files are kept in %s", dir)
 		} else if err := os.RemoveAll(dir); err != nil {
 			t.Errorf("removing the scenario's directory: %v", err)
 		}
@@ -111,8 +111,7 @@ func New(t testing.TB, report *Report, title string) *Bed {
 	return b
 }
 
-// Observe adds a fact to the scenario's row in the report, and to the test's
-// log.
+// Observe adds a fact to the scenario's row in the report and to the test's log.
 func (b *Bed) Observe(format string, args ...any) {
 	b.t.Helper()
 	fact := fmt.Sprintf(format, args...)
@@ -126,12 +125,12 @@ func (b *Bed) Count(operations, failures int) {
 	b.row.Failures += failures
 }
 
-// pace is how often Await looks.
+// pace is the polling interval of Await.
 const pace = 20 * time.Millisecond
 
-// Await looks again and again until met returns nil, and returns how long that
-// took. When the bound has passed, the test ends with what met said last. Met's
-// context ends with the bound.
+// Await polls until met returns nil, and returns how long that took. When the time
+// limit has passed, the test ends with met's last error. Met's context is cancelled
+// at the time limit.
 func (b *Bed) Await(within time.Duration, what string, met func(context.Context) error) time.Duration {
 	b.t.Helper()
 	took, err := await(b.t.Context(), within, what, met)
@@ -153,20 +152,20 @@ func await(ctx context.Context, within time.Duration, what string, met func(cont
 		if err == nil {
 			return time.Since(began), nil
 		}
-		// What the end of ctx did to the last look tells less than the one before.
+		// An error caused by the end of ctx says less than the previous one.
 		if last == nil || ctx.Err() == nil {
 			last = err
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return 0, fmt.Errorf("waited %s for %s in vain: %w", time.Since(began).Round(time.Millisecond), what, last)
+			return 0, fmt.Errorf("timed out after %s waiting for %s: %w", time.Since(began).Round(time.Millisecond), what, last)
 		}
 	}
 }
 
-// Write writes a file, for this user alone, whose path is relative to Dir
-// unless it is absolute, and returns the path. Directories are made.
+// Write writes a file with mode 0600 and returns its path. The path is relative to
+// Dir unless it is absolute. Missing directories are created.
 func (b *Bed) Write(path, content string) string {
 	b.t.Helper()
 	if !filepath.IsAbs(path) {
@@ -179,8 +178,8 @@ func (b *Bed) Write(path, content string) string {
 	return path
 }
 
-// freeAddr is an address of the loopback interface, kept for a server that may come
-// and go until the test is over.
+// freeAddr returns an address of the loopback interface. It stays reserved until the
+// end of the test, even while its server is stopped.
 func (b *Bed) freeAddr() string {
 	b.t.Helper()
 	port, err := loopback.Reserve("")
@@ -191,7 +190,7 @@ func (b *Bed) freeAddr() string {
 	return port.Addr
 }
 
-// repository is the directory above the test's that the README is in.
+// repository returns the parent directory that contains the README.
 func repository() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -202,7 +201,7 @@ func repository() (string, error) {
 			return dir, nil
 		}
 		if dir == filepath.Dir(dir) {
-			return "", errors.New("the tests do not run inside Trousseau's repository")
+			return "", errors.New("not inside Trousseau's repository; run the tests there")
 		}
 	}
 }

@@ -20,31 +20,32 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/pages"
 )
 
-// Trousseau is the trousseau binary, as one process.
+// Trousseau is one process of the trousseau binary.
 type Trousseau struct {
 	*Server
 	// Socket is the path of the KMS socket.
 	Socket string
-	// KMS is kube-apiserver's own client for it, made at the first start: each
-	// call is one call of the plugin, with EncryptionConfiguration's timeout. It
-	// is safe for concurrent use, and outlives restarts of the process.
+	// KMS is kube-apiserver's own client for the socket, created at the first start.
+	// Each call is one call of the plugin, with the timeout in
+	// EncryptionConfiguration. It is safe for concurrent use and survives restarts of
+	// the process.
 	KMS kmsservice.Service
 
 	bed *Bed
 	ops *pages.Client
 }
 
-// kmsTimeout is the README's EncryptionConfiguration's.
+// kmsTimeout is the timeout in the README's EncryptionConfiguration.
 const kmsTimeout = 3 * time.Second
 
-// NewTrousseau prepares a trousseau with further flags, for the caller to start.
-// Two may have one socket, for takeovers.
+// NewTrousseau prepares a trousseau with additional flags. The caller starts it. Two
+// may share one socket, for takeovers.
 func (b *Bed) NewTrousseau(name, configFile, socket string, flags ...string) *Trousseau {
 	b.t.Helper()
 	return b.newTrousseau(b.freeAddr(), name, configFile, socket, flags...)
 }
 
-// newTrousseau is NewTrousseau with host:port of the operator's pages.
+// newTrousseau is NewTrousseau with host:port for the ops endpoints.
 func (b *Bed) newTrousseau(ops, name, configFile, socket string, flags ...string) *Trousseau {
 	return &Trousseau{
 		Server: b.newServer(name, b.Binary, append([]string{
@@ -56,8 +57,8 @@ func (b *Bed) newTrousseau(ops, name, configFile, socket string, flags ...string
 	}
 }
 
-// Start executes the process, and at the first start waits for the socket to be
-// there: a client that does not find it comes back only after its pause.
+// Start starts the process. The first start waits for the socket to appear, because
+// a client that does not find it retries only after a pause.
 func (p *Trousseau) Start() {
 	p.bed.t.Helper()
 	p.Server.Start()
@@ -74,7 +75,7 @@ func (p *Trousseau) Start() {
 	}
 }
 
-// Ready returns nil if /readyz says so, and else what it says.
+// Ready returns nil if /readyz answers 200, and otherwise an error with its body.
 func (p *Trousseau) Ready(ctx context.Context) error {
 	code, page, err := p.ops.Ready(ctx)
 	if err != nil {
@@ -86,7 +87,7 @@ func (p *Trousseau) Ready(ctx context.Context) error {
 	return nil
 }
 
-// NotReady is met when /readyz says that it is not, and why; see [Bed.Await].
+// NotReady is a condition for [Bed.Await]: /readyz answers 503 and contains why.
 func (p *Trousseau) NotReady(why string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		code, page, err := p.ops.Ready(ctx)
@@ -103,8 +104,8 @@ func (p *Trousseau) AwaitReady() time.Duration {
 	return p.bed.Await(time.Minute, p.Name+"'s /readyz", p.Ready)
 }
 
-// Metric sums up the samples of a metric that have all the labels, given as
-// name and value in turn; found tells whether there is one.
+// Metric sums the samples of a metric that have all of the labels, given as
+// alternating names and values. found reports whether there is one.
 func (p *Trousseau) Metric(ctx context.Context, name string, labels ...string) (sum float64, found bool, err error) {
 	page, err := p.ops.Metrics(ctx)
 	if err == nil {
@@ -116,7 +117,7 @@ func (p *Trousseau) Metric(ctx context.Context, name string, labels ...string) (
 	return sum, found, err
 }
 
-// MetricIs is met when a metric is there and has the value; see [Bed.Await].
+// MetricIs is a condition for [Bed.Await]: the metric exists and has the value.
 func (p *Trousseau) MetricIs(want float64, name string, labels ...string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		got, found, err := p.Metric(ctx, name, labels...)
@@ -132,7 +133,8 @@ func (p *Trousseau) MetricIs(want float64, name string, labels ...string) func(c
 	}
 }
 
-// MustMetric is a gauge's or counter's value now; 0 if it is not there.
+// MustMetric returns the current value of a gauge or counter; 0 if it does not
+// exist.
 func (p *Trousseau) MustMetric(name string, labels ...string) float64 {
 	p.bed.t.Helper()
 	value, _, err := p.Metric(p.bed.t.Context(), name, labels...)
@@ -142,7 +144,7 @@ func (p *Trousseau) MustMetric(name string, labels ...string) float64 {
 	return value
 }
 
-// KeyID is what Status announces.
+// KeyID returns the key_id in the Status response.
 func (p *Trousseau) KeyID() string {
 	p.bed.t.Helper()
 	status, err := p.KMS.Status(p.bed.t.Context())
@@ -152,7 +154,7 @@ func (p *Trousseau) KeyID() string {
 	return status.KeyID
 }
 
-// RoundTrip wraps a seed, as long as kube-apiserver's are, and unwraps it.
+// RoundTrip wraps and unwraps a seed of the length that kube-apiserver uses.
 func (p *Trousseau) RoundTrip(ctx context.Context) error {
 	seed := make([]byte, 32)
 	rand.Read(seed)
@@ -167,7 +169,7 @@ func (p *Trousseau) RoundTrip(ctx context.Context) error {
 		return err
 	}
 	if !bytes.Equal(got, seed) {
-		return errors.New("what was decrypted is not what was encrypted")
+		return errors.New("decrypted seed differs from the encrypted one")
 	}
 	return nil
 }

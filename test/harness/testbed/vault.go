@@ -19,16 +19,16 @@ import (
 
 // VaultOptions describe a Vault.
 type VaultOptions struct {
-	// Name tells it from others in the bed; "vault" if empty.
+	// Name distinguishes it from other Vaults in the bed; "vault" if empty.
 	Name string
-	// Nodes is how many there are; 0 means 1. Three survive the loss of one.
+	// Nodes is the number of nodes; 0 means 1. Three survive the loss of one.
 	Nodes int
 }
 
-// Vault is one Vault with raft storage, of one or more nodes, on TLS. Data
-// survives an end of all nodes; they start sealed.
+// Vault is a Vault with raft storage and TLS, of one or more nodes. Data survives a restart of all nodes; they
+// start sealed.
 type Vault struct {
-	// Nodes in the order they were started; any may be the active one.
+	// Nodes are in the order in which they were started. Any of them may be active.
 	Nodes []*VaultNode
 
 	bed    *Bed
@@ -40,7 +40,7 @@ type Vault struct {
 // VaultNode is one server of a [Vault].
 type VaultNode struct {
 	*Server
-	// Addr is where it listens, host:port.
+	// Addr is the listen address (host:port).
 	Addr string
 
 	vault *Vault
@@ -49,8 +49,7 @@ type VaultNode struct {
 // vaultWithin bounds each of Vault's slow steps: start, election, unsealing.
 const vaultWithin = 60 * time.Second
 
-// StartVault starts a Vault, initialises and unseals it. It is empty: no engine
-// is mounted but those that always are.
+// StartVault starts, initializes and unseals a Vault. Only the default engines are mounted.
 func (b *Bed) StartVault(o VaultOptions) *Vault {
 	b.t.Helper()
 	if o.Name == "" {
@@ -79,8 +78,8 @@ func (b *Bed) StartVault(o VaultOptions) *Vault {
 	return v
 }
 
-// The second and later nodes join the first. An election takes about a second
-// instead of the usual five (performance_multiplier).
+// The second and later nodes join the first. An election takes about one second instead of the usual five
+// (performance_multiplier).
 const vaultConfig = `disable_mlock = true
 api_addr      = "https://%[1]s"
 cluster_addr  = "https://%[2]s"
@@ -123,10 +122,9 @@ func (v *Vault) newNode(name string) *VaultNode {
 	return &VaultNode{Server: b.newServer(name, b.tool("vault"), "server", "-config="+config), Addr: addr, vault: v}
 }
 
-// Unseal waits until the node answers and unseals it. One that has just joined
-// learns meanwhile that the others are initialised. It gets the key once only: a
-// node that is still joining unseals itself with it later, and if another call
-// has done so before, both of its standby loops run on and it ignores step-downs.
+// Unseal waits until the node answers and unseals it. A node that has just joined learns in this time that the
+// others are initialized. It gets the key only once: a joining node later unseals itself with it. If another call
+// has unsealed it before then, both of its standby loops keep running and it ignores step-downs.
 func (n *VaultNode) Unseal() {
 	n.vault.bed.t.Helper()
 	given := false
@@ -155,8 +153,7 @@ func (n *VaultNode) Seal() {
 	n.must(http.MethodPut, "sys/seal", nil)
 }
 
-// StepDown makes the active node, which this must be, stand by; another one is
-// elected.
+// StepDown makes this node, which must be the active one, a standby. Another node is elected.
 func (n *VaultNode) StepDown() {
 	n.vault.bed.t.Helper()
 	n.must(http.MethodPut, "sys/step-down", nil)
@@ -169,7 +166,7 @@ func (n *VaultNode) must(method, path string, body any) {
 	}
 }
 
-// Active returns the node that is active right now, and an error if none is.
+// Active returns the node that is active now, or an error if none is.
 func (v *Vault) Active(ctx context.Context) (*VaultNode, error) {
 	var errs []error
 	for _, n := range v.Nodes {
@@ -183,7 +180,7 @@ func (v *Vault) Active(ctx context.Context) (*VaultNode, error) {
 	return nil, errors.Join(errs...)
 }
 
-// Serves returns nil if a node answers a read of path right now.
+// Serves returns nil if any node currently answers a read of path.
 func (v *Vault) Serves(ctx context.Context, path string) error {
 	var errs []error
 	for _, n := range v.Nodes {
@@ -209,7 +206,7 @@ func (v *Vault) AwaitActive() *VaultNode {
 	return active
 }
 
-// Addresses are host:port of all nodes.
+// Addresses returns host:port of all nodes.
 func (v *Vault) Addresses() []string {
 	var addrs []string
 	for _, n := range v.Nodes {
@@ -218,13 +215,13 @@ func (v *Vault) Addresses() []string {
 	return addrs
 }
 
-// CLI runs the vault command, as root, against the active node, and returns what it printed, trimmed.
+// CLI runs the vault command as root against the active node and returns its trimmed output.
 func (v *Vault) CLI(args ...string) string {
 	v.bed.t.Helper()
 	return v.CLIWithInput("", args...)
 }
 
-// CLIWithInput is CLI with text for standard input.
+// CLIWithInput is CLI with text on standard input.
 func (v *Vault) CLIWithInput(stdin string, args ...string) string {
 	v.bed.t.Helper()
 	out, err := v.Try(v.root, stdin, args...)
@@ -234,8 +231,7 @@ func (v *Vault) CLIWithInput(stdin string, args ...string) string {
 	return out
 }
 
-// Try runs the vault command with a token, and returns what it printed,
-// trimmed, or how it failed.
+// Try runs the vault command with a token. It returns the trimmed output, or an error.
 func (v *Vault) Try(token, stdin string, args ...string) (string, error) {
 	v.bed.t.Helper()
 	cmd := exec.CommandContext(v.bed.t.Context(), v.bed.tool("vault"), args...)
@@ -245,13 +241,13 @@ func (v *Vault) Try(token, stdin string, args ...string) (string, error) {
 	return strings.TrimSpace(out), err
 }
 
-// environment is that of the vault command.
+// environment returns the environment of the vault command.
 func (v *Vault) environment(address, token string) []string {
 	return v.bed.environment("VAULT_ADDR="+address, "VAULT_TOKEN="+token, "VAULT_CACERT="+v.bed.ca.File)
 }
 
-// call asks the node's API as root. The answer's body is decoded into answer
-// unless that is nil. Any status but 2xx is an error.
+// call calls the node's API as root. It decodes the response into answer unless that is nil. Any status but 2xx is
+// an error.
 func (n *VaultNode) call(ctx context.Context, method, path string, body, answer any) error {
 	encoded, err := json.Marshal(body)
 	if err != nil {

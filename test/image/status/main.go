@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command status asks a KMS v2 plugin for its Status, as kube-apiserver does,
-// until the answer is the one that is wanted:
+// Command status requests the Status of a KMS v2 plugin, as kube-apiserver does, until the answer matches a
+// pattern:
 //
 //	status -want '^ok ' unix:///run/trousseau/kms.sock
 //
-// It prints the answer that was wanted and, with -since, when the first one came.
-// The exit code is 1 if the one that is wanted does not come in time.
+// It prints the matching answer and, with -since, when the first answer came. The exit code is 1 if no answer
+// matches in time.
 package main
 
 import (
@@ -26,7 +26,7 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 )
 
-// pause is between two questions.
+// pause is the time between two requests.
 const pause = 20 * time.Millisecond
 
 func main() {
@@ -39,9 +39,9 @@ func main() {
 func run(args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("status", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	want := flags.String("want", "", "`pattern` of the answer, which is the health and the key_id, or the code and the text of the error")
-	since := flags.Int64("since", 0, "`time` to measure from, in nanoseconds of Unix time")
-	within := flags.Duration("within", 10*time.Second, "how long to ask")
+	want := flags.String("want", "", "`pattern` to match: health and key_id, or code and text of the error")
+	since := flags.Int64("since", 0, "`time` to measure from, in nanoseconds since 1970")
+	within := flags.Duration("within", 10*time.Second, "how long to wait for a match")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 }
 
 func ask(ctx context.Context, socket string, want *regexp.Regexp, since int64, stdout io.Writer) error {
-	// It connects as soon as the socket is there, so that what is measured is not the pause before another attempt.
+	// Connect as soon as the socket exists, so that no retry pause is measured.
 	conn, err := grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -72,7 +72,7 @@ func ask(ctx context.Context, socket string, want *regexp.Regexp, since int64, s
 	for first := true; ; first = false {
 		answer := describe(client.Status(ctx, &kmsapi.StatusRequest{}))
 		if ctx.Err() != nil {
-			return fmt.Errorf("no answer like %q in time; the last one is %q", want, answer)
+			return fmt.Errorf("no answer matched %q in time; the last one was %q", want, answer)
 		}
 		if first && since != 0 {
 			fmt.Fprintf(stdout, "the first answer came after %d ms\n", time.Since(time.Unix(0, since)).Milliseconds())

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command vault serves a fake Vault on the loopback interface until it is told to
-// end, and writes what Trousseau needs to use it into a directory: config.yaml and
-// the certificate that it names.
+// Command vault serves a fake Vault on the loopback interface until it is stopped, and writes the files that
+// Trousseau needs into a directory: config.yaml and the CA certificate that it names.
 //
 //	vault /tmp/config /etc/trousseau
 //
-// The second argument is where Trousseau will see that directory.
+// The second argument is the path of that directory for Trousseau.
 package main
 
 import (
@@ -54,8 +53,8 @@ func run(ctx context.Context, args []string) error {
 	return nil
 }
 
-// write renames a file into place. Everybody may read it, since it is another user who has to: nothing in it is worth
-// anything.
+// write renames a file into place. It is world-readable, because another user must read it; the content is not
+// secret.
 func write(dir, name string, content []byte) error {
 	temp := filepath.Join(dir, "."+name)
 	if err := os.WriteFile(temp, content, 0o644); err != nil {

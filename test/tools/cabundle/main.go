@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command cabundle prints the public roots of trust, those of Mozilla's NSS, as
-// PEM: the image's /etc/ssl/certs/ca-certificates.crt. go.sum pins them, to the
-// byte, so that who builds an image does not take whatever is on the machine.
+// Command cabundle prints the public root certificates of Mozilla's NSS as PEM: the
+// image's /etc/ssl/certs/ca-certificates.crt. go.sum pins their content, so that a
+// build does not depend on the machine.
 //
-// Roots that NSS trusts only in part are left out, since a PEM file cannot say
-// so: they are on their way out, and whoever reads the file would trust them in
-// full.
+// Roots that NSS trusts only partly are omitted: a PEM file cannot express the
+// restriction, and its readers would trust them fully.
 package main
 
 import (

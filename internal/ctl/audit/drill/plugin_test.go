@@ -20,7 +20,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
-// plugin is a KMS v2 plugin that answers every Decrypt alike.
+// plugin is a KMS v2 plugin with the same answer for every Decrypt.
 type plugin struct {
 	kmsapi.UnimplementedKeyManagementServiceServer
 	plaintext []byte
@@ -40,7 +40,7 @@ func (p *plugin) Decrypt(_ context.Context, r *kmsapi.DecryptRequest) (*kmsapi.D
 // serve serves p and returns its endpoint.
 func serve(t *testing.T, p *plugin) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "kms") // t.TempDir may be too long for a socket
+	dir, err := os.MkdirTemp("", "kms") // the path of t.TempDir may be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func newVault(t *testing.T) *vaulttest.Server {
 	return v
 }
 
-// dial connects with a configuration that names the key and has some more lines.
+// dial connects with a configuration that names the key, with additional lines.
 func dial(t *testing.T, v *vaulttest.Server, more ...string) (*drill.Vault, error) {
 	t.Helper()
 	text := fmt.Sprintf("provider: vault\nvault:\n  keynames: [%s]\n  address: %s\n", key, v.URL())
@@ -50,7 +50,7 @@ func dial(t *testing.T, v *vaulttest.Server, more ...string) (*drill.Vault, erro
 	return d, err
 }
 
-// wrap has Vault wrap a seed, as Trousseau would.
+// wrap encrypts a seed with Vault, as Trousseau would.
 func wrap(t *testing.T, v *vaulttest.Server, key, data string) seed.Wrapped {
 	t.Helper()
 	client, err := vault.Dial(vault.Config{Addresses: []string{v.URL()}, Mount: "transit", Credential: vault.Given(v.KMSToken(key))})
@@ -86,7 +86,7 @@ func TestVaultUnwraps(t *testing.T) {
 	}
 }
 
-// What a drill says of a seed is what Trousseau would do with it.
+// The drill's verdict on a seed matches what Trousseau would do.
 func TestVaultRefuses(t *testing.T) {
 	tests := map[string]struct {
 		change  func(v *vaulttest.Server, k *vaulttest.Key, w *seed.Wrapped)
@@ -139,8 +139,8 @@ func TestVaultAway(t *testing.T) {
 	}
 }
 
-// A token that was made for the drill ends with it, and need not be allowed to
-// do anything but decrypt.
+// A token created for the drill is revoked at its end, and needs no right except to
+// decrypt.
 func TestVaultLogsInAndOut(t *testing.T) {
 	v := newVault(t)
 	v.CreateKey(key)

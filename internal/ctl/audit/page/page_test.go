@@ -21,7 +21,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testkit/storedtest"
 )
 
-// eventful has something of everything.
+// eventful has an entry of every kind.
 func eventful() audit.Report {
 	a := audit.New(audit.Options{Prefix: "/registry/", Drill: true})
 	n := int64(0)
@@ -92,7 +92,7 @@ func TestPageSaysWhatTheReportSays(t *testing.T) {
 	}
 }
 
-// The page needs nothing from anywhere, and runs nothing.
+// The page loads nothing from elsewhere and runs no scripts.
 func TestPageStandsAlone(t *testing.T) {
 	text := written(t, eventful())
 	for _, forbidden := range []string{`<script`, `<link`, `<img`, `<iframe`, `\son[a-z]+=`, `url\(`, `@import`, `https?://`, `href=`, `src=`, `ZgotmplZ`} {
@@ -110,11 +110,11 @@ func TestPageOfNothingMuch(t *testing.T) {
 	a.Add(etcd.Object{Key: []byte("/registry/secrets/a/1"), Value: storedtest.AESGCM("k")})
 	text := written(t, a.Report(audit.Source{Kind: "etcd", Names: []string{"127.0.0.1:2379"}, Read: time.Unix(0, 0)}))
 	if !strings.Contains(text, "<h2>No findings</h2>") || strings.Contains(text, `id="drill"`) || strings.Contains(text, `id="keys"`) {
-		t.Error("the page does not say that all is well, or more than there is")
+		t.Error("want a page without findings")
 	}
 }
 
-// A browser shows the page, and has nothing to complain of.
+// A browser displays the page without errors.
 func TestPageInChromium(t *testing.T) {
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
@@ -144,7 +144,7 @@ func TestPageInChromium(t *testing.T) {
 		}
 	}
 	if strings.Contains(log, "CONSOLE") {
-		t.Errorf("the browser complains:\n%s", log)
+		t.Errorf("the browser reports errors:\n%s", log)
 	}
 	shot := filepath.Join(dir, "audit.png")
 	if keep := os.Getenv("TROUSSEAU_SCREENSHOT"); keep != "" {
@@ -152,12 +152,11 @@ func TestPageInChromium(t *testing.T) {
 	}
 	browse("--screenshot="+shot, "file://"+file)
 	if info, err := os.Stat(shot); err != nil || info.Size() < 20_000 {
-		t.Errorf("the picture of the page is %v, %v, want one with something on it", info, err)
+		t.Errorf("the picture of the page is %v, %v, want a non-empty picture", info, err)
 	}
 }
 
-// However little there is of something, it can be seen, and no bar is longer than
-// its place.
+// Small bars remain visible, and no bar exceeds its column.
 func TestPageHidesNothing(t *testing.T) {
 	text := written(t, eventful())
 	bars := regexp.MustCompile(`(?s)<svg viewBox="0 0 1000 10".*?</svg>`).FindAllString(text, -1)

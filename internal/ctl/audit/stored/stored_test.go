@@ -43,7 +43,7 @@ func TestForms(t *testing.T) {
 				t.Errorf("got %s %q (%s), want %s %q", v.Form, v.Name, v.Problem, test.form, test.name)
 			}
 			if v.Form.Clear() != stored.IsClear(test.value) {
-				t.Errorf("Clear says %t, IsClear the contrary", v.Form.Clear())
+				t.Errorf("Clear says %t, IsClear the opposite", v.Form.Clear())
 			}
 			if (v.Object != nil) != (test.form == stored.KMSv2) {
 				t.Errorf("the object is %v", v.Object)
@@ -52,8 +52,8 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// What kube-apiserver could not read with any key is malformed, and why says
-// nothing of what is in it.
+// Values that kube-apiserver could not read with any key are malformed, and the
+// reason does not reveal the content.
 func TestMalformed(t *testing.T) {
 	object := func(change func(*kmstypes.EncryptedObject)) []byte {
 		o := &kmstypes.EncryptedObject{
@@ -102,7 +102,7 @@ func TestMalformed(t *testing.T) {
 				t.Errorf("got %s (%s), want it malformed, with %q", v.Form, v.Problem, test.want)
 			}
 			if strings.Contains(v.Problem, storedtest.Secret) {
-				t.Errorf("what is wrong is told with what is in it: %s", v.Problem)
+				t.Errorf("the problem reveals the content: %s", v.Problem)
 			}
 		})
 	}
@@ -132,7 +132,7 @@ func TestResources(t *testing.T) {
 	}
 }
 
-// The objects of a resource are found where it says it is stored.
+// A resource's objects are found under its storage prefix.
 func TestPrefixes(t *testing.T) {
 	tests := map[string]string{
 		"secrets":             "/registry/secrets/",
@@ -150,7 +150,7 @@ func TestPrefixes(t *testing.T) {
 		name, _, _ := strings.Cut(resource, ".")
 		for _, p := range prefixes {
 			if got := stored.Resource("/registry/", p+"default/a"); !strings.HasPrefix(got, name) {
-				t.Errorf("%s is stored under %s, which is taken for %s", resource, p, got)
+				t.Errorf("%s is stored under %s, which is recognized as %s", resource, p, got)
 			}
 		}
 	}

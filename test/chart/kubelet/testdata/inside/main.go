@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command inside says what a container can do, and ends with SIGTERM.
+// Command inside prints what a container can do, and ends on SIGTERM.
 package main
 
 import (
@@ -46,7 +46,7 @@ func reason(err error) string {
 	return text[strings.LastIndex(text, ": ")+1:]
 }
 
-// serve answers probes well until /fail has been asked for.
+// serve answers probes with success until /fail has been requested.
 func serve(addr string) {
 	var bad atomic.Bool
 	go func() {
