@@ -75,7 +75,7 @@ func findVault() (string, error) {
 
 const rootToken = "root"
 
-// policy is the policy in the README.
+// policy is the policy in the documentation.
 const policy = `
 path "transit/encrypt/*" { capabilities = ["update"] }
 path "transit/decrypt/*" { capabilities = ["update"] }

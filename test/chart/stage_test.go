@@ -17,7 +17,7 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// stage is a cluster with a Vault that is set up as the README describes, and a node
+// stage is a cluster with a Vault that is set up as the documentation describes, and a node
 // with a kubelet. The chart adds the rest.
 type stage struct {
 	*testbed.Cluster
@@ -29,7 +29,7 @@ type stage struct {
 	values  string // the flag for helm
 }
 
-// newStage sets up Vault as the README describes.
+// newStage sets up Vault as the documentation describes.
 func newStage(t *testing.T, title string) *stage {
 	t.Helper()
 	s := newBareStage(t, title)

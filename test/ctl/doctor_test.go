@@ -86,7 +86,7 @@ func TestDoctor(t *testing.T) {
 		return last
 	}
 
-	// The README's EncryptionConfiguration still reads plaintext.
+	// The documented EncryptionConfiguration still reads plaintext.
 	well := await("nothing wrong", 0)
 	// The latency depends on the machine's load.
 	warned := slices.DeleteFunc(well.with("warn"), func(check string) bool { return check == "round-trip" })

@@ -162,7 +162,7 @@ func changes(t *testing.T, c *testbed.Cluster, admin administrator, setup []stri
 		t.Errorf("Vault has the policy\n%s\ntrousseauctl policy prints\n%s", got, printed)
 	}
 	if want := c.Documented("policy.hcl"); printed != want {
-		t.Errorf("trousseauctl policy prints\n%s\nthe README has\n%s", printed, want)
+		t.Errorf("trousseauctl policy prints\n%s\nthe documentation has\n%s", printed, want)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// policy is the policy setting of each role, from the README.
+// policy is the policy setting of each role, from the documentation.
 const policy = "token_policies=trousseau"
 
 // newMethod prepares a trousseau with its own auth mount, and a role at the path
@@ -75,7 +75,7 @@ func certificate(t *testing.T, c *testbed.Cluster) *login {
 	return l
 }
 
-// serviceAccount logs in with a token of the README's ServiceAccount, which Vault
+// serviceAccount logs in with a token of the documented ServiceAccount, which Vault
 // verifies with kube-apiserver. The token is in a directory that kubelet updates.
 func serviceAccount(t *testing.T, c *testbed.Cluster) *login {
 	t.Helper()

@@ -16,9 +16,9 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// An operator follows the README from top to bottom on a running cluster with an
+// An operator follows the documentation from top to bottom on a running cluster with an
 // existing Secret. Only addresses, paths and the agent's interval differ from the
-// README.
+// documentation.
 func TestSetUpAsDocumented(t *testing.T) {
 	bed := testbed.New(t, &report, "1 set up as documented")
 	c := testbed.NewCluster(bed, testbed.Options{})
@@ -29,7 +29,7 @@ func TestSetUpAsDocumented(t *testing.T) {
 	before := newSecret(t, "before")
 	before.create(api)
 
-	// The sections of the README, in order.
+	// The sections of the documentation, in order.
 	c.SetUpVault()
 	node.SetUpAgent()
 	node.Agent.Start()

@@ -13,7 +13,7 @@ import (
 // An operator rotates Trousseau's token every month: ten times here, each time
 // revoking the old token as soon as the agent has rendered the new one. Then once in
 // the wrong order. Shortened, except for the last time: the agent checks every two
-// seconds instead of the README's thirty.
+// seconds instead of the documented thirty.
 func TestMonthlyTokenRotation(t *testing.T) {
 	bed := testbed.New(t, &report, "2 monthly token rotation")
 	c := testbed.SetUp(bed, testbed.Options{})
@@ -72,7 +72,7 @@ func rotateUnderLoad(t *testing.T, c *testbed.Cluster, old testbed.Token) testbe
 }
 
 // revokeTooEarly revokes a token when the new one is in the KV secret but the agent,
-// with the README's interval, has not rendered it yet.
+// with the documented interval, has not rendered it yet.
 func revokeTooEarly(t *testing.T, c *testbed.Cluster, old testbed.Token) {
 	t.Helper()
 	node := c.Nodes[0]
@@ -111,7 +111,7 @@ func revokeTooEarly(t *testing.T, c *testbed.Cluster, old testbed.Token) {
 	}
 	c.Count(tally.Secrets.Operations, tally.Secrets.Failures)
 	c.MustBeSameProcesses(processes)
-	c.Observe("revoked before the agent rendered the new one (README's 30s): reported by /readyz after %s, recovered after %s; Secrets: %s",
+	c.Observe("revoked before the agent rendered the new one (the documented 30s): reported by /readyz after %s, recovered after %s; Secrets: %s",
 		told.Round(time.Millisecond), healed.Round(100*time.Millisecond), tally.Secrets)
 	c.Observe("Encrypt and Decrypt during that: %d of %d failed, the longest took %s", tally.KMS.Failures, tally.KMS.Operations, tally.KMS.Longest.Round(time.Millisecond))
 }

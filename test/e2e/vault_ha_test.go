@@ -139,7 +139,7 @@ func startAgain(bed *testbed.Bed, n *testbed.VaultNode) {
 	bed.Await(time.Minute, n.Name+" to follow", n.Follows)
 }
 
-// rpcDeadline is the timeout in the README's EncryptionConfiguration.
+// rpcDeadline is the timeout in the documented EncryptionConfiguration.
 const rpcDeadline = 3 * time.Second
 
 // startDecrypts calls Decrypt of Trousseau as kube-apiserver does, but about eighty

@@ -73,7 +73,7 @@ func (r *renderer) renderToken(token string) {
 	r.write(configName)
 }
 
-// config returns config.yaml as rendered from the README's template, plus the fields
+// config returns config.yaml as rendered from the documented template, plus the fields
 // for TLS. The caller holds r.mu.
 func (r *renderer) config() string {
 	var b strings.Builder

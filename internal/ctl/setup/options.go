@@ -15,7 +15,7 @@ import (
 )
 
 // Options are the names and addresses of the setup. [Defaults] are those of the
-// README.
+// documentation.
 type Options struct {
 	// TransitMount is the path of the transit engine.
 	TransitMount string
@@ -50,7 +50,7 @@ type Options struct {
 	KubernetesCAFile, KubernetesCA string
 }
 
-// Defaults are the README's names.
+// Defaults are the documented names.
 func Defaults() Options {
 	return Options{
 		TransitMount: "transit", Keys: []string{"trousseau-kms-vault"},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package agent writes config.yaml as Vault Agent does: from the README's template,
+// Package agent writes config.yaml as Vault Agent does: from the documented template,
 // replacing the file by rename.
 package agent
 
@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// Template holds the values that Vault Agent fills into the README's template.
+// Template holds the values that Vault Agent fills into the documented template.
 type Template struct {
 	KeyNames []string
 	Address  string

@@ -29,12 +29,12 @@ type Options struct {
 	Etcd *Etcd
 
 	// RenderInterval is the agents' static_secret_render_interval; "" means 2s. The
-	// README's is 30s.
+	// documented one is 30s.
 	RenderInterval string
 	// Fields are additional fields of the KV secret, as name=value. Render them with
 	// TemplateLines.
 	Fields []string
-	// TemplateLines are additional lines below vault: in the README's template, such
+	// TemplateLines are additional lines below vault: in the documented template, such
 	// as "transitPath: {{ .Data.data.transitpath }}".
 	TemplateLines []string
 
@@ -44,14 +44,14 @@ type Options struct {
 	APIServerFlags []string
 }
 
-// Key is the name of the transit key used in the README.
+// Key is the name of the transit key used in the documentation.
 const Key = "trousseau-kms-vault"
 
-// documentedInterval is the static_secret_render_interval in the README.
+// documentedInterval is the static_secret_render_interval in the documentation.
 const documentedInterval = "30s"
 
 // Cluster is a Kubernetes control plane whose Secrets are encrypted by Trousseau
-// with a key in Vault. Each part is set up with the files shown in the README.
+// with a key in Vault. Each part is set up with the files shown in the documentation.
 type Cluster struct {
 	*Bed
 	Etcd  *Etcd
@@ -152,7 +152,7 @@ func (n *Node) NewTrousseau(name string, flags ...string) *Trousseau {
 
 func (n *Node) socket() string { return filepath.Join(n.Dir, "run", "kms.sock") }
 
-// Encrypt gives the node's API server the README's EncryptionConfiguration. It takes
+// Encrypt gives the node's API server the documented EncryptionConfiguration. It takes
 // effect at the next start.
 func (n *Node) Encrypt() {
 	n.cluster.t.Helper()
@@ -162,7 +162,7 @@ func (n *Node) Encrypt() {
 		"--encryption-provider-config="+file, "--encryption-provider-config-automatic-reload=true")
 }
 
-// SetUpVault waits until the first API server is live and runs the README's commands
+// SetUpVault waits until the first API server is live and runs the documented commands
 // against it and Vault. They create the ServiceAccount, engines, key, policies,
 // token, KV secret and Kubernetes auth.
 func (c *Cluster) SetUpVault() {
@@ -189,14 +189,14 @@ func (c *Cluster) SetUpVault() {
 }
 
 // SetUpAgent prepares the node's Vault Agent with a ServiceAccount token and the
-// README's configuration and template. The caller starts it. Call it again while the
+// documented configuration and template. The caller starts it. Call it again while the
 // agent is stopped to change the interval.
 func (n *Node) SetUpAgent() {
 	n.cluster.t.Helper()
 	n.setUpAgent(n.cluster.options.RenderInterval)
 }
 
-// SetUpAgentAsDocumented is SetUpAgent with the interval of the README.
+// SetUpAgentAsDocumented is SetUpAgent with the interval of the documentation.
 func (n *Node) SetUpAgentAsDocumented() {
 	n.cluster.t.Helper()
 	n.setUpAgent(documentedInterval)
@@ -244,8 +244,8 @@ func (c *Cluster) ConfigureToken(token Token, fields ...string) {
 // Token is a Vault token.
 type Token struct{ ID, Accessor string }
 
-// NewToken creates a token for Trousseau as the README does. If policies are given,
-// they replace the README's.
+// NewToken creates a token for Trousseau as the documentation does. If policies are given,
+// they replace the documented ones.
 func (v *Vault) NewToken(policies ...string) Token {
 	v.bed.t.Helper()
 	if len(policies) == 0 {

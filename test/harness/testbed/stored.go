@@ -11,7 +11,7 @@ import (
 )
 
 // StoredPrefix begins every encrypted Secret in etcd. Its last part is the
-// provider's name in the README's EncryptionConfiguration.
+// provider's name in the documented EncryptionConfiguration.
 const StoredPrefix = "k8s:enc:kms:v2:trousseau:"
 
 // Stored returns a Secret's value as stored in etcd.

@@ -4,7 +4,7 @@
 // kube-apiserver. They listen on free ports of the loopback interface, keep their
 // data in one temporary directory and do not need root.
 //
-// A scenario calls [SetUp] for a [Cluster] that is set up as the README describes,
+// A scenario calls [SetUp] for a [Cluster] that is set up as the documentation describes,
 // or assembles its own from the parts. Everything that is started is a [Server]: it
 // can be stopped, killed and started again with the same ports and data. [Bed.Await]
 // is the only way to wait: for an observed condition, with a time limit. Errors end
@@ -190,7 +190,7 @@ func (b *Bed) freeAddr() string {
 	return port.Addr
 }
 
-// repository returns the parent directory that contains the README.
+// repository returns the parent directory that contains the documentation.
 func repository() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {

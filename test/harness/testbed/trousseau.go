@@ -35,7 +35,7 @@ type Trousseau struct {
 	ops *pages.Client
 }
 
-// kmsTimeout is the timeout in the README's EncryptionConfiguration.
+// kmsTimeout is the timeout in the documented EncryptionConfiguration.
 const kmsTimeout = 3 * time.Second
 
 // NewTrousseau prepares a trousseau with additional flags. The caller starts it. Two
