@@ -97,7 +97,7 @@ func TestRestartFailsNoCall(t *testing.T) {
 
 // The server may also break a pooled connection when a request arrives on it: the worst case, which net/http
 // retries only for idempotent requests.
-func TestPooledConnectionThatDies(t *testing.T) {
+func TestPooledConnectionThatIsLost(t *testing.T) {
 	s := vaulttest.Start(t)
 	s.CreateKey("kek")
 	c := dial(t, s, nil)

@@ -81,7 +81,7 @@ func replace(logins []*login) {
 // lists them.
 func mustOutlive(l *login) {
 	l.t.Helper()
-	l.mustLogInAnew(3)
+	l.mustLogInAgain(3)
 	if renewals := l.asked("renew_self"); renewals != 0 {
 		l.t.Errorf("%s: got %v renewals, want none for batch tokens", l.name, renewals)
 	}

@@ -120,14 +120,14 @@ func (l *login) mustHaveReplaced() {
 // replaced at the end of their life.
 func (l *login) mustBeKeptAlive() {
 	l.t.Helper()
-	l.mustLogInAnew(2)
+	l.mustLogInAgain(2)
 	if renewals := l.asked("renew_self"); renewals < 2 {
 		l.t.Errorf("%s: %v renewals of two tokens that can be extended twice each, want one of each at least", l.name, renewals)
 	}
 }
 
-// mustLogInAnew waits for n repeated logins.
-func (l *login) mustLogInAnew(n int) {
+// mustLogInAgain waits for n repeated logins.
+func (l *login) mustLogInAgain(n int) {
 	l.t.Helper()
 	l.c.Await(time.Minute, l.name+": tokens to expire", func(context.Context) error {
 		if got := strings.Count(l.trousseau.Log(), `"logged in to Vault again"`); got < n {

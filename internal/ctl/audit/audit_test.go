@@ -196,7 +196,7 @@ func TestSeveralKeys(t *testing.T) {
 	}
 }
 
-func TestKeyMadeAnew(t *testing.T) {
+func TestKeyRecreated(t *testing.T) {
 	again := under(1, "y")
 	again.KeyID = "transit/kms/v1@1800000000"
 	r := counted(audit.Options{}, map[string][]byte{"/registry/secrets/a/1": trousseau(1, "x"), "/registry/secrets/a/2": storedtest.KMSv2("trousseau", again)}).Report(live)

@@ -168,7 +168,7 @@ func TestLiveEndsWithItsCaller(t *testing.T) {
 	}
 }
 
-func TestLiveWithNobodyThere(t *testing.T) {
+func TestLiveWithoutServer(t *testing.T) {
 	const address = "127.0.0.1:1"
 	live, err := etcd.Dial(t.Context(), etcd.Options{Endpoints: []string{"http://" + address}})
 	if err == nil {

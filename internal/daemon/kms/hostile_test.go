@@ -111,11 +111,11 @@ func beHonest(t *testing.T, path string) *honest {
 	h := &honest{callers: [2]caller{
 		{name: "on its connection", every: 10 * time.Millisecond, call: func() error { return exchange(client) }},
 		{name: "on a new connection", every: 100 * time.Millisecond, call: func() error {
-			err := exchangeAnew(path)
+			err := exchangeOnNewConnection(path)
 			if status.Code(err) == codes.Unavailable {
 				// If this process is not scheduled while 512 others connect, this connection
 				// has the oldest last request.
-				err = exchangeAnew(path)
+				err = exchangeOnNewConnection(path)
 			}
 			return err
 		}},
@@ -185,7 +185,7 @@ func (c *caller) answered(t *testing.T) {
 	t.Fatalf("a caller %s is not answered", c.name)
 }
 
-func exchangeAnew(path string) error {
+func exchangeOnNewConnection(path string) error {
 	client, closeConn, err := dialLikeKube(path)
 	if err != nil {
 		return err

@@ -186,9 +186,9 @@ func TestSuppliedTokenIsRenewed(t *testing.T) {
 	}, rarely)
 }
 
-// TestDeathIsAnnounced checks the warnings about a token that cannot be renewed: once each at 7 days, 1 day and 1
+// TestExpiryIsAnnounced checks the warnings about a token that cannot be renewed: once each at 7 days, 1 day and 1
 // hour before it expires.
-func TestDeathIsAnnounced(t *testing.T) {
+func TestExpiryIsAnnounced(t *testing.T) {
 	tests := []struct {
 		name  string
 		token vaulttest.TokenOptions

@@ -85,7 +85,7 @@ func TestProxyHidesItsToken(t *testing.T) {
 	}
 }
 
-func TestProxyLogsInAnew(t *testing.T) {
+func TestProxyLogsInAgain(t *testing.T) {
 	s := vaulttest.Start(t)
 	p := vaulttest.StartProxy(t, s, vaulttest.ProxyOptions{Token: vaulttest.TokenOptions{TTL: time.Hour}})
 	c := newCaller(t, p.Server, "")
