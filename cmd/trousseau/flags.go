@@ -58,8 +58,8 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	o := options{socketMode: 0o600, logLevel: zapcore.InfoLevel}
 	set := flag.NewFlagSet("trousseau", flag.ContinueOnError)
 	set.SetOutput(io.Discard)
-	set.StringVar(&o.configFile, "config-file-path", "/etc/trousseau/config.yaml", "configuration `file`; it may appear later, and is reloaded when it changes")
-	set.DurationVar(&o.configPoll, "config-poll-interval", 2*time.Second, "poll interval for the file; most changes are noticed at once")
+	set.StringVar(&o.configFile, "config-file-path", "/etc/trousseau/config.yaml", "configuration `file`; it may appear later, and is reloaded on change")
+	set.DurationVar(&o.configPoll, "config-poll-interval", 2*time.Second, "poll interval of the configuration; most changes are noticed at once")
 	listen := set.String("listen-addr", "unix:///run/trousseau/kms.sock", "`address` of the socket: the endpoint in EncryptionConfiguration, and the ListenStream= of a socket unit")
 	set.Func("socket-mode", "permission `bits` of the socket, in octal; a socket unit sets its own (default 0600)", func(s string) error {
 		mode, err := strconv.ParseUint(s, 8, 32)
@@ -71,13 +71,13 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	})
 	set.StringVar(&o.socketGroup, "socket-group", "", "`group` of the socket, name or number; empty: the primary group; a socket unit sets its own")
 	set.BoolVar(&o.takeover, "takeover", false, "replacement of a live process at the socket, once the key is proven usable; not with a socket unit")
-	set.StringVar(&o.opsAddr, "ops-addr", "127.0.0.1:8095", "`address` of /livez, /readyz and /metrics; empty for none")
-	set.DurationVar(&o.requestTime, "request-timeout", 2500*time.Millisecond, "longest time for one request; keep it below EncryptionConfiguration's timeout")
-	set.DurationVar(&o.drainTime, "drain-timeout", 5*time.Second, "how long requests under way may take to finish at the end")
-	set.DurationVar(&o.probeInterval, "probe-interval", 30*time.Second, "how often the key is proven usable and Vault asked for a newer key version")
-	set.DurationVar(&o.outageGrace, "outage-grace", 5*time.Minute, "how long Status stays ok although Vault cannot be used; 0 for not at all")
-	set.IntVar(&o.vaultRequests, "max-vault-requests", 128, "`number` of requests that may ask Vault at the same time; the rest waits for its turn")
-	set.BoolVar(&o.requireTLS, "require-tls", false, "refuse a configuration whose Vault token would leave this host unencrypted")
+	set.StringVar(&o.opsAddr, "ops-addr", "127.0.0.1:8095", "`address` of the ops endpoints /livez, /readyz and /metrics; empty for none")
+	set.DurationVar(&o.requestTime, "request-timeout", 2500*time.Millisecond, "time limit of one request; keep it below EncryptionConfiguration's timeout")
+	set.DurationVar(&o.drainTime, "drain-timeout", 5*time.Second, "time limit for running requests at shutdown")
+	set.DurationVar(&o.probeInterval, "probe-interval", 30*time.Second, "interval of the key probe, which also finds a new key version")
+	set.DurationVar(&o.outageGrace, "outage-grace", 5*time.Minute, "time for which Status stays ok while Vault cannot be used; 0 for no grace")
+	set.IntVar(&o.vaultRequests, "max-vault-requests", 128, "maximum `number` of concurrent requests to Vault; others wait")
+	set.BoolVar(&o.requireTLS, "require-tls", false, "refusal of a configuration that would send the Vault token off this host unencrypted")
 	set.Func("socket-allow-uids", "user `ids` that may connect to the socket, separated by commas; empty: every user that the socket's mode admits", func(s string) error {
 		for word := range strings.SplitSeq(s, ",") {
 			uid, err := strconv.ParseUint(word, 10, 32)
@@ -89,7 +89,7 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 		return nil
 	})
 	set.BoolVar(&o.sandbox, "sandbox", true, "Landlock sandbox, in which the process can neither write nor execute files")
-	set.TextVar(&o.logLevel, "log-level", zapcore.InfoLevel, "least `level` that is logged: debug, info, warn or error")
+	set.TextVar(&o.logLevel, "log-level", zapcore.InfoLevel, "lowest `level` to log: debug, info, warn or error")
 	set.StringVar(&o.logFormat, "log-format", "json", "`format` of the log: json or console")
 	set.BoolVar(&o.version, "version", false, "print the version and exit")
 
