@@ -166,6 +166,27 @@ func TestTokenOfOurOwnIsRevokedByOthers(t *testing.T) {
 	})
 }
 
+// TestTokenIsRevokedWhileTheKeyIsLost checks that the login is repeated as soon as
+// the key is back.
+func TestTokenIsRevokedWhileTheKeyIsLost(t *testing.T) {
+	run(t, func(b *bench) {
+		m, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour})
+		b.loadWith(credential)
+		b.raiseMinimum()
+		b.after(2 * probeInterval)
+		b.vault.Revoke(m.Tokens()[0].ID)
+		b.after(time.Minute)
+		if got := b.state(); got != "lost" {
+			t.Fatalf("the state is %s, want lost", got)
+		}
+		b.key.SetMinDecryptionVersion(1)
+		b.after(15 * time.Second)
+		if got := b.state(); got != "ok" {
+			t.Errorf("the state is %s, want ok: %v", got, b.Degraded())
+		}
+	})
+}
+
 func TestSuppliedTokenIsRenewed(t *testing.T) {
 	run(t, func(b *bench) {
 		token := b.vault.CreateToken(vaulttest.TokenOptions{Period: time.Hour, Rules: vaulttest.TransitPolicy("transit", "kek")})

@@ -97,10 +97,9 @@ func (k *KEK) Status() (keyID string, err error) {
 // Unlike [KEK.Status] it grants no grace.
 func (k *KEK) Degraded() error { return k.view.Load().health.trouble }
 
-// recordProbe records how a probe of gen ended and logs a change. It returns the
-// trouble that follows from it.
-func (k *KEK) recordProbe(gen *Generation, err error) error {
-	before, after := health{trouble: err}, health{trouble: err} // if gen has been replaced
+// recordProbe records how a probe of gen ended and logs a change.
+func (k *KEK) recordProbe(gen *Generation, err error) {
+	var before, after health
 	k.updateIf(gen, func(v *view) {
 		before = v.health
 		v.health = v.health.after(gen, err)
@@ -118,5 +117,4 @@ func (k *KEK) recordProbe(gen *Generation, err error) error {
 		k.log.Warn("KEK cannot be used", append(gen.fields(),
 			zap.String("class", string(class)), zap.Duration("grace", k.opts.OutageGrace), zap.Error(after.trouble))...)
 	}
-	return after.trouble
 }

@@ -52,8 +52,9 @@ func (k *KEK) probe(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		// If Vault cannot be used, its answer about the token can wait.
-		if !fault.ClassOf(err).Transient() {
+		// If Vault cannot be used, its answer about the token can wait. A node that
+		// lags behind can be asked.
+		if class := fault.ClassOf(err); !class.Transient() || class == fault.VersionTooNew {
 			token.check(ctx, gen, err)
 		}
 	}
@@ -78,7 +79,8 @@ func (k *KEK) probeOnce(ctx context.Context, gen *Generation) (*Generation, erro
 		}
 		return next, nil
 	}
-	return gen, k.recordProbe(gen, err)
+	k.recordProbe(gen, err)
+	return gen, err
 }
 
 // reprove checks that g's ciphertexts can be decrypted and that Vault still
