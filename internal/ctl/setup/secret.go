@@ -79,7 +79,7 @@ printf %%s "$token" |
 
 // without returns what to do if the secret has no valid token.
 func (p *planner) without(ctx context.Context, token string) (hint string, err error) {
-	const remedy = ": write a new one with `trousseauctl rotate-token`"
+	const remedy = ": issue a new one with `trousseauctl rotate-token`"
 	if token == "" {
 		return "it has no vaulttoken" + remedy, nil
 	}

@@ -221,8 +221,8 @@ func TestSecretWithoutAToken(t *testing.T) {
 		token string
 		want  string
 	}{
-		{"", "it has no vaulttoken: write a new one with `trousseauctl rotate-token`"},
-		{"hvs.dead", "its vaulttoken is revoked or expired, or you may not look it up: write a new one with `trousseauctl rotate-token`"},
+		{"", "it has no vaulttoken: issue a new one with `trousseauctl rotate-token`"},
+		{"hvs.dead", "its vaulttoken is revoked or expired, or you may not look it up: issue a new one with `trousseauctl rotate-token`"},
 	} {
 		a := complete(t)
 		a.server.PutSecret("trousseau/config", map[string]any{"transitkeyname": options().Keys[0], "vaulttoken": c.token})
