@@ -32,6 +32,7 @@ type options struct {
 	requestTime   time.Duration
 	drainTime     time.Duration
 	probeInterval time.Duration
+	probeTime     time.Duration
 	outageGrace   time.Duration
 	vaultRequests int
 	requireTLS    bool
@@ -75,6 +76,7 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	set.DurationVar(&o.requestTime, "request-timeout", 2500*time.Millisecond, "time limit of one request; keep it below EncryptionConfiguration's timeout")
 	set.DurationVar(&o.drainTime, "drain-timeout", 5*time.Second, "time limit for running requests at shutdown")
 	set.DurationVar(&o.probeInterval, "probe-interval", 30*time.Second, "interval of the key probe, which also finds a new key version")
+	set.DurationVar(&o.probeTime, "probe-timeout", 10*time.Second, "time limit of one proof of the key, for which no request waits")
 	set.DurationVar(&o.outageGrace, "outage-grace", 5*time.Minute, "time for which Status stays ok while Vault cannot be used; 0 for no grace")
 	set.IntVar(&o.vaultRequests, "max-vault-requests", 128, "maximum `number` of concurrent requests to Vault; others wait")
 	set.BoolVar(&o.requireTLS, "require-tls", false, "refusal of a configuration that would send the Vault token off this host unencrypted")
@@ -115,7 +117,7 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	}
 	for name, d := range map[string]time.Duration{
 		"config-poll-interval": o.configPoll, "request-timeout": o.requestTime,
-		"drain-timeout": o.drainTime, "probe-interval": o.probeInterval,
+		"drain-timeout": o.drainTime, "probe-interval": o.probeInterval, "probe-timeout": o.probeTime,
 	} {
 		if d <= 0 {
 			return o, usageError{fmt.Errorf("--%s: %s is not a positive duration such as 10s", name, d)}

@@ -49,6 +49,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		Reread:           watcher.Look,
 		RequestTimeout:   o.requestTime,
 		ProbeInterval:    o.probeInterval,
+		ProbeTimeout:     o.probeTime,
 		OutageGrace:      o.outageGrace,
 		MaxVaultRequests: o.vaultRequests,
 		RequireTLS:       o.requireTLS,
@@ -84,7 +85,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	defer stop()
 	parts.Go(func() { watcher.Run(background) })
 	parts.Go(func() { kek.Run(background) })
-	parts.Go(func() { lookOnHangup(background, hangup, watcher, log) })
+	parts.Go(func() { lookOnHangup(background, hangup, watcher, kek, log) })
 	parts.Go(func() { tellSystemd(background, kek) })
 
 	if taken {
@@ -161,8 +162,9 @@ func proven(ctx context.Context, kek *live.KEK) bool {
 	return true
 }
 
-// lookOnHangup reads the configuration at every SIGHUP.
-func lookOnHangup(ctx context.Context, hangup <-chan os.Signal, watcher *watch.Watcher[*config.Config], log *zap.Logger) {
+// lookOnHangup reads the configuration at every SIGHUP, and tries again what was
+// refused.
+func lookOnHangup(ctx context.Context, hangup <-chan os.Signal, watcher *watch.Watcher[*config.Config], kek *live.KEK, log *zap.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -171,6 +173,7 @@ func lookOnHangup(ctx context.Context, hangup <-chan os.Signal, watcher *watch.W
 			log.Info("SIGHUP: reading the configuration now")
 			systemdReloading()
 			watcher.Look()
+			kek.Hurry()
 			systemd(daemon.SdNotifyReady)
 		}
 	}

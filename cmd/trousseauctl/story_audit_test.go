@@ -108,8 +108,9 @@ func (h *history) value(form string) []byte {
 
 // wrap encrypts a new seed with Vault and sets its key_id as Trousseau does.
 func (h *history) wrap() seed.Wrapped {
-	client, err := vault.Dial(vault.Config{Addresses: []string{h.vault.URL()}, Mount: "transit", Credential: vault.Given(h.ts.Getenv("TOKEN"))})
+	nodes, err := vault.Dial(vault.Config{Addresses: []string{h.vault.URL()}, Mount: "transit", Credential: vault.Given(h.ts.Getenv("TOKEN"))})
 	h.ts.Check(err)
+	client := nodes[0]
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

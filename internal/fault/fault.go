@@ -28,9 +28,12 @@ const (
 	Canceled Class = "canceled"
 	// Denied: the token is expired or revoked, or its policy forbids the call.
 	Denied Class = "denied"
-	// KeyLost: the transit key, its mount or its namespace does not exist, or
-	// the key is not the one that encrypted what we hold.
+	// KeyLost: Vault says that the transit key does not exist, or it is not the one
+	// that encrypted what we hold.
 	KeyLost Class = "key_lost"
+	// KeyUnusable: the key is of a type, or has settings, with which Vault cannot
+	// encrypt for us.
+	KeyUnusable Class = "key_unusable"
 	// Overloaded: the concurrency limit was reached until the caller's deadline.
 	Overloaded Class = "overloaded"
 	// VersionTooOld: the key version is below the key's min_decryption_version or

@@ -6,27 +6,12 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault-client-go"
 
 	"github.com/trousseau-io/trousseau/internal/fault"
 )
-
-// nodes are all servers of one Vault, at least one. It is safe for concurrent use.
-// There is a client for each, because vault-client-go supports one address.
-type nodes struct {
-	all []*vault.Client
-	// turn only grows, so a late failure cannot skip the node that is current now.
-	turn atomic.Uint64
-}
-
-// current returns the node to call now, and the number of its turn.
-func (n *nodes) current() (*vault.Client, uint64) {
-	turn := n.turn.Load()
-	return n.all[turn%uint64(len(n.all))], turn
-}
 
 // call describes one request, for vault-client-go, metrics and error texts.
 type call struct {
@@ -36,6 +21,7 @@ type call struct {
 	body      []byte // what to write; nil to read
 	option    vault.RequestOption
 	refused   string // what a refusal means where it is not about a policy
+	missing   string // what an empty 404 means; "" if it means nothing
 }
 
 // answer is what vault-client-go returns; nil for an empty body.
@@ -48,17 +34,13 @@ func (c call) send(ctx context.Context, api *vault.Client) (answer, error) {
 	return api.WriteFromBytes(ctx, apiPrefix+c.path, c.body, c.option)
 }
 
-// ask makes a call to the current node, decodes the answer, counts the call and
-// chooses the node for the next one. A nil decode expects no answer. The reason
-// of decode's error is the end of ask's.
+// ask makes a call, decodes the answer and counts the call. A nil decode expects
+// no answer. The reason of decode's error is the end of ask's.
 func ask[T any](ctx context.Context, c *Client, call call, decode func(answer) (T, *fault.Error)) (T, error) {
-	node, turn := c.nodes().current()
-	// A deadline that has already passed says nothing about the node.
-	asked := ctx.Err() == nil
 	start := time.Now()
 	var none, result T
 	var failure *fault.Error
-	switch response, err := call.send(ctx, node); {
+	switch response, err := call.send(ctx, c.api()); {
 	case err != nil:
 		failure = c.explain(ctx, call, err)
 	case decode == nil:
@@ -71,14 +53,7 @@ func ask[T any](ctx context.Context, c *Client, call call, decode func(answer) (
 	if failure == nil {
 		return result, nil
 	}
-	// Vault counts rate limit quotas on each node, so trying the next one would
-	// bypass the operator's limit
-	// (developer.hashicorp.com/vault/docs/concepts/resource-quotas).
-	if asked && failure.Class.Transient() && failure.Class != fault.Throttled {
-		// Of many calls that fail at one node, only the first moves on.
-		c.nodes().turn.CompareAndSwap(turn, turn+1)
-	}
-	return none, fault.Errorf(failure.Class, "%s at %s: %s", call.what, node.Configuration().Address, failure.Reason)
+	return none, fault.Errorf(failure.Class, "%s at %s: %s", call.what, c.Address(), failure.Reason)
 }
 
 // unusable is the error for an answer that Vault's API does not allow.

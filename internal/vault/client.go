@@ -47,7 +47,7 @@ var (
 // Config says how to reach one transit engine. [Dial] copies it.
 type Config struct {
 	// Addresses are the URLs of Vault's nodes: scheme, host and port, without a
-	// path. At least one; the first is tried first.
+	// path. At least one.
 	Addresses []string
 	// Namespace is the Vault namespace, "" for none or root.
 	Namespace string
@@ -72,18 +72,20 @@ type Config struct {
 	Transport http.RoundTripper
 }
 
-// Client calls one Vault with one token. It is safe for concurrent use once
-// [Client.Login] has returned, if its credential needs a login. Every method
-// takes its deadline from ctx, makes exactly one attempt and returns only
-// *[fault.Error]s.
-//
-// All calls go to the current node. A failure that another node may not have
-// ([fault.Unavailable], [fault.Sealed], [fault.Timeout], [fault.VersionTooNew])
-// makes the next node current, and after the last one the first.
+// Client calls one node of one Vault. The clients of one [Dial] share a token. It
+// is safe for concurrent use once [Client.Login] has returned, if its credential
+// needs a login. Every method takes its deadline from ctx, makes exactly one
+// attempt and returns only *[fault.Error]s.
 type Client struct {
-	// Funcs, because fmt sometimes follows pointers (for a wrong verb, say) and
-	// would print the token behind nodes and what other goroutines write.
-	nodes         func() *nodes
+	api func() *vault.Client
+	*session
+}
+
+// session is what the clients of one Dial share.
+type session struct {
+	// A func, like Client.api, because fmt sometimes follows pointers (for a wrong
+	// verb, say) and would print the token and what other goroutines write.
+	apis          func() []*vault.Client
 	closeIdle     func()
 	credential    Credential
 	revocable     bool // Login obtained a token that Vault can revoke
@@ -93,13 +95,14 @@ type Client struct {
 	metrics       *Metrics
 }
 
-// Dial makes a Client. It does no I/O, so an error means that cfg itself is
-// wrong. The caller must [Client.Close] it.
-func Dial(cfg Config) (*Client, error) {
+// Dial makes a Client for each of cfg's addresses, in their order. It does no I/O,
+// so an error means that cfg itself is wrong. The caller must [Client.Close] one
+// of them, which closes all.
+func Dial(cfg Config) ([]*Client, error) {
 	if len(cfg.Addresses) == 0 {
 		return nil, errors.New("preparing a vault client: no address is set")
 	}
-	c := &Client{
+	shared := &session{
 		closeIdle:     func() {},
 		credential:    cfg.Credential,
 		engine:        path.Join(cfg.Namespace, cfg.Mount),
@@ -114,7 +117,7 @@ func Dial(cfg Config) (*Client, error) {
 			return nil, err
 		}
 		transport := newTransport(tlsConfig)
-		c.closeIdle = transport.CloseIdleConnections
+		shared.closeIdle = transport.CloseIdleConnections
 		rt = transport
 	}
 	// One for all nodes: the pool is kept per host.
@@ -122,7 +125,8 @@ func Dial(cfg Config) (*Client, error) {
 		Transport:     guard{rt},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	all := &nodes{}
+	var apis []*vault.Client
+	var clients []*Client
 	for _, address := range cfg.Addresses {
 		api, err := vault.New(
 			vault.WithAddress(address),
@@ -137,32 +141,27 @@ func Dial(cfg Config) (*Client, error) {
 		if err != nil {
 			return nil, fmt.Errorf("preparing a client for vault at %s: %w", address, err)
 		}
-		all.all = append(all.all, api)
+		apis = append(apis, api)
+		clients = append(clients, &Client{func() *vault.Client { return api }, shared})
 	}
-	c.nodes = func() *nodes { return all }
+	shared.apis = func() []*vault.Client { return apis }
 	if given := cfg.Credential.given; given != nil {
-		if err := c.setToken(given()); err != nil {
+		if err := shared.setToken(given()); err != nil {
 			return nil, err
 		}
 	}
-	return c, nil
+	return clients, nil
 }
 
-// Close closes idle connections, unless Config.Transport was given. Calls in
-// progress continue.
-func (c *Client) Close() { c.closeIdle() }
+// Close closes the idle connections of all clients of one Dial, unless
+// Config.Transport was given. Calls in progress continue.
+func (s *session) Close() { s.closeIdle() }
 
-// Address returns the URL of the node that the next call goes to.
-func (c *Client) Address() string {
-	next, _ := c.nodes().current()
-	return next.Configuration().Address
-}
-
-// Nodes returns how many nodes there are.
-func (c *Client) Nodes() int { return len(c.nodes().all) }
+// Address returns the URL of the client's node.
+func (c *Client) Address() string { return c.api().Configuration().Address }
 
 // Engine returns the namespace, if any, and the mount, joined by a slash.
-func (c *Client) Engine() string { return c.engine }
+func (s *session) Engine() string { return s.engine }
 
 // newTransport speaks HTTP/1.1 over a pool of connections. For transit's messages
 // of a few hundred bytes, the pool is a fifth faster than one HTTP/2 connection

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/hashicorp/vault-client-go"
@@ -15,31 +14,69 @@ import (
 	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
-// refusals map messages of the transit engine to a class; the first that occurs
-// in an answer wins. They are those of Vault 1.21 and OpenBao 2.6,
-// builtin/logical/transit and sdk/helper/keysutil.
-var refusals = []struct {
-	message string
-	class   fault.Class
-	reason  string
-}{
-	{"disallowed by policy (too old)", fault.VersionTooOld, "this key version is below the key's min_decryption_version; lower it until everything is re-encrypted"},
-	{"less than the minimum encryption key version", fault.VersionTooOld, "this key version is below the key's min_encryption_version"},
-	{"version is too new", fault.VersionTooNew, "this Vault node does not have this key version (yet)"},
-	{"higher than the latest key version", fault.VersionTooNew, "this Vault node does not have this key version (yet)"},
-	{"encryption key not found", fault.KeyLost, "the key does not exist"},
-	{"soft-deleted key", fault.KeyLost, "the key is deleted"},
-	{"message authentication failed", fault.Invalid, "the ciphertext was not made by this key"},
-	{"invalid ciphertext", fault.Invalid, "not a valid transit ciphertext"},
+// word is something that Vault says, with the status it says it with.
+type word struct {
+	status int
+	text   string // a part of Vault's message
+	class  fault.Class
+	reason string
+}
+
+const (
+	unlike   = "the ciphertext was not made by this key"
+	notOurs  = "not a valid transit ciphertext"
+	behind   = "this Vault node does not have this key version (yet)"
+	fixed    = "the token cannot be renewed"
+	wrongFor = "the key is of a type, or derived, so that it cannot encrypt for us; create a key of type aes256-gcm96, not derived"
+)
+
+// words is the closed list of what Vault and OpenBao say of a key. The first that
+// occurs in an answer counts. Whatever is not in it says nothing about the key,
+// and is an outage. The texts are those of Vault 1.21 and OpenBao 2.6; K is
+// sdk/helper/keysutil/policy.go, T is builtin/logical/transit.
+var words = []word{
+	// Not about the request: the node is not one to ask, or something before it has
+	// changed the request.
+	{400, "in replication DR secondary mode", fault.Unavailable, "this is a DR secondary (400); use the address of the primary"},          // Vault Enterprise
+	{400, "missing client token", fault.Unavailable, "the token did not reach Vault (400); check for a proxy that removes it"},            // Vault before 1.12
+	{400, "x-forwarded-for", fault.Unavailable, "vault refused the proxy before it (400); check the listener's x_forwarded_for settings"}, // http/handler.go
+
+	{400, "encryption key not found", fault.KeyLost, "the key does not exist"},     // T/path_decrypt.go, T/path_encrypt.go
+	{400, "refusing to use soft-deleted key", fault.KeyLost, "the key is deleted"}, // OpenBao's K
+
+	{400, "version is too new", fault.VersionTooNew, behind},                 // K, DecryptWithFactory
+	{400, "higher than the latest key version", fault.VersionTooNew, behind}, // K, EncryptWithFactory
+
+	{400, "disallowed by policy (too old)", fault.VersionTooOld, "this key version is below the key's min_decryption_version; lower it until everything is re-encrypted"}, // K, ErrTooOld
+	{400, "no such key version", fault.VersionTooOld, "the key no longer has this version; restore it from a backup"},                                                     // K, safeGetKeyEntry
+	{400, "less than the minimum encryption key version", fault.VersionTooOld, "this key version is below the key's min_encryption_version"},                              // K, EncryptWithFactory
+
+	{400, "message authentication failed", fault.Invalid, unlike},              // K, symmetric decryption: of AES-GCM and of ChaCha20-Poly1305
+	{400, "invalid ciphertext", fault.Invalid, notOurs},                        // K, DecryptWithFactory: prefix, fields, version, base64, length
+	{400, "missing ciphertext to decrypt", fault.Invalid, notOurs},             // T/path_decrypt.go
+	{400, "invalid key version", fault.Invalid, notOurs},                       // K, DeriveKey
+	{500, "failed to RSA decrypt", fault.KeyUnusable, wrongFor},                // K, DecryptWithFactory
+	{500, "failed to RSA encrypt", fault.KeyUnusable, wrongFor},                // K, EncryptWithFactory
+	{500, "a private counterpart", fault.KeyUnusable, wrongFor},                // OpenBao's K
+	{400, "encryption not supported for key", fault.KeyUnusable, wrongFor},     // K, EncryptWithFactory: ecdsa, ed25519, hmac
+	{400, "decryption not supported for key", fault.KeyUnusable, wrongFor},     // K, DecryptWithFactory
+	{400, "for non-AEAD cipher suite", fault.KeyUnusable, wrongFor},            // T/path_decrypt.go, T/path_encrypt.go: associated data
+	{400, "missing 'context' for key derivation", fault.KeyUnusable, wrongFor}, // K, DeriveKey
+	{400, "using convergent encryption", fault.KeyUnusable, wrongFor},          // K, EncryptWithFactory
+	{400, "invalid convergent nonce", fault.KeyUnusable, wrongFor},             // K, DecryptWithFactory
+	{400, "old convergent encryption key", fault.KeyUnusable, wrongFor},        // OpenBao's K
+
+	// Of the token, when it is renewed: vault/expiration.go, vault/token_store.go.
+	{400, "not renewable", fault.Invalid, fixed},
+	{400, "cannot be renewed", fault.Invalid, fixed},
+	{400, "invalid lease ID", fault.Invalid, fixed},
+	{400, "lease not found", fault.Invalid, fixed},
+	{400, "lease expired", fault.Invalid, fixed},
 }
 
 // unreadable begins the message that vault-client-go substitutes for Vault's when
 // the response ends early.
 const unreadable = "received an error response from vault but could not read its body"
-
-// loginRefusals are the statuses with which auth methods refuse a login: AppRole
-// answers 400 to a wrong secret ID.
-var loginRefusals = []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound}
 
 // explain classifies an error that vault-client-go returned for a call. It is the
 // only place that reads an HTTP status or Vault's message, and uses both only to
@@ -62,38 +99,43 @@ func (c *Client) explain(ctx context.Context, call call, err error) *fault.Error
 	case !errors.As(err, &resp):
 		return fail(fault.Unavailable, "%s", transportReason(err))
 	}
+	code := resp.StatusCode
+	// Empty if the answer is not Vault's JSON: a proxy's page, for example.
 	said := strings.Join(resp.Errors, "\n")
-	switch code := resp.StatusCode; {
-	case call.refused != "" && slices.Contains(loginRefusals, code) && !strings.HasPrefix(said, unreadable):
-		return fail(fault.Denied, "%s (%d)", call.refused, code)
-	// This is how net/http's server, which is Vault's, answers plain HTTP on a TLS port.
-	case code == http.StatusBadRequest && strings.HasPrefix(string(resp.RawResponseBytes), "Client sent an HTTP request to an HTTPS server"):
-		return fail(fault.Unavailable, "the server speaks TLS; use https://")
-	case code == http.StatusBadRequest && said != "" && !strings.HasPrefix(said, unreadable):
-		for _, r := range refusals {
-			if strings.Contains(said, r.message) {
-				return fail(r.class, "%s", r.reason)
-			}
+	if strings.HasPrefix(said, unreadable) {
+		said = ""
+	}
+	for _, w := range words {
+		if code == w.status && strings.Contains(said, w.text) {
+			return fail(w.class, "%s", w.reason)
 		}
-		return fail(fault.Invalid, "vault refused the request as malformed (400)")
-	case code == http.StatusForbidden, code == http.StatusUnauthorized:
+	}
+	switch {
+	case call.refused != "" && said != "" && (code == http.StatusBadRequest || code == http.StatusForbidden):
+		return fail(fault.Denied, "%s (%d)", call.refused, code)
+	case code == http.StatusForbidden && strings.Contains(said, "permission denied"):
 		capability := "read"
 		if call.body != nil {
 			capability = "update"
 		}
 		return fail(fault.Denied, "permission denied (%d): the token is expired or revoked, or its policy lacks %q on %s", code, capability, call.path)
+	case code == http.StatusNotFound && call.missing != "" && strings.TrimSuffix(string(resp.RawResponseBytes), "\n") == `{"errors":[]}`:
+		return fail(fault.KeyLost, "%s (404)", call.missing)
 	case code == http.StatusNotFound && strings.Contains(said, "no handler for route"):
-		return fail(fault.KeyLost, "no transit engine is mounted at %s (404)", c.engine)
-	case code == http.StatusNotFound && strings.TrimSuffix(string(resp.RawResponseBytes), "\n") == `{"errors":[]}`:
-		return fail(fault.KeyLost, "not found (404)")
+		return fail(fault.Unavailable, "nothing is mounted at this path (404); check the address, namespace and mount")
+	// This is how net/http's server, which is Vault's, answers plain HTTP on a TLS port.
+	case code == http.StatusBadRequest && strings.HasPrefix(string(resp.RawResponseBytes), "Client sent an HTTP request to an HTTPS server"):
+		return fail(fault.Unavailable, "the server speaks TLS; use https://")
+	case code == http.StatusBadRequest && said != "":
+		return fail(fault.Unavailable, "vault refused the request (400) for a reason that trousseau does not know; see Vault's audit log")
+	case code == http.StatusPreconditionFailed:
+		return fail(fault.Unavailable, "this Vault node is behind in replication (412)")
 	case code == http.StatusTooManyRequests:
 		return fail(fault.Throttled, "rate limit exceeded (429)")
 	case code == http.StatusServiceUnavailable && (strings.Contains(said, "sealed") || strings.Contains(said, "no active")):
 		return fail(fault.Sealed, "vault is sealed or has no active node (503)")
-	case code == http.StatusPreconditionFailed:
-		return fail(fault.VersionTooNew, "this Vault node is behind in replication (412)")
 	case code >= 500:
 		return fail(fault.Unavailable, "vault answered %d %s", code, http.StatusText(code))
 	}
-	return fail(fault.Unavailable, "unexpected response %d %s; check what listens at this address", resp.StatusCode, http.StatusText(resp.StatusCode))
+	return fail(fault.Unavailable, "the answer is not Vault's: %d %s; check for a proxy, a firewall or another server at this address", code, http.StatusText(code))
 }

@@ -11,10 +11,10 @@ import (
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// KeyLost tells the API server that its data is lost, so answers that only resemble a missing key must have
-// another class.
+// Answers that only resemble a missing key must have another class.
 func TestReadKeyRefused(t *testing.T) {
-	const notVault = "unexpected response 404 Not Found; check what listens at this address"
+	const notVault = "the answer is not Vault's: 404 Not Found; check for a proxy, a firewall or another server at this address"
+	const noRoute = "nothing is mounted at this path (404); check the address, namespace and mount"
 	respond := func(status int, body string) func(*vaulttest.Server) {
 		return func(s *vaulttest.Server) { s.Intercept(answer(status, body)) }
 	}
@@ -26,19 +26,19 @@ func TestReadKeyRefused(t *testing.T) {
 	}{
 		"missing key": {
 			func(s *vaulttest.Server) { s.Transit().Key("kek").Delete() }, nil,
-			fault.KeyLost, "not found (404)",
+			fault.KeyLost, "the key does not exist (404)",
 		},
 		"missing mount": {
 			func(s *vaulttest.Server) { s.Unmount("", "transit") },
 			func(s *vaulttest.Server, cfg *vault.Config) { cfg.Credential = vault.Given(s.RootToken()) },
-			fault.KeyLost, "no transit engine is mounted at transit (404)",
+			fault.Unavailable, noRoute,
 		},
 		"missing namespace": {
 			nil, func(s *vaulttest.Server, cfg *vault.Config) {
 				s.Mount("team", "transit") // makes it a Vault Enterprise
 				cfg.Credential, cfg.Namespace = vault.Given(s.RootToken()), "gone"
 			},
-			fault.KeyLost, "no transit engine is mounted at gone/transit (404)",
+			fault.Unavailable, noRoute,
 		},
 		"policy": {
 			nil, func(s *vaulttest.Server, cfg *vault.Config) { cfg.Credential = vault.Given(s.KMSToken("other")) },
@@ -48,7 +48,6 @@ func TestReadKeyRefused(t *testing.T) {
 			nil, func(_ *vaulttest.Server, cfg *vault.Config) { cfg.Credential = vault.Given("hvs.dead-token") },
 			fault.Denied, `permission denied (403): the token is expired or revoked, or its policy lacks "read" on transit/keys/kek`,
 		},
-		"401":                {respond(401, "who?"), nil, fault.Denied, `permission denied (401): the token is expired or revoked, or its policy lacks "read" on transit/keys/kek`},
 		"404 page":           {respond(404, "<html>nginx</html>"), nil, fault.Unavailable, notVault},
 		"404 empty":          {respond(404, ""), nil, fault.Unavailable, notVault},
 		"404 text":           {respond(404, "404 page not found\n"), nil, fault.Unavailable, notVault},
@@ -56,20 +55,24 @@ func TestReadKeyRefused(t *testing.T) {
 		"404 empty object":   {respond(404, `{}`), nil, fault.Unavailable, notVault},
 		"404 null errors":    {respond(404, `{"errors":null}`), nil, fault.Unavailable, notVault},
 		"404 quoting errors": {respond(404, `<html>{"errors":[]}</html>`), nil, fault.Unavailable, notVault},
-		"405":                {respond(405, `{"errors":[]}`), nil, fault.Unavailable, "unexpected response 405 Method Not Allowed; check what listens at this address"},
+		"405":                {respond(405, `{"errors":[]}`), nil, fault.Unavailable, "the answer is not Vault's: 405 Method Not Allowed; check for a proxy, a firewall or another server at this address"},
 		"no latest_version":  {respond(200, `{"data":{"type":"aes256-gcm96","keys":{"1":1}}}`), nil, fault.Unavailable, "unexpected response from Vault: no latest_version"},
 		"version word":       {respond(200, `{"data":{"latest_version":1,"keys":{"one":1}}}`), nil, fault.Unavailable, "unexpected response from Vault: a key version is not a number"},
 		"asymmetric": {
 			respond(200, `{"data":{"type":"rsa-2048","latest_version":1,"supports_encryption":true,"keys":{"1":{"public_key":"x"}}}}`), nil,
-			fault.Invalid, "key type rsa-2048 is not supported; create a key of type aes256-gcm96",
+			fault.KeyUnusable, "key type rsa-2048 is not supported; create a key of type aes256-gcm96, not derived",
 		},
 		"signing only": {
 			respond(200, `{"data":{"type":"hmac","latest_version":1,"supports_encryption":false,"keys":{"1":1}}}`), nil,
-			fault.Invalid, "key type hmac is not supported; create a key of type aes256-gcm96",
+			fault.KeyUnusable, "key type hmac is not supported; create a key of type aes256-gcm96, not derived",
+		},
+		"derived": {
+			respond(200, `{"data":{"type":"aes256-gcm96","derived":true,"latest_version":1,"supports_encryption":true,"keys":{"1":1}}}`), nil,
+			fault.KeyUnusable, "key type aes256-gcm96, derived, is not supported; create a key of type aes256-gcm96, not derived",
 		},
 		"unprintable type": {
 			respond(200, `{"data":{"type":"<script>","latest_version":1,"keys":{}}}`), nil,
-			fault.Invalid, "key type unknown is not supported; create a key of type aes256-gcm96",
+			fault.KeyUnusable, "key type unknown is not supported; create a key of type aes256-gcm96, not derived",
 		},
 	}
 	for name, test := range tests {

@@ -34,14 +34,14 @@ type Token struct {
 }
 
 // Mints reports whether [Client.Login] obtains a token for this client alone.
-func (c *Client) Mints() bool { return c.credential.login != nil }
+func (s *session) Mints() bool { return s.credential.login != nil }
 
 // Proxied reports whether a Vault Agent or Vault Proxy adds the token.
-func (c *Client) Proxied() bool { return c.credential.given == nil && !c.Mints() }
+func (s *session) Proxied() bool { return s.credential.given == nil && !s.Mints() }
 
-// Login exchanges the credential for a token, unless it already is one. Call it
-// before any other method, and not concurrently with one. A refusal has the
-// class [fault.Denied].
+// Login exchanges the credential for a token of all clients of one Dial, unless it
+// already is one. Call it before any other method of theirs, and not concurrently
+// with one. A refusal has the class [fault.Denied].
 func (c *Client) Login(ctx context.Context) (Token, error) {
 	if !c.Mints() {
 		return Token{}, nil
@@ -78,7 +78,7 @@ func (c *Client) Renew(ctx context.Context) (Token, error) {
 }
 
 // Revoke revokes a token that [Client.Login] obtained, unless it is a batch
-// token, and does nothing to any other token. Do not use the client afterwards.
+// token, and does nothing to any other token. Do not use the clients afterwards.
 func (c *Client) Revoke(ctx context.Context) error {
 	if !c.revocable {
 		return nil
@@ -99,8 +99,8 @@ func (c *Client) onToken(operation, doing string, body []byte) call {
 	}
 }
 
-func (c *Client) setToken(token string) error {
-	for _, api := range c.nodes().all {
+func (s *session) setToken(token string) error {
+	for _, api := range s.apis() {
 		if err := api.SetToken(token); err != nil {
 			return errors.New("preparing a vault client: the token contains characters that are invalid in an HTTP header")
 		}

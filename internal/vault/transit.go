@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -26,9 +27,47 @@ type Key struct {
 }
 
 // ReadKey reads a key's versions. It needs "read" on <mount>/keys/<name>; an
-// error of class [fault.Denied] may mean only that.
+// error of class [fault.Denied] may mean only that. [fault.KeyLost] means that
+// nothing of this name was found, which is not yet Vault's word that the key is
+// gone: other engines answer so too.
 func (c *Client) ReadKey(ctx context.Context, name string) (Key, error) {
-	return ask(ctx, c, c.onKey("read_key", "reading key", "keys", name, nil), decodeKey)
+	call := c.onKey("read_key", "reading key", "keys", name, nil)
+	call.missing = "the key does not exist"
+	return ask(ctx, c, call, decodeKey)
+}
+
+// MayDecrypt returns nil if Vault would decrypt with a key for this token: it sends
+// a ciphertext that no key has made, and Vault must object to that.
+func (c *Client) MayDecrypt(ctx context.Context, name string) error {
+	madeUp := "vault:v1:" + base64.StdEncoding.EncodeToString(make([]byte, 28))
+	_, err := c.Decrypt(ctx, name, []byte(madeUp), nil)
+	switch fault.ClassOf(err) {
+	case fault.Invalid, fault.VersionTooOld:
+		return nil
+	}
+	return err
+}
+
+// MayCreate reports whether encrypting with a key that does not exist would create
+// it. It needs "update" on sys/capabilities-self, which Vault's default policy
+// grants.
+func (c *Client) MayCreate(ctx context.Context, name string) (bool, error) {
+	path := c.mount + "/encrypt/" + name
+	return ask(ctx, c, call{
+		operation: "capabilities",
+		what:      "asking for the capabilities on " + path,
+		path:      "sys/capabilities-self",
+		body: marshal(struct {
+			Paths []string `json:"paths"`
+		}{[]string{path}}),
+		option: vault.WithRequestCallbacks(markIdempotent),
+	}, func(a answer) (bool, *fault.Error) {
+		granted, ok := a.Data[path].([]any)
+		if !ok {
+			return false, unusable("no capabilities")
+		}
+		return slices.Contains(granted, any("create")) || slices.Contains(granted, any("root")), nil
+	})
 }
 
 // onKey describes a call about one transit key.
@@ -61,12 +100,16 @@ func decodeKey(a answer) (Key, *fault.Error) {
 	if key.Latest < 1 {
 		return Key{}, unusable("no latest_version")
 	}
-	if a.Data["supports_encryption"] == false || len(key.Created) == 0 {
+	derived := a.Data["derived"] == true
+	if derived || a.Data["supports_encryption"] == false || len(key.Created) == 0 {
 		kind, _ := a.Data["type"].(string)
 		if !keyType.MatchString(kind) {
 			kind = "unknown"
 		}
-		return Key{}, fault.Errorf(fault.Invalid, "key type %s is not supported; create a key of type aes256-gcm96", kind)
+		if derived {
+			kind += ", derived,"
+		}
+		return Key{}, fault.Errorf(fault.KeyUnusable, "key type %s is not supported; create a key of type aes256-gcm96, not derived", kind)
 	}
 	return key, nil
 }

@@ -132,7 +132,7 @@ func TestDecryptRefused(t *testing.T) {
 			func(s *vaulttest.Server, _ *vaulttest.Key) {
 				s.Intercept(answer(http.StatusBadRequest, `{"errors":["something new"]}`))
 			}, "",
-			fault.Invalid, "vault refused the request as malformed (400)",
+			fault.Unavailable, "vault refused the request (400) for a reason that trousseau does not know; see Vault's audit log",
 		},
 		"no plaintext": {
 			func(s *vaulttest.Server, _ *vaulttest.Key) { s.Intercept(answer(http.StatusOK, `{"data":{"x":"y"}}`)) }, "",

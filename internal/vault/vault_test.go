@@ -47,12 +47,12 @@ func dial(t testing.TB, s *vaulttest.Server, change func(*vault.Config)) *vault.
 	if change != nil {
 		change(&cfg)
 	}
-	c, err := vault.Dial(cfg)
+	nodes, err := vault.Dial(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.Close)
-	return c
+	t.Cleanup(nodes[0].Close)
+	return nodes[0]
 }
 
 // bounded returns a context that ends a hanging test.
@@ -119,9 +119,9 @@ func TestDialRefuses(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			c, err := vault.Dial(test.cfg)
+			nodes, err := vault.Dial(test.cfg)
 			if err == nil {
-				c.Close()
+				nodes[0].Close()
 				t.Fatal("got a client, want an error")
 			}
 			// net/url quotes the address differently.
@@ -136,10 +136,11 @@ func TestDialRefuses(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	c, err := vault.Dial(vault.Config{Addresses: []string{nowhere}, Namespace: "team/a", Mount: "kms/transit"})
+	nodes, err := vault.Dial(vault.Config{Addresses: []string{nowhere}, Namespace: "team/a", Mount: "kms/transit"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	c := nodes[0]
 	defer c.Close()
 	if c.Address() != nowhere || c.Engine() != "team/a/kms/transit" {
 		t.Errorf("got %s and %s", c.Address(), c.Engine())

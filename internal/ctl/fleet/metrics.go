@@ -47,7 +47,7 @@ func parseMetrics(page []byte) (s State, err error) {
 		AccessorHash: m.labels("trousseau_vault_token_info")["accessor_hash"],
 		Expires:      m.time("trousseau_vault_token_expiry_timestamp_seconds"),
 	}
-	if kept, found := m.value("trousseau_vault_token_renewable"); found {
+	if kept, found := m.value("trousseau_vault_token_kept_alive"); found {
 		s.Token.KeptBy = NoKeeper
 		if kept == 1 {
 			s.Token.KeptBy = Trousseau

@@ -4,7 +4,6 @@ package vaultview
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"strconv"
 	"time"
@@ -50,23 +49,16 @@ func (v *View) KeyDetails(ctx context.Context, name string) (k Key, err error) {
 	return k, err
 }
 
-// madeUp has the form of a ciphertext, but no key has made it: a nonce, twelve
-// bytes and a tag, all zero.
-var madeUp = []byte("vault:v1:" + base64.StdEncoding.EncodeToString(make([]byte, 40)))
-
 // KeyExists finds out whether a key exists where it may not be read: Vault refuses
 // to decrypt a made-up ciphertext for different reasons. It needs "update" on
 // <mount>/decrypt/<name>. Unlike encrypting, it never creates the key. An error
 // means that the answer does not tell.
 func (v *View) KeyExists(ctx context.Context, name string) (bool, error) {
-	_, err := v.Decrypt(ctx, name, madeUp, nil)
-	switch fault.ClassOf(err) {
-	case fault.KeyLost:
+	err := v.MayDecrypt(ctx, name)
+	if fault.ClassOf(err) == fault.KeyLost {
 		return false, nil
-	case fault.Invalid, fault.VersionTooOld:
-		return true, nil
 	}
-	return false, err
+	return err == nil, err
 }
 
 func (v *View) keyPath(name string) string { return v.config.TransitPath + "/keys/" + name }

@@ -28,11 +28,11 @@ type View struct {
 func Dial(v *config.Vault, address string) (*View, error) {
 	dial := upstream.Config(v)
 	dial.Addresses = []string{address}
-	client, err := vault.Dial(dial)
+	nodes, err := vault.Dial(dial)
 	if err != nil {
 		return nil, err
 	}
-	return &View{client, v}, nil
+	return &View{nodes[0], v}, nil
 }
 
 // TokenAccepted reports whether Vault accepts a token that may not look itself up:

@@ -25,6 +25,7 @@ var answers = map[fault.Class]struct {
 	fault.Overloaded:    {codes.ResourceExhausted, "concurrency limit --max-vault-requests reached"},
 	fault.Denied:        {codes.PermissionDenied, "vault denied the request: the token is expired or revoked, or its policy is too narrow"},
 	fault.KeyLost:       {codes.FailedPrecondition, "the transit key is lost"},
+	fault.KeyUnusable:   {codes.FailedPrecondition, "the transit key has the wrong type, or is derived"},
 	fault.VersionTooOld: {codes.FailedPrecondition, "this key version may no longer be used"},
 	fault.VersionTooNew: {codes.Unavailable, "vault does not know this key version yet"},
 	fault.Invalid:       {codes.InvalidArgument, "this was not encrypted with this plugin's key"},

@@ -4,13 +4,16 @@ package live_test
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/daemon/live"
+	"github.com/trousseau-io/trousseau/internal/daemon/watch"
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
@@ -103,8 +106,8 @@ func TestTokenOfOurOwnIsKeptAlive(t *testing.T) {
 				if got := len(m.Tokens()); got > 1 {
 					t.Errorf("%d live tokens, want the one in use", got)
 				}
-				if got := b.metric("trousseau_vault_token_renewable"); got != 1 {
-					t.Errorf("trousseau_vault_token_renewable = %v", got)
+				if got := b.metric("trousseau_vault_token_kept_alive"); got != 1 {
+					t.Errorf("trousseau_vault_token_kept_alive = %v", got)
 				}
 				if times, _ := b.logged(expiresSoon); times > 0 {
 					t.Error("warned of the expiry of a token that is replaced")
@@ -201,8 +204,8 @@ func TestSuppliedTokenIsRenewed(t *testing.T) {
 		if times, _ := b.logged(expiresSoon); times > 0 {
 			t.Error("warned of the expiry of a token that is renewed")
 		}
-		if got := b.metric("trousseau_vault_token_renewable"); got != 1 {
-			t.Errorf("trousseau_vault_token_renewable = %v", got)
+		if got := b.metric("trousseau_vault_token_kept_alive"); got != 1 {
+			t.Errorf("trousseau_vault_token_kept_alive = %v", got)
 		}
 	}, rarely)
 }
@@ -432,4 +435,135 @@ func TestDeniedByPolicyMintsFewTokens(t *testing.T) {
 		}
 		b.roundTrip()
 	})
+}
+
+// withAnotherSecret returns a credential that Vault refuses.
+func withAnotherSecret(credential string) string {
+	role, _, _ := strings.Cut(credential, "secretID:")
+	return role + "secretID: 11111111-2222-3333-4444-555555555555"
+}
+
+// threeNodes starts two more processes with the bench's configuration, and returns the times of all logins.
+func (b *bench) threeNodes(credential string) *[]time.Duration {
+	logins := new([]time.Duration)
+	began := time.Now()
+	b.vault.Intercept(func(op string, _ http.ResponseWriter, _ *http.Request) bool {
+		if op == vaulttest.OpLogin {
+			*logins = append(*logins, time.Since(began))
+		}
+		return false
+	})
+	b.loadWith(credential)
+	first, contents, opts := b.KEK, b.contents, b.opts
+	for range 2 {
+		b.contents = make(chan watch.Content[*config.Config], 1)
+		b.opts.Contents, b.opts.Registerer = b.contents, nil
+		stop := b.stop
+		b.start()
+		b.loadWith(credential)
+		added := b.stop
+		b.stop = func() { added(); stop() }
+	}
+	b.KEK, b.contents, b.opts = first, contents, opts
+	return logins
+}
+
+// TestRefusedLoginsStayBelowTheLockout checks that three nodes with one AppRole, refused for hours, do not lock it out:
+// the right secret ID works at once.
+func TestRefusedLoginsStayBelowTheLockout(t *testing.T) {
+	run(t, func(b *bench) {
+		_, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour})
+		logins := b.threeNodes(withAnotherSecret(credential))
+		b.after(2 * time.Hour)
+		for i, last := range *logins {
+			within := 0
+			for _, earlier := range (*logins)[:i+1] {
+				if last-earlier < 15*time.Minute {
+					within++
+				}
+			}
+			if within > 4 {
+				t.Errorf("%d refused logins within 15 minutes, at %v", within, *logins)
+				break
+			}
+		}
+		if len(*logins) < 15 {
+			t.Errorf("%d logins in two hours", len(*logins))
+		}
+		b.loadWith(credential)
+		b.roundTrip()
+	})
+}
+
+// TestRefusedLoginSaysWhenItTriesNext checks the field of the log, and what ends the pause early.
+func TestRefusedLoginSaysWhenItTriesNext(t *testing.T) {
+	for name, mend := range map[string]func(*bench){
+		"asked":           func(b *bench) { b.Hurry() },
+		"Vault restarted": func(b *bench) { b.vault.Seal(); b.after(time.Minute); b.vault.Unseal() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(b *bench) {
+				m, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour})
+				refuse := b.vault.Inject(vaulttest.Fault{
+					Match: vaulttest.Ops(vaulttest.OpLogin), Status: 400, Body: `{"errors":["invalid role or secret ID"]}`,
+				})
+				b.loadWith(credential)
+				entry := b.logs.FilterMessage(notYet).All()[0]
+				next, _ := entry.ContextMap()["next_attempt"].(time.Time)
+				if wait := next.Sub(entry.Time); wait < 15*time.Minute || wait > 20*time.Minute {
+					t.Errorf("the next attempt is in %s", wait)
+				}
+				b.after(time.Minute)
+				refuse()
+				if got := b.vault.Count(vaulttest.OpLogin); got != 1 {
+					t.Errorf("%d logins in the pause", got)
+				}
+				mend(b)
+				b.after(2 * probeInterval)
+				if got := m.Logins(); got != 1 {
+					t.Fatalf("%d logins, want 1", got)
+				}
+				b.roundTrip()
+			})
+		})
+	}
+}
+
+// TestAnswersThatRefuseNoLogin checks that a proxy's page, or a node that is not to be asked, is no refusal of the
+// credential: the login is tried again soon.
+func TestAnswersThatRefuseNoLogin(t *testing.T) {
+	for name, answer := range map[string]vaulttest.Fault{
+		"page with 404":    {Status: 404, Body: "404 page not found\n"},
+		"page with 400":    {Status: 400, Body: "<html>400 Bad Request</html>"},
+		"firewall's 403":   {Status: 403, Body: "<html>Forbidden by WAF</html>"},
+		"DR secondary":     {Status: 400, Body: `{"errors":["path disabled in replication DR secondary mode"]}`},
+		"no token arrived": {Status: 400, Body: `{"errors":["missing client token"]}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(b *bench) {
+				_, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour})
+				remove := b.vault.Inject(answer)
+				b.loadWith(credential)
+				b.after(time.Minute)
+				remove()
+				b.after(10 * time.Second)
+				b.roundTrip()
+			})
+		})
+	}
+}
+
+// TestPeriodicTokenOfTheOperator checks that a given token with a period lives on, although no one writes another.
+func TestPeriodicTokenOfTheOperator(t *testing.T) {
+	run(t, func(b *bench) {
+		token := b.vault.CreateToken(vaulttest.TokenOptions{Period: 768 * time.Hour, Rules: vaulttest.TransitPolicy("transit", "kek")})
+		b.load(settings{token: token.ID})
+		b.after(2000 * time.Hour)
+		if !b.vault.TokenAlive(token.ID) {
+			t.Error("it has expired")
+		}
+		if times, _ := b.logged(expiresSoon); times != 0 {
+			t.Errorf("warned %d times of its expiry", times)
+		}
+	}, func(o *live.Options) { o.ProbeInterval = time.Hour })
 }

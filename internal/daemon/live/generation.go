@@ -29,32 +29,46 @@ type Generation struct {
 	ID    keyid.ID
 	KeyID string
 
-	config  *config.Config
-	client  *vault.Client
-	keys    []string // may decrypt; the first one encrypts
-	binding upstream.Binding
-	canary  canary
+	config   *config.Config
+	cluster  *cluster
+	keys     []string // may decrypt; the first one encrypts
+	binding  upstream.Binding
+	canary   canary
+	readable bool // policy allows reading the key
 }
 
-// proveNewest proves the newest version of cfg's first key and returns the
-// generation for it. It makes three calls: read the key, encrypt, decrypt.
-func proveNewest(ctx context.Context, client *vault.Client, cfg *config.Config) (*Generation, error) {
-	keys, binding := cfg.Vault.KeyNames, upstream.BindingOf(&cfg.Vault)
-	key, err := readKey(ctx, client, keys[0], binding.Data)
+// proveNewest proves the newest version of cfg's first key at n and returns the
+// generation for it. It makes three calls: encrypt, decrypt, read the key. The
+// last may be denied: then the version is the ciphertext's, and its creation time
+// is unknown. If the key is expected to be readable, a denial is asked for twice:
+// an API proxy has no token before its first login.
+func proveNewest(ctx context.Context, c *cluster, n *node, cfg *config.Config, readable bool) (*Generation, error) {
+	name, binding := cfg.Vault.KeyNames[0], upstream.BindingOf(&cfg.Vault)
+	proof, version, err := newCanary(ctx, n, name, 0, binding.Data)
 	if err != nil {
 		return nil, err
 	}
-	c, version, err := newCanary(ctx, client, keys[0], key.Latest, binding.Data)
-	if err != nil {
-		return nil, err
+	key, err := n.ReadKey(ctx, name)
+	if fault.ClassOf(err) == fault.Denied && readable {
+		key, err = n.ReadKey(ctx, name)
 	}
-	id := keyid.ID{Engine: client.Engine(), Key: keys[0], Version: version}
+	switch {
+	case fault.ClassOf(err) == fault.Denied:
+	case err != nil:
+		return nil, err
+	case key.Latest < version:
+		// Another server of this address has encrypted; this one lags behind.
+		if proof, version, err = newCanary(ctx, n, name, key.Latest, binding.Data); err != nil {
+			return nil, err
+		}
+	}
+	id := keyid.ID{Engine: n.Engine(), Key: name, Version: version}
 	if created := key.Created[version]; !created.IsZero() {
 		id.Created = created.Unix()
 	}
 	return &Generation{
-		ID: id, KeyID: id.String(),
-		config: cfg, client: client, keys: keys, binding: binding, canary: c,
+		ID: id, KeyID: id.String(), config: cfg, cluster: c, keys: cfg.Vault.KeyNames,
+		binding: binding, canary: proof, readable: err == nil,
 	}, nil
 }
 
@@ -73,7 +87,7 @@ func (g *Generation) inherit(active *Generation) {
 func (g *Generation) fields() []zap.Field {
 	return []zap.Field{
 		zap.Uint64("generation", g.Number),
-		zap.String("vault", g.client.Address()),
+		zap.String("vault", g.cluster.serving.Load().Address()),
 		zap.String("key_id", g.KeyID),
 		zap.String("key_id_hash", keyid.Hash(g.KeyID)),
 	}
@@ -81,8 +95,8 @@ func (g *Generation) fields() []zap.Field {
 
 // encrypt wraps plaintext under the generation's pinned key version, so that
 // the key_id returned with it is the one that Status announced.
-func (g *Generation) encrypt(ctx context.Context, plaintext []byte) (seed.Wrapped, error) {
-	ciphertext, _, err := g.client.Encrypt(ctx, g.ID.Key, g.ID.Version, plaintext, g.binding.Data)
+func (g *Generation) encrypt(ctx context.Context, n *node, plaintext []byte) (seed.Wrapped, error) {
+	ciphertext, _, err := n.Encrypt(ctx, g.ID.Key, g.ID.Version, plaintext, g.binding.Data)
 	if err != nil {
 		return seed.Wrapped{}, err
 	}
@@ -91,7 +105,7 @@ func (g *Generation) encrypt(ctx context.Context, plaintext []byte) (seed.Wrappe
 
 // decrypt unwraps what this or an earlier key version wrapped. It refuses what
 // Vault can never decrypt for us without a Vault call.
-func (g *Generation) decrypt(ctx context.Context, w seed.Wrapped) ([]byte, error) {
+func (g *Generation) decrypt(ctx context.Context, n *node, w seed.Wrapped) ([]byte, error) {
 	id, err := keyid.Parse(w.KeyID)
 	if err != nil {
 		return nil, fault.Errorf(fault.Invalid, "decrypting: the %w", err)
@@ -110,10 +124,22 @@ func (g *Generation) decrypt(ctx context.Context, w seed.Wrapped) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	return g.client.Decrypt(ctx, id.Key, w.Ciphertext, data)
+	return n.Decrypt(ctx, id.Key, w.Ciphertext, data)
 }
 
-// canary is a random plaintext and its ciphertext under one key version. A client
+// heldBy reports whether n holds the key that encrypts for g: it decrypts the
+// canary there. Any answer about the key that is not the plaintext means that g's
+// ciphertexts cannot be read there: the error has the class [fault.KeyLost].
+func (g *Generation) heldBy(ctx context.Context, n *node) error {
+	err := g.canary.check(ctx, n, g.ID.Key)
+	switch fault.ClassOf(err) {
+	case fault.Invalid, fault.KeyLost, fault.KeyUnusable, fault.VersionTooOld:
+		return fault.Errorf(fault.KeyLost, "key %s no longer decrypts what it encrypted: check whether it was deleted or recreated, or its min_decryption_version raised: %w", g.KeyID, err)
+	}
+	return err
+}
+
+// canary is a random plaintext and its ciphertext under one key version. A node
 // that can decrypt it holds the same key version.
 type canary struct {
 	plaintext  []byte
@@ -122,45 +148,25 @@ type canary struct {
 }
 
 // newCanary proves a key version, the newest if version is 0, by a round trip.
-func newCanary(ctx context.Context, client *vault.Client, key string, version int, data []byte) (canary, int, error) {
+func newCanary(ctx context.Context, n *node, key string, version int, data []byte) (canary, int, error) {
 	c := canary{plaintext: make([]byte, 32), data: data}
 	rand.Read(c.plaintext)
-	ciphertext, version, err := client.Encrypt(ctx, key, version, c.plaintext, data)
+	ciphertext, version, err := n.Encrypt(ctx, key, version, c.plaintext, data)
 	if err != nil {
 		return canary{}, 0, err
 	}
 	c.ciphertext = ciphertext
-	return c, version, c.check(ctx, client, key)
+	return c, version, c.check(ctx, n, key)
 }
 
-// check decrypts the canary with client.
-func (c canary) check(ctx context.Context, client *vault.Client, key string) error {
-	plaintext, err := client.Decrypt(ctx, key, c.ciphertext, c.data)
+// check decrypts the canary at n.
+func (c canary) check(ctx context.Context, n *node, key string) error {
+	plaintext, err := n.Decrypt(ctx, key, c.ciphertext, c.data)
 	if err != nil {
 		return err
 	}
 	if !bytes.Equal(plaintext, c.plaintext) {
-		return fault.Errorf(fault.Invalid, "decrypting with %s/%s at %s: the result is not what was encrypted", client.Engine(), key, client.Address())
+		return fault.Errorf(fault.Invalid, "decrypting with %s/%s at %s: the result is not what was encrypted", n.Engine(), key, n.Address())
 	}
 	return nil
-}
-
-// readKey asks Vault for a key's versions. It returns the zero Key if policy
-// denies that: then the version comes from a ciphertext, and the creation time
-// is unknown.
-func readKey(ctx context.Context, client *vault.Client, name string, data []byte) (vault.Key, error) {
-	key, err := client.ReadKey(ctx, name)
-	if fault.ClassOf(err) != fault.Denied {
-		return key, err
-	}
-	// The token may be at fault: an API proxy has none before its first login. If
-	// the token can encrypt, it is the policy.
-	if _, _, err := newCanary(ctx, client, name, 0, data); err != nil {
-		return vault.Key{}, err
-	}
-	key, err = client.ReadKey(ctx, name)
-	if fault.ClassOf(err) == fault.Denied {
-		return vault.Key{}, nil
-	}
-	return key, err
 }

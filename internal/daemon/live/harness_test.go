@@ -60,6 +60,23 @@ func (h hosts) RoundTrip(req *http.Request) (*http.Response, error) {
 	return rt.RoundTrip(req)
 }
 
+// failing is a network on which every request fails.
+type failing struct{ err error }
+
+func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.err }
+
+// withToken is a Vault that accepts any token.
+type withToken struct {
+	http.RoundTripper
+	token string
+}
+
+func (w withToken) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.Clone(req.Context())
+	req.Header.Set("X-Vault-Token", w.token)
+	return w.RoundTripper.RoundTrip(req)
+}
+
 // run starts a bench in a bubble, with key "kek" in a Vault at http://vault:8200.
 func run(t *testing.T, test func(*bench), adjust ...func(*live.Options)) {
 	synctest.Test(t, func(t *testing.T) {

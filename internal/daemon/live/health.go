@@ -16,7 +16,7 @@ type state int
 
 const (
 	stateNone        state = iota // no generation has been adopted
-	stateOK                       // the last probe succeeded
+	stateOK                       // the last probe succeeded, and is not too long ago
 	stateDegraded                 // it failed, and Status is still ok within the outage grace
 	stateUnavailable              // it failed, and the grace is over
 	stateLost                     // the key no longer decrypts: there is no grace
@@ -29,13 +29,13 @@ type health struct {
 	// trouble is why the last probe failed or, before the first adoption, why
 	// there is no generation; nil after a success.
 	trouble error
-	// laggingSince is when Vault first did not know the key version in use; zero
-	// if it knows it.
+	// laggingSince is since when every probe has found that no node knows the key
+	// version in use; zero if the last one did not.
 	laggingSince time.Time
 }
 
-// catchUp is how long a Vault node may lag behind. An eventually consistent
-// standby does so for seconds. A Vault restored from a backup does not recover.
+// catchUp is how long all nodes may lag behind. An eventually consistent standby
+// does so for seconds. A Vault restored from a backup does not recover.
 const catchUp = time.Minute
 
 // after returns the health after a probe of gen that ended with err.
@@ -50,28 +50,47 @@ func (h health) after(gen *Generation, err error) health {
 	h.trouble = err
 	switch {
 	case fault.ClassOf(err) != fault.VersionTooNew:
+		h.laggingSince = time.Time{}
 	case h.laggingSince.IsZero():
 		h.laggingSince = time.Now()
 	case time.Since(h.laggingSince) >= catchUp:
-		h.trouble = fault.Errorf(fault.KeyLost, "vault at %s has not known version %d of key %s/%s for more than %s, and what it encrypted cannot be read: was Vault restored from a backup older than that version? "+
-			"Restore one that has it; if there is none, restart trousseau to go on without it: %w", gen.client.Address(), gen.ID.Version, gen.ID.Engine, gen.ID.Key, catchUp, err)
+		h.trouble = fault.Errorf(fault.KeyLost, "no Vault node has known version %d of key %s/%s for more than %s, and what it encrypted cannot be read: was Vault restored from a backup older than that version? "+
+			"Restore one that has it: %w", gen.ID.Version, gen.ID.Engine, gen.ID.Key, catchUp, err)
 	}
 	return h
 }
 
-// state derives the state now.
-func (v *view) state(grace time.Duration) state {
+// state derives the state now. last is when the key was last seen to work.
+func (k *KEK) state(v *view) (s state, last time.Time) {
+	last = v.health.proven
+	// A successful request is evidence too.
+	if worked := time.Unix(0, k.worked.Load()); worked.After(last) {
+		last = worked
+	}
+	lost := fault.ClassOf(v.health.trouble) == fault.KeyLost
+	trust := k.opts.OutageGrace
+	if v.health.trouble == nil {
+		// Probes should have come. If none has, the prober does not work, or this
+		// machine was suspended.
+		trust += 2 * k.opts.ProbeInterval
+	}
 	switch {
 	case v.gen == nil:
-		return stateNone
+		return stateNone, last
+	case lost:
+		return stateLost, last
+	case since(last) > trust:
+		return stateUnavailable, last
 	case v.health.trouble == nil:
-		return stateOK
-	case fault.ClassOf(v.health.trouble) == fault.KeyLost:
-		return stateLost
-	case time.Since(v.health.proven) > grace:
-		return stateUnavailable
+		return stateOK, last
 	}
-	return stateDegraded
+	return stateDegraded, last
+}
+
+// since is the time since t. The wall clock counts too, because the monotonic one
+// stands still while the machine is suspended.
+func since(t time.Time) time.Duration {
+	return max(time.Since(t), time.Now().Round(0).Sub(t.Round(0)))
 }
 
 // Status returns the key_id to announce, or why there is none to rely on. It
@@ -83,12 +102,17 @@ func (v *view) state(grace time.Duration) state {
 // on could not be read back.
 func (k *KEK) Status() (keyID string, err error) {
 	v := k.view.Load()
-	switch v.state(k.opts.OutageGrace) {
-	case stateNone, stateLost:
+	state, last := k.state(v)
+	switch {
+	case state == stateNone || state == stateLost:
 		return "", v.health.trouble
-	case stateUnavailable:
+	case state == stateUnavailable && v.health.trouble == nil:
+		k.wakeProber()
+		return "", fault.Errorf(fault.Unavailable, "the key was last proven at %s, and no probe has ended since: was this machine suspended, or its clock set?",
+			last.UTC().Format(time.RFC3339))
+	case state == stateUnavailable:
 		return "", fault.Errorf(fault.Unavailable, "vault could last be used at %s, longer ago than the grace of %s: %w",
-			v.health.proven.UTC().Format(time.RFC3339), k.opts.OutageGrace, v.health.trouble)
+			last.UTC().Format(time.RFC3339), k.opts.OutageGrace, v.health.trouble)
 	}
 	return v.gen.KeyID, nil
 }

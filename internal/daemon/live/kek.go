@@ -11,6 +11,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"sync"
@@ -40,6 +41,9 @@ type Options struct {
 	// ProbeInterval is how often the KEK is proven and Vault is asked for a
 	// newer key version.
 	ProbeInterval time.Duration
+	// ProbeTimeout is the longest that one proof may take; 0 means 10 s. No request
+	// waits for a proof.
+	ProbeTimeout time.Duration
 	// OutageGrace is how long after the last proof Status stays ok although Vault
 	// cannot be used; 0 means no grace.
 	OutageGrace time.Duration
@@ -69,11 +73,17 @@ type KEK struct {
 	view atomic.Pointer[view]
 	// writing orders the writers of view: the loader and the prober.
 	writing sync.Mutex
-	// retries is the shared retry budget; slots bounds concurrent Vault requests.
+	// retries is the shared retry budget; slots bounds concurrent Vault requests,
+	// and waiting counts those that have none yet.
 	retries budget
 	slots   chan struct{}
-	// wake ends the prober's wait.
-	wake chan struct{}
+	waiting atomic.Int64
+	// worked is when a request last succeeded, in nanoseconds since 1970.
+	worked atomic.Int64
+	// wake ends the prober's wait; hurry ends the loader's.
+	wake, hurry chan struct{}
+	// hurried counts the calls of Hurry.
+	hurried atomic.Int64
 	// closing counts clients that are being closed.
 	closing sync.WaitGroup
 }
@@ -100,6 +110,7 @@ func New(opts Options) *KEK {
 	if opts.MaxVaultRequests == 0 {
 		opts.MaxVaultRequests = 128
 	}
+	opts.ProbeTimeout = cmp.Or(opts.ProbeTimeout, 10*time.Second)
 	if opts.Reread == nil {
 		opts.Reread = func() {}
 	}
@@ -108,6 +119,7 @@ func New(opts Options) *KEK {
 		log:   opts.Logger,
 		vault: vault.NewMetrics(opts.Registerer),
 		wake:  make(chan struct{}, 1),
+		hurry: make(chan struct{}, 1),
 		slots: make(chan struct{}, opts.MaxVaultRequests),
 	}
 	nothing := fault.Errorf(fault.Unavailable, "no configuration has been read yet")
@@ -122,9 +134,10 @@ func (k *KEK) Run(ctx context.Context) {
 	var loops sync.WaitGroup
 	loops.Go(func() { k.load(ctx) })
 	loops.Go(func() { k.probe(ctx) })
+	loops.Go(func() { k.tend(ctx) })
 	loops.Wait()
 	if gen := k.Current(); gen != nil {
-		k.closeAfter(ctx, 0, gen.client)
+		k.closeAfter(ctx, 0, gen.cluster)
 	}
 	k.closing.Wait()
 }
@@ -137,6 +150,17 @@ func (k *KEK) Current() *Generation { return k.view.Load().gen }
 // the first adoption, call Replaced, then [KEK.Current], then wait.
 func (k *KEK) Replaced() <-chan struct{} { return k.view.Load().replaced }
 
+// Hurry ends the pause after a configuration or a login that was refused: it is
+// tried again now. It does not wait for that.
+func (k *KEK) Hurry() {
+	k.hurried.Add(1)
+	select {
+	case k.hurry <- struct{}{}:
+	default:
+	}
+	k.wakeProber()
+}
+
 // Encrypt wraps plaintext under the current key version. It is bounded by ctx.
 func (k *KEK) Encrypt(ctx context.Context, plaintext []byte) (wrapped seed.Wrapped, err error) {
 	v := k.view.Load()
@@ -144,13 +168,14 @@ func (k *KEK) Encrypt(ctx context.Context, plaintext []byte) (wrapped seed.Wrapp
 	if fault.ClassOf(v.health.trouble) == fault.KeyLost {
 		return seed.Wrapped{}, v.health.trouble
 	}
-	err = k.withRetries(ctx, v, func(ctx context.Context, gen *Generation) error {
-		wrapped, err = gen.encrypt(ctx, plaintext)
+	err = k.withRetries(ctx, v, func(ctx context.Context, gen *Generation, n *node) error {
+		wrapped, err = gen.encrypt(ctx, n, plaintext)
 		return err
 	})
-	if fault.ClassOf(err) == fault.VersionTooOld {
-		// min_encryption_version was raised: the prober finds the version that is
-		// allowed now.
+	switch fault.ClassOf(err) {
+	// The prober finds the version that is allowed since min_encryption_version was
+	// raised, or that the key is lost.
+	case fault.VersionTooOld, fault.KeyLost:
 		k.wakeProber()
 	}
 	return wrapped, err
@@ -159,8 +184,8 @@ func (k *KEK) Encrypt(ctx context.Context, plaintext []byte) (wrapped seed.Wrapp
 // Decrypt unwraps what Encrypt has wrapped, with the key version that it names.
 // It is bounded by ctx. The caller owns the result.
 func (k *KEK) Decrypt(ctx context.Context, wrapped seed.Wrapped) (plaintext []byte, err error) {
-	err = k.withRetries(ctx, k.view.Load(), func(ctx context.Context, gen *Generation) error {
-		plaintext, err = gen.decrypt(ctx, wrapped)
+	err = k.withRetries(ctx, k.view.Load(), func(ctx context.Context, gen *Generation, n *node) error {
+		plaintext, err = gen.decrypt(ctx, n, wrapped)
 		return err
 	})
 	return plaintext, err
@@ -186,7 +211,7 @@ func (k *KEK) adopt(ctx context.Context, from, next *Generation, token vault.Tok
 		token:    tokenState{Token: token},
 		reload:   old.reload,
 	}
-	if from != nil && from.client == next.client {
+	if from != nil && from.cluster == next.cluster {
 		v.token.final = old.token.final
 	}
 	// The prober's generations have the configuration of their predecessor.
@@ -196,8 +221,8 @@ func (k *KEK) adopt(ctx context.Context, from, next *Generation, token vault.Tok
 	k.view.Store(v)
 	k.retries.fill()
 	close(old.replaced)
-	if from != nil && from.client != next.client {
-		k.closeAfter(ctx, k.opts.RequestTimeout, from.client)
+	if from != nil && from.cluster != next.cluster {
+		k.closeAfter(ctx, k.opts.RequestTimeout, from.cluster)
 	}
 	return true
 }
@@ -220,19 +245,20 @@ func (k *KEK) updateIf(gen *Generation, change func(*view)) {
 	})
 }
 
-// closeAfter revokes a client's token, if it was issued to that client alone, and
-// closes the client after d. It does not wait for that. A client that requests
-// may use is closed after RequestTimeout, which bounds each of them.
-func (k *KEK) closeAfter(ctx context.Context, d time.Duration, client *vault.Client) {
+// closeAfter revokes a cluster's token, if it was issued to that cluster's clients
+// alone, and closes them after d. It does not wait for that. Clients that requests
+// may use are closed after RequestTimeout, which bounds each of them.
+func (k *KEK) closeAfter(ctx context.Context, d time.Duration, c *cluster) {
 	k.closing.Go(func() {
-		defer client.Close()
+		defer c.nodes[0].Close()
 		within := k.opts.RequestTimeout
 		if !wait(ctx, d) || ctx.Err() != nil {
 			within = min(within, time.Second) // the process is ending
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 		defer cancel()
-		if err := client.Revoke(ctx); err != nil {
+		err := c.any(ctx, within, func(ctx context.Context, n *node) error { return n.Revoke(ctx) })
+		if err != nil {
 			k.log.Info("could not revoke the old token; it will expire", zap.Error(err))
 		}
 	})

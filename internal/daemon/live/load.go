@@ -42,8 +42,9 @@ const (
 type reloadError struct {
 	class string
 	err   error
-	// patient means that another attempt soon does harm.
-	patient bool
+	// patient means that another attempt soon does harm, final that only other
+	// bytes can help.
+	patient, final bool
 }
 
 func (e *reloadError) Error() string { return e.err.Error() }
@@ -51,6 +52,10 @@ func (e *reloadError) Unwrap() error { return e.err }
 
 func refusef(class, format string, args ...any) error {
 	return &reloadError{class: class, err: fmt.Errorf(format, args...)}
+}
+
+func finalf(class, format string, args ...any) error {
+	return &reloadError{class: class, err: fmt.Errorf(format, args...), final: true}
 }
 
 func classOf(err error) string {
@@ -69,14 +74,22 @@ func (k *KEK) load(ctx context.Context) {
 		logged  string           // the failure last logged, with its content
 		retry   <-chan time.Time // nil when only new content can help
 	)
-	pause := newPause()
+	pause := newPause(k)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case content = <-k.opts.Contents:
 			pause.reset()
+		case <-k.hurry:
+			if retry == nil {
+				continue
+			}
 		case <-retry:
+			if !pause.over(ctx, content.Value) {
+				retry = time.After(time.Until(pause.look()))
+				continue
+			}
 		}
 		retry = nil
 		err := k.loadOnce(ctx, content)
@@ -95,17 +108,20 @@ func (k *KEK) load(ctx context.Context) {
 				v.health.trouble = err
 			}
 		})
+		fields := []zap.Field{zap.String("class", class), zap.Error(err)}
+		var e *reloadError
+		if !errors.As(err, &e) || !e.final {
+			pause.begin(ctx, content.Value, err)
+			retry = time.After(time.Until(pause.look()))
+			fields = append(fields, zap.Time("next_attempt", pause.until))
+		}
 		if failure := content.Digest + err.Error(); failure != logged {
 			logged = failure
 			message := "no usable configuration yet; requests are refused"
 			if k.Current() != nil {
 				message = "configuration refused; the previous one keeps serving"
 			}
-			k.log.Warn(message, zap.String("class", class), zap.Error(err))
-		}
-		// Wrong bytes stay wrong; every other failure may pass.
-		if class != classConfig {
-			retry = time.After(pause.after(err))
+			k.log.Warn(message, fields...)
 		}
 	}
 }
@@ -120,27 +136,33 @@ func (k *KEK) loadOnce(ctx context.Context, content watch.Content[*config.Config
 	var mistakes *config.Error
 	switch {
 	case errors.As(content.Err, &mistakes):
-		return refusef(classConfig, "reading %s: %w", content.Path, content.Err)
+		return finalf(classConfig, "reading %s: %w", content.Path, content.Err)
 	case content.Err != nil:
-		return refusef(classConfig, "reading the configuration: %w", content.Err)
+		return finalf(classConfig, "reading the configuration: %w", content.Err)
 	}
-	cfg := content.Value
-	candidate, token, err := k.newCandidate(ctx, cfg, content.Digest)
+	cfg, active := content.Value, k.Current()
+	candidate, token, err := k.newCandidate(ctx, cfg, content.Digest, active)
 	if err != nil {
 		return err
 	}
-	// If the prober adopts another generation meanwhile, the candidate is checked
-	// against that one.
-	for adopted := false; !adopted; {
-		if adopted, err = k.adoptChecked(ctx, k.Current(), candidate, token); err != nil {
-			k.closeAfter(ctx, 0, candidate.client)
-			return err
-		}
+	if err := k.adoptChecked(ctx, active, candidate, token); err != nil {
+		k.closeAfter(ctx, 0, candidate.cluster)
+		return err
 	}
 	k.metrics.reloads.WithLabelValues("adopted").Inc()
 	k.log.Info("configuration adopted", candidate.fields()...)
 	if address := cfg.Vault.InTheClear(); address != "" {
 		k.log.Warn("vault address is not https; the token is sent unencrypted", zap.String("vault", address))
 	}
+	k.warnIfCreating(ctx, candidate)
 	return nil
+}
+
+// warnIfCreating warns if a mistyped key name would create a key.
+func (k *KEK) warnIfCreating(ctx context.Context, gen *Generation) {
+	bounded, cancel := context.WithTimeout(ctx, k.opts.RequestTimeout)
+	defer cancel()
+	if may, err := gen.cluster.serving.Load().MayCreate(bounded, gen.ID.Key); err == nil && may {
+		k.log.Warn("Vault token may create keys; a mistyped key name would create one", zap.String("path", gen.ID.Engine+"/encrypt/"+gen.ID.Key))
+	}
 }

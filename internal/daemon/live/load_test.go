@@ -19,6 +19,9 @@ const (
 	nowInUse = "configuration adopted"
 )
 
+// permissionDenied is the body with which Vault denies a request.
+const permissionDenied = `{"errors":["1 error occurred:\n\t* permission denied\n\n"]}`
+
 func TestFirstLoad(t *testing.T) {
 	run(t, func(b *bench) {
 		b.wantStatus("", "no configuration has been read yet")
@@ -104,7 +107,7 @@ func TestReload(t *testing.T) {
 		}, false, "refused_vault", "check whether it is another Vault or the key was recreated"},
 		{"a key that does not exist", func(b *bench) {
 			b.load(settings{keys: []string{"typo", "kek"}, token: b.vault.RootToken()})
-		}, false, "key_lost", "reading key transit/typo at http://vault:8200: not found (404)"},
+		}, false, "key_lost", "reading key transit/typo at http://vault:8200: the key does not exist (404)"},
 		{"a token without policy", func(b *bench) {
 			b.load(settings{token: b.vault.CreateToken(vaulttest.TokenOptions{}).ID})
 		}, false, "denied", `its policy lacks "update" on transit/encrypt/kek`},
@@ -266,7 +269,7 @@ func TestPolicyThatDeniesReadingTheKey(t *testing.T) {
 // key_id without the creation time would be reported, and changed by the next reading of the key.
 func TestDenialThatIsNotThePolicys(t *testing.T) {
 	run(t, func(b *bench) {
-		deny := vaulttest.Fault{Times: 1, Status: http.StatusForbidden, Match: vaulttest.Ops(vaulttest.OpReadKey)}
+		deny := vaulttest.Fault{Times: 1, Status: http.StatusForbidden, Body: permissionDenied, Match: vaulttest.Ops(vaulttest.OpReadKey)}
 		dated := func(version int) string {
 			return fmt.Sprintf("transit/kek/v%d@%d", version, b.key.Created(version).Unix())
 		}
@@ -288,7 +291,7 @@ func TestDenialThatIsNotThePolicys(t *testing.T) {
 func TestDateIsOfTheSameAnswer(t *testing.T) {
 	run(t, func(b *bench) {
 		b.key.Rotate()
-		b.vault.Inject(vaulttest.Fault{Times: 1, Status: http.StatusForbidden, Match: vaulttest.Ops(vaulttest.OpReadKey)})
+		b.vault.Inject(vaulttest.Fault{Times: 1, Status: http.StatusForbidden, Body: permissionDenied, Match: vaulttest.Ops(vaulttest.OpReadKey)})
 		b.vault.Inject(vaulttest.Fault{
 			Times: 1,
 			Match: vaulttest.Ops(vaulttest.OpDecrypt),
@@ -392,4 +395,85 @@ func countSeries(b *bench, name string) (int, error) {
 		}
 	}
 	return 0, err
+}
+
+// TestRefusedByTheNamesAlone checks that Vault is not asked about a configuration that only other bytes can mend.
+func TestRefusedByTheNamesAlone(t *testing.T) {
+	for name, lines := range map[string]string{
+		"active key not listed":   "keynames: [other]\n  address: http://vault:8200\n",
+		"another engine":          "keynames: [kek]\n  address: http://vault:8200\n  transitPath: transit2\n",
+		"associated data removed": "keynames: [kek]\n  address: http://vault:8200\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(b *bench) {
+				b.vault.CreateKey("other")
+				m, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour, Rules: vaulttest.TransitPolicy("transit", "kek", "other")})
+				b.deliver("provider: vault\nvault:\n  keynames: [kek]\n  address: http://vault:8200\n  associatedData: cluster-1\n  " + credential + "\n")
+				keyID := b.roundTrip()
+				logins, calls := m.Logins(), b.vault.Total()
+				b.deliver("provider: vault\nvault:\n  " + lines + "  " + credential + "\n")
+				if got := b.vault.Total() - calls; got != 0 {
+					t.Errorf("%d calls", got)
+				}
+				b.after(20 * time.Minute)
+				if got := m.Logins() - logins; got != 0 {
+					t.Errorf("%d logins", got)
+				}
+				if times, problem := b.logged(notUsed); times != 1 {
+					t.Errorf("logged %d times: %s", times, problem)
+				}
+				b.wantStatus(keyID, "")
+			})
+		})
+	}
+}
+
+// TestEveryKeyIsProven checks keys that only decrypt: what Vault would deny is found before it is needed. A key that
+// does not exist is no reason to refuse the others.
+func TestEveryKeyIsProven(t *testing.T) {
+	run(t, func(b *bench) {
+		b.vault.CreateKey("old")
+		all := b.vault.KMSToken("kek", "old", "gone")
+		b.load(settings{keys: []string{"kek", "old"}, token: all})
+		b.load(settings{keys: []string{"kek", "old"}, token: b.vault.KMSToken("kek")})
+		if times, problem := b.logged(notUsed); times != 1 || !strings.Contains(problem, `its policy lacks "update" on transit/decrypt/old`) {
+			t.Errorf("logged %d times: %s", times, problem)
+		}
+		b.load(settings{keys: []string{"kek", "old", "gone"}, token: all})
+		if times, problem := b.logged("key in keynames cannot decrypt"); times != 1 || !strings.Contains(problem, "the key does not exist") {
+			t.Errorf("warned %d times: %s", times, problem)
+		}
+		if got := b.metric("trousseau_generation"); got != 2 {
+			t.Errorf("generation = %v, want 2", got)
+		}
+	})
+}
+
+// TestTokenThatMayCreateKeys checks the warning, and that a mistyped name creates nothing all the same.
+func TestTokenThatMayCreateKeys(t *testing.T) {
+	const warning = "Vault token may create keys; a mistyped key name would create one"
+	run(t, func(b *bench) {
+		b.load(settings{})
+		if times, _ := b.logged(warning); times != 0 {
+			t.Error("warned of a token that may not")
+		}
+		rules := vaulttest.TransitPolicy("transit", "kek", "typo")
+		for path := range rules {
+			if strings.Contains(path, "/encrypt/") {
+				rules[path] = []string{"create", "update"}
+			}
+		}
+		token := b.vault.CreateToken(vaulttest.TokenOptions{Rules: rules}).ID
+		b.load(settings{token: token})
+		if times, _ := b.logged(warning); times != 1 {
+			t.Errorf("warned %d times, want once", times)
+		}
+		b.load(settings{token: token, keys: []string{"typo", "kek"}})
+		if times, problem := b.logged(notUsed); times != 1 || !strings.Contains(problem, "reading key transit/typo at http://vault:8200: the key does not exist") {
+			t.Errorf("logged %d times: %s", times, problem)
+		}
+		if got := b.vault.Count(vaulttest.OpEncrypt); got != 2 {
+			t.Errorf("%d calls to encrypt, want one for each adoption", got)
+		}
+	})
 }

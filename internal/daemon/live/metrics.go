@@ -18,6 +18,7 @@ import (
 type metrics struct {
 	kek     *KEK
 	reloads *prometheus.CounterVec
+	retries *prometheus.CounterVec
 }
 
 var (
@@ -37,12 +38,20 @@ var (
 		"Expiry time of the current Vault token; absent if it never expires or lookup is denied.", nil, nil)
 	descToken = prometheus.NewDesc("trousseau_vault_token_info",
 		"SHA-256 of the accessor of the current Vault token.", []string{"accessor_hash"}, nil)
-	descTokenKept = prometheus.NewDesc("trousseau_vault_token_renewable",
+	descTokenKept = prometheus.NewDesc("trousseau_vault_token_kept_alive",
 		"Whether Trousseau or an API proxy keeps the Vault token valid; absent if it never expires or lookup is denied.", nil, nil)
 	descProof = prometheus.NewDesc("trousseau_last_proof_timestamp_seconds",
 		"Time of the last successful encrypt and decrypt round trip.", nil, nil)
 	descDegraded = prometheus.NewDesc("trousseau_degraded",
 		"Whether the KEK cannot be fully used right now.", nil, nil)
+	descStatus = prometheus.NewDesc("trousseau_status_ok",
+		"Whether Status tells kube-apiserver that there is a key to use.", nil, nil)
+	descNode = prometheus.NewDesc("trousseau_vault_node_usable",
+		"Whether the Vault node at an address holds the key and accepts the token.", []string{"address"}, nil)
+	descInFlight = prometheus.NewDesc("trousseau_vault_requests_in_flight",
+		"Requests that Vault is working on, at most --max-vault-requests.", nil, nil)
+	descWaiting = prometheus.NewDesc("trousseau_vault_requests_waiting",
+		"Requests that wait because --max-vault-requests has been reached.", nil, nil)
 )
 
 func newMetrics(reg prometheus.Registerer, k *KEK) *metrics {
@@ -52,8 +61,12 @@ func newMetrics(reg prometheus.Registerer, k *KEK) *metrics {
 			Name: "trousseau_config_reloads_total",
 			Help: "Attempts to adopt configuration, by result: adopted or the class of the failure.",
 		}, []string{"result"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "trousseau_vault_retries_total",
+			Help: "Repeated attempts of requests, by reason: the class of the failure before.",
+		}, []string{"reason"}),
 	}
-	reg.MustRegister(m, m.reloads)
+	reg.MustRegister(m, m.reloads, m.retries)
 	return m
 }
 
@@ -61,7 +74,7 @@ func newMetrics(reg prometheus.Registerer, k *KEK) *metrics {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descGeneration, descReloadOK, descReloadTime, descReloadError, descKey, descKeyCreated,
-		descTokenExpiry, descTokenKept, descToken, descProof, descDegraded,
+		descTokenExpiry, descTokenKept, descToken, descProof, descDegraded, descStatus, descNode, descInFlight, descWaiting,
 	} {
 		ch <- d
 	}
@@ -81,6 +94,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(descReloadError, 1, v.reload.refused)
 	}
 	gauge(descDegraded, truth(v.health.trouble != nil))
+	state, _ := m.kek.state(v)
+	gauge(descStatus, truth(state == stateOK || state == stateDegraded))
+	gauge(descInFlight, float64(len(m.kek.slots)))
+	gauge(descWaiting, float64(m.kek.waiting.Load()))
 	if v.gen == nil {
 		gauge(descGeneration, 0)
 		return
@@ -91,9 +108,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(descKeyCreated, float64(v.gen.ID.Created))
 	}
 	gauge(descProof, seconds(v.health.proven))
+	for _, n := range v.gen.cluster.nodes {
+		gauge(descNode, truth(n.usable()), n.Address())
+	}
 	if !v.token.Expires.IsZero() {
 		gauge(descTokenExpiry, seconds(v.token.Expires))
-		gauge(descTokenKept, truth(v.token.renewable() || v.gen.client.Mints() || v.gen.client.Proxied()))
+		gauge(descTokenKept, truth(v.token.renewable() || v.gen.cluster.nodes[0].Mints() || v.gen.cluster.nodes[0].Proxied()))
 	}
 	if v.token.Accessor != "" {
 		sum := sha256.Sum256([]byte(v.token.Accessor))

@@ -61,15 +61,20 @@ func (k *KEK) probe(ctx context.Context) {
 }
 
 // probeOnce proves gen and records the outcome. If its key has a newer version,
-// the generation of that version is adopted and returned.
+// the generation of that version is adopted and returned. A node that fails is not
+// the last word: the others are asked, and one of them proves gen if it can.
 func (k *KEK) probeOnce(ctx context.Context, gen *Generation) (*Generation, error) {
-	bounded, cancel := context.WithTimeout(ctx, k.opts.RequestTimeout)
-	defer cancel()
-	var next *Generation
-	err := tryEachNode(bounded, gen.client, func(ctx context.Context) (err error) {
-		next, err = gen.reprove(ctx)
-		return err
-	})
+	serving := gen.cluster.serving.Load()
+	next, err := k.proveAt(ctx, gen, serving)
+	if err != nil {
+		k.checkNodes(ctx, gen, gen.cluster.rest(serving))
+		if other := gen.cluster.serving.Load(); other != serving && other.usable() {
+			next, err = k.proveAt(ctx, gen, other)
+		}
+		if err != nil {
+			err = weightier(gen.cluster.verdict(), err)
+		}
+	}
 	if ctx.Err() != nil {
 		return gen, ctx.Err()
 	}
@@ -83,18 +88,29 @@ func (k *KEK) probeOnce(ctx context.Context, gen *Generation) (*Generation, erro
 	return gen, err
 }
 
-// reprove checks that g's ciphertexts can be decrypted and that Vault still
-// encrypts. It returns the generation to adopt if the key has a newer version.
-func (g *Generation) reprove(ctx context.Context) (next *Generation, err error) {
-	err = g.canary.check(ctx, g.client, g.ID.Key)
-	switch fault.ClassOf(err) {
-	case fault.Invalid, fault.KeyLost, fault.VersionTooOld:
-		return nil, fault.Errorf(fault.KeyLost, "key %s no longer decrypts what it encrypted: check whether it was deleted or recreated, or its min_decryption_version raised: %w", g.KeyID, err)
+// proveAt proves gen at one node, and again if the first answer was no use, within
+// ProbeTimeout. It returns the generation to adopt if the key has a newer version.
+func (k *KEK) proveAt(ctx context.Context, gen *Generation, n *node) (next *Generation, err error) {
+	bounded, cancel := context.WithTimeout(ctx, k.opts.ProbeTimeout)
+	defer cancel()
+	for range 2 {
+		if next, err = gen.reprove(bounded, n); !fault.ClassOf(err).Transient() || bounded.Err() != nil {
+			break
+		}
 	}
-	if err != nil {
+	if ctx.Err() == nil {
+		gen.cluster.record(n, err)
+	}
+	return next, err
+}
+
+// reprove checks that n can decrypt g's ciphertexts and that it still encrypts. It
+// returns the generation to adopt if the key has a newer version.
+func (g *Generation) reprove(ctx context.Context, n *node) (next *Generation, err error) {
+	if err := g.heldBy(ctx, n); err != nil {
 		return nil, err
 	}
-	newest, err := proveNewest(ctx, g.client, g.config)
+	newest, err := proveNewest(ctx, g.cluster, n, g.config, g.readable)
 	switch {
 	case err == nil && g.supersededBy(newest.ID):
 		newest.Digest = g.Digest
@@ -104,8 +120,31 @@ func (g *Generation) reprove(ctx context.Context) (next *Generation, err error) 
 	}
 	// The node lags behind, or the new version cannot be used yet. What counts is
 	// whether the version in use still encrypts.
-	_, _, err = newCanary(ctx, g.client, g.ID.Key, g.ID.Version, g.binding.Data)
+	_, _, err = newCanary(ctx, n, g.ID.Key, g.ID.Version, g.binding.Data)
 	return nil, err
+}
+
+// tend checks the nodes that do not serve, until ctx is done, so that one that
+// works is known when it is needed.
+func (k *KEK) tend(ctx context.Context) {
+	for {
+		replaced := k.Replaced()
+		interval := jitter(k.opts.ProbeInterval)
+		if gen := k.Current(); gen != nil && len(gen.cluster.rest(nil)) < len(gen.cluster.nodes) {
+			interval = min(interval, recheck)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-replaced:
+			continue
+		case <-time.After(interval):
+		}
+		if gen := k.Current(); gen != nil {
+			k.checkNodes(ctx, gen, gen.cluster.idle())
+			gen.cluster.prefer()
+		}
+	}
 }
 
 // supersededBy reports whether id, just read from Vault, replaces g's. A version

@@ -234,14 +234,14 @@ func TestReplacedClientLeavesNoConnection(t *testing.T) {
 	}
 }
 
-// refuseVersion makes Vault answer 500 to all requests for one key version, as if it
-// were not usable yet.
-func refuseVersion(b *bench, version int) (remove func()) {
-	return b.vault.Inject(vaulttest.Fault{
-		Match: func(op string, r *http.Request) bool {
+// refuse makes Vault answer status to the requests for an operation whose body has
+// text in it.
+func refuse(op, text string, status int) vaulttest.Fault {
+	return vaulttest.Fault{
+		Match: func(asked string, r *http.Request) bool {
 			body, err := io.ReadAll(r.Body)
-			return err == nil && op == vaulttest.OpEncrypt && strings.Contains(string(body), fmt.Sprintf(`"key_version":%d`, version))
+			return err == nil && asked == op && strings.Contains(string(body), text)
 		},
-		Status: 500,
-	})
+		Status: status,
+	}
 }

@@ -5,18 +5,22 @@ package live
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/fault"
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// Everything that is tried more than once is tried by the rules of this file: a
-// request (withRetries), a call to each node (tryEachNode), a reload and a login
-// (pause).
+// Everything that is tried more than once is tried by the rules of this file, and
+// at another node by those of cluster.go.
 
 const (
 	// undivided is the time left below which an attempt may use all of it.
@@ -28,23 +32,28 @@ const (
 
 // withRetries makes a request with v's generation and repeats it while that can
 // help, within ctx: on the next generation if Vault denied this one, after a
-// pause and from the retry budget if Vault could not be used.
-func (k *KEK) withRetries(ctx context.Context, v *view, request func(context.Context, *Generation) error) error {
+// pause, from the retry budget and at another node if Vault could not be used.
+func (k *KEK) withRetries(ctx context.Context, v *view, request func(context.Context, *Generation, *node) error) error {
 	if v.gen == nil {
 		return v.health.trouble
 	}
 	k.retries.earn()
 	pause := newBackoff(25*time.Millisecond, 250*time.Millisecond)
 	retried := false
-	for gen := v.gen; ; {
-		err := k.attempt(ctx, gen, request)
-		switch class := fault.ClassOf(err); {
-		case class == fault.Denied && !gen.client.Proxied():
-			next := k.awaitNextClient(ctx, gen)
+	for gen, n := v.gen, v.gen.cluster.serving.Load(); ; {
+		err := k.attempt(ctx, gen, n, request)
+		class := fault.ClassOf(err)
+		if class == fault.Denied || class == fault.KeyLost {
+			err = k.askOthers(ctx, gen, n, err, request)
+			class = fault.ClassOf(err)
+		}
+		switch {
+		case class == fault.Denied && !n.Proxied():
+			next := k.awaitNextCluster(ctx, gen)
 			if next == nil {
 				return err
 			}
-			gen = next
+			gen, n = next, next.cluster.serving.Load()
 		// A proxy that is denied gets a new token by itself.
 		case class.Transient(), class == fault.Denied:
 			if !k.awaitRetry(ctx, pause) {
@@ -52,23 +61,35 @@ func (k *KEK) withRetries(ctx context.Context, v *view, request func(context.Con
 				return err
 			}
 			retried = true
-			// Another address may have been adopted meanwhile.
+			// Another configuration may have been adopted meanwhile.
 			gen = k.Current()
+			if class == fault.Throttled {
+				// Vault counts rate limit quotas on each node, so trying the next one
+				// would bypass the operator's limit
+				// (developer.hashicorp.com/vault/docs/concepts/resource-quotas).
+				n = gen.cluster.serving.Load()
+			} else {
+				n = gen.cluster.another(n)
+			}
 		default:
 			if err == nil && retried {
 				k.retries.refund()
 			}
 			return err
 		}
+		k.metrics.retries.WithLabelValues(string(class)).Inc()
 	}
 }
 
-// attempt makes one request when a slot is free. While there is time for another
-// attempt, one that hangs is cut.
-func (k *KEK) attempt(ctx context.Context, gen *Generation, request func(context.Context, *Generation) error) error {
+// attempt makes one request when a slot is free, and records what it tells about
+// the node. While there is time for another attempt, one that hangs is cut.
+func (k *KEK) attempt(ctx context.Context, gen *Generation, n *node, request func(context.Context, *Generation, *node) error) error {
+	k.waiting.Add(1)
 	select {
 	case k.slots <- struct{}{}:
+		k.waiting.Add(-1)
 	case <-ctx.Done():
+		k.waiting.Add(-1)
 		return fault.Errorf(fault.Overloaded, "concurrency limit (%d) reached; timed out waiting", cap(k.slots))
 	}
 	defer func() { <-k.slots }()
@@ -79,7 +100,38 @@ func (k *KEK) attempt(ctx context.Context, gen *Generation, request func(context
 			defer cancel()
 		}
 	}
-	return request(ctx, gen)
+	began := time.Now()
+	err := request(ctx, gen, n)
+	switch class := fault.ClassOf(err); {
+	case err == nil:
+		k.worked.Store(time.Now().UnixNano())
+		if !n.usable() {
+			gen.cluster.record(n, nil)
+		}
+	case class == fault.Unavailable, class == fault.Sealed:
+		gen.cluster.record(n, err)
+	// A caller in a hurry says nothing about the node.
+	case class == fault.Timeout && time.Since(began) >= k.opts.RequestTimeout/3:
+		gen.cluster.record(n, err)
+	}
+	return err
+}
+
+// askOthers repeats a request that n has refused at the other usable nodes: only
+// what all of them refuse is refused.
+func (k *KEK) askOthers(ctx context.Context, gen *Generation, n *node, refusal error, request func(context.Context, *Generation, *node) error) error {
+	// The prober has already asked them.
+	if fault.ClassOf(k.Degraded()) == fault.ClassOf(refusal) {
+		return refusal
+	}
+	for _, other := range gen.cluster.rest(n) {
+		err := k.attempt(ctx, gen, other, request)
+		if err == nil {
+			gen.cluster.record(n, refusal)
+			return nil
+		}
+	}
+	return refusal
 }
 
 // awaitRetry pauses before another attempt and reports whether there is time for
@@ -101,9 +153,9 @@ func (k *KEK) awaitRetry(ctx context.Context, pause backoff.BackOff) bool {
 	}
 }
 
-// awaitNextClient waits for a generation with another client than gen's while
+// awaitNextCluster waits for a generation with another cluster than gen's while
 // there is time left to use it; nil if none came.
-func (k *KEK) awaitNextClient(ctx context.Context, gen *Generation) *Generation {
+func (k *KEK) awaitNextCluster(ctx context.Context, gen *Generation) *Generation {
 	k.opts.Reread()
 	// If we can log in again, the prober does so.
 	k.wakeProber()
@@ -114,7 +166,7 @@ func (k *KEK) awaitNextClient(ctx context.Context, gen *Generation) *Generation 
 	}
 	for {
 		v := k.view.Load()
-		if v.gen.client != gen.client {
+		if v.gen.cluster != gen.cluster {
 			return v.gen
 		}
 		select {
@@ -131,23 +183,6 @@ func (k *KEK) wakeProber() {
 	select {
 	case k.wake <- struct{}{}:
 	default:
-	}
-}
-
-// tryEachNode calls f once for each node, at least twice, until Vault can be
-// used: after a failure the client turns to its next node. The time of ctx is
-// shared, so that a node that hangs leaves time for the others.
-func tryEachNode(ctx context.Context, client *vault.Client, f func(context.Context) error) error {
-	for turns := max(2, client.Nodes()); ; turns-- {
-		turn, cancel := ctx, context.CancelFunc(func() {})
-		if deadline, ok := ctx.Deadline(); ok {
-			turn, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(turns))
-		}
-		err := f(turn)
-		cancel()
-		if turns == 1 || ctx.Err() != nil || !fault.ClassOf(err).Transient() {
-			return err
-		}
 	}
 }
 
@@ -180,27 +215,98 @@ func (b *budget) spend() bool {
 	return true
 }
 
-// pause is the time between attempts to adopt a configuration or a token.
-type pause struct{ short, long *backoff.ExponentialBackOff }
-
-func newPause() pause {
-	return pause{
-		short: newBackoff(500*time.Millisecond, 5*time.Second),
-		long:  newBackoff(3*time.Minute, 15*time.Minute),
-	}
+// pause says when to try to adopt a configuration or a token again. The zero pause
+// does not wait.
+type pause struct {
+	kek     *KEK
+	backoff *backoff.ExponentialBackOff
+	until   time.Time
+	// patient means that another attempt soon does harm. It is made early only if
+	// Hurry is called or Vault's nodes are not as they were, and for the latter
+	// only once in a while.
+	patient bool
+	hurried int64
+	nodes   string
+	early   time.Time
 }
 
-func (p pause) after(err error) time.Duration {
+// lockout is the time in which Vault counts refused logins, and locks an AppRole
+// out after five (developer.hashicorp.com/vault/docs/concepts/user-lockout). With
+// one in this time, three nodes with the same AppRole stay below that.
+const lockout = 15 * time.Minute
+
+func newPause(k *KEK) pause {
+	return pause{kek: k, backoff: newBackoff(500*time.Millisecond, 5*time.Second)}
+}
+
+// begin starts the pause after an attempt with cfg that ended with err.
+func (p *pause) begin(ctx context.Context, cfg *config.Config, err error) {
 	var e *reloadError
-	if errors.As(err, &e) && e.patient {
-		return p.long.NextBackOff()
+	p.patient = errors.As(err, &e) && e.patient
+	if !p.patient {
+		p.until = time.Now().Add(p.backoff.NextBackOff())
+		return
 	}
-	return p.short.NextBackOff()
+	p.until = time.Now().Add(lockout + rand.N(lockout/3))
+	p.hurried = p.kek.hurried.Load()
+	p.nodes = p.kek.seeNodes(ctx, cfg)
 }
 
-func (p pause) reset() {
-	p.short.Reset()
-	p.long.Reset()
+// look is when to call over at the latest.
+func (p *pause) look() time.Time {
+	if p.patient {
+		if soon := time.Now().Add(p.kek.opts.ProbeInterval); soon.Before(p.until) {
+			return soon
+		}
+	}
+	return p.until
+}
+
+// over reports whether cfg may be tried again.
+func (p *pause) over(ctx context.Context, cfg *config.Config) bool {
+	switch {
+	case !time.Now().Before(p.until):
+		return true
+	case !p.patient:
+		return false
+	case p.hurried != p.kek.hurried.Load():
+		return true
+	case time.Since(p.early) < lockout || p.nodes == p.kek.seeNodes(ctx, cfg):
+		return false
+	}
+	p.early = time.Now()
+	return true
+}
+
+func (p *pause) reset() {
+	p.backoff.Reset()
+	p.until, p.patient = time.Time{}, false
+}
+
+// seeNodes describes the nodes of cfg's Vault, as they answer to everyone, in a
+// text that changes when one of them comes back, is unsealed or is replaced.
+func (k *KEK) seeNodes(ctx context.Context, cfg *config.Config) string {
+	nodes, err := k.dial(cfg)
+	if err != nil {
+		return err.Error()
+	}
+	defer nodes[0].Close()
+	ctx, cancel := context.WithTimeout(ctx, k.opts.RequestTimeout)
+	defer cancel()
+	seen := make([]string, len(nodes))
+	var all sync.WaitGroup
+	for i, n := range nodes {
+		all.Go(func() {
+			var health struct {
+				Initialized, Sealed, Standby bool
+				Cluster                      string `json:"cluster_id"`
+			}
+			err := n.Query(ctx, vault.Query{What: "asking for sys/health", Path: "sys/health"}, &health)
+			seen[i] = fmt.Sprint(health, fault.ClassOf(err))
+		})
+	}
+	all.Wait()
+	return strings.Join(seen, ", ")
 }
 
 func newBackoff(first, longest time.Duration) *backoff.ExponentialBackOff {

@@ -28,11 +28,10 @@ type tokenKeeper struct {
 	kek *KEK
 	// spread keeps several nodes from renewing at the same moment.
 	spread float64
-	// client is the one that the fields below belong to.
-	client *vault.Client
-	// notBefore is when a renewal or login may be tried again.
-	notBefore time.Time
-	pause     pause
+	// cluster is the one that the fields below belong to.
+	cluster *cluster
+	// pause delays a renewal or login after one that failed.
+	pause pause
 	// warned is the shortest of warnings given, logged the last trouble logged.
 	warned time.Duration
 	logged string
@@ -44,25 +43,23 @@ var warnings = []time.Duration{7 * 24 * time.Hour, 24 * time.Hour, time.Hour}
 // check asks Vault about gen's token and does what is due. trouble is the outcome
 // of the probe just before.
 func (t *tokenKeeper) check(ctx context.Context, gen *Generation, trouble error) {
-	if gen.client != t.client {
-		*t = tokenKeeper{kek: t.kek, spread: t.spread, client: gen.client, pause: newPause()}
+	if gen.cluster != t.cluster {
+		*t = tokenKeeper{kek: t.kek, spread: t.spread, cluster: gen.cluster, pause: newPause(t.kek)}
 	}
-	bounded, cancel := context.WithTimeout(ctx, t.kek.opts.RequestTimeout)
-	defer cancel()
-	if token, err := gen.client.LookupSelf(bounded); err == nil {
+	if token, err := lookUp(ctx, gen.cluster, t.kek.opts.ProbeTimeout/3); err == nil {
 		t.kek.updateIf(gen, func(v *view) { v.token.Token = token })
 	}
-	v := t.kek.view.Load()
+	v, mints := t.kek.view.Load(), gen.cluster.nodes[0].Mints()
 	switch {
-	case v.gen != gen || gen.client.Proxied():
-	case gen.client.Mints() && fault.ClassOf(trouble) == fault.Denied:
+	case v.gen != gen || gen.cluster.nodes[0].Proxied():
+	case mints && fault.ClassOf(trouble) == fault.Denied:
 		t.logIn(ctx, gen)
 	case v.token.Expires.IsZero(): // never expires, or is unknown
-	case !v.token.renewable() && !gen.client.Mints():
+	case !v.token.renewable() && !mints:
 		t.warn(v.token.Token)
 	case time.Now().Before(t.due(v.token)):
-	case v.token.renewable() && t.renew(bounded, v):
-	case gen.client.Mints():
+	case v.token.renewable() && t.renew(ctx, v):
+	case mints:
 		t.logIn(ctx, gen)
 	}
 }
@@ -70,17 +67,19 @@ func (t *tokenKeeper) check(ctx context.Context, gen *Generation, trouble error)
 // nextCheck is when check must be called at the latest; zero for no such time.
 func (t *tokenKeeper) nextCheck() time.Time {
 	v := t.kek.view.Load()
-	switch {
-	case v.gen == nil || v.gen.client.Proxied():
+	if v.gen == nil || v.gen.cluster.nodes[0].Proxied() {
 		return time.Time{}
-	case v.token.Asked.IsZero() && v.gen.client != t.client:
+	}
+	known := v.gen.cluster == t.cluster
+	switch {
+	case v.token.Asked.IsZero() && !known:
 		return time.Now() // Vault was too slow to be asked at the adoption
-	case v.token.Expires.IsZero() || !v.token.renewable() && !v.gen.client.Mints():
+	case v.token.Expires.IsZero() || !v.token.renewable() && !v.gen.cluster.nodes[0].Mints():
 		return time.Time{}
 	}
 	due := t.due(v.token)
-	if v.gen.client == t.client && t.notBefore.After(due) {
-		return t.notBefore
+	if known && t.pause.until.After(due) {
+		return t.pause.look()
 	}
 	return due
 }
@@ -93,18 +92,20 @@ func (t *tokenKeeper) due(token tokenState) time.Time {
 
 // renew extends the token's life. It reports false if Vault no longer does so.
 func (t *tokenKeeper) renew(ctx context.Context, v *view) bool {
-	if time.Now().Before(t.notBefore) {
+	if !t.pause.over(ctx, v.gen.config) {
 		return true
 	}
 	left := v.token.Left - time.Since(v.token.Asked)
-	token, err := v.gen.client.Renew(ctx)
+	bounded, cancel := context.WithTimeout(ctx, t.kek.opts.ProbeTimeout)
+	defer cancel()
+	token, err := v.gen.cluster.serving.Load().Renew(bounded)
 	switch {
 	// Vault answers 500 where a role has changed or the maximum is just over;
 	// another login is no worse than another attempt.
-	case fault.ClassOf(err).Transient() && v.gen.client.Mints():
+	case fault.ClassOf(err).Transient() && v.gen.cluster.nodes[0].Mints():
 		return false
 	case fault.ClassOf(err).Transient():
-		t.failed("Vault token renewal failed", err)
+		t.failed(ctx, v.gen, "Vault token renewal failed", err)
 		return true
 	// At its maximum TTL, a renewal only returns what is left anyway.
 	case err != nil, token.Left < left+v.token.Lease/20:
@@ -120,36 +121,33 @@ func (t *tokenKeeper) renew(ctx context.Context, v *view) bool {
 
 // logIn gets a new token and adopts it as if the configuration had changed.
 func (t *tokenKeeper) logIn(ctx context.Context, gen *Generation) {
-	if time.Now().Before(t.notBefore) {
+	if !t.pause.over(ctx, gen.config) {
 		return
 	}
-	candidate, token, err := t.kek.newCandidate(ctx, gen.config, gen.Digest)
-	adopted := false
-	if err == nil {
-		if adopted, err = t.kek.adoptChecked(ctx, gen, candidate, token); !adopted {
-			t.kek.closeAfter(ctx, 0, candidate.client)
-		}
-	}
+	candidate, token, err := t.kek.newCandidate(ctx, gen.config, gen.Digest, gen)
 	if err != nil {
-		t.failed("re-login to Vault failed", err)
+		t.failed(ctx, gen, "re-login to Vault failed", err)
 		return
 	}
 	t.succeeded()
-	if adopted {
-		t.kek.log.Info("logged in to Vault again", append(candidate.fields(), zap.Time("expires", token.Expires))...)
+	candidate.inherit(gen)
+	if !t.kek.adopt(ctx, gen, candidate, token) {
+		t.kek.closeAfter(ctx, 0, candidate.cluster) // the loader was faster
+		return
 	}
+	t.kek.log.Info("logged in to Vault again", append(candidate.fields(), zap.Time("expires", token.Expires))...)
 }
 
-func (t *tokenKeeper) failed(message string, err error) {
-	t.notBefore = time.Now().Add(t.pause.after(err))
+func (t *tokenKeeper) failed(ctx context.Context, gen *Generation, message string, err error) {
+	t.pause.begin(ctx, gen.config, err)
 	if err.Error() != t.logged {
 		t.logged = err.Error()
-		t.kek.log.Warn(message, zap.String("class", classOf(err)), zap.Error(err))
+		t.kek.log.Warn(message, zap.String("class", classOf(err)), zap.Error(err), zap.Time("next_attempt", t.pause.until))
 	}
 }
 
 func (t *tokenKeeper) succeeded() {
-	t.notBefore, t.logged = time.Time{}, ""
+	t.logged = ""
 	t.pause.reset()
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/fault"
@@ -20,43 +21,56 @@ import (
 // encrypts. The caller must Close it.
 type Vault struct {
 	config *config.Config
-	client *vault.Client
+	nodes  []*vault.Client
+	// turn only grows, so a late failure cannot skip the node that is asked now.
+	turn atomic.Uint64
 }
 
 // DialVault connects and logs in to the Vault of cfg, within ctx.
 func DialVault(ctx context.Context, cfg *config.Config) (*Vault, error) {
-	client, err := vault.Dial(upstream.Config(&cfg.Vault))
+	nodes, err := vault.Dial(upstream.Config(&cfg.Vault))
 	if err != nil {
 		return nil, err
 	}
-	err = tryEachNode(client, func() error {
-		_, err := client.Login(ctx)
+	v := &Vault{config: cfg, nodes: nodes}
+	err = v.ask(func(node *vault.Client) error {
+		_, err := node.Login(ctx)
 		return err
 	})
 	// Without a login, this is the first call: it shows whether Vault is usable. A
 	// policy may deny it and still allow to decrypt.
-	if err == nil && !client.Mints() && !client.Proxied() {
-		err = tryEachNode(client, func() error {
-			if _, err := client.LookupSelf(ctx); fault.ClassOf(err).Transient() {
+	if err == nil && !nodes[0].Mints() && !nodes[0].Proxied() {
+		err = v.ask(func(node *vault.Client) error {
+			if _, err := node.LookupSelf(ctx); fault.ClassOf(err).Transient() {
 				return err
 			}
 			return nil
 		})
 	}
 	if err != nil {
-		client.Close()
+		nodes[0].Close()
 		return nil, err
 	}
-	return &Vault{config: cfg, client: client}, nil
+	return v, nil
 }
 
-// tryEachNode repeats call until a node of Vault was usable: the client moves on to
-// the next node by itself.
-func tryEachNode(client *vault.Client, call func() error) (err error) {
-	for range max(2, client.Nodes()) {
-		if err = call(); !fault.ClassOf(err).Transient() {
+// ask calls each node in turn, at least twice in all, until Vault could be used.
+func (v *Vault) ask(call func(*vault.Client) error) (err error) {
+	for range max(2, len(v.nodes)) {
+		if err = v.askOne(call); !fault.ClassOf(err).Transient() {
 			return err
 		}
+	}
+	return err
+}
+
+// askOne calls the node whose turn it is, and gives the turn to the next one if
+// Vault could not be used.
+func (v *Vault) askOne(call func(*vault.Client) error) error {
+	turn := v.turn.Load()
+	err := call(v.nodes[turn%uint64(len(v.nodes))])
+	if fault.ClassOf(err).Transient() {
+		v.turn.CompareAndSwap(turn, turn+1)
 	}
 	return err
 }
@@ -64,8 +78,8 @@ func tryEachNode(client *vault.Client, call func() error) (err error) {
 // Close revokes the token of the login, if there was one, and closes the
 // connections.
 func (v *Vault) Close(ctx context.Context) {
-	_ = v.client.Revoke(ctx)
-	v.client.Close()
+	_ = v.ask(func(node *vault.Client) error { return node.Revoke(ctx) })
+	v.nodes[0].Close()
 }
 
 // Unwrap refuses the seeds that Trousseau refuses, and asks Vault to decrypt the
@@ -75,7 +89,7 @@ func (v *Vault) Unwrap(ctx context.Context, w seed.Wrapped) ([]byte, error) {
 	if err != nil {
 		return nil, &Failure{Verdict: Unknown, Reason: "its key_id is not one of Trousseau's; use --plugin with the plugin that wrapped it"}
 	}
-	if id.Engine != v.client.Engine() || !slices.Contains(v.config.Vault.KeyNames, id.Key) {
+	if id.Engine != v.nodes[0].Engine() || !slices.Contains(v.config.Vault.KeyNames, id.Key) {
 		return nil, &Failure{Verdict: Unknown, Reason: fmt.Sprintf("the configuration does not list the key %s of engine %s; add it to keynames, or use the configuration for that engine", id.Key, id.Engine)}
 	}
 	version, ok := vault.CiphertextVersion(w.Ciphertext)
@@ -89,7 +103,11 @@ func (v *Vault) Unwrap(ctx context.Context, w seed.Wrapped) ([]byte, error) {
 	if err != nil {
 		return nil, failureOf(err)
 	}
-	plaintext, err := v.client.Decrypt(ctx, id.Key, w.Ciphertext, data)
+	var plaintext []byte
+	err = v.askOne(func(node *vault.Client) error {
+		plaintext, err = node.Decrypt(ctx, id.Key, w.Ciphertext, data)
+		return err
+	})
 	if err != nil {
 		return nil, failureOf(err)
 	}

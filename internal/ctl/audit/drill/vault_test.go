@@ -53,10 +53,11 @@ func dial(t *testing.T, v *vaulttest.Server, more ...string) (*drill.Vault, erro
 // wrap encrypts a seed with Vault, as Trousseau would.
 func wrap(t *testing.T, v *vaulttest.Server, key, data string) seed.Wrapped {
 	t.Helper()
-	client, err := vault.Dial(vault.Config{Addresses: []string{v.URL()}, Mount: "transit", Credential: vault.Given(v.KMSToken(key))})
+	nodes, err := vault.Dial(vault.Config{Addresses: []string{v.URL()}, Mount: "transit", Credential: vault.Given(v.KMSToken(key))})
 	if err != nil {
 		t.Fatal(err)
 	}
+	client := nodes[0]
 	defer client.Close()
 	ciphertext, version, err := client.Encrypt(t.Context(), key, 0, []byte("0123456789abcdef0123456789abcdef"), []byte(data))
 	if err != nil {
