@@ -24,6 +24,7 @@ type key struct {
 	convergent      bool
 	exportable      bool
 	plaintextBackup bool
+	softDeleted     bool
 }
 
 // version is immutable.
@@ -160,6 +161,11 @@ func (k *Key) Delete() {
 	k.with(func(*key) { delete(k.keys(), k.name) })
 }
 
+// SetSoftDeleted makes OpenBao's soft deletion, or undoes it: the key can be read but not used. Vault has none.
+func (k *Key) SetSoftDeleted(deleted bool) {
+	k.with(func(key *key) { key.softDeleted = deleted })
+}
+
 // Exists reports whether the key exists.
 func (k *Key) Exists() bool {
 	k.mount.store.mu.Lock()
@@ -223,6 +229,8 @@ func (k *key) unusable(it item, use string) outcome {
 	case it.associatedData != "" && !kind.associates:
 		// In a batch, Vault does not count this as a failure.
 		return outcome{mistake: "'[0].associated_data' provided for non-AEAD cipher suite " + k.kind}
+	case k.softDeleted:
+		return failed(http.StatusBadRequest, "refusing to use soft-deleted key")
 	case !kind.encrypts:
 		return failed(http.StatusBadRequest, "message "+use+" not supported for key type "+k.kind)
 	case it.context != "":
@@ -283,6 +291,9 @@ func (k *key) describe(lag int, kind string) reply {
 	}
 	if k.derived {
 		data["kdf"], data["convergent_encryption"] = "hkdf_sha256", k.convergent
+	}
+	if k.softDeleted {
+		data["soft_deleted"] = true
 	}
 	if k.convergent {
 		data["convergent_encryption_version"] = -1

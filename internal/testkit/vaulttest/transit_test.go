@@ -184,6 +184,27 @@ func TestKeyTypes(t *testing.T) {
 	}
 }
 
+func TestSoftDeleted(t *testing.T) {
+	s := vaulttest.Start(t)
+	key := s.CreateKey("kek")
+	c := newCaller(t, s, s.KMSToken("kek"))
+	ciphertext := c.encrypt("kek", "seed")
+	key.SetSoftDeleted(true)
+	const refusal = "refusing to use soft-deleted key"
+	c.want(400, "POST", "transit/encrypt/kek", fields{"plaintext": ""}, refusal)
+	c.want(400, "POST", "transit/decrypt/kek", fields{"ciphertext": ciphertext}, refusal)
+	if a := c.want(400, "POST", "transit/decrypt/kek", fields{"batch_input": []fields{{"ciphertext": ciphertext}}}); !strings.Contains(a.raw, refusal) {
+		t.Errorf("batch: got %s", a.raw)
+	}
+	if a := c.want(200, "GET", "transit/keys/kek", nil); a.Data["soft_deleted"] != true {
+		t.Errorf("keys/kek: got %v", a.Data)
+	}
+	key.SetSoftDeleted(false)
+	if got := c.decrypt("kek", ciphertext); got != "seed" {
+		t.Errorf("restored: decrypted %q", got)
+	}
+}
+
 func TestConcurrentUse(t *testing.T) {
 	s := vaulttest.Start(t)
 	key := s.CreateKey("kek")
