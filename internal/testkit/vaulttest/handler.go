@@ -66,6 +66,8 @@ func (s *Server) answer(in *request, r *http.Request, mistake *reply) rendered {
 		return s.status(in.route, r)
 	case s.sealed.Load() || s.uninitialized.Load():
 		return refuse(http.StatusServiceUnavailable, "Vault is sealed").render()
+	case s.drSecondary.Load():
+		return refuse(http.StatusBadRequest, "path disabled in replication DR secondary mode").render()
 	case mistake != nil:
 		return mistake.render()
 	}

@@ -4,9 +4,6 @@ package vaulttest
 
 import (
 	"cmp"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/rand"
 	"fmt"
 	"net/http"
 	"slices"
@@ -27,34 +24,25 @@ type key struct {
 	convergent      bool
 	exportable      bool
 	plaintextBackup bool
+	softDeleted     bool
 }
 
 // version is immutable.
 type version struct {
-	aead    cipher.AEAD
-	created time.Time
+	material material // nil for a type that does not encrypt
+	created  time.Time
 }
 
-func newKey(name string, now time.Time) *key {
-	k := &key{name: name, kind: aes256, minDecryption: 1}
+// newKey creates a key with version 1.
+func newKey(name string, o KeyOptions, now time.Time) *key {
+	k := &key{name: name, kind: cmp.Or(o.Type, aes256), minDecryption: 1, derived: o.Derived, convergent: o.Convergent}
 	k.rotate(now)
 	return k
 }
 
 // rotate adds a version.
 func (k *key) rotate(now time.Time) {
-	secret := make([]byte, cmp.Or(keyTypes[k.kind].size, 32))
-	// crypto/rand.Read never fails, and neither do the constructors for an AES key of that size.
-	_, _ = rand.Read(secret)
-	block, err := aes.NewCipher(secret)
-	if err != nil {
-		panic(err)
-	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		panic(err)
-	}
-	k.versions = append(k.versions, version{aead: aead, created: now})
+	k.versions = append(k.versions, version{material: newMaterial(keyTypes[k.kind]), created: now})
 }
 
 // latest is the newest version visible to a node that lags behind by lag rotations.
@@ -71,13 +59,40 @@ type Mount struct {
 // Transit is the default engine: "transit" in the root namespace.
 func (s *Server) Transit() *Mount { return s.Mount("", "transit") }
 
+// KeyOptions describes a key to be created. The zero value is an aes256-gcm96 key.
+type KeyOptions struct {
+	Type       string // as in Vault's API: "rsa-2048", "ecdsa-p256", "ed25519", "hmac", …
+	Derived    bool   // every request needs a context
+	Convergent bool   // needs Derived
+}
+
+// mistake is Vault's error text for a key that it does not create; empty if there is none.
+func (o KeyOptions) mistake() string {
+	kind := cmp.Or(o.Type, aes256)
+	switch _, known := keyTypes[kind]; {
+	case o.Convergent && !o.Derived:
+		return "convergent encryption requires derivation to be enabled"
+	case slices.Contains(enterpriseTypes, kind):
+		return "key type " + kind + " is only available in enterprise versions of Vault"
+	case !known:
+		return "unknown key type " + kind
+	}
+	return ""
+}
+
 // CreateKey creates a key of type aes256-gcm96 with version 1. An existing key is not changed.
-func (m *Mount) CreateKey(name string) *Key {
+func (m *Mount) CreateKey(name string) *Key { return m.CreateKeyWith(name, KeyOptions{}) }
+
+// CreateKeyWith is CreateKey for a key of any type.
+func (m *Mount) CreateKeyWith(name string, o KeyOptions) *Key {
+	if mistake := o.mistake(); mistake != "" {
+		panic("vaulttest: creating key " + name + ": " + mistake)
+	}
 	k := m.Key(name)
 	m.store.mu.Lock()
 	defer m.store.mu.Unlock()
 	if keys := k.keys(); keys[name] == nil {
-		keys[name] = newKey(name, m.store.now())
+		keys[name] = newKey(name, o, m.store.now())
 	}
 	return k
 }
@@ -87,6 +102,11 @@ func (m *Mount) Key(name string) *Key { return &Key{mount: m, name: name} }
 
 // CreateKey creates a key in the default engine.
 func (s *Server) CreateKey(name string) *Key { return s.Transit().CreateKey(name) }
+
+// CreateKeyWith creates a key of any type in the default engine.
+func (s *Server) CreateKeyWith(name string, o KeyOptions) *Key {
+	return s.Transit().CreateKeyWith(name, o)
+}
 
 // Key is a transit key, identified by name: it stays valid across Delete and CreateKey.
 type Key struct {
@@ -141,6 +161,11 @@ func (k *Key) Delete() {
 	k.with(func(*key) { delete(k.keys(), k.name) })
 }
 
+// SetSoftDeleted makes OpenBao's soft deletion, or undoes it: the key can be read but not used. Vault has none.
+func (k *Key) SetSoftDeleted(deleted bool) {
+	k.with(func(key *key) { key.softDeleted = deleted })
+}
+
 // Exists reports whether the key exists.
 func (k *Key) Exists() bool {
 	k.mount.store.mu.Lock()
@@ -172,20 +197,24 @@ func (k *Key) keys() map[string]*key {
 type keyType struct {
 	encrypts, signs, derives, associates bool
 	public                               string // name of its public keys; empty if it has none
-	size                                 int    // in bytes, of an AES key; 0 for a type that this fake cannot encrypt with
+	size                                 int    // of an AEAD's key in bytes, of an RSA key in bits; 0 for a type that does not encrypt
+	cipher                               string // begins the AEAD's error texts; empty for another type
 }
 
 const aes256 = "aes256-gcm96"
 
 // keyTypes are the types of key that can be created.
 var keyTypes = map[string]keyType{
-	aes256:              {encrypts: true, derives: true, associates: true, size: 32},
-	"aes128-gcm96":      {encrypts: true, derives: true, associates: true, size: 16},
-	"chacha20-poly1305": {encrypts: true, derives: true, associates: true},
-	"rsa-2048":          {encrypts: true, signs: true, public: "rsa-2048"},
-	"rsa-4096":          {encrypts: true, signs: true, public: "rsa-4096"},
+	aes256:              {encrypts: true, derives: true, associates: true, size: 32, cipher: "cipher"},
+	"aes128-gcm96":      {encrypts: true, derives: true, associates: true, size: 16, cipher: "cipher"},
+	"chacha20-poly1305": {encrypts: true, derives: true, associates: true, size: 32, cipher: "chacha20poly1305"},
+	"rsa-2048":          {encrypts: true, signs: true, public: "rsa-2048", size: 2048},
+	"rsa-3072":          {encrypts: true, signs: true, public: "rsa-3072", size: 3072},
+	"rsa-4096":          {encrypts: true, signs: true, public: "rsa-4096", size: 4096},
 	"ed25519":           {signs: true, derives: true, public: "ed25519"},
 	"ecdsa-p256":        {signs: true, public: "P-256"},
+	"ecdsa-p384":        {signs: true, public: "P-384"},
+	"ecdsa-p521":        {signs: true, public: "P-521"},
 	"hmac":              {},
 }
 
@@ -200,10 +229,12 @@ func (k *key) unusable(it item, use string) outcome {
 	case it.associatedData != "" && !kind.associates:
 		// In a batch, Vault does not count this as a failure.
 		return outcome{mistake: "'[0].associated_data' provided for non-AEAD cipher suite " + k.kind}
+	case k.softDeleted:
+		return failed(http.StatusBadRequest, "refusing to use soft-deleted key")
 	case !kind.encrypts:
 		return failed(http.StatusBadRequest, "message "+use+" not supported for key type "+k.kind)
-	case kind.size == 0 || it.context != "":
-		return failed(http.StatusBadRequest, "this fake encrypts with AES only, and without contexts")
+	case it.context != "":
+		return failed(http.StatusBadRequest, "this fake encrypts without contexts")
 	}
 	return outcome{}
 }
@@ -221,7 +252,9 @@ func (k *key) missingContext() string {
 func (k *key) describeVersion(n int) any {
 	created := k.versions[n-1].created
 	if name := keyTypes[k.kind].public; name != "" {
-		return map[string]any{"creation_time": created.UTC().Format(time.RFC3339Nano), "name": name, "public_key": ""}
+		return map[string]any{
+			"creation_time": created.UTC().Format(time.RFC3339Nano), "name": name, "public_key": "", "hybrid_public_key": "", "certificate_chain": "",
+		}
 	}
 	return created.Unix()
 }
@@ -259,6 +292,9 @@ func (k *key) describe(lag int, kind string) reply {
 	if k.derived {
 		data["kdf"], data["convergent_encryption"] = "hkdf_sha256", k.convergent
 	}
+	if k.softDeleted {
+		data["soft_deleted"] = true
+	}
 	if k.convergent {
 		data["convergent_encryption_version"] = -1
 	}
@@ -274,23 +310,18 @@ func (k *key) describe(lag int, kind string) reply {
 
 func (m *mount) createKey(req *request) reply {
 	f := req.fields
-	kind := cmp.Or(f.text("type"), aes256)
-	wanted := &key{name: req.name, kind: kind, minDecryption: 1, derived: f.flag("derived", false), convergent: f.flag("convergent_encryption", false)}
-	wanted.exportable = f.flag("exportable", false)
-	wanted.plaintextBackup = f.flag("allow_plaintext_backup", false)
-	switch _, known := keyTypes[kind]; {
-	case f.mistake != "":
+	o := KeyOptions{Type: f.text("type"), Derived: f.flag("derived", false), Convergent: f.flag("convergent_encryption", false)}
+	exportable, plaintextBackup := f.flag("exportable", false), f.flag("allow_plaintext_backup", false)
+	if f.mistake != "" {
 		return reply{}
-	case wanted.convergent && !wanted.derived:
-		return refuse(http.StatusBadRequest, "convergent encryption requires derivation to be enabled")
-	case slices.Contains(enterpriseTypes, kind):
-		return refuse(http.StatusBadRequest, "key type "+kind+" is only available in enterprise versions of Vault")
-	case !known:
-		return refuse(http.StatusBadRequest, "unknown key type "+kind)
+	}
+	if mistake := o.mistake(); mistake != "" {
+		return refuse(http.StatusBadRequest, mistake)
 	}
 	if m.keys[req.name] == nil {
-		wanted.rotate(req.now)
-		m.keys[req.name] = wanted
+		k := newKey(req.name, o, req.now)
+		k.exportable, k.plaintextBackup = exportable, plaintextBackup
+		m.keys[req.name] = k
 	}
 	// An existing key is not changed; there is no warning.
 	return m.keys[req.name].describe(req.lag, m.kind)

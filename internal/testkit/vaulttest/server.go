@@ -2,7 +2,7 @@
 
 // Package vaulttest is a stateful fake of HashiCorp Vault, for tests, demos and benchmarks.
 //
-// It serves Vault's HTTP API over real HTTP(S) and keeps state: transit keys with versions and AES-256-GCM, tokens
+// It serves Vault's HTTP API over real HTTP(S) and keeps state: transit keys of any type with versions, tokens
 // with TTLs, parents and policies, auth methods, and a small KV v2. Administrator requests can mount engines and
 // auth methods, and write policies and Kubernetes roles. Status codes and error texts are those of Vault 1.21:
 // package vaultsuite checks them against the real server. Faults ([Fault]) modify the answers, and counters report
@@ -72,6 +72,7 @@ type Server struct {
 	sealed        atomic.Bool
 	uninitialized atomic.Bool
 	standby       atomic.Bool
+	drSecondary   atomic.Bool
 	lag           atomic.Int64
 
 	mu       sync.Mutex
@@ -319,6 +320,10 @@ func (s *Server) SetInitialized(initialized bool) { s.uninitialized.Store(!initi
 // requests to the active node.
 func (s *Server) SetStandby(standby bool) { s.standby.Store(standby) }
 
+// SetDRSecondary makes this node one of a disaster recovery secondary, which only Vault Enterprise has: everything but
+// sys/health (472) and sys/seal-status answers 400, logins included.
+func (s *Server) SetDRSecondary(secondary bool) { s.drSecondary.Store(secondary) }
+
 // SetLag makes this node answer as if the last n rotations of every key had not reached it, like an eventually
 // consistent standby. It reports and encrypts with the older version, and refuses ciphertexts of newer versions.
 // It never lags below version 1 or min_decryption_version.
@@ -340,12 +345,17 @@ func (s *Server) status(rt route, r *http.Request) rendered {
 		})
 	}
 	query := r.URL.Query()
-	code, what := http.StatusOK, "activecode"
+	code, what, replication := http.StatusOK, "activecode", "disabled"
+	if s.drSecondary.Load() {
+		replication = "secondary"
+	}
 	switch {
 	case !initialized:
 		code, what = http.StatusNotImplemented, "uninitcode"
 	case sealed:
 		code, what = http.StatusServiceUnavailable, "sealedcode"
+	case s.drSecondary.Load():
+		code, what = 472, "drsecondarycode"
 	case s.standby.Load():
 		code, what = http.StatusTooManyRequests, "standbycode"
 	}
@@ -358,7 +368,7 @@ func (s *Server) status(rt route, r *http.Request) rendered {
 	}
 	return render(code, map[string]any{
 		"initialized": initialized, "sealed": sealed, "standby": sealed || s.standby.Load(), "performance_standby": false,
-		"replication_performance_mode": "disabled", "replication_dr_mode": "disabled",
+		"replication_performance_mode": "disabled", "replication_dr_mode": replication,
 		"server_time_utc": s.store.now().Unix(), "version": Version, "enterprise": false,
 		"cluster_name": "vault-cluster-test", "cluster_id": "00000000-0000-0000-0000-000000000000",
 		"echo_duration_ms": 0, "clock_skew_ms": 0, "replication_primary_canary_age_ms": 0,

@@ -56,6 +56,28 @@ func TestHealthAndSeal(t *testing.T) {
 	}
 }
 
+func TestDRSecondary(t *testing.T) {
+	s := vaulttest.Start(t)
+	s.CreateKey("kek")
+	s.EnableAppRole("", "approle")
+	root, anyone := newCaller(t, s, s.RootToken()), newCaller(t, s, "")
+	s.SetDRSecondary(true)
+	const disabled = "path disabled in replication DR secondary mode"
+	root.want(400, "POST", "transit/encrypt/kek", fields{"plaintext": ""}, disabled)
+	root.want(400, "GET", "transit/keys/kek", nil, disabled)
+	root.want(400, "GET", "auth/token/lookup-self", nil, disabled)
+	root.want(400, "POST", "sys/capabilities-self", fields{"paths": "x"}, disabled)
+	anyone.want(400, "POST", "auth/approle/login", fields{"role_id": "x", "secret_id": "y"}, disabled)
+	if a := anyone.want(472, "GET", "sys/health", nil); !strings.Contains(a.raw, `"replication_dr_mode":"secondary"`) {
+		t.Errorf("sys/health said %s", a.raw)
+	}
+	s.Seal()
+	root.want(503, "POST", "transit/encrypt/kek", fields{"plaintext": ""}, "Vault is sealed")
+	s.Unseal()
+	s.SetDRSecondary(false)
+	root.want(200, "POST", "transit/encrypt/kek", fields{"plaintext": ""})
+}
+
 func boolText(b bool) string {
 	if b {
 		return "true"

@@ -4,7 +4,6 @@ package vaulttest
 
 import (
 	"cmp"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -214,8 +213,7 @@ func (m *mount) encrypt(req *request) reply {
 	k := m.keys[req.name]
 	if k == nil {
 		// The policy grants "create": Vault creates a missing key.
-		k = newKey(req.name, req.now)
-		k.derived = j.derived
+		k = newKey(req.name, KeyOptions{Derived: j.derived}, req.now)
 		m.keys[req.name] = k
 	}
 	return j.do(m.kind, func(it item) outcome { return k.encrypt(it, req.lag) })
@@ -254,10 +252,10 @@ func (k *key) encrypt(it item, lag int) outcome {
 	if out.mistake != "" {
 		return out
 	}
-	aead := k.versions[n-1].aead
-	nonce := make([]byte, aead.NonceSize())
-	_, _ = rand.Read(nonce) // never fails
-	sealed := aead.Seal(nonce, nonce, plaintext, aad)
+	sealed, out := k.versions[n-1].material.seal(plaintext, aad)
+	if out.mistake != "" {
+		return out
+	}
 	ciphertext := fmt.Sprintf("vault:v%d:%s", n, base64.StdEncoding.EncodeToString(sealed))
 	return outcome{result: map[string]any{"ciphertext": ciphertext, "key_version": n}}
 }
@@ -297,15 +295,7 @@ func (k *key) decrypt(it item, lag int) (plaintext []byte, out outcome) {
 	if out.mistake != "" {
 		return nil, out
 	}
-	aead := k.versions[n-1].aead
-	if len(sealed) < aead.NonceSize() {
-		return nil, failed(http.StatusBadRequest, "invalid ciphertext length")
-	}
-	plaintext, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], aad)
-	if err != nil {
-		return nil, failed(http.StatusBadRequest, err.Error())
-	}
-	return plaintext, out
+	return k.versions[n-1].material.open(sealed, aad)
 }
 
 // parse splits a ciphertext, checking in Vault's order (sdk/helper/keysutil/policy.go, DecryptWithOptions).

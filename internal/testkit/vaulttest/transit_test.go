@@ -143,6 +143,68 @@ func TestForgetNewest(t *testing.T) {
 	s.CreateKey("other").ForgetNewest()
 }
 
+func TestKeyTypes(t *testing.T) {
+	const context = "missing 'context' for key derivation; the key was created using a derived key, which means additional," +
+		" per-request information must be included in order to perform operations with the key"
+	s := vaulttest.Start(t)
+	c := newCaller(t, s, s.RootToken())
+	for _, tt := range []struct {
+		options vaulttest.KeyOptions
+		refusal string // of encrypt without associated data; empty if it succeeds
+	}{
+		{vaulttest.KeyOptions{}, ""},
+		{vaulttest.KeyOptions{Type: "chacha20-poly1305"}, ""},
+		{vaulttest.KeyOptions{Type: "rsa-2048"}, ""},
+		{vaulttest.KeyOptions{Type: "ecdsa-p256"}, "message encryption not supported for key type ecdsa-p256"},
+		{vaulttest.KeyOptions{Type: "ed25519"}, "message encryption not supported for key type ed25519"},
+		{vaulttest.KeyOptions{Type: "hmac"}, "message encryption not supported for key type hmac"},
+		{vaulttest.KeyOptions{Derived: true}, context},
+		{vaulttest.KeyOptions{Derived: true, Convergent: true}, context},
+	} {
+		name := strings.Trim(fmt.Sprintf("%s-%t-%t", tt.options.Type, tt.options.Derived, tt.options.Convergent), "-")
+		s.CreateKeyWith(name, tt.options)
+		s.CreateKey(name) // leaves it as it is
+		if tt.refusal == "" {
+			if got := c.decrypt(name, c.encrypt(name, "seed")); got != "seed" {
+				t.Errorf("%s: decrypted %q", name, got)
+			}
+			continue
+		}
+		c.want(400, "POST", "transit/encrypt/"+name, fields{"plaintext": ""}, tt.refusal)
+	}
+	for _, wrong := range []vaulttest.KeyOptions{{Type: "aes512"}, {Type: "aes256-cbc"}, {Convergent: true}} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%+v: no panic", wrong)
+				}
+			}()
+			s.CreateKeyWith("wrong", wrong)
+		}()
+	}
+}
+
+func TestSoftDeleted(t *testing.T) {
+	s := vaulttest.Start(t)
+	key := s.CreateKey("kek")
+	c := newCaller(t, s, s.KMSToken("kek"))
+	ciphertext := c.encrypt("kek", "seed")
+	key.SetSoftDeleted(true)
+	const refusal = "refusing to use soft-deleted key"
+	c.want(400, "POST", "transit/encrypt/kek", fields{"plaintext": ""}, refusal)
+	c.want(400, "POST", "transit/decrypt/kek", fields{"ciphertext": ciphertext}, refusal)
+	if a := c.want(400, "POST", "transit/decrypt/kek", fields{"batch_input": []fields{{"ciphertext": ciphertext}}}); !strings.Contains(a.raw, refusal) {
+		t.Errorf("batch: got %s", a.raw)
+	}
+	if a := c.want(200, "GET", "transit/keys/kek", nil); a.Data["soft_deleted"] != true {
+		t.Errorf("keys/kek: got %v", a.Data)
+	}
+	key.SetSoftDeleted(false)
+	if got := c.decrypt("kek", ciphertext); got != "seed" {
+		t.Errorf("restored: decrypted %q", got)
+	}
+}
+
 func TestConcurrentUse(t *testing.T) {
 	s := vaulttest.Start(t)
 	key := s.CreateKey("kek")
