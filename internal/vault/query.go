@@ -12,8 +12,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
-// Query is an API call for which [Client] has no method: one that trousseauctl
-// makes and the daemon does not.
+// Query is an API call for which [Client] has no method.
 type Query struct {
 	// What names the call in errors, such as "looking up the token".
 	What string
@@ -24,6 +23,9 @@ type Query struct {
 	Namespace string
 	// Body is JSON to post; nil makes the call a GET.
 	Body []byte
+	// Missing says what a 404 without a reason means, and gives it the class
+	// [fault.KeyLost]; "" if it means nothing.
+	Missing string
 }
 
 // Query makes a call and decodes the data of the answer into what into points to,
@@ -37,7 +39,7 @@ func (c *Client) Query(ctx context.Context, q Query, into any) error {
 			req.Header.Set("X-Vault-Namespace", q.Namespace)
 		}
 	})
-	call := call{operation: "query", what: q.What, path: q.Path, body: q.Body, option: inNamespace}
+	call := call{operation: "query", what: q.What, path: q.Path, body: q.Body, option: inNamespace, missing: q.Missing}
 	_, err := ask(ctx, c, call, func(a answer) (any, *fault.Error) {
 		if json.Unmarshal(marshal(a.Data), into) != nil {
 			return nil, unusable("a field has the wrong type")

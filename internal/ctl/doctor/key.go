@@ -64,7 +64,7 @@ func (e *examination) key(ctx context.Context, name string) (found *vaultview.Ke
 	case fault.KeyLost:
 		return nil, nil, fail(create, "%v", err)
 	default:
-		return nil, nil, fail("Read Vault's log.", "%v", err)
+		return nil, nil, fail("Check transitPath and namespace, and read Vault's log.", "%v", err)
 	}
 	switch {
 	case k.SupportsEncryption != nil && !*k.SupportsEncryption, !strings.HasPrefix(k.Type, "aes") && !strings.HasPrefix(k.Type, "chacha20"):

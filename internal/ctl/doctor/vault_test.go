@@ -168,7 +168,7 @@ var vaultSituations = []situation{
 		s.lines = "  transitPath: none\n"
 		s.rules = vaulttest.TransitPolicy("none", keyName)
 	}, []string{
-		"fail key kek: reading key none/kek at VAULT: no transit engine is mounted at none (404) | " + strings.ReplaceAll(createFix, "transit/", "none/")}},
+		"fail key kek: reading key none/kek at VAULT: nothing is mounted at this path (404); check the address, namespace and mount | Check transitPath and namespace, and read Vault's log."}},
 	{"no key, and none may be read", func(s *scene) {
 		s.key.Delete()
 		delete(s.rules, "transit/keys/kek")

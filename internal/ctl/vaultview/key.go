@@ -39,10 +39,10 @@ func (k *Key) Created() time.Time {
 
 // KeyDetails reads a transit key. It needs "read" on <mount>/keys/<name>. The
 // error has the class [fault.Denied] if the policy lacks that, and
-// [fault.KeyLost] if there is no such key or no transit engine.
+// [fault.KeyLost] if there is no such key.
 func (v *View) KeyDetails(ctx context.Context, name string) (k Key, err error) {
 	what := "reading key " + v.Engine() + "/" + name
-	err = v.Query(ctx, vault.Query{What: what, Path: v.keyPath(name), Namespace: v.config.Namespace}, &k)
+	err = v.Query(ctx, vault.Query{What: what, Path: v.keyPath(name), Namespace: v.config.Namespace, Missing: "the key does not exist"}, &k)
 	if err == nil && k.Latest < 1 {
 		err = v.notVault(what)
 	}

@@ -198,8 +198,8 @@ func TestKeyDetails(t *testing.T) {
 		t.Errorf("no such key: %v, want class %s", err, fault.KeyLost)
 	}
 	elsewhere := dial(t, s.URL(), "transitPath: none", "token: "+s.RootToken())
-	if _, err := elsewhere.KeyDetails(bounded(t), "kek"); fault.ClassOf(err) != fault.KeyLost || !strings.Contains(err.Error(), "no transit engine") {
-		t.Errorf("no such engine: %v, want class %s", err, fault.KeyLost)
+	if _, err := elsewhere.KeyDetails(bounded(t), "kek"); fault.ClassOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "nothing is mounted at this path") {
+		t.Errorf("no such engine: %v, want class %s", err, fault.Unavailable)
 	}
 
 	s.Inject(vaulttest.Fault{Match: vaulttest.Ops(vaulttest.OpReadKey), Status: http.StatusOK, Body: `{"data":{"type":"rsa-2048",` +

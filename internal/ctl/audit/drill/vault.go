@@ -54,26 +54,21 @@ func DialVault(ctx context.Context, cfg *config.Config) (*Vault, error) {
 	return v, nil
 }
 
-// ask calls each node in turn, at least twice in all, until Vault could be used.
+// ask calls each node in turn until one accepts the call. A single node is called
+// twice if it could not be used.
 func (v *Vault) ask(call func(*vault.Client) error) (err error) {
 	for range max(2, len(v.nodes)) {
-		if err = v.askOne(call); !fault.ClassOf(err).Transient() {
+		turn := v.turn.Load()
+		err = call(v.node(turn))
+		if err == nil || len(v.nodes) == 1 && !fault.ClassOf(err).Transient() {
 			return err
 		}
-	}
-	return err
-}
-
-// askOne calls the node whose turn it is, and gives the turn to the next one if
-// Vault could not be used.
-func (v *Vault) askOne(call func(*vault.Client) error) error {
-	turn := v.turn.Load()
-	err := call(v.nodes[turn%uint64(len(v.nodes))])
-	if fault.ClassOf(err).Transient() {
 		v.turn.CompareAndSwap(turn, turn+1)
 	}
 	return err
 }
+
+func (v *Vault) node(turn uint64) *vault.Client { return v.nodes[turn%uint64(len(v.nodes))] }
 
 // Close revokes the token of the login, if there was one, and closes the
 // connections.
@@ -103,22 +98,27 @@ func (v *Vault) Unwrap(ctx context.Context, w seed.Wrapped) ([]byte, error) {
 	if err != nil {
 		return nil, failureOf(err)
 	}
-	var plaintext []byte
-	err = v.askOne(func(node *vault.Client) error {
-		plaintext, err = node.Decrypt(ctx, id.Key, w.Ciphertext, data)
-		return err
-	})
-	if err != nil {
-		return nil, failureOf(err)
+	// A node may be another Vault's: a seed is lost only if all say so.
+	var failed *Failure
+	for range v.nodes {
+		turn := v.turn.Load()
+		plaintext, err := v.node(turn).Decrypt(ctx, id.Key, w.Ciphertext, data)
+		if err == nil {
+			return plaintext, nil
+		}
+		if f := failureOf(err); failed == nil || f.Verdict != Lost {
+			failed = f
+		}
+		v.turn.CompareAndSwap(turn, turn+1)
 	}
-	return plaintext, nil
+	return nil, failed
 }
 
 // failureOf turns an error of Vault's client into what it means for a seed.
-func failureOf(err error) error {
+func failureOf(err error) *Failure {
 	class := fault.ClassOf(err)
 	switch class {
-	case fault.KeyLost, fault.VersionTooOld, fault.Invalid:
+	case fault.KeyLost, fault.KeyUnusable, fault.VersionTooOld, fault.Invalid:
 		return &Failure{Verdict: Lost, Reason: err.Error()}
 	}
 	return &Failure{Verdict: Unknown, Reason: err.Error(), Passing: class.Transient()}

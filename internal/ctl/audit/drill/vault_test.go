@@ -131,6 +131,31 @@ func TestVaultRefuses(t *testing.T) {
 	}
 }
 
+// An address that is another Vault's, with a key of the same name, loses no seed.
+func TestVaultWithAWrongNode(t *testing.T) {
+	v, other := newVault(t), newVault(t)
+	v.CreateKey(key)
+	other.CreateKey(key)
+	w := wrap(t, v, key, "")
+	for _, addresses := range [][2]string{{v.URL(), other.URL()}, {other.URL(), v.URL()}} {
+		cfg, err := config.Parse(fmt.Appendf(nil, "provider: vault\nvault:\n  keynames: [%s]\n  address: %s\n  addresses: [%s]\n  token: %s\n",
+			key, addresses[0], addresses[1], v.KMSToken(key)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := drill.DialVault(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close(t.Context())
+		for range 2 {
+			if _, err := d.Unwrap(t.Context(), w); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 func TestVaultAway(t *testing.T) {
 	v := newVault(t)
 	v.CreateKey(key)
