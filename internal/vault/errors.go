@@ -27,7 +27,7 @@ const (
 	notOurs  = "not a valid transit ciphertext"
 	behind   = "this Vault node does not have this key version (yet)"
 	fixed    = "the token cannot be renewed"
-	wrongFor = "the key is of a type, or derived, so that it cannot encrypt for us; create a key of type aes256-gcm96, not derived"
+	wrongFor = "this type of key cannot encrypt seeds, or the key is derived; create a key of type aes256-gcm96, not derived"
 )
 
 // words is the closed list of what Vault and OpenBao say of a key. The first that

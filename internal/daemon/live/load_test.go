@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/fault"
 	"github.com/trousseau-io/trousseau/internal/keyid"
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
@@ -475,5 +476,71 @@ func TestTokenThatMayCreateKeys(t *testing.T) {
 		if got := b.vault.Count(vaulttest.OpEncrypt); got != 2 {
 			t.Errorf("%d calls to encrypt, want one for each adoption", got)
 		}
+	})
+}
+
+// TestKeyThatCannotEncryptForUs checks that the log and the requests name the key's type or settings as the reason,
+// whether or not the key may be read.
+func TestKeyThatCannotEncryptForUs(t *testing.T) {
+	for name, options := range map[string]vaulttest.KeyOptions{
+		"rsa-2048":   {Type: "rsa-2048"},
+		"ecdsa-p256": {Type: "ecdsa-p256"},
+		"ed25519":    {Type: "ed25519"},
+		"hmac":       {Type: "hmac"},
+		"derived":    {Derived: true},
+		"convergent": {Derived: true, Convergent: true},
+	} {
+		for _, readable := range []bool{true, false} {
+			if name == "rsa-2048" && !readable {
+				continue // it encrypts, and only the key itself tells that it is of this type
+			}
+			t.Run(fmt.Sprintf("%s, readable %v", name, readable), func(t *testing.T) {
+				run(t, func(b *bench) {
+					b.key.Delete()
+					b.vault.CreateKeyWith("kek", options)
+					b.load(b.severalNodes(1, readable))
+					_, problem := b.logged(notYet)
+					want := "create a key of type aes256-gcm96, not derived"
+					if !strings.Contains(problem, want) {
+						t.Errorf("the log says %q, want %q", problem, want)
+					}
+					ctx, cancel := b.request()
+					defer cancel()
+					_, err := b.Encrypt(ctx, []byte("seed"))
+					if fault.ClassOf(err) != fault.KeyUnusable || !strings.Contains(err.Error(), want) {
+						t.Errorf("Encrypt: %v, want class %s", err, fault.KeyUnusable)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestKeyRecreatedWithAnotherType checks that a key in use of which only the name is left is lost.
+func TestKeyRecreatedWithAnotherType(t *testing.T) {
+	for _, options := range []vaulttest.KeyOptions{{Type: "rsa-2048"}, {Type: "ecdsa-p256"}, {Derived: true}, {Type: "chacha20-poly1305"}} {
+		run(t, func(b *bench) {
+			b.load(settings{})
+			b.key.Delete()
+			b.vault.CreateKeyWith("kek", options)
+			b.after(2 * probeInterval)
+			if got := b.state(); got != "lost" {
+				t.Errorf("%+v: the state is %s, want lost: %v", options, got, b.Degraded())
+			}
+		})
+	}
+}
+
+func TestSoftDeletedKeyIsLost(t *testing.T) {
+	run(t, func(b *bench) {
+		b.load(settings{})
+		b.key.SetSoftDeleted(true)
+		b.after(2 * probeInterval)
+		if got := b.state(); got != "lost" {
+			t.Errorf("the state is %s, want lost: %v", got, b.Degraded())
+		}
+		b.key.SetSoftDeleted(false)
+		b.after(15 * time.Second)
+		b.wantStatus(b.roundTrip(), "")
 	})
 }
