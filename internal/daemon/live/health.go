@@ -63,7 +63,8 @@ func (h health) after(gen *Generation, err error) health {
 // state derives the state now. last is when the key was last seen to work.
 func (k *KEK) state(v *view) (s state, last time.Time) {
 	last = v.health.proven
-	// A successful request is evidence too.
+	// A request that decrypts is evidence too. One that encrypts is not: what it has
+	// encrypted might be unreadable.
 	if worked := time.Unix(0, k.worked.Load()); worked.After(last) {
 		last = worked
 	}

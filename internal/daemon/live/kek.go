@@ -78,7 +78,8 @@ type KEK struct {
 	retries budget
 	slots   chan struct{}
 	waiting atomic.Int64
-	// worked is when a request last succeeded, in nanoseconds since 1970.
+	// worked is when a request last decrypted what the key version in use had
+	// encrypted, in nanoseconds since 1970.
 	worked atomic.Int64
 	// wake ends the prober's wait; hurry ends the loader's.
 	wake, hurry chan struct{}
@@ -186,6 +187,9 @@ func (k *KEK) Encrypt(ctx context.Context, plaintext []byte) (wrapped seed.Wrapp
 func (k *KEK) Decrypt(ctx context.Context, wrapped seed.Wrapped) (plaintext []byte, err error) {
 	err = k.withRetries(ctx, k.view.Load(), func(ctx context.Context, gen *Generation, n *node) error {
 		plaintext, err = gen.decrypt(ctx, n, wrapped)
+		if err == nil && wrapped.KeyID == gen.KeyID {
+			k.worked.Store(time.Now().UnixNano())
+		}
 		return err
 	})
 	return plaintext, err

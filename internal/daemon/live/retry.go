@@ -103,11 +103,8 @@ func (k *KEK) attempt(ctx context.Context, gen *Generation, n *node, request fun
 	began := time.Now()
 	err := request(ctx, gen, n)
 	switch class := fault.ClassOf(err); {
-	case err == nil:
-		k.worked.Store(time.Now().UnixNano())
-		if !n.usable() {
-			gen.cluster.record(n, nil)
-		}
+	case err == nil && !n.usable():
+		gen.cluster.record(n, nil)
 	case class == fault.Unavailable, class == fault.Sealed:
 		gen.cluster.record(n, err)
 	// A caller in a hurry says nothing about the node.
