@@ -19,7 +19,8 @@ const (
 	// steady is how long an address must have worked again before it is preferred
 	// to a later one that works too.
 	steady = time.Minute
-	// recheck is how often a node that is not usable is checked.
+	// recheck is how often nodes are checked while one is not usable or the first
+	// does not serve.
 	recheck = 5 * time.Second
 )
 
@@ -155,6 +156,11 @@ func (c *cluster) rest(n *node) (rest []*node) {
 		}
 	}
 	return rest
+}
+
+// settled reports whether every node is usable and the first one serves.
+func (c *cluster) settled() bool {
+	return c.serving.Load() == c.nodes[0] && len(c.rest(nil)) == len(c.nodes)
 }
 
 // idle returns the nodes that do not serve.

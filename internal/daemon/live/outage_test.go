@@ -162,7 +162,7 @@ func TestSuccessfulRequestIsEvidence(t *testing.T) {
 	run(t, func(b *bench) {
 		b.load(settings{})
 		keyID := b.KeyIDNow()
-		b.vault.Inject(vaulttest.Fault{Delay: 800 * time.Millisecond})
+		b.vault.Inject(vaulttest.Fault{Delay: 500 * time.Millisecond})
 		for range 30 {
 			b.after(time.Minute)
 			b.wantStatus(keyID, "")
@@ -173,7 +173,7 @@ func TestSuccessfulRequestIsEvidence(t *testing.T) {
 		}
 		b.after(grace + 2*probeInterval)
 		b.wantStatus("", "longer ago than the grace of 5m0s")
-	}, usualTimeout, func(o *live.Options) { o.ProbeTimeout = 2 * time.Second })
+	}, usualTimeout, func(o *live.Options) { o.ProbeTimeout = 1500 * time.Millisecond })
 }
 
 // blockableLog is a log that blocks while it is told to, like a pipe that nobody reads.

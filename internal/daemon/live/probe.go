@@ -130,7 +130,7 @@ func (k *KEK) tend(ctx context.Context) {
 	for {
 		replaced := k.Replaced()
 		interval := jitter(k.opts.ProbeInterval)
-		if gen := k.Current(); gen != nil && len(gen.cluster.rest(nil)) < len(gen.cluster.nodes) {
+		if gen := k.Current(); gen != nil && !gen.cluster.settled() {
 			interval = min(interval, recheck)
 		}
 		select {
