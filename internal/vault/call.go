@@ -22,6 +22,8 @@ type call struct {
 	option    vault.RequestOption
 	refused   string // what a refusal means where it is not about a policy
 	missing   string // what an empty 404 means; "" if it means nothing
+	// rescue turns an error into an answer if there is one in it; nil never does.
+	rescue func(error) (answer, error)
 }
 
 // answer is what vault-client-go returns; nil for an empty body.
@@ -40,7 +42,11 @@ func ask[T any](ctx context.Context, c *Client, call call, decode func(answer) (
 	start := time.Now()
 	var none, result T
 	var failure *fault.Error
-	switch response, err := call.send(ctx, c.api()); {
+	response, err := call.send(ctx, c.api())
+	if err != nil && call.rescue != nil {
+		response, err = call.rescue(err)
+	}
+	switch {
 	case err != nil:
 		failure = c.explain(ctx, call, err)
 	case decode == nil:
@@ -53,7 +59,12 @@ func ask[T any](ctx context.Context, c *Client, call call, decode func(answer) (
 	if failure == nil {
 		return result, nil
 	}
-	return none, fault.Errorf(failure.Class, "%s at %s: %s", call.what, c.Address(), failure.Reason)
+	return none, c.failed(call, failure)
+}
+
+// failed is the error of a call, or of one item of a batch.
+func (c *Client) failed(call call, failure *fault.Error) error {
+	return fault.Errorf(failure.Class, "%s at %s: %s", call.what, c.Address(), failure.Reason)
 }
 
 // unusable is the error for an answer that Vault's API does not allow.

@@ -4,6 +4,7 @@ package vault
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -138,4 +139,34 @@ func (c *Client) explain(ctx context.Context, call call, err error) *fault.Error
 		return fail(fault.Unavailable, "vault answered %d %s", code, http.StatusText(code))
 	}
 	return fail(fault.Unavailable, "the answer is not Vault's: %d %s; check for a proxy, a firewall or another server at this address", code, http.StatusText(code))
+}
+
+// explainItem classifies what Vault says of one item of a batch. The status is that
+// of the whole call, so it does not count.
+func explainItem(said string) *fault.Error {
+	for _, w := range words {
+		if strings.Contains(said, w.text) {
+			return fault.Errorf(w.class, "%s", w.reason)
+		}
+	}
+	return fault.Errorf(fault.Unavailable, "vault refused this item of a batch for a reason that trousseau does not know; see Vault's audit log")
+}
+
+// results returns the answer with the results of each item that comes with a
+// failed batch; nil if there is none. refused means that the batch as such may be
+// the reason.
+func results(err error) (a answer, refused bool) {
+	var resp *vault.ResponseError
+	if !errors.As(err, &resp) {
+		return nil, false
+	}
+	a = &vault.Response[map[string]any]{}
+	if len(resp.Errors) == 0 && json.Unmarshal(resp.RawResponseBytes, a) == nil && a.Data["batch_results"] != nil {
+		return a, false
+	}
+	switch resp.StatusCode {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusRequestEntityTooLarge:
+		return nil, true
+	}
+	return nil, false
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -114,49 +115,164 @@ func decodeKey(a answer) (Key, *fault.Error) {
 	return key, nil
 }
 
+// Item is a plaintext to encrypt or a ciphertext to decrypt.
+type Item struct {
+	// Data is the plaintext, or the ciphertext in transit's form (vault:vN:…).
+	Data []byte
+	// Version is the key version to encrypt with; 0 means the newest.
+	Version int
+	// AssociatedData, if not empty, is bound into the ciphertext, and is needed to
+	// decrypt it.
+	AssociatedData []byte
+}
+
+// Outcome is what became of an [Item]: its ciphertext or plaintext, or why there is
+// none.
+type Outcome struct {
+	Data []byte
+	Err  error
+}
+
 // Encrypt encrypts plaintext with one version of a key, or with the newest if
 // version is 0, and returns the ciphertext in transit's form (vault:vN:…) with
 // its version. Associated data, if not empty, is needed to decrypt it. It needs
 // "update" on <mount>/encrypt/<name>.
 func (c *Client) Encrypt(ctx context.Context, name string, version int, plaintext, associatedData []byte) (ciphertext []byte, used int, err error) {
-	body := marshal(struct {
-		Plaintext      []byte `json:"plaintext"` // encoding/json writes base64, as transit wants it
-		AssociatedData []byte `json:"associated_data,omitempty"`
-		KeyVersion     int    `json:"key_version,omitempty"`
-	}{plaintext, associatedData, version})
-	ciphertext, err = ask(ctx, c, c.onKey("encrypt", "encrypting with", "encrypt", name, body), func(a answer) ([]byte, *fault.Error) {
-		text, _ := a.Data["ciphertext"].(string)
-		got, ok := CiphertextVersion([]byte(text))
-		if !ok {
-			return nil, unusable("the ciphertext does not begin with vault:v<version>:")
-		}
-		if version != 0 && got != version {
-			return nil, unusable(fmt.Sprintf("key version %d was used instead of %d", got, version))
-		}
-		used = got
-		return []byte(text), nil
+	item := Item{plaintext, version, associatedData}
+	ciphertext, err = ask(ctx, c, c.encryption(name, marshal(item.toEncrypt())), func(a answer) ([]byte, *fault.Error) {
+		return item.encrypted(a.Data)
 	})
+	if err == nil {
+		used, _ = CiphertextVersion(ciphertext)
+	}
 	return ciphertext, used, err
 }
 
 // Decrypt returns the plaintext of a ciphertext in transit's form that was made
 // with the same associated data. It needs "update" on <mount>/decrypt/<name>.
 func (c *Client) Decrypt(ctx context.Context, name string, ciphertext, associatedData []byte) ([]byte, error) {
-	body := marshal(struct {
+	item := Item{Data: ciphertext, AssociatedData: associatedData}
+	return ask(ctx, c, c.decryption(name, marshal(item.toDecrypt())), func(a answer) ([]byte, *fault.Error) {
+		return item.decrypted(a.Data)
+	})
+}
+
+// EncryptBatch encrypts all items in one call. There is one outcome for each, in
+// the same order: an item that fails does not fail the others. An error is of the
+// whole call.
+func (c *Client) EncryptBatch(ctx context.Context, name string, items []Item) ([]Outcome, error) {
+	return batch(ctx, c, c.encryption(name, batchBody(items, Item.toEncrypt)), items, Item.encrypted)
+}
+
+// DecryptBatch is EncryptBatch for ciphertexts.
+func (c *Client) DecryptBatch(ctx context.Context, name string, items []Item) ([]Outcome, error) {
+	return batch(ctx, c, c.decryption(name, batchBody(items, Item.toDecrypt)), items, Item.decrypted)
+}
+
+func (c *Client) encryption(name string, body []byte) call {
+	return c.onKey("encrypt", "encrypting with", "encrypt", name, body)
+}
+
+func (c *Client) decryption(name string, body []byte) call {
+	return c.onKey("decrypt", "decrypting with", "decrypt", name, body)
+}
+
+func (i Item) toEncrypt() any {
+	return struct {
+		Plaintext      []byte `json:"plaintext"` // encoding/json writes base64, as transit wants it
+		AssociatedData []byte `json:"associated_data,omitempty"`
+		KeyVersion     int    `json:"key_version,omitempty"`
+	}{i.Data, i.AssociatedData, i.Version}
+}
+
+func (i Item) toDecrypt() any {
+	return struct {
 		Ciphertext     string `json:"ciphertext"`
 		AssociatedData []byte `json:"associated_data,omitempty"`
-	}{string(ciphertext), associatedData})
-	return ask(ctx, c, c.onKey("decrypt", "decrypting with", "decrypt", name, body), func(a answer) ([]byte, *fault.Error) {
-		text, ok := a.Data["plaintext"].(string)
-		if !ok {
-			return nil, unusable("no plaintext")
+	}{string(i.Data), i.AssociatedData}
+}
+
+// encrypted reads the ciphertext of i from an answer.
+func (i Item) encrypted(data map[string]any) ([]byte, *fault.Error) {
+	text, _ := data["ciphertext"].(string)
+	used, ok := CiphertextVersion([]byte(text))
+	if !ok {
+		return nil, unusable("the ciphertext does not begin with vault:v<version>:")
+	}
+	if i.Version != 0 && used != i.Version {
+		return nil, unusable(fmt.Sprintf("key version %d was used instead of %d", used, i.Version))
+	}
+	return []byte(text), nil
+}
+
+// decrypted reads the plaintext of i from an answer.
+func (i Item) decrypted(data map[string]any) ([]byte, *fault.Error) {
+	text, ok := data["plaintext"].(string)
+	if !ok {
+		return nil, unusable("no plaintext")
+	}
+	plaintext, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, unusable("the plaintext is not base64")
+	}
+	return plaintext, nil
+}
+
+func batchBody(items []Item, form func(Item) any) []byte {
+	forms := make([]any, len(items))
+	for i, item := range items {
+		forms[i] = form(item)
+	}
+	return marshal(struct {
+		Items []any `json:"batch_input"`
+	}{forms})
+}
+
+// BatchRefused is the error of a batch that Vault, or something before it, did not
+// take. It may take the items alone: a policy can forbid batch_input, a proxy can
+// limit the size of a body. Its class is that of the refusal.
+type BatchRefused struct{ reason *fault.Error }
+
+func (b *BatchRefused) Error() string { return b.reason.Error() }
+func (b *BatchRefused) Unwrap() error { return b.reason }
+
+// batch makes one call for several items. If one of them fails, Vault answers 400
+// or 500 for all, with the results of each.
+func batch(ctx context.Context, c *Client, call call, items []Item, read func(Item, map[string]any) ([]byte, *fault.Error)) ([]Outcome, error) {
+	refused := false
+	call.rescue = func(err error) (a answer, _ error) {
+		a, refused = results(err)
+		if a != nil {
+			err = nil
 		}
-		plaintext, err := base64.StdEncoding.DecodeString(text)
-		if err != nil {
-			return nil, unusable("the plaintext is not base64")
+		return a, err
+	}
+	outcomes, err := ask(ctx, c, call, func(a answer) ([]Outcome, *fault.Error) {
+		results, _ := a.Data["batch_results"].([]any)
+		if len(results) != len(items) {
+			refused = true
+			return nil, unusable(fmt.Sprintf("%d results for a batch of %d", len(results), len(items)))
 		}
-		return plaintext, nil
+		outcomes := make([]Outcome, len(items))
+		for i, item := range items {
+			result, _ := results[i].(map[string]any)
+			var failure *fault.Error
+			if said, _ := result["error"].(string); said != "" {
+				failure = explainItem(said)
+			} else {
+				outcomes[i].Data, failure = read(item, result)
+			}
+			if failure != nil {
+				outcomes[i].Err = c.failed(call, failure)
+			}
+		}
+		return outcomes, nil
 	})
+	var failure *fault.Error
+	if errors.As(err, &failure) && refused {
+		return nil, &BatchRefused{failure}
+	}
+	return outcomes, err
 }
 
 var versionPrefix = regexp.MustCompile(`^vault:v([1-9][0-9]*):`)

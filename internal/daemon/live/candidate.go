@@ -38,7 +38,7 @@ func (k *KEK) newCandidate(ctx context.Context, cfg *config.Config, digest strin
 	if active != nil {
 		before = active.cluster
 	}
-	c := newCluster(k.log, clients, before)
+	c := k.newCluster(clients, cfg.Vault.KeyNames, before)
 	candidate, token, err := k.logInAndProve(ctx, c, cfg, active)
 	if err != nil {
 		k.closeAfter(ctx, 0, c)

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/trousseau-io/trousseau/internal/daemon/batch"
 	"github.com/trousseau-io/trousseau/internal/fault"
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
@@ -39,6 +40,10 @@ type cluster struct {
 type node struct {
 	*vault.Client
 	state atomic.Pointer[nodeState]
+	// encrypt and decrypt are where requests wait for calls with a key.
+	encrypt, decrypt map[string]*batch.Line
+	// unbatched means that Vault, or something before it, takes no batches.
+	unbatched atomic.Bool
 }
 
 // nodeState is what is known of a node. It is immutable.
@@ -57,10 +62,18 @@ var errNotProven error = fault.Errorf(fault.Unavailable, "not proven yet")
 
 // newCluster returns a cluster none of whose nodes is proven. The one that served
 // before, if it is among them, is asked first.
-func newCluster(log *zap.Logger, clients []*vault.Client, before *cluster) *cluster {
-	c := &cluster{log: log}
+func (k *KEK) newCluster(clients []*vault.Client, keys []string, before *cluster) *cluster {
+	c := &cluster{log: k.log}
 	for _, client := range clients {
-		n := &node{Client: client}
+		n := &node{Client: client, encrypt: make(map[string]*batch.Line), decrypt: make(map[string]*batch.Line)}
+		refused := func(err error) {
+			if !n.unbatched.Swap(true) {
+				k.log.Warn("Vault takes no batches; requests go one by one", zap.String("vault", n.Address()), zap.Error(err))
+			}
+		}
+		for _, key := range keys {
+			n.encrypt[key], n.decrypt[key] = k.queue.Encrypt(client, key, refused), k.queue.Decrypt(client, key, refused)
+		}
 		n.state.Store(&nodeState{trouble: errNotProven, since: time.Now()})
 		c.nodes = append(c.nodes, n)
 		if before != nil && client.Address() == before.serving.Load().Address() {

@@ -96,7 +96,7 @@ func (g *Generation) fields() []zap.Field {
 // encrypt wraps plaintext under the generation's pinned key version, so that
 // the key_id returned with it is the one that Status announced.
 func (g *Generation) encrypt(ctx context.Context, n *node, plaintext []byte) (seed.Wrapped, error) {
-	ciphertext, _, err := n.Encrypt(ctx, g.ID.Key, g.ID.Version, plaintext, g.binding.Data)
+	ciphertext, err := n.encrypt[g.ID.Key].Do(ctx, vault.Item{Data: plaintext, Version: g.ID.Version, AssociatedData: g.binding.Data})
 	if err != nil {
 		return seed.Wrapped{}, err
 	}
@@ -124,7 +124,7 @@ func (g *Generation) decrypt(ctx context.Context, n *node, w seed.Wrapped) ([]by
 	if err != nil {
 		return nil, err
 	}
-	return n.Decrypt(ctx, id.Key, w.Ciphertext, data)
+	return n.decrypt[id.Key].Do(ctx, vault.Item{Data: w.Ciphertext, AssociatedData: data})
 }
 
 // heldBy reports whether n holds the key that encrypts for g: it decrypts the

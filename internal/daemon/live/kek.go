@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/trousseau-io/trousseau/internal/config"
+	"github.com/trousseau-io/trousseau/internal/daemon/batch"
 	"github.com/trousseau-io/trousseau/internal/daemon/watch"
 	"github.com/trousseau-io/trousseau/internal/fault"
 	"github.com/trousseau-io/trousseau/internal/seed"
@@ -47,8 +48,8 @@ type Options struct {
 	// OutageGrace is how long after the last proof Status stays ok although Vault
 	// cannot be used; 0 means no grace.
 	OutageGrace time.Duration
-	// MaxVaultRequests bounds the requests that use Vault at the same time; 0
-	// means 128. More requests wait for a free slot.
+	// MaxVaultRequests bounds the calls to Vault for requests at the same time; 0
+	// means 8. More requests wait, and share the next call.
 	MaxVaultRequests int
 	// RequireTLS refuses a configuration whose token would leave this host
 	// unencrypted.
@@ -73,11 +74,10 @@ type KEK struct {
 	view atomic.Pointer[view]
 	// writing orders the writers of view: the loader and the prober.
 	writing sync.Mutex
-	// retries is the shared retry budget; slots bounds concurrent Vault requests,
-	// and waiting counts those that have none yet.
+	// retries is the shared retry budget.
 	retries budget
-	slots   chan struct{}
-	waiting atomic.Int64
+	// queue bounds concurrent calls and lets requests share them.
+	queue *batch.Queue
 	// worked is when a request last decrypted what the key version in use had
 	// encrypted, in nanoseconds since 1970.
 	worked atomic.Int64
@@ -108,9 +108,7 @@ func New(opts Options) *KEK {
 	if opts.Registerer == nil {
 		opts.Registerer = prometheus.NewRegistry()
 	}
-	if opts.MaxVaultRequests == 0 {
-		opts.MaxVaultRequests = 128
-	}
+	opts.MaxVaultRequests = cmp.Or(opts.MaxVaultRequests, 8)
 	opts.ProbeTimeout = cmp.Or(opts.ProbeTimeout, 10*time.Second)
 	if opts.Reread == nil {
 		opts.Reread = func() {}
@@ -121,7 +119,7 @@ func New(opts Options) *KEK {
 		vault: vault.NewMetrics(opts.Registerer),
 		wake:  make(chan struct{}, 1),
 		hurry: make(chan struct{}, 1),
-		slots: make(chan struct{}, opts.MaxVaultRequests),
+		queue: batch.New(opts.MaxVaultRequests, opts.Registerer),
 	}
 	nothing := fault.Errorf(fault.Unavailable, "no configuration has been read yet")
 	k.view.Store(&view{health: health{trouble: nothing}, replaced: make(chan struct{})})

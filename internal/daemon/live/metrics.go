@@ -49,9 +49,11 @@ var (
 	descNode = prometheus.NewDesc("trousseau_vault_node_usable",
 		"Whether the Vault node at an address holds the key and accepts the token.", []string{"address"}, nil)
 	descInFlight = prometheus.NewDesc("trousseau_vault_requests_in_flight",
-		"Requests that Vault is working on, at most --max-vault-requests.", nil, nil)
+		"Calls to Vault for requests that are under way, at most --max-vault-requests.", nil, nil)
 	descWaiting = prometheus.NewDesc("trousseau_vault_requests_waiting",
 		"Requests that wait because --max-vault-requests has been reached.", nil, nil)
+	descUnbatched = prometheus.NewDesc("trousseau_vault_batches_refused",
+		"Whether the Vault node at an address, or something before it, takes no batches.", []string{"address"}, nil)
 )
 
 func newMetrics(reg prometheus.Registerer, k *KEK) *metrics {
@@ -74,7 +76,7 @@ func newMetrics(reg prometheus.Registerer, k *KEK) *metrics {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descGeneration, descReloadOK, descReloadTime, descReloadError, descKey, descKeyCreated,
-		descTokenExpiry, descTokenKept, descToken, descProof, descDegraded, descStatus, descNode, descInFlight, descWaiting,
+		descTokenExpiry, descTokenKept, descToken, descProof, descDegraded, descStatus, descNode, descInFlight, descWaiting, descUnbatched,
 	} {
 		ch <- d
 	}
@@ -96,8 +98,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descDegraded, truth(v.health.trouble != nil))
 	state, _ := m.kek.state(v)
 	gauge(descStatus, truth(state == stateOK || state == stateDegraded))
-	gauge(descInFlight, float64(len(m.kek.slots)))
-	gauge(descWaiting, float64(m.kek.waiting.Load()))
+	underWay, waiting := m.kek.queue.Load()
+	gauge(descInFlight, float64(underWay))
+	gauge(descWaiting, float64(waiting))
 	if v.gen == nil {
 		gauge(descGeneration, 0)
 		return
@@ -110,6 +113,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descProof, seconds(v.health.proven))
 	for _, n := range v.gen.cluster.nodes {
 		gauge(descNode, truth(n.usable()), n.Address())
+		gauge(descUnbatched, truth(n.unbatched.Load()), n.Address())
 	}
 	if !v.token.Expires.IsZero() {
 		gauge(descTokenExpiry, seconds(v.token.Expires))

@@ -81,18 +81,8 @@ func (k *KEK) withRetries(ctx context.Context, v *view, request func(context.Con
 	}
 }
 
-// attempt makes one request when a slot is free, and records what it tells about
-// the node. While there is time for another attempt, one that hangs is cut.
+// attempt makes one request, and records what it tells about the node. While there is time for another attempt, one that hangs is cut.
 func (k *KEK) attempt(ctx context.Context, gen *Generation, n *node, request func(context.Context, *Generation, *node) error) error {
-	k.waiting.Add(1)
-	select {
-	case k.slots <- struct{}{}:
-		k.waiting.Add(-1)
-	case <-ctx.Done():
-		k.waiting.Add(-1)
-		return fault.Errorf(fault.Overloaded, "concurrency limit (%d) reached; timed out waiting", cap(k.slots))
-	}
-	defer func() { <-k.slots }()
 	if deadline, ok := ctx.Deadline(); ok {
 		if left := time.Until(deadline); left > undivided {
 			var cancel context.CancelFunc
