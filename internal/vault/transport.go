@@ -3,6 +3,7 @@
 package vault
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -33,9 +34,10 @@ var (
 // connection stalls one call instead of all. There is no proxy, because the
 // environment does not configure the daemon.
 func newTransport(tlsConfig *tls.Config) *http.Transport {
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 	return &http.Transport{
-		DialContext:         dialer.DialContext,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return connect(ctx, net.DefaultResolver.LookupNetIP, network, address)
+		},
 		TLSClientConfig:     tlsConfig,
 		TLSHandshakeTimeout: handshakeTimeout,
 		MaxIdleConns:        idleConns,
