@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -21,6 +23,15 @@ const (
 	// stagger is the longest time that an address has before the next one is tried
 	// too (RFC 8305, section 8).
 	stagger = 250 * time.Millisecond
+	// keepAliveIdle is shorter than the half minute after which some NATs forget an
+	// idle connection.
+	keepAliveIdle = 10 * time.Second
+	// userTimeout is how long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT).
+	// The kernel of an overloaded Vault still acknowledges; a dead path does not. In
+	// three seconds Linux sends the bytes four times (on a short path again after 0.2,
+	// 0.6 and 1.4 s), so a few lost packets do not matter. A call that then connects
+	// again still succeeds within five seconds.
+	userTimeout = 3 * time.Second
 )
 
 // lookup returns a host's addresses, the best first: [net.Resolver.LookupNetIP].
@@ -30,7 +41,7 @@ type lookup func(ctx context.Context, network, host string) ([]netip.Addr, error
 // eyeballs"). net.Dialer tries those of one family in turn, so one that drops
 // packets uses up the time of the others. All errors are *net.OpErrors, as
 // net.Dialer's are.
-func connect(ctx context.Context, lookup lookup, network, address string) (net.Conn, error) {
+func connect(ctx context.Context, lookup lookup, network, address string) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	host, port, err := net.SplitHostPort(address)
@@ -45,7 +56,7 @@ func connect(ctx context.Context, lookup lookup, network, address string) (net.C
 	addrs = addrs[:min(len(addrs), maxAddresses)]
 
 	type result struct {
-		conn net.Conn
+		conn *net.TCPConn
 		err  error
 	}
 	results, returned := make(chan result), make(chan struct{})
@@ -85,9 +96,25 @@ func connect(ctx context.Context, lookup lookup, network, address string) (net.C
 	return nil, allFailed(network, failed)
 }
 
-func connectTo(ctx context.Context, network, address string) (net.Conn, error) {
-	dialer := net.Dialer{KeepAlive: 15 * time.Second}
-	return dialer.DialContext(ctx, network, address)
+func connectTo(ctx context.Context, network, address string) (*net.TCPConn, error) {
+	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable:   true,
+		Idle:     keepAliveIdle,
+		Interval: userTimeout,
+		Count:    1, // with TCP_USER_TIMEOUT, Linux ignores it and acts as for 1
+	}}
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	tcp := conn.(*net.TCPConn) // network is "tcp"
+	if raw, err := tcp.SyscallConn(); err == nil {
+		// Without the option, the connection still works.
+		_ = raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+		})
+	}
+	return tcp, nil
 }
 
 // interleave alternates between IPv4 and IPv6 and otherwise keeps the resolver's

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/trousseau-io/trousseau/internal/fault"
 	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
@@ -176,6 +178,32 @@ func TestName(t *testing.T) {
 		})
 		if err := encrypt(bounded(t), c); err != nil {
 			t.Errorf("TLS %v: %v", options.TLS, err)
+		}
+	}
+}
+
+func TestSocketOptions(t *testing.T) {
+	conn, err := vault.Connect(bounded(t), resolvesTo("127.0.0.1"), "tcp", listen(t, func(net.Conn) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct{ level, option, want int }{
+		"TCP_USER_TIMEOUT": {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 3000}, // milliseconds
+		"SO_KEEPALIVE":     {unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		"TCP_KEEPIDLE":     {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 10}, // seconds
+		"TCP_KEEPINTVL":    {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 3},
+		"TCP_KEEPCNT":      {unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 1},
+	} {
+		var got int
+		var failure error
+		err := raw.Control(func(fd uintptr) { got, failure = unix.GetsockoptInt(int(fd), test.level, test.option) })
+		if err != nil || failure != nil || got != test.want {
+			t.Errorf("%s: got %d, want %d; %v, %v", name, got, test.want, err, failure)
 		}
 	}
 }
