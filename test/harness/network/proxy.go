@@ -65,11 +65,17 @@ func (p *Proxy) Close() {
 	p.port.Release()
 }
 
-// Connections returns how many connections clients have open.
-func (p *Proxy) Connections() int {
+// Connections returns how many connections the clients at an IP address have open.
+func (p *Proxy) Connections(client string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.pairs)
+	n := 0
+	for c := range p.pairs {
+		if c.client.RemoteAddr().(*net.TCPAddr).IP.String() == client {
+			n++
+		}
+	}
+	return n
 }
 
 // SetTargets changes the targets of new connections.

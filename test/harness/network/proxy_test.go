@@ -65,6 +65,7 @@ func exchange(conn net.Conn, within time.Duration) error {
 }
 
 const (
+	here   = "127.0.0.1"
 	enough = 10 * time.Second
 	// brief is how long nothing must happen.
 	brief = 100 * time.Millisecond
@@ -87,13 +88,16 @@ func TestForgottenConnectionIsSilent(t *testing.T) {
 	if err := exchange(dial(t, p), enough); err != nil {
 		t.Errorf("on a new connection: %v", err)
 	}
-	if got := p.Connections(); got != 2 {
+	if got := p.Connections(here); got != 2 {
 		t.Errorf("got %d connections, want 2", got)
 	}
+	if got := p.Connections("127.0.0.2"); got != 0 {
+		t.Errorf("got %d connections of another client, want none", got)
+	}
 	before.Close()
-	for end := time.Now().Add(enough); p.Connections() != 1; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(enough); p.Connections(here) != 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("got %d connections after one was closed, want 1", p.Connections())
+			t.Fatalf("got %d connections after one was closed, want 1", p.Connections(here))
 		}
 	}
 }
