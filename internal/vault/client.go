@@ -95,27 +95,21 @@ func Dial(cfg Config) ([]*Client, error) {
 		authNamespace: cmp.Or(cfg.AuthNamespace, cfg.Namespace),
 		metrics:       cfg.Metrics,
 	}
-	rt := cfg.Transport
-	if rt == nil {
-		tlsConfig, err := cfg.TLS()
-		if err != nil {
-			return nil, err
-		}
-		transport := newTransport(tlsConfig)
-		shared.closeIdle = transport.CloseIdleConnections
-		rt = transport
-	}
-	// One for all nodes: the pool is kept per host.
-	web := &http.Client{
-		Transport:     guard{rt},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 	var apis []*vault.Client
 	var clients []*Client
 	for _, address := range cfg.Addresses {
+		g, err := newGuard(cfg)
+		if err != nil {
+			return nil, err
+		}
+		others := shared.closeIdle
+		shared.closeIdle = func() { others(); g.drop() }
 		api, err := vault.New(
 			vault.WithAddress(address),
-			vault.WithHTTPClient(web),
+			vault.WithHTTPClient(&http.Client{
+				Transport:     g,
+				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			}),
 			vault.WithRequestTimeout(30*time.Second), // for a context without a deadline
 			vault.WithRetryConfiguration(vault.RetryConfiguration{RetryMax: 0}),
 			vault.WithDisableRedirects(),

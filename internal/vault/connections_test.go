@@ -53,28 +53,34 @@ func TestBurstsShareConnections(t *testing.T) {
 	s.CreateKey("kek")
 	c := dial(t, s, nil)
 	for range 3 {
-		ctx, cancel := context.WithCancel(bounded(t))
-		release := s.Hang()
-		var calls sync.WaitGroup
-		for range callers {
-			calls.Go(func() {
-				if err := encrypt(ctx, c); err != nil {
-					t.Error(err)
-					cancel()
-				}
-			})
-		}
-		if err := s.WaitInFlight(ctx, callers); err != nil {
-			t.Error(err)
-		}
-		release()
-		calls.Wait()
-		cancel()
+		burst(t, s, c, callers)
 	}
 	// A request waiting for its dial may get a returned connection instead: then there is one more.
 	if got := s.ConnectionsOpened(); got < callers || got > 2*callers {
 		t.Errorf("got %d connections for three bursts of %d", got, callers)
 	}
+}
+
+// burst makes n calls at once, each on its own connection.
+func burst(t *testing.T, s *vaulttest.Server, c *vault.Client, n int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(bounded(t))
+	defer cancel()
+	release := s.Hang()
+	var calls sync.WaitGroup
+	for range n {
+		calls.Go(func() {
+			if err := encrypt(ctx, c); err != nil {
+				t.Error(err)
+				cancel()
+			}
+		})
+	}
+	if err := s.WaitInFlight(ctx, n); err != nil {
+		t.Error(err)
+	}
+	release()
+	calls.Wait()
 }
 
 func TestRestartFailsNoCall(t *testing.T) {

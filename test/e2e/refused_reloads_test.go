@@ -75,7 +75,7 @@ path "+/keys/+" { capabilities = ["read"] }`, "policy", "write", "wide", "-")
 	}, {
 		name:  "a typo in the key's name",
 		make:  func() { c.Configure("transitkeyname=trousseau-kms-vautl") },
-		class: "key_lost", logged: "the key does not exist (404)",
+		class: "refused_key", logged: "does not list the key " + testbed.Key,
 	}, {
 		name:  "a typo in the address",
 		make:  func() { c.Configure("vaultaddress=htps://" + c.Proxy.Addr) },

@@ -28,7 +28,8 @@ const (
 // settings shorten intervals, so that reactions that usually take minutes happen
 // within a fault.
 var settings = []string{
-	"--probe-interval=2s", "--outage-grace=5s", "--config-poll-interval=5s", "--log-level=debug",
+	// The grace is longer than a proof may take, which is 10 s by default.
+	"--probe-interval=2s", "--outage-grace=11s", "--config-poll-interval=5s", "--log-level=debug",
 }
 
 // daemon is trousseau: one process, or two during a takeover. Its methods may be

@@ -26,6 +26,7 @@ const (
 	onCertificates
 	onDisk
 	onDescriptors
+	onAddresses
 	subjects // number of subjects
 )
 
@@ -58,10 +59,23 @@ var faults = []fault{
 	{"Vault stopped", onPower, false, 0, stopVault},
 	{"Vault stopped for a long time", onPower, false, 40 * time.Second, stopVault},
 	{"Vault slow", onSpeed, false, 0, slowVault},
+	// Slow, but every request can succeed in time.
+	{"Vault takes 1 s for each call", onSpeed, false, 20 * time.Second, layOver(vaulttest.Fault{Delay: time.Second})},
 	{"Vault hangs", onSpeed, false, 0, layOver(vaulttest.Fault{Hang: true})},
 	{"Vault resets connections", onConnections, false, 0, layOver(vaulttest.Fault{Cut: vaulttest.CutReset, Rate: 0.5})},
 	{"Vault truncates answers", onConnections, false, 0, layOver(vaulttest.Fault{Cut: vaulttest.CutBody, Rate: 0.5})},
+	{"network forgets its connections", onConnections, false, 0, forgetConnections},
 	{"Vault fails 30% of the requests", onErrors, false, 0, failRequests},
+	{"Vault is a DR secondary", onErrors, false, 0, layOver(drSecondary)},
+	{"Vault lags behind (412)", onErrors, false, 0, layOver(lagging)},
+	{"Vault lags behind (412) for over a minute", onErrors, false, 65 * time.Second, layOver(lagging)},
+	{"a proxy's HTML page instead of Vault", onErrors, false, 0, htmlPage},
+	{"a proxy's JSON 404 instead of Vault", onErrors, false, 0, layOver(proxyNotFound)},
+	{"a proxy's JSON 400 instead of Vault", onErrors, false, 0, layOver(proxyBadRequest)},
+	{"second address of another Vault", onAddresses, true, 0, addStranger},
+	{"second address of another Vault, first blips", onAddresses, false, 20 * time.Second, addStrangerAndBlip},
+	{"second address of a DR secondary", onAddresses, true, 0, addSecondary},
+	{"first of two addresses is a DR secondary", onAddresses, false, 20 * time.Second, becomeSecondary},
 	{"trousseau killed and restarted", onProcess, false, 0, killProcess},
 	{"trousseau stopped and restarted", onProcess, false, 0, stopProcess},
 	{"trousseau taken over", onProcess, true, 0, takeOver},

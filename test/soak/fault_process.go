@@ -35,12 +35,14 @@ func exhaustDescriptors(s *stage, _ *rand.Rand) (func() error, error) {
 	const held = maxFiles + 50
 	ctx, stop := context.WithCancel(context.Background())
 	var all sync.WaitGroup
+	s.starving.Store(true)
 	for range held {
 		all.Go(func() { keepConnected(ctx, s.daemon.socket) })
 	}
 	return func() error {
 		stop()
 		all.Wait()
+		s.starving.Store(false)
 		return nil
 	}, nil
 }

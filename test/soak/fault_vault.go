@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -90,8 +91,9 @@ func sealVault(s *stage, _ *rand.Rand) (func() error, error) {
 }
 
 func stopVault(s *stage, _ *rand.Rand) (func() error, error) {
+	s.network.Refuse()
 	s.vault.Stop()
-	return s.vault.Start, nil
+	return func() error { return errors.Join(s.vault.Start(), s.network.Pass()) }, nil
 }
 
 func slowVault(s *stage, random *rand.Rand) (func() error, error) {
@@ -132,7 +134,7 @@ func swapCA(s *stage, random *rand.Rand) (func() error, error) {
 	}
 	return func() error {
 		remove()
-		s.agent.put(caFile, string(s.vault.CAPEM()))
+		s.agent.put(caFile, s.authorities())
 		return nil
 	}, nil
 }

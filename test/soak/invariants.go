@@ -13,7 +13,7 @@ import (
 )
 
 // Invariants that always hold are checked where they can break: answers in load.go,
-// ends of processes in daemon.go. This file has the checks between faults.
+// ends of processes in daemon.go, Status in evidence.go. This file has the checks between faults.
 
 const (
 	// recoverWithin bounds the recovery after the last fault.
@@ -177,7 +177,7 @@ func (s *soak) measure(ctx context.Context) (footprint, error) {
 	if n := value("trousseau_kms_panics_total"); n != 0 {
 		return footprint{}, violatedf("%.0f requests panicked", n)
 	}
-	connections := s.stage.vault.Connections()
+	connections := s.stage.connections()
 	return footprint{
 		goroutines:  value("go_goroutines") - 2*float64(connections),
 		files:       value("process_open_fds") - float64(connections),

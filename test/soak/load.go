@@ -43,7 +43,9 @@ type load struct {
 	pulse   *pulse
 	ledger  *ledger
 	secrets *secrets
-	fail    func(error) // called with a violated invariant
+	// evidence judges failures of Status.
+	evidence *evidence
+	fail     func(error) // called with a violated invariant
 
 	mu    sync.Mutex
 	tally tally
@@ -230,6 +232,9 @@ func (l *load) call(ctx context.Context, method string, request func(context.Con
 	}
 	if undisturbed && !starved {
 		l.fail(violatedf("%s failed with only a harmless fault active: %v", method, err))
+	}
+	if method == "Status" && !starved {
+		l.evidence.statusFailed(began, err)
 	}
 	if !blamesVault(code) {
 		l.fail(violatedf("%s failed with a code that no fault explains: %v", method, err))

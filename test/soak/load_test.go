@@ -25,9 +25,13 @@ type misbehaving struct {
 	keyID  string // that Encrypt uses; Status always reports "one"
 	garble bool   // Decrypt's answer
 	err    error  // of every Encrypt
+	down   error  // of every Status
 }
 
 func (p *misbehaving) Status(context.Context, *kmsapi.StatusRequest) (*kmsapi.StatusResponse, error) {
+	if p.down != nil {
+		return nil, p.down
+	}
 	return &kmsapi.StatusResponse{Version: "v2", Healthz: "ok", KeyId: "one"}, nil
 }
 
@@ -84,6 +88,45 @@ func TestAnswersAreJudged(t *testing.T) {
 	}
 }
 
+func TestFailureOfStatusIsHeldToDirectCalls(t *testing.T) {
+	down := status.Error(codes.Unavailable, "down")
+	for _, c := range []struct {
+		name    string
+		down    error
+		starved bool
+		want    bool
+	}{
+		{"ok", nil, false, false},
+		{"fails", down, false, true},
+		{"fails while the machine is busy", down, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, violations := serve(t, &misbehaving{down: c.down})
+			if c.starved {
+				l.pulse.last = time.Now().Add(-time.Hour)
+			}
+			good := func() direct { return direct{process: 1, intact: true, began: time.Now(), ended: time.Now()} }
+			first := good()
+			first.ended = first.ended.Add(-2 * patience)
+			if err := l.evidence.add(first); err != nil {
+				t.Fatal(err)
+			}
+			client, err := l.dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = l.status(t.Context(), client)
+			l.close()
+			if err := l.evidence.add(good()); (err != nil) != c.want {
+				t.Errorf("got violation %v, want one: %t", err, c.want)
+			}
+			if all := violations(); len(all) > 0 {
+				t.Errorf("got other violations: %v", all)
+			}
+		})
+	}
+}
+
 // serve starts a load on a plugin and returns it with its first violation.
 func serve(t *testing.T, p *misbehaving) (l *load, violations func() []error) {
 	t.Helper()
@@ -102,7 +145,7 @@ func serve(t *testing.T, p *misbehaving) (l *load, violations func() []error) {
 	var all []error
 	l = &load{
 		socket: socket, starts: func() int { return 1 }, peace: &peace{}, pulse: &pulse{last: time.Now().Add(time.Hour)},
-		ledger: newLedger(), secrets: newSecrets(), tally: newTally(),
+		ledger: newLedger(), evidence: &evidence{}, secrets: newSecrets(), tally: newTally(),
 		fail: func(err error) {
 			mu.Lock()
 			defer mu.Unlock()

@@ -5,11 +5,12 @@
 //
 //	go run ./soak -trousseau ../bin/trousseau -duration 10m -seed 0
 //
-// Vault is the fake of package vaulttest, over HTTPS in this process, so that faults
-// can be injected. trousseau is a separate process, and a part of this process
-// writes config.yaml as Vault Agent does. Storms of overlapping faults alternate
-// with calms, in which everything must recover. The faults are in fault.go, the
-// checks in invariants.go.
+// Vault is the fake of package vaulttest, over HTTPS and a TCP proxy in this process,
+// so that faults can be injected. trousseau is a separate process, and a part of this
+// process writes config.yaml as Vault Agent does. Storms of overlapping faults
+// alternate with calms, in which everything must recover. The faults are in fault.go,
+// the checks in invariants.go. Direct calls to Vault show when Status must be ok: see
+// evidence.go.
 //
 // The exit code is 1 if an invariant was violated. The printed seed reproduces the
 // same faults in the same order with the same durations; how the machine's scheduler

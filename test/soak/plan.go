@@ -125,7 +125,7 @@ func (p *plan) chances(f *fault) int {
 		return 0
 	case f.touches == onProcess:
 		return 8
-	case f.longer > 0:
+	case f.longer > longestFault:
 		return 1
 	}
 	return 2

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -30,6 +31,7 @@ type renderer struct {
 
 	mu      sync.Mutex
 	inUse   string            // the token
+	second  string            // further address of Vault; "" for none
 	content map[string]string // desired content by file
 	unsaved map[string]bool   // files not written yet
 }
@@ -73,6 +75,31 @@ func (r *renderer) renderToken(token string) {
 	r.write(configName)
 }
 
+// renderSecond renders config.yaml with a further address of Vault; "" for none.
+func (r *renderer) renderSecond(address string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.second = address
+	r.content[configName] = r.config()
+	r.write(configName)
+}
+
+// onDisk returns how the files say to use Vault. intact is false if one of them is
+// not as it should be; the result is then of no use.
+func (r *renderer) onDisk() (says access, intact bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, content := range r.content {
+		if now, err := os.ReadFile(r.path(name)); err != nil || string(now) != content {
+			return access{}, false
+		}
+	}
+	return access{
+		addresses: [2]string{r.address, r.second}, token: r.inUse,
+		ca: r.content[caFile], cert: r.content[certFile], key: r.content[keyFile],
+	}, true
+}
+
 // config returns config.yaml as rendered from the documented template, plus the fields
 // for TLS. The caller holds r.mu.
 func (r *renderer) config() string {
@@ -80,6 +107,9 @@ func (r *renderer) config() string {
 	b.WriteString(agent.Template{KeyNames: []string{keyName}, Address: r.address, Token: r.inUse}.String())
 	for _, f := range []struct{ field, name string }{{"vaultCACert", caFile}, {"clientCert", certFile}, {"clientKey", keyFile}} {
 		fmt.Fprintf(&b, "  %s: %s \n", f.field, r.path(f.name))
+	}
+	if r.second != "" {
+		fmt.Fprintf(&b, "  addresses:\n  - %s \n", r.second)
 	}
 	return b.String()
 }

@@ -48,6 +48,8 @@ func (s *soak) reportTo(w io.Writer, err error) {
 		s.pulse.longest.Seconds(), t.starved)
 	fmt.Fprintf(w, "ciphertexts: %d, under %d key_ids reported by Status; %d key_ids not checked because their process was gone\n",
 		len(s.load.ledger.all()), s.load.ledger.keyIDs(), t.unproven)
+	made, ok, owed := s.evidence.counts()
+	fmt.Fprintf(w, "direct calls: %d, %d succeeded; for %.0f s in all, Status had to be ok because of them\n", made, ok, owed.Seconds())
 	_, starts := s.stage.daemon.pid()
 	fmt.Fprintf(w, "processes: %d started\n", starts)
 	fmt.Fprintf(w, "longest recovery: %.1f s, after step %d", s.longest.took.Seconds(), s.longest.step)

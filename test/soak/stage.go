@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
+	"github.com/trousseau-io/trousseau/test/harness/network"
 )
 
 // keyName is the transit key in the mount transit.
@@ -24,14 +25,21 @@ const keyName = "trousseau-kms-vault"
 
 // stage holds the servers and files that faults affect.
 type stage struct {
-	dir    string // holds all files; kept after a failure
-	vault  *vaulttest.Server
-	key    *vaulttest.Key
-	clock  atomic.Int64 // offset of Vault's clock, a time.Duration
-	agent  *renderer
-	daemon *daemon
-	disk   string // mount point of the small disk; "" if it failed with noDisk
-	noDisk error
+	dir   string // holds all files; kept after a failure
+	vault *vaulttest.Server
+	key   *vaulttest.Key
+	clock atomic.Int64 // offset of Vault's clock, a time.Duration
+	// network is between trousseau and vault.
+	network *network.Proxy
+	// sibling is another node of vault's cluster; stranger is another Vault that has
+	// a key of the same name. Only some faults make either a second address.
+	sibling, stranger *vaulttest.Server
+	agent             *renderer
+	daemon            *daemon
+	// starving means that trousseau's file descriptors are exhausted.
+	starving atomic.Bool
+	disk     string // mount point of the small disk; "" if it failed with noDisk
+	noDisk   error
 
 	secrets *secrets
 	// unknownToken looks like a token but is unknown to Vault.
@@ -70,8 +78,18 @@ func newStage(binary string, unexpected func(error)) (_ *stage, err error) {
 		return nil, err
 	}
 	s.key = s.vault.CreateKey(keyName)
-	s.agent = newRenderer(config, s.vault.URL())
-	s.agent.put(caFile, string(s.vault.CAPEM()))
+	if s.network, err = network.NewProxy(s.vault.Addr()); err != nil {
+		return nil, err
+	}
+	if s.sibling, err = vaulttest.New(vaulttest.Options{TLS: true, ClientCert: true, Join: s.vault}); err != nil {
+		return nil, err
+	}
+	if s.stranger, err = vaulttest.New(vaulttest.Options{TLS: true}); err != nil {
+		return nil, err
+	}
+	s.stranger.CreateKey(keyName)
+	s.agent = newRenderer(config, "https://"+s.network.Addr)
+	s.agent.put(caFile, s.authorities())
 	s.agent.put(certFile, string(s.vault.ClientCertPEM()))
 	s.agent.put(keyFile, string(s.vault.ClientKeyPEM()))
 	s.agent.renderToken(s.mint())
@@ -95,10 +113,31 @@ func (s *stage) mint() string {
 	return token
 }
 
+// authorities returns the CA certificates of all servers.
+func (s *stage) authorities() string {
+	return string(s.vault.CAPEM()) + string(s.sibling.CAPEM()) + string(s.stranger.CAPEM())
+}
+
+// connections returns how many connections trousseau has to Vault.
+func (s *stage) connections() int {
+	return s.network.Connections(trousseauHost) + s.sibling.Connections() + s.stranger.Connections()
+}
+
+// process identifies the running trousseau; 0 if there is none, or one that can open
+// no connection.
+func (s *stage) process() int {
+	pid, starts := s.daemon.pid()
+	if pid == 0 || s.starving.Load() {
+		return 0
+	}
+	return starts
+}
+
 // known returns all current secrets: plaintexts of callers, all secrets seen by
 // Vault, and trousseau's private key.
 func (s *stage) known() *secrets {
 	s.secrets.add(s.vault.Secrets()...)
+	s.secrets.add(s.stranger.Secrets()...)
 	return s.secrets
 }
 
@@ -124,8 +163,13 @@ func (s *stage) close(remove bool) error {
 	if s.daemon != nil {
 		err = s.daemon.close()
 	}
-	if s.vault != nil {
-		s.vault.Close()
+	if s.network != nil {
+		s.network.Close()
+	}
+	for _, server := range []*vaulttest.Server{s.vault, s.sibling, s.stranger} {
+		if server != nil {
+			server.Close()
+		}
 	}
 	if s.disk != "" {
 		// The log is lost with the disk: keep a copy after a failure.

@@ -18,16 +18,17 @@ import (
 
 // soak is one run and its results.
 type soak struct {
-	seed   uint64
-	out    io.Writer
-	plan   *plan
-	stage  *stage
-	load   *load
-	client kmsapi.KeyManagementServiceClient
-	pages  *pages.Client
-	peace  peace
-	pulse  pulse
-	busy   [subjects]sync.Mutex
+	seed     uint64
+	out      io.Writer
+	plan     *plan
+	stage    *stage
+	load     *load
+	client   kmsapi.KeyManagementServiceClient
+	pages    *pages.Client
+	peace    peace
+	pulse    pulse
+	evidence evidence
+	busy     [subjects]sync.Mutex
 
 	failing chan error // the first violation is enough
 
@@ -58,7 +59,7 @@ func newSoak(binary string, seed uint64, out io.Writer) (*soak, error) {
 	s.load = &load{
 		socket: s.stage.daemon.socket,
 		starts: func() int { _, n := s.stage.daemon.pid(); return n },
-		peace:  &s.peace, pulse: &s.pulse, ledger: newLedger(), secrets: s.stage.secrets, fail: s.fail, tally: newTally(),
+		peace:  &s.peace, pulse: &s.pulse, evidence: &s.evidence, ledger: newLedger(), secrets: s.stage.secrets, fail: s.fail, tally: newTally(),
 	}
 	if s.client, err = s.load.dial(); err != nil {
 		return nil, errors.Join(err, s.close(true))
@@ -97,6 +98,7 @@ func (s *soak) walk(ctx context.Context, duration time.Duration) error {
 	s.began = time.Now()
 	var beating sync.WaitGroup
 	beating.Go(func() { s.pulse.run(ctx) })
+	beating.Go(func() { s.evidence.watch(ctx, s.stage, s.fail) })
 	defer beating.Wait()
 	defer cancel(nil)
 	err := s.rounds(ctx, duration)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package loopback reserves addresses for the servers that tests start.
+// Package loopback reserves addresses for the servers that tests start, and breaks
+// the paths to them.
 package loopback
 
 import (

@@ -4,10 +4,13 @@ package vaulttest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"sync"
+
+	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
 )
 
 // The operations. Counts, Fault.Match and Intercept use these names.
@@ -90,6 +93,18 @@ func (c *counters) ConnectionsOpened() int {
 	c.countMu.Lock()
 	defer c.countMu.Unlock()
 	return c.opened
+}
+
+// LoseConnections makes every packet that arrives on the connections open now vanish, as a firewall or NAT does that
+// has lost its state. Nothing is acknowledged or reset, so the clients notice nothing. New connections work.
+func (c *counters) LoseConnections() {
+	c.countMu.Lock()
+	defer c.countMu.Unlock()
+	for conn := range c.open {
+		if err := loopback.DropPackets(belowTLS(conn).(*net.TCPConn)); err != nil && !errors.Is(err, net.ErrClosed) {
+			panic(err)
+		}
+	}
 }
 
 // ResetCounts sets Count, Total and ConnectionsOpened back to zero.

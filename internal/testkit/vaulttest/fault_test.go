@@ -189,6 +189,25 @@ func TestStopFromIntercept(t *testing.T) {
 	}
 }
 
+func TestLoseConnections(t *testing.T) {
+	for _, options := range []vaulttest.Options{{}, {TLS: true}} {
+		s := vaulttest.Start(t, options)
+		c := newCaller(t, s, "")
+		c.want(200, "GET", "sys/health", nil)
+		s.LoseConnections()
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		if _, err := c.try(ctx, "GET", "sys/health", nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("TLS %v: the old connection: got %v, want a timeout", options.TLS, err)
+		}
+		cancel()
+		c.client.CloseIdleConnections()
+		c.want(200, "GET", "sys/health", nil)
+		if got := s.Total(); got != 2 {
+			t.Errorf("TLS %v: got %d requests, want 2: the second must not arrive", options.TLS, got)
+		}
+	}
+}
+
 func TestCounts(t *testing.T) {
 	s := vaulttest.Start(t, vaulttest.Options{TLS: true})
 	s.CreateKey("kek")

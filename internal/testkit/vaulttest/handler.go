@@ -114,6 +114,14 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, conn)
 }
 
+// belowTLS returns the connection that TLS runs on, or conn if there is no TLS.
+func belowTLS(conn net.Conn) net.Conn {
+	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		return over.NetConn()
+	}
+	return conn
+}
+
 // reset resets the connection. It does not return.
 func reset(w http.ResponseWriter, r *http.Request) {
 	if rec, ok := w.(*recorder); ok {
@@ -122,10 +130,7 @@ func reset(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	conn, _ := r.Context().Value(connKey{}).(net.Conn)
-	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		conn = over.NetConn()
-	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
+	if tcp, ok := belowTLS(conn).(*net.TCPConn); ok {
 		// Linger 0 makes Close send RST instead of FIN. With HTTP/2 this also ends the other streams, as a reset does.
 		_ = tcp.SetLinger(0)
 		_ = tcp.Close()

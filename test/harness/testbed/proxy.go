@@ -2,220 +2,31 @@
 
 package testbed
 
-import (
-	"context"
-	"errors"
-	"net"
-	"sync"
-	"time"
-)
+import "github.com/trousseau-io/trousseau/test/harness/network"
 
-// Proxy is a TCP proxy with a fixed address; it stands for the network in front of
-// Vault. It passes traffic until a fault is set. Its methods may be called
-// concurrently.
+// Proxy stands for the network in front of Vault. Its faults end with the test.
 type Proxy struct {
-	// Addr is the listen address (host:port).
-	Addr string
+	*network.Proxy
 
 	bed *Bed
-
-	mu       sync.Mutex
-	listener net.Listener // nil while connections are refused
-	targets  []string
-	dropping bool
-	delay    time.Duration
-	changed  chan struct{} // closed and replaced when dropping or delay change
-	pairs    map[*pair]struct{}
-}
-
-// pair is one connection through the proxy.
-type pair struct {
-	client net.Conn
-	closed chan struct{}
-	once   sync.Once
 }
 
 // StartProxy starts a proxy to the first of the targets (host:port) that accepts a
 // connection.
 func (b *Bed) StartProxy(targets ...string) *Proxy {
 	b.t.Helper()
-	p := &Proxy{
-		Addr: b.freeAddr(), bed: b, targets: targets,
-		changed: make(chan struct{}), pairs: make(map[*pair]struct{}),
+	p, err := network.NewProxy(targets...)
+	if err != nil {
+		b.t.Fatal(err)
 	}
-	p.Pass()
-	b.t.Cleanup(p.Refuse)
-	return p
+	b.t.Cleanup(p.Close)
+	return &Proxy{Proxy: p, bed: b}
 }
 
-// SetTargets changes the targets of new connections.
-func (p *Proxy) SetTargets(targets ...string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.targets = targets
-}
-
-// Pass removes every fault. It delivers data held back by Drop or Delay, as TCP does
-// when a network recovers.
+// Pass removes every fault.
 func (p *Proxy) Pass() {
 	p.bed.t.Helper()
-	p.become(false, 0)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.listener != nil {
-		return
-	}
-	l, err := new(net.ListenConfig).Listen(p.bed.ctx, "tcp", p.Addr)
-	if err != nil {
-		p.bed.t.Errorf("the proxy cannot listen on its address again: %v", err)
-		return
-	}
-	p.listener = l
-	go p.accept(l)
-}
-
-// Refuse resets all connections and refuses new ones, like a host whose server has
-// stopped.
-func (p *Proxy) Refuse() {
-	p.mu.Lock()
-	if p.listener != nil {
-		_ = p.listener.Close()
-		p.listener = nil
-	}
-	p.mu.Unlock()
-	p.Cut()
-}
-
-// Drop silently discards traffic in both directions. New connections are accepted,
-// because a proxy cannot drop what the kernel answers, but no data comes back on
-// them, not even a TLS handshake.
-func (p *Proxy) Drop() { p.become(true, 0) }
-
-// Delay holds back everything that Vault sends by d.
-func (p *Proxy) Delay(d time.Duration) { p.become(false, d) }
-
-// Cut closes all connections at once. New ones are not affected.
-func (p *Proxy) Cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for c := range p.pairs {
-		c.close()
-	}
-}
-
-func (p *Proxy) become(dropping bool, delay time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.dropping, p.delay = dropping, delay
-	close(p.changed)
-	p.changed = make(chan struct{})
-}
-
-func (p *Proxy) accept(l net.Listener) {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go p.carry(conn)
-	}
-}
-
-// carry connects a client to a target and copies until one of them closes.
-func (p *Proxy) carry(client net.Conn) {
-	c := &pair{client: client, closed: make(chan struct{})}
-	p.mu.Lock()
-	p.pairs[c] = struct{}{}
-	p.mu.Unlock()
-	defer func() {
-		c.close()
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.pairs, c)
-	}()
-	// A connection accepted during Drop goes nowhere until Drop ends.
-	if !p.hold(c, time.Now(), false) {
-		return
-	}
-	server, err := p.dial()
-	if err != nil {
-		return
-	}
-	var copying sync.WaitGroup
-	copying.Go(func() { p.copy(c, server, client, false) })
-	copying.Go(func() { p.copy(c, client, server, true) })
-	<-c.closed
-	_ = server.Close()
-	copying.Wait()
-}
-
-func (c *pair) close() {
-	c.once.Do(func() {
-		_ = c.client.Close()
-		close(c.closed)
-	})
-}
-
-func (p *Proxy) dial() (net.Conn, error) {
-	p.mu.Lock()
-	targets := p.targets
-	p.mu.Unlock()
-	ctx, cancel := context.WithTimeout(p.bed.ctx, 5*time.Second)
-	defer cancel()
-	var errs []error
-	for _, target := range targets {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", target)
-		if err == nil {
-			return conn, nil
-		}
-		errs = append(errs, err)
-	}
-	return nil, errors.Join(errs...)
-}
-
-// copy copies one direction; answers marks data sent by Vault.
-func (p *Proxy) copy(c *pair, to, from net.Conn, answers bool) {
-	defer c.close()
-	buffer := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(buffer)
-		if n > 0 {
-			if !p.hold(c, time.Now(), answers) {
-				return
-			}
-			if _, err := to.Write(buffer[:n]); err != nil {
-				return
-			}
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-// hold waits until data received at a given time may be forwarded. It returns false
-// if its connection is closed.
-func (p *Proxy) hold(c *pair, came time.Time, answer bool) bool {
-	for {
-		p.mu.Lock()
-		dropping, delay, changed := p.dropping, p.delay, p.changed
-		p.mu.Unlock()
-		left := time.Duration(0)
-		if answer {
-			left = delay - time.Since(came)
-		}
-		if !dropping && left <= 0 {
-			return true
-		}
-		var due <-chan time.Time
-		if !dropping {
-			due = time.After(left)
-		}
-		select {
-		case <-due:
-		case <-changed:
-		case <-c.closed:
-			return false
-		}
+	if err := p.Proxy.Pass(); err != nil {
+		p.bed.t.Error(err)
 	}
 }
