@@ -29,6 +29,8 @@ const (
 	// maxBytes bounds the plaintexts or ciphertexts of a batch. A real one has 60 or
 	// 100 bytes. Proxies often refuse bodies above 1 MiB.
 	maxBytes = 256 << 10
+	// undivided is the time left below which a call may use all of it.
+	undivided = time.Second
 )
 
 // Queue bounds the calls to Vault that are under way. It is safe for concurrent use.
@@ -40,7 +42,6 @@ type Queue struct {
 	underWay int
 	lines    []*Line // with waiting requests, the one to be served next in front
 	waiting  int     // requests in all lines
-	ended    uint64  // calls
 }
 
 // New makes a queue of at most limit calls at the same time.
@@ -70,8 +71,10 @@ type Line struct {
 	many      func(context.Context, []vault.Item) ([]vault.Outcome, error)
 	refused   func(error)
 
-	requests []*request // waiting, guarded by queue.mu
-	alone    bool       // batches are not taken, guarded by queue.mu
+	// Guarded by queue.mu.
+	requests []*request // waiting
+	answered int        // calls that Vault has answered
+	alone    bool       // batches are not taken
 }
 
 // Encrypt makes the line that encrypts with a key at c. refused is called once, if
@@ -105,31 +108,72 @@ type request struct {
 	ctx     context.Context
 	item    vault.Item
 	outcome chan vault.Outcome // buffered: a caller that has given up is not missed
+	givenUp bool               // guarded by queue.mu
 }
 
-// Do makes a call for item, alone or together with others. It is bounded by ctx. The
-// class of its error is that of item alone. [fault.Overloaded] means that other
-// calls ended while it waited, but its turn did not come.
+// Do makes a call for item, alone or together with others. It is bounded by ctx.
+// While there is time for another attempt, it gives up a call that hangs, and a line
+// whose calls hang. The class of its error is that of item alone; [fault.Overloaded]
+// means that Vault answered others until ctx was done.
 func (l *Line) Do(ctx context.Context, item vault.Item) ([]byte, error) {
 	q := l.queue
+	r := &request{ctx: ctx, item: item, outcome: make(chan vault.Outcome, 1)}
 	q.mu.Lock()
 	if q.underWay < q.limit {
 		q.underWay++
 		q.mu.Unlock()
 		defer q.release()
-		q.sizes.WithLabelValues(l.operation).Observe(1)
-		return l.one(ctx, item)
-	}
-	r := &request{ctx, item, make(chan vault.Outcome, 1)}
-	ended := q.ended
-	l.enqueue(r)
-	q.mu.Unlock()
-	select {
-	case o := <-r.outcome:
+		o := l.callOne(ctx, item)
 		return o.Data, o.Err
-	case <-ctx.Done():
-		return nil, q.givenUp(ctx, ended)
 	}
+	l.enqueue(r)
+	answered := l.answered
+	q.mu.Unlock()
+	patience := time.NewTimer(attempt(ctx))
+	defer patience.Stop()
+	for {
+		select {
+		case o := <-r.outcome:
+			return o.Data, o.Err
+		case <-ctx.Done():
+		case <-patience.C:
+		}
+		if err := l.giveUp(r, &answered); err != nil {
+			return nil, err
+		}
+		patience.Reset(attempt(ctx))
+	}
+}
+
+// giveUp ends r's wait, and says why, if its context is done or Vault has answered
+// no call of the line since there were this many.
+func (l *Line) giveUp(r *request, answered *int) (err error) {
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	switch {
+	case errors.Is(r.ctx.Err(), context.Canceled):
+		err = fault.Errorf(fault.Canceled, "canceled by the caller")
+	case l.answered == *answered:
+		err = fault.Errorf(fault.Timeout, "vault did not answer the calls before this one in time")
+	case r.ctx.Err() != nil:
+		err = fault.Errorf(fault.Overloaded, "concurrency limit (%d) reached; timed out waiting", l.queue.limit)
+	}
+	r.givenUp, *answered = err != nil, l.answered
+	return err
+}
+
+// attempt is how long a call that begins now may take: as long as there is time for
+// another one, not all that is left.
+func attempt(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return 30 * time.Second // as in package vault
+	}
+	left := time.Until(deadline)
+	if left > undivided {
+		left = left * 3 / 5
+	}
+	return left
 }
 
 // enqueue adds requests at the end of l; q.mu must be held.
@@ -139,18 +183,6 @@ func (l *Line) enqueue(requests ...*request) {
 	}
 	l.requests = append(l.requests, requests...)
 	l.queue.waiting += len(requests)
-}
-
-func (q *Queue) givenUp(ctx context.Context, ended uint64) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
-		return fault.Errorf(fault.Canceled, "canceled by the caller")
-	case q.ended == ended:
-		return fault.Errorf(fault.Timeout, "vault did not answer the calls before this one in time")
-	}
-	return fault.Errorf(fault.Overloaded, "concurrency limit (%d) reached; timed out waiting", q.limit)
 }
 
 // release ends a call and lets those that wait have the next one.
@@ -168,7 +200,6 @@ func (q *Queue) release() {
 func (q *Queue) next() (*Line, []*request) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.ended++
 	for len(q.lines) > 0 {
 		l := q.lines[0]
 		q.lines = q.lines[1:]
@@ -189,7 +220,7 @@ func (q *Queue) next() (*Line, []*request) {
 func (l *Line) take() (taken []*request) {
 	bytes, n := 0, 0
 	for _, r := range l.requests {
-		if r.ctx.Err() == nil {
+		if !r.givenUp && r.ctx.Err() == nil {
 			bytes += len(r.item.Data)
 			if len(taken) == maxItems || len(taken) > 0 && (l.alone || bytes > maxBytes) {
 				break
@@ -205,43 +236,62 @@ func (l *Line) take() (taken []*request) {
 
 // serve makes one call for requests.
 func (l *Line) serve(requests []*request) {
-	l.queue.sizes.WithLabelValues(l.operation).Observe(float64(len(requests)))
 	if len(requests) == 1 {
-		l.serveAlone(requests[0].ctx, requests[0])
+		requests[0].outcome <- l.callOne(requests[0].ctx, requests[0].item)
 		return
 	}
-	// A caller that gives up does not disturb the others.
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(requests[0].ctx), latest(requests))
-	defer cancel()
-	items := make([]vault.Item, len(requests))
-	for i, r := range requests {
-		items[i] = r.item
-	}
-	outcomes, err := l.many(ctx, items)
-	var refused *vault.BatchRefused
-	if errors.As(err, &refused) {
+	outcomes, err := l.callMany(requests)
+	if refused, ok := errors.AsType[*vault.BatchRefused](err); ok {
 		// Is it the batch that is refused, or the items?
-		err = l.serveAlone(ctx, requests[0])
-		requests = requests[1:]
-		switch class := fault.ClassOf(err); class {
+		first := l.callOne(requests[0].ctx, requests[0].item)
+		switch err = first.Err; fault.ClassOf(err) {
 		case "", fault.Invalid, fault.VersionTooOld, fault.VersionTooNew:
-			l.splitUp(requests, refused)
+			requests[0].outcome <- first
+			l.splitUp(requests[1:], refused)
 			return
 		}
 	}
 	for i, r := range requests {
-		o := vault.Outcome{Err: err}
-		if err == nil {
-			o = outcomes[i]
+		if err != nil {
+			r.outcome <- vault.Outcome{Err: err}
+		} else {
+			r.outcome <- outcomes[i]
 		}
-		r.outcome <- o
 	}
 }
 
-func (l *Line) serveAlone(ctx context.Context, r *request) error {
-	data, err := l.one(ctx, r.item)
-	r.outcome <- vault.Outcome{Data: data, Err: err}
-	return err
+func (l *Line) callOne(ctx context.Context, item vault.Item) vault.Outcome {
+	ctx, cancel := context.WithTimeout(ctx, attempt(ctx))
+	defer cancel()
+	data, err := l.one(ctx, item)
+	l.count(1, err)
+	return vault.Outcome{Data: data, Err: err}
+}
+
+func (l *Line) callMany(requests []*request) ([]vault.Outcome, error) {
+	// A caller that gives up does not disturb the others, so the call may take as
+	// long as the most patient one waits.
+	var longest time.Duration
+	items := make([]vault.Item, len(requests))
+	for i, r := range requests {
+		items[i] = r.item
+		longest = max(longest, attempt(r.ctx))
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(requests[0].ctx), longest)
+	defer cancel()
+	outcomes, err := l.many(ctx, items)
+	l.count(len(items), err)
+	return outcomes, err
+}
+
+// count counts a call of n items, and whether Vault has answered it.
+func (l *Line) count(n int, err error) {
+	l.queue.sizes.WithLabelValues(l.operation).Observe(float64(n))
+	if class := fault.ClassOf(err); class != fault.Timeout && class != fault.Canceled {
+		l.queue.mu.Lock()
+		l.answered++
+		l.queue.mu.Unlock()
+	}
 }
 
 // splitUp makes requests wait again, each for a call of its own.
@@ -255,19 +305,4 @@ func (l *Line) splitUp(requests []*request, refused error) {
 	if first {
 		l.refused(refused)
 	}
-}
-
-// latest returns the latest deadline of requests. Those without one get what
-// vault.Client gives them.
-func latest(requests []*request) (latest time.Time) {
-	for _, r := range requests {
-		deadline, ok := r.ctx.Deadline()
-		if !ok {
-			deadline = time.Now().Add(30 * time.Second)
-		}
-		if deadline.After(latest) {
-			latest = deadline
-		}
-	}
-	return latest
 }
