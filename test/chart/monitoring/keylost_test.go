@@ -35,6 +35,10 @@ func TestLostKeyShows(t *testing.T) {
 	}{
 		{"deleted", func(_ *vaulttest.Server, k *vaulttest.Key) { k.Delete() }, "key_lost", true},
 		{"recreated", func(v *vaulttest.Server, k *vaulttest.Key) { k.Delete(); v.CreateKey(keyName).Rotate() }, "invalid", true},
+		{"recreated with another type", func(v *vaulttest.Server, k *vaulttest.Key) {
+			k.Delete()
+			v.CreateKeyWith(keyName, vaulttest.KeyOptions{Type: "rsa-2048"}).Rotate()
+		}, "key_unusable", true},
 		{"min_decryption_version raised", func(_ *vaulttest.Server, k *vaulttest.Key) { k.SetMinDecryptionVersion(3) }, "version_too_old", true},
 		{"restored from an old backup", func(_ *vaulttest.Server, k *vaulttest.Key) { k.ForgetNewest() }, "version_too_new", true},
 		{"sealed", func(v *vaulttest.Server, _ *vaulttest.Key) { v.Seal() }, "sealed", false},
