@@ -329,6 +329,7 @@ func TestThrottledRequestStaysAtItsNode(t *testing.T) {
 		if _, err := b.Encrypt(ctx, []byte("x")); fault.ClassOf(err) != fault.Throttled {
 			t.Errorf("Encrypt: %v, want throttled", err)
 		}
+		b.after(2 * probeInterval)
 		if got := second.Count(vaulttest.OpEncrypt); got != 0 {
 			t.Errorf("%d requests moved to the second node", got)
 		}

@@ -168,7 +168,7 @@ func (k *KEK) checkNodes(ctx context.Context, gen *Generation, nodes []*node) {
 	for _, n := range nodes {
 		all.Go(func() {
 			if err := gen.heldBy(bounded, n); ctx.Err() == nil {
-				gen.cluster.record(n, err)
+				gen.cluster.recordCheck(n, err)
 			}
 		})
 	}

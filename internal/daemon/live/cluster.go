@@ -100,6 +100,14 @@ func (c *cluster) record(n *node, err error) {
 	}
 }
 
+// recordCheck is record for a check of n. A rate limit does not count against it:
+// moving on would bypass the limit.
+func (c *cluster) recordCheck(n *node, err error) {
+	if fault.ClassOf(err) != fault.Throttled {
+		c.record(n, err)
+	}
+}
+
 // change changes n's trouble, and the node that serves if need be. It returns the
 // trouble before.
 func (c *cluster) change(n *node, err error) (before error) {

@@ -44,6 +44,7 @@ type bench struct {
 	looks    atomic.Int32
 	registry *prometheus.Registry
 	logs     *observer.ObservedLogs
+	log      blockableLog
 	hosts    hosts
 	opts     live.Options
 	stop     func() // ends the KEK
@@ -59,6 +60,18 @@ func (h hosts) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	return rt.RoundTrip(req)
 }
+
+// blockableLog is a log that blocks while it is told to, like a pipe that nobody reads.
+type blockableLog struct{ blocked atomic.Bool }
+
+func (l *blockableLog) Write(p []byte) (int, error) {
+	for l.blocked.Load() {
+		time.Sleep(time.Second)
+	}
+	return len(p), nil
+}
+
+func (l *blockableLog) Sync() error { return nil }
 
 // failing is a network on which every request fails.
 type failing struct{ err error }
@@ -98,7 +111,7 @@ func run(t *testing.T, test func(*bench), adjust ...func(*live.Options)) {
 			ProbeInterval:  probeInterval,
 			OutageGrace:    grace,
 			Registerer:     b.registry,
-			Logger:         zap.New(core),
+			Logger:         zap.New(zapcore.NewTee(core, zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), &b.log, zapcore.InfoLevel))),
 			Transport:      b.hosts,
 		}
 		for _, a := range adjust {
@@ -108,6 +121,7 @@ func run(t *testing.T, test func(*bench), adjust ...func(*live.Options)) {
 		b.start()
 		defer func() {
 			b.vault.ClearFaults()
+			b.log.blocked.Store(false)
 			b.stop()
 			b.checkNoSecretLogged()
 		}()

@@ -109,8 +109,7 @@ func (k *KEK) Status() (keyID string, err error) {
 		return "", v.health.trouble
 	case state == stateUnavailable && v.health.trouble == nil:
 		k.wakeProber()
-		return "", fault.Errorf(fault.Unavailable, "the key was last proven at %s, and no probe has ended since: was this machine suspended, or its clock set?",
-			last.UTC().Format(time.RFC3339))
+		return "", unprobed(last)
 	case state == stateUnavailable:
 		return "", fault.Errorf(fault.Unavailable, "vault could last be used at %s, longer ago than the grace of %s: %w",
 			last.UTC().Format(time.RFC3339), k.opts.OutageGrace, v.health.trouble)
@@ -120,7 +119,19 @@ func (k *KEK) Status() (keyID string, err error) {
 
 // Degraded returns why the KEK cannot be fully used right now, nil if it can.
 // Unlike [KEK.Status] it grants no grace.
-func (k *KEK) Degraded() error { return k.view.Load().health.trouble }
+func (k *KEK) Degraded() error { return k.degraded(k.view.Load()) }
+
+func (k *KEK) degraded(v *view) error {
+	if state, last := k.state(v); state == stateUnavailable && v.health.trouble == nil {
+		return unprobed(last)
+	}
+	return v.health.trouble
+}
+
+func unprobed(last time.Time) error {
+	return fault.Errorf(fault.Unavailable, "the key was last proven at %s, and no probe has ended since: was this machine suspended, or its clock set?",
+		last.UTC().Format(time.RFC3339))
+}
 
 // recordProbe records how a probe of gen ended and logs a change.
 func (k *KEK) recordProbe(gen *Generation, err error) {

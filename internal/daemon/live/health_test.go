@@ -11,6 +11,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/daemon/live"
 	"github.com/trousseau-io/trousseau/internal/fault"
+	"github.com/trousseau-io/trousseau/internal/seed"
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
@@ -133,16 +134,22 @@ func deny(b *bench) { b.vault.Revoke(b.token) }
 // TestHealthTransitions follows every arrow of the state diagram in
 // docs/architecture.md: a state, an event, the next state.
 func TestHealthTransitions(t *testing.T) {
+	var wrapped seed.Wrapped
+	ok := func(b *bench) {
+		b.load(settings{})
+		ctx, cancel := b.request()
+		defer cancel()
+		var err error
+		if wrapped, err = b.Encrypt(ctx, []byte("seed")); err != nil {
+			b.t.Fatal(err)
+		}
+	}
 	into := map[string]func(*bench){
-		"none":     func(b *bench) { b.after(probeInterval) },
-		"ok":       func(b *bench) { b.load(settings{}) },
-		"degraded": func(b *bench) { b.load(settings{}); seal(b); b.after(time.Minute) },
-		"unavailable": func(b *bench) {
-			b.load(settings{})
-			seal(b)
-			b.after(grace + time.Minute)
-		},
-		"lost": func(b *bench) { b.load(settings{}); b.raiseMinimum(); b.after(2 * probeInterval) },
+		"none":        func(b *bench) { b.after(probeInterval) },
+		"ok":          ok,
+		"degraded":    func(b *bench) { ok(b); seal(b); b.after(time.Minute) },
+		"unavailable": func(b *bench) { ok(b); seal(b); b.after(grace + time.Minute) },
+		"lost":        func(b *bench) { ok(b); b.raiseMinimum(); b.after(2 * probeInterval) },
 	}
 	events := map[string]func(*bench){
 		"proven": func(b *bench) {
@@ -156,6 +163,17 @@ func TestHealthTransitions(t *testing.T) {
 		"probe failed": func(b *bench) { seal(b); b.after(time.Minute) },
 		"grace over":   func(b *bench) { b.after(grace + time.Minute) },
 		"key lost":     func(b *bench) { unseal(b); b.raiseMinimum(); b.after(2 * probeInterval) },
+		"probes end": func(b *bench) {
+			b.log.blocked.Store(true)
+			b.key.Rotate() // is logged
+			b.after(grace + 4*probeInterval)
+		},
+		"seed decrypted": func(b *bench) {
+			unseal(b) // which the prober has not noticed yet
+			ctx, cancel := b.request()
+			defer cancel()
+			_, _ = b.Decrypt(ctx, wrapped)
+		},
 	}
 	drawn := drawnTransitions(t)
 	for _, tt := range []struct{ from, event, to string }{
@@ -170,6 +188,10 @@ func TestHealthTransitions(t *testing.T) {
 		{"degraded", "probe failed", "degraded"},
 		{"degraded", "grace over", "unavailable"},
 		{"degraded", "key lost", "lost"},
+		{"ok", "probes end", "unavailable"},
+		{"degraded", "seed decrypted", "degraded"},
+		{"unavailable", "seed decrypted", "degraded"},
+		{"lost", "seed decrypted", "lost"},
 		{"unavailable", "proven", "ok"},
 		{"unavailable", "probe failed", "unavailable"},
 		{"unavailable", "key lost", "lost"},

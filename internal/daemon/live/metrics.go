@@ -46,6 +46,8 @@ var (
 		"Whether the KEK cannot be fully used right now.", nil, nil)
 	descStatus = prometheus.NewDesc("trousseau_status_ok",
 		"Whether Status tells kube-apiserver that there is a key to use.", nil, nil)
+	descLost = prometheus.NewDesc("trousseau_key_lost",
+		"Whether Vault can no longer decrypt what the key version in use encrypted.", nil, nil)
 	descNode = prometheus.NewDesc("trousseau_vault_node_usable",
 		"Whether the Vault node at an address holds the key and accepts the token.", []string{"address"}, nil)
 	descInFlight = prometheus.NewDesc("trousseau_vault_requests_in_flight",
@@ -76,7 +78,7 @@ func newMetrics(reg prometheus.Registerer, k *KEK) *metrics {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descGeneration, descReloadOK, descReloadTime, descReloadError, descKey, descKeyCreated,
-		descTokenExpiry, descTokenKept, descToken, descProof, descDegraded, descStatus, descNode, descInFlight, descWaiting, descUnbatched,
+		descTokenExpiry, descTokenKept, descToken, descProof, descDegraded, descStatus, descLost, descNode, descInFlight, descWaiting, descUnbatched,
 	} {
 		ch <- d
 	}
@@ -95,9 +97,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	if v.reload.refused != "" {
 		gauge(descReloadError, 1, v.reload.refused)
 	}
-	gauge(descDegraded, truth(v.health.trouble != nil))
+	gauge(descDegraded, truth(m.kek.degraded(v) != nil))
 	state, _ := m.kek.state(v)
 	gauge(descStatus, truth(state == stateOK || state == stateDegraded))
+	gauge(descLost, truth(state == stateLost))
 	underWay, waiting := m.kek.queue.Load()
 	gauge(descInFlight, float64(underWay))
 	gauge(descWaiting, float64(waiting))

@@ -6,12 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/trousseau-io/trousseau/internal/daemon/live"
 	"github.com/trousseau-io/trousseau/internal/fault"
@@ -176,26 +172,12 @@ func TestSuccessfulRequestIsEvidence(t *testing.T) {
 	}, usualTimeout, func(o *live.Options) { o.ProbeTimeout = 1500 * time.Millisecond })
 }
 
-// blockableLog is a log that blocks while it is told to, like a pipe that nobody reads.
-type blockableLog struct{ blocked atomic.Bool }
-
-func (l *blockableLog) Write(p []byte) (int, error) {
-	for l.blocked.Load() {
-		time.Sleep(time.Second)
-	}
-	return len(p), nil
-}
-
-func (l *blockableLog) Sync() error { return nil }
-
 // TestTrustIsBounded blocks the prober by its log. Status must not rely on an old proof.
 func TestTrustIsBounded(t *testing.T) {
-	var log blockableLog
 	run(t, func(b *bench) {
 		b.load(settings{})
 		b.after(probeInterval)
-		log.blocked.Store(true)
-		defer log.blocked.Store(false)
+		b.log.blocked.Store(true)
 		b.key.Rotate() // is logged
 		b.after(2 * probeInterval)
 		keyID, err := b.Status()
@@ -206,13 +188,14 @@ func TestTrustIsBounded(t *testing.T) {
 		b.wantStatus(keyID, "")
 		b.after(2 * probeInterval)
 		b.wantStatus("", "no probe has ended since")
+		if got := b.state(); got != "unavailable" || b.Degraded() == nil {
+			t.Errorf("the state is %s, degraded: %v", got, b.Degraded())
+		}
 		if b.metric("trousseau_status_ok") != 0 {
 			t.Error("the metric says that Status is ok")
 		}
-		log.blocked.Store(false)
+		b.log.blocked.Store(false)
 		b.after(2 * time.Second)
 		b.wantStatus(keyID, "")
-	}, func(o *live.Options) {
-		o.Logger = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), &log, zapcore.InfoLevel))
 	})
 }

@@ -99,7 +99,7 @@ func (k *KEK) proveAt(ctx context.Context, gen *Generation, n *node) (next *Gene
 		}
 	}
 	if ctx.Err() == nil {
-		gen.cluster.record(n, err)
+		gen.cluster.recordCheck(n, err)
 	}
 	return next, err
 }

@@ -23,8 +23,8 @@ const keyName = "trousseau-kms-vault"
 
 // expose makes the daemon do everything that its metrics report, and returns its
 // /metrics: a login, a renewal, a revocation, an expiring token; Status, Encrypt,
-// Decrypt and a failing Decrypt; and a refused configuration.
-func expose(t *testing.T) page {
+// Decrypt and a failing Decrypt; retries; and a refused configuration.
+func expose(t *testing.T) (text string) {
 	t.Helper()
 	d := start(t)
 	vault := vaulttest.Start(t)
@@ -42,14 +42,21 @@ func expose(t *testing.T) page {
 	d.await(`trousseau_config_reloads_total{result="adopted"} 2`)
 	d.await(`trousseau_vault_requests_total{code="ok",operation="revoke_self"} `)
 
-	call(t, d.process.Socket())
+	client := dial(t, d.process.Socket())
+	call(t, client)
+	mend := vault.Inject(vaulttest.Fault{Status: 500})
+	if _, err := client.Encrypt(t.Context(), &kmsapi.EncryptRequest{Uid: "3", Plaintext: make([]byte, 32)}); err == nil {
+		t.Fatal("encrypting without Vault succeeded")
+	}
+	mend()
+	d.await("trousseau_degraded 0")
 	d.render("vault: [\n")
 	d.await(`trousseau_config_last_reload_error_info{class="config"} 1`)
 	text, err := d.process.Metrics(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return parsePage(t, text)
+	return text
 }
 
 // daemon is a running trousseau.
@@ -103,15 +110,20 @@ func (d daemon) await(begin string) {
 	}
 }
 
-// call sends each of kube-apiserver's requests, and one that fails.
-func call(t *testing.T, socket string) {
+// dial returns a client of the daemon.
+func dial(t *testing.T, socket string) kmsapi.KeyManagementServiceClient {
 	t.Helper()
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	client := kmsapi.NewKeyManagementServiceClient(conn)
+	t.Cleanup(func() { _ = conn.Close() })
+	return kmsapi.NewKeyManagementServiceClient(conn)
+}
+
+// call sends each of kube-apiserver's requests, and one that fails.
+func call(t *testing.T, client kmsapi.KeyManagementServiceClient) {
+	t.Helper()
 	status, err := client.Status(t.Context(), &kmsapi.StatusRequest{})
 	if err != nil {
 		t.Fatal(err)

@@ -11,9 +11,11 @@ import (
 
 // TestNamesAreExposed compares the names in rules, their tests and the dashboard
 // with those exposed by a daemon after all its operations, and evaluates the
-// dashboard on them.
+// dashboard on them. Prometheus's linter checks the names themselves.
 func TestNamesAreExposed(t *testing.T) {
-	exposed := expose(t)
+	text := expose(t)
+	exposed := parsePage(t, text)
+	t.Run("naming", func(t *testing.T) { promtoolReads(t, text, "check", "metrics") })
 	t.Run("rules", func(t *testing.T) {
 		for _, r := range readRules(t) {
 			expression{r.Alert, r.Expr}.checkNames(t, exposed)

@@ -7,13 +7,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
 // promtool runs promtool and fails the test with its output on an error.
 func promtool(t *testing.T, args ...string) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), fromEnv(t, "TROUSSEAU_PROMTOOL"), args...).CombinedOutput()
+	promtoolReads(t, "", args...)
+}
+
+// promtoolReads is promtool with a text on its standard input.
+func promtoolReads(t *testing.T, stdin string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), fromEnv(t, "TROUSSEAU_PROMTOOL"), args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("promtool %q: %v\n%s", args, err, out)
 	}
