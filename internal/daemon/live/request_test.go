@@ -189,10 +189,11 @@ func TestReplacedClientLeavesNoConnection(t *testing.T) {
 	v.CreateKey("kek")
 	contents := make(chan watch.Content[*config.Config], 1)
 	k := live.New(live.Options{
-		Contents:       contents,
-		RequestTimeout: 3 * time.Second,
-		ProbeInterval:  time.Hour,
-		OutageGrace:    grace,
+		Contents:         contents,
+		RequestTimeout:   3 * time.Second,
+		ProbeInterval:    time.Hour,
+		MaxVaultRequests: 8,
+		OutageGrace:      grace,
 	})
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
