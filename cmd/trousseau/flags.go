@@ -78,7 +78,7 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	set.DurationVar(&o.probeInterval, "probe-interval", 30*time.Second, "interval of the key probe, which also finds a new key version")
 	set.DurationVar(&o.probeTime, "probe-timeout", 10*time.Second, "time limit of one proof of the key, for which no request waits")
 	set.DurationVar(&o.outageGrace, "outage-grace", 5*time.Minute, "time for which Status stays ok while Vault cannot be used; 0 for no grace")
-	set.IntVar(&o.vaultRequests, "max-vault-requests", 4, "maximum `number` of concurrent calls to Vault; requests that wait share the next one")
+	set.IntVar(&o.vaultRequests, "max-vault-requests", 3, "maximum `number` of concurrent calls to Vault; requests that wait share the next one")
 	set.BoolVar(&o.requireTLS, "require-tls", false, "refusal of a configuration that would send the Vault token off this host unencrypted")
 	set.Func("socket-allow-uids", "user `ids` that may connect to the socket, separated by commas; empty: every user that the socket's mode admits", func(s string) error {
 		for word := range strings.SplitSeq(s, ",") {

@@ -49,7 +49,7 @@ type Options struct {
 	// cannot be used; 0 means no grace.
 	OutageGrace time.Duration
 	// MaxVaultRequests bounds the calls to Vault for requests at the same time; 0
-	// means 4. More requests wait, and share the next call.
+	// means 3. More requests wait, and share the next call.
 	MaxVaultRequests int
 	// RequireTLS refuses a configuration whose token would leave this host
 	// unencrypted.
@@ -108,7 +108,7 @@ func New(opts Options) *KEK {
 	if opts.Registerer == nil {
 		opts.Registerer = prometheus.NewRegistry()
 	}
-	opts.MaxVaultRequests = cmp.Or(opts.MaxVaultRequests, 4)
+	opts.MaxVaultRequests = cmp.Or(opts.MaxVaultRequests, 3)
 	opts.ProbeTimeout = cmp.Or(opts.ProbeTimeout, 10*time.Second)
 	if opts.Reread == nil {
 		opts.Reread = func() {}
