@@ -150,7 +150,13 @@ func (k *KEK) proveNodes(ctx context.Context, c *cluster, cfg *config.Config, ac
 // generation, that the node holds the key that encrypted for it.
 func proveFirst(ctx context.Context, c *cluster, n *node, cfg *config.Config, active *Generation) (*Generation, error) {
 	// If policy allows it, encrypting with a key that does not exist creates one.
-	if _, err := n.ReadKey(ctx, cfg.Vault.KeyNames[0]); err != nil && fault.ClassOf(err) != fault.Denied {
+	name := cfg.Vault.KeyNames[0]
+	_, err := n.ReadKey(ctx, name)
+	if fault.ClassOf(err) == fault.KeyLost {
+		// A proxy or another engine can answer so too. Here only Vault can.
+		err = n.MayDecrypt(ctx, name)
+	}
+	if err != nil && fault.ClassOf(err) != fault.Denied {
 		return nil, err
 	}
 	candidate, err := proveNewest(ctx, c, n, cfg, true)

@@ -55,7 +55,8 @@ func proveNewest(ctx context.Context, c *cluster, n *node, cfg *config.Config, r
 	switch {
 	case fault.ClassOf(err) == fault.Denied:
 	case err != nil:
-		return nil, err
+		// Whatever the reason is, the key is there.
+		return nil, fault.Errorf(fault.Unavailable, "%w", err)
 	case key.Latest < version:
 		// Another server of this address has encrypted; this one lags behind.
 		if proof, version, err = newCanary(ctx, n, name, key.Latest, binding.Data); err != nil {

@@ -108,7 +108,7 @@ func TestReload(t *testing.T) {
 		}, false, "refused_vault", "check whether it is another Vault or the key was recreated"},
 		{"a key that does not exist", func(b *bench) {
 			b.load(settings{keys: []string{"typo", "kek"}, token: b.vault.RootToken()})
-		}, false, "key_lost", "reading key transit/typo at http://vault:8200: the key does not exist (404)"},
+		}, false, "key_lost", "decrypting with transit/typo at http://vault:8200: the key does not exist"},
 		{"a token without policy", func(b *bench) {
 			b.load(settings{token: b.vault.CreateToken(vaulttest.TokenOptions{}).ID})
 		}, false, "denied", `its policy lacks "update" on transit/encrypt/kek`},
@@ -470,7 +470,7 @@ func TestTokenThatMayCreateKeys(t *testing.T) {
 			t.Errorf("warned %d times, want once", times)
 		}
 		b.load(settings{token: token, keys: []string{"typo", "kek"}})
-		if times, problem := b.logged(notUsed); times != 1 || !strings.Contains(problem, "reading key transit/typo at http://vault:8200: the key does not exist") {
+		if times, problem := b.logged(notUsed); times != 1 || !strings.Contains(problem, "decrypting with transit/typo at http://vault:8200: the key does not exist") {
 			t.Errorf("logged %d times: %s", times, problem)
 		}
 		if got := b.vault.Count(vaulttest.OpEncrypt); got != 2 {

@@ -39,6 +39,19 @@ func TestAnswersThatSayNothingOfTheKey(t *testing.T) {
 		"another engine":              {Status: 404, Body: `{"errors":["1 error occurred:\n\t* unsupported path\n\n"]}`},
 		"another engine, without one": {Status: 204},
 	} {
+		t.Run(name+", at the first load", func(t *testing.T) {
+			run(t, func(b *bench) {
+				remove := b.vault.Inject(answer)
+				b.load(settings{})
+				b.after(time.Minute)
+				if class := fault.ClassOf(b.Degraded()); class != fault.Unavailable {
+					t.Errorf("class = %s, want unavailable: %v", class, b.Degraded())
+				}
+				remove()
+				b.after(15 * time.Second)
+				b.wantStatus(b.roundTrip(), "")
+			})
+		})
 		t.Run(name, func(t *testing.T) {
 			run(t, func(b *bench) {
 				b.load(settings{})
