@@ -22,13 +22,9 @@ import (
 // Everything that is tried more than once is tried by the rules of this file, and
 // at another node by those of cluster.go.
 
-const (
-	// undivided is the time left below which an attempt may use all of it.
-	undivided = time.Second
-	// lastChance is kept for the last attempt and for the answer to the caller,
-	// so that the caller sees our error, not DeadlineExceeded.
-	lastChance = 200 * time.Millisecond
-)
+// lastChance is kept for the last attempt and for the answer to the caller, so that
+// the caller sees our error, not DeadlineExceeded.
+const lastChance = 200 * time.Millisecond
 
 // withRetries makes a request with v's generation and repeats it while that can
 // help, within ctx: on the next generation if Vault denied this one, after a
@@ -81,15 +77,8 @@ func (k *KEK) withRetries(ctx context.Context, v *view, request func(context.Con
 	}
 }
 
-// attempt makes one request, and records what it tells about the node. While there is time for another attempt, one that hangs is cut.
+// attempt makes one request, and records what it tells about the node.
 func (k *KEK) attempt(ctx context.Context, gen *Generation, n *node, request func(context.Context, *Generation, *node) error) error {
-	if deadline, ok := ctx.Deadline(); ok {
-		if left := time.Until(deadline); left > undivided {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, left*3/5)
-			defer cancel()
-		}
-	}
 	began := time.Now()
 	err := request(ctx, gen, n)
 	switch class := fault.ClassOf(err); {
