@@ -75,9 +75,11 @@ var words = []word{
 	{400, "lease expired", fault.Invalid, fixed},
 }
 
-// unreadable begins the message that vault-client-go substitutes for Vault's when
-// the response ends early.
-const unreadable = "received an error response from vault but could not read its body"
+// unread reports whether the response ended early. vault-client-go then substitutes
+// a message for Vault's.
+func unread(resp *vault.ResponseError) bool {
+	return len(resp.Errors) > 0 && strings.HasPrefix(resp.Errors[0], "received an error response from vault but could not read its body")
+}
 
 // explain classifies an error that vault-client-go returned for a call. It is the
 // only place that reads an HTTP status or Vault's message, and uses both only to
@@ -103,7 +105,7 @@ func (c *Client) explain(ctx context.Context, call call, err error) *fault.Error
 	code := resp.StatusCode
 	// Empty if the answer is not Vault's JSON: a proxy's page, for example.
 	said := strings.Join(resp.Errors, "\n")
-	if strings.HasPrefix(said, unreadable) {
+	if unread(resp) {
 		said = ""
 	}
 	for _, w := range words {
@@ -157,11 +159,11 @@ func explainItem(said string) *fault.Error {
 // the reason.
 func results(err error) (a answer, refused bool) {
 	var resp *vault.ResponseError
-	if !errors.As(err, &resp) {
+	if !errors.As(err, &resp) || unread(resp) {
 		return nil, false
 	}
 	a = &vault.Response[map[string]any]{}
-	if len(resp.Errors) == 0 && json.Unmarshal(resp.RawResponseBytes, a) == nil && a.Data["batch_results"] != nil {
+	if json.Unmarshal(resp.RawResponseBytes, a) == nil && a.Data["batch_results"] != nil {
 		return a, false
 	}
 	switch resp.StatusCode {

@@ -4,6 +4,7 @@ package vault_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -48,6 +49,7 @@ func TestErrorsQuoteNothing(t *testing.T) {
 		"empty errors": `{"errors":[], "x":%q}`,
 		"strange data": `{"data":{"ciphertext":%q,"plaintext":%q,"expire_time":%q,"type":%q,"latest_version":1,"keys":{%q:1}}}`,
 		"strange type": `{"data":{"ciphertext":{%q:1},"type":%q,"latest_version":1,"keys":{}}}`,
+		"results":      `{"data":{"batch_results":[{"error":%q,"plaintext":%q},{"ciphertext":%q,"plaintext":%q}]}}`,
 		"wrong type":   `{"data":%q}`,
 		"cut off":      `{"data":{"x":%q`,
 	}
@@ -59,9 +61,11 @@ func TestErrorsQuoteNothing(t *testing.T) {
 			remove := s.Intercept(echo(status, format))
 			_, _, encryptErr := c.Encrypt(bounded(t), "kek", 1, []byte("a very secret seed"), nil)
 			_, decryptErr := c.Decrypt(bounded(t), "kek", []byte("vault:v1:AAAA"), nil)
+			encryptAllErr := batchError(c.EncryptBatch(bounded(t), "kek", []vault.Item{{Data: []byte("a very secret seed")}, {Version: 1}}))
+			decryptAllErr := batchError(c.DecryptBatch(bounded(t), "kek", []vault.Item{{Data: []byte("vault:v1:AAAA")}, {}}))
 			_, readErr := c.ReadKey(bounded(t), "kek")
 			_, lookupErr := c.LookupSelf(bounded(t))
-			for call, err := range map[string]error{"encrypt": encryptErr, "decrypt": decryptErr, "read": readErr, "lookup": lookupErr} {
+			for call, err := range map[string]error{"encrypt": encryptErr, "decrypt": decryptErr, "encrypt batch": encryptAllErr, "decrypt batch": decryptAllErr, "read": readErr, "lookup": lookupErr} {
 				// A lookup without an expiry belongs to a token that never expires.
 				if err == nil && call != "lookup" {
 					t.Errorf("%s, %d %s: got no error", call, status, name)
@@ -71,6 +75,17 @@ func TestErrorsQuoteNothing(t *testing.T) {
 			remove()
 		}
 	}
+}
+
+// batchError returns the error of a batch, or those of its items if all have failed.
+func batchError(outcomes []vault.Outcome, err error) error {
+	for _, o := range outcomes {
+		if o.Err == nil {
+			return nil
+		}
+		err = errors.Join(err, o.Err)
+	}
+	return err
 }
 
 func TestBrokenTransportQuotesNothing(t *testing.T) {

@@ -257,8 +257,9 @@ func batch(ctx context.Context, c *Client, call call, items []Item, read func(It
 		for i, item := range items {
 			result, _ := results[i].(map[string]any)
 			var failure *fault.Error
-			if said, _ := result["error"].(string); said != "" {
-				failure = explainItem(said)
+			if said := result["error"]; said != nil && said != "" {
+				text, _ := said.(string)
+				failure = explainItem(text)
 			} else {
 				outcomes[i].Data, failure = read(item, result)
 			}

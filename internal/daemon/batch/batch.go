@@ -14,6 +14,7 @@ package batch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -41,7 +42,7 @@ type Queue struct {
 	mu       sync.Mutex
 	underWay int
 	lines    []*Line // with waiting requests, the one to be served next in front
-	waiting  int     // requests in all lines
+	answered uint64  // calls that ended before they were cut
 }
 
 // New makes a queue of at most limit calls at the same time.
@@ -59,7 +60,14 @@ func New(limit int, reg prometheus.Registerer) *Queue {
 func (q *Queue) Load() (underWay, waiting int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.underWay, q.waiting
+	for _, l := range q.lines {
+		for _, r := range l.requests {
+			if r.ctx.Err() == nil {
+				waiting++
+			}
+		}
+	}
+	return q.underWay, waiting
 }
 
 // Line is what may share a call: one operation with one key at one node. It is safe
@@ -67,20 +75,19 @@ func (q *Queue) Load() (underWay, waiting int) {
 type Line struct {
 	queue     *Queue
 	operation string
+	what      string // begins errors, as those of vault.Client
 	one       func(context.Context, vault.Item) ([]byte, error)
 	many      func(context.Context, []vault.Item) ([]vault.Outcome, error)
 	refused   func(error)
 
-	// Guarded by queue.mu.
-	requests []*request // waiting
-	answered int        // calls that Vault has answered
-	alone    bool       // batches are not taken
+	requests  []*request // waiting, guarded by queue.mu
+	unbatched bool       // batches are refused, guarded by queue.mu
 }
 
 // Encrypt makes the line that encrypts with a key at c. refused is called once, if
 // Vault or something before it takes single items and no batches.
 func (q *Queue) Encrypt(c *vault.Client, key string, refused func(error)) *Line {
-	return &Line{queue: q, operation: "encrypt", refused: refused,
+	return &Line{queue: q, operation: "encrypt", what: what("encrypting", c, key), refused: refused,
 		one: func(ctx context.Context, i vault.Item) ([]byte, error) {
 			ciphertext, _, err := c.Encrypt(ctx, key, i.Version, i.Data, i.AssociatedData)
 			return ciphertext, err
@@ -93,7 +100,7 @@ func (q *Queue) Encrypt(c *vault.Client, key string, refused func(error)) *Line 
 
 // Decrypt makes the line that decrypts with a key at c.
 func (q *Queue) Decrypt(c *vault.Client, key string, refused func(error)) *Line {
-	return &Line{queue: q, operation: "decrypt", refused: refused,
+	return &Line{queue: q, operation: "decrypt", what: what("decrypting", c, key), refused: refused,
 		one: func(ctx context.Context, i vault.Item) ([]byte, error) {
 			return c.Decrypt(ctx, key, i.Data, i.AssociatedData)
 		},
@@ -103,103 +110,111 @@ func (q *Queue) Decrypt(c *vault.Client, key string, refused func(error)) *Line 
 	}
 }
 
-// request is an item that waits for a call.
-type request struct {
-	ctx     context.Context
-	item    vault.Item
-	outcome chan vault.Outcome // buffered: a caller that has given up is not missed
-	givenUp bool               // guarded by queue.mu
+func what(doing string, c *vault.Client, key string) string {
+	return doing + " with " + c.Engine() + "/" + key + " at " + c.Address()
 }
 
-// Do makes a call for item, alone or together with others. It is bounded by ctx.
-// While there is time for another attempt, it gives up a call that hangs, and a line
-// whose calls hang. The class of its error is that of item alone; [fault.Overloaded]
-// means that Vault answered others until ctx was done.
-func (l *Line) Do(ctx context.Context, item vault.Item) ([]byte, error) {
+// request is an item that waits for a call.
+type request struct {
+	ctx     context.Context // done when the caller has given up
+	item    vault.Item
+	taken   chan struct{}      // closed when the call begins
+	outcome chan vault.Outcome // buffered: a caller that has given up is not missed
+}
+
+// errAlone is the outcome of a request that must be made again, alone.
+var errAlone = errors.New("batches are refused")
+
+// Do makes a call for item, alone or together with others. It is bounded by ctx; a
+// call that hangs is cut before, see cutAt. The class of its error is that of item
+// alone. [fault.Overloaded] means that Vault answered others while it waited, but its
+// turn did not come.
+func (l *Line) Do(ctx context.Context, item vault.Item) (data []byte, err error) {
 	q := l.queue
-	r := &request{ctx: ctx, item: item, outcome: make(chan vault.Outcome, 1)}
 	q.mu.Lock()
 	if q.underWay < q.limit {
 		q.underWay++
 		q.mu.Unlock()
-		defer q.release()
-		o := l.callOne(ctx, item)
-		return o.Data, o.Err
+		defer func() { q.release(err) }()
+		return l.alone(ctx, item)
 	}
-	l.enqueue(r)
-	answered := l.answered
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	r := &request{ctx, item, make(chan struct{}), make(chan vault.Outcome, 1)}
+	if len(l.requests) == 0 {
+		q.lines = append(q.lines, l)
+	}
+	l.requests = append(l.requests, r)
+	answered := q.answered
 	q.mu.Unlock()
-	patience := time.NewTimer(attempt(ctx))
+	if err := l.wait(r, answered); err != nil {
+		return nil, err
+	}
+	call, cancel := context.WithDeadline(ctx, cutAt(ctx))
+	defer cancel()
+	select {
+	case o := <-r.outcome:
+		if errors.Is(o.Err, errAlone) {
+			return l.Do(ctx, item)
+		}
+		return o.Data, o.Err
+	case <-call.Done():
+		return nil, l.gaveUp(call, fault.Timeout, "vault did not answer in time")
+	}
+}
+
+// wait waits until r is taken. answered is how many calls had been answered when it
+// came.
+func (l *Line) wait(r *request, answered uint64) error {
+	patience := time.NewTimer(time.Until(cutAt(r.ctx)))
 	defer patience.Stop()
-	for {
-		select {
-		case o := <-r.outcome:
-			return o.Data, o.Err
-		case <-ctx.Done():
-		case <-patience.C:
-		}
-		if err := l.giveUp(r, &answered); err != nil {
-			return nil, err
-		}
-		patience.Reset(attempt(ctx))
+	select {
+	case <-r.taken:
+		return nil
+	case <-r.ctx.Done():
+	case <-patience.C:
 	}
-}
-
-// giveUp ends r's wait, and says why, if its context is done or Vault has answered
-// no call of the line since there were this many.
-func (l *Line) giveUp(r *request, answered *int) (err error) {
 	l.queue.mu.Lock()
-	defer l.queue.mu.Unlock()
-	switch {
-	case errors.Is(r.ctx.Err(), context.Canceled):
-		err = fault.Errorf(fault.Canceled, "canceled by the caller")
-	case l.answered == *answered:
-		err = fault.Errorf(fault.Timeout, "vault did not answer the calls before this one in time")
-	case r.ctx.Err() != nil:
-		err = fault.Errorf(fault.Overloaded, "concurrency limit (%d) reached; timed out waiting", l.queue.limit)
+	hangs := l.queue.answered == answered
+	l.queue.mu.Unlock()
+	if hangs {
+		return l.gaveUp(r.ctx, fault.Timeout, "vault did not answer in time")
 	}
-	r.givenUp, *answered = err != nil, l.answered
-	return err
+	select {
+	case <-r.taken:
+		return nil
+	case <-r.ctx.Done():
+		return l.gaveUp(r.ctx, fault.Overloaded, fmt.Sprintf("concurrency limit (%d) reached; timed out waiting", l.queue.limit))
+	}
 }
 
-// attempt is how long a call that begins now may take: as long as there is time for
-// another one, not all that is left.
-func attempt(ctx context.Context) time.Duration {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return 30 * time.Second // as in package vault
+// gaveUp is the error of a request whose call did not come or did not end.
+func (l *Line) gaveUp(ctx context.Context, class fault.Class, reason string) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		class, reason = fault.Canceled, "canceled by the caller"
 	}
-	left := time.Until(deadline)
-	if left > undivided {
-		left = left * 3 / 5
-	}
-	return left
+	return fault.Errorf(class, "%s: %s", l.what, reason)
 }
 
-// enqueue adds requests at the end of l; q.mu must be held.
-func (l *Line) enqueue(requests ...*request) {
-	if len(l.requests) == 0 && len(requests) > 0 {
-		l.queue.lines = append(l.queue.lines, l)
-	}
-	l.requests = append(l.requests, requests...)
-	l.queue.waiting += len(requests)
-}
-
-// release ends a call and lets those that wait have the next one.
-func (q *Queue) release() {
-	if l, requests := q.next(); l != nil {
+// release ends a call, as err says, and lets those that wait have the next one.
+func (q *Queue) release(err error) {
+	if l, requests := q.next(err); l != nil {
 		go func() {
-			for ; l != nil; l, requests = q.next() {
-				l.serve(requests)
+			for ; l != nil; l, requests = q.next(err) {
+				err = l.serve(requests)
 			}
 		}()
 	}
 }
 
-// next ends a call and returns what the next one is for; nil if nobody waits.
-func (q *Queue) next() (*Line, []*request) {
+// next ends a call, as err says, and returns what the next one is for; nil if nobody
+// waits.
+func (q *Queue) next(err error) (*Line, []*request) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if class := fault.ClassOf(err); class != fault.Timeout && class != fault.Canceled {
+		q.answered++
+	}
 	for len(q.lines) > 0 {
 		l := q.lines[0]
 		q.lines = q.lines[1:]
@@ -220,89 +235,112 @@ func (q *Queue) next() (*Line, []*request) {
 func (l *Line) take() (taken []*request) {
 	bytes, n := 0, 0
 	for _, r := range l.requests {
-		if !r.givenUp && r.ctx.Err() == nil {
+		if r.ctx.Err() == nil {
 			bytes += len(r.item.Data)
-			if len(taken) == maxItems || len(taken) > 0 && (l.alone || bytes > maxBytes) {
+			if len(taken) == maxItems || len(taken) > 0 && (l.unbatched || bytes > maxBytes) {
 				break
 			}
 			taken = append(taken, r)
+			close(r.taken)
 		}
 		n++
 	}
 	l.requests = l.requests[n:]
-	l.queue.waiting -= n
 	return taken
 }
 
-// serve makes one call for requests.
-func (l *Line) serve(requests []*request) {
+// serve makes one call for requests, and returns how it ended.
+func (l *Line) serve(requests []*request) error {
 	if len(requests) == 1 {
-		requests[0].outcome <- l.callOne(requests[0].ctx, requests[0].item)
-		return
+		r := requests[0]
+		data, err := l.alone(r.ctx, r.item)
+		r.outcome <- vault.Outcome{Data: data, Err: err}
+		return err
 	}
-	outcomes, err := l.callMany(requests)
-	if refused, ok := errors.AsType[*vault.BatchRefused](err); ok {
+	// A caller that gives up does not disturb the others.
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(requests[0].ctx), latest(requests))
+	defer cancel()
+	outcomes, err := l.together(ctx, requests)
+	if isRefused(err) {
 		// Is it the batch that is refused, or the items?
-		first := l.callOne(requests[0].ctx, requests[0].item)
-		switch err = first.Err; fault.ClassOf(err) {
+		r := requests[0]
+		requests = requests[1:]
+		var data []byte
+		data, err = l.alone(ctx, r.item)
+		r.outcome <- vault.Outcome{Data: data, Err: err}
+		switch fault.ClassOf(err) {
 		case "", fault.Invalid, fault.VersionTooOld, fault.VersionTooNew:
-			requests[0].outcome <- first
-			l.splitUp(requests[1:], refused)
-			return
+			// The batch, unless it was the moment: a proxy may have had no token.
+			outcomes, err = l.together(ctx, requests)
+			if isRefused(err) {
+				l.unbatch(err)
+				err = errAlone
+			}
 		}
 	}
 	for i, r := range requests {
-		if err != nil {
-			r.outcome <- vault.Outcome{Err: err}
-		} else {
-			r.outcome <- outcomes[i]
+		o := vault.Outcome{Err: err}
+		if err == nil {
+			o = outcomes[i]
 		}
+		r.outcome <- o
 	}
+	return err
 }
 
-func (l *Line) callOne(ctx context.Context, item vault.Item) vault.Outcome {
-	ctx, cancel := context.WithTimeout(ctx, attempt(ctx))
+// alone makes a call for one item.
+func (l *Line) alone(ctx context.Context, item vault.Item) ([]byte, error) {
+	l.queue.sizes.WithLabelValues(l.operation).Observe(1)
+	ctx, cancel := context.WithDeadline(ctx, cutAt(ctx))
 	defer cancel()
-	data, err := l.one(ctx, item)
-	l.count(1, err)
-	return vault.Outcome{Data: data, Err: err}
+	return l.one(ctx, item)
 }
 
-func (l *Line) callMany(requests []*request) ([]vault.Outcome, error) {
-	// A caller that gives up does not disturb the others, so the call may take as
-	// long as the most patient one waits.
-	var longest time.Duration
+// together makes a call for several requests.
+func (l *Line) together(ctx context.Context, requests []*request) ([]vault.Outcome, error) {
+	l.queue.sizes.WithLabelValues(l.operation).Observe(float64(len(requests)))
 	items := make([]vault.Item, len(requests))
 	for i, r := range requests {
 		items[i] = r.item
-		longest = max(longest, attempt(r.ctx))
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(requests[0].ctx), longest)
-	defer cancel()
-	outcomes, err := l.many(ctx, items)
-	l.count(len(items), err)
-	return outcomes, err
+	return l.many(ctx, items)
 }
 
-// count counts a call of n items, and whether Vault has answered it.
-func (l *Line) count(n int, err error) {
-	l.queue.sizes.WithLabelValues(l.operation).Observe(float64(n))
-	if class := fault.ClassOf(err); class != fault.Timeout && class != fault.Canceled {
-		l.queue.mu.Lock()
-		l.answered++
-		l.queue.mu.Unlock()
-	}
+func isRefused(err error) bool {
+	var refused *vault.BatchRefused
+	return errors.As(err, &refused)
 }
 
-// splitUp makes requests wait again, each for a call of its own.
-func (l *Line) splitUp(requests []*request, refused error) {
-	q := l.queue
-	q.mu.Lock()
-	first := !l.alone
-	l.alone = true
-	l.enqueue(requests...)
-	q.mu.Unlock()
+// unbatch ends batches for l.
+func (l *Line) unbatch(reason error) {
+	l.queue.mu.Lock()
+	first := !l.unbatched
+	l.unbatched = true
+	l.queue.mu.Unlock()
 	if first {
-		l.refused(refused)
+		l.refused(reason)
 	}
+}
+
+// cutAt returns when a call that begins now ends at the latest: while there is time
+// for another attempt, one that hangs is cut.
+func cutAt(ctx context.Context) time.Time {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return time.Now().Add(30 * time.Second) // as vault.Client
+	}
+	if left := time.Until(deadline); left > undivided {
+		return time.Now().Add(left * 3 / 5)
+	}
+	return deadline
+}
+
+// latest returns when the last of requests is cut.
+func latest(requests []*request) (latest time.Time) {
+	for _, r := range requests {
+		if at := cutAt(r.ctx); at.After(latest) {
+			latest = at
+		}
+	}
+	return latest
 }

@@ -30,13 +30,19 @@ const nodeUnusable = "Vault node unusable"
 // node returns whether a node is usable, as the metric tells; -1 if it does not.
 func (b *bench) node(address string) float64 {
 	b.t.Helper()
+	return b.ofVault("trousseau_vault_node_usable", address)
+}
+
+// ofVault returns the value of a metric for an address; -1 if there is none.
+func (b *bench) ofVault(name, address string) float64 {
+	b.t.Helper()
 	families, err := b.registry.Gather()
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if f.GetName() == "trousseau_vault_node_usable" && m.GetLabel()[0].GetValue() == address {
+			if f.GetName() == name && m.GetLabel()[0].GetValue() == address {
 				return m.GetGauge().GetValue()
 			}
 		}

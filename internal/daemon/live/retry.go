@@ -77,7 +77,7 @@ func (k *KEK) withRetries(ctx context.Context, v *view, request func(context.Con
 	}
 }
 
-// attempt makes one request, and records what it tells about the node. While there is time for another attempt, one that hangs is cut.
+// attempt makes one request, and records what it tells about the node.
 func (k *KEK) attempt(ctx context.Context, gen *Generation, n *node, request func(context.Context, *Generation, *node) error) error {
 	began := time.Now()
 	err := request(ctx, gen, n)
