@@ -238,6 +238,26 @@ func TestWrongFirstNode(t *testing.T) {
 	})
 }
 
+// TestFirstLoadBesideAWrongNode checks that what another Vault says of the key does not count while the right one does
+// not answer.
+func TestFirstLoadBesideAWrongNode(t *testing.T) {
+	run(t, func(b *bench) {
+		other := inProcess(b.t)
+		b.hosts["second"] = withToken{other.RoundTripper(), other.KMSToken("kek")}
+		remove := b.vault.FailNext(0, 400, "<html>")
+		b.load(settings{extra: "  addresses: [http://second:8200]\n"})
+		b.after(10 * time.Second)
+		ctx, cancel := b.request()
+		defer cancel()
+		if _, err := b.Encrypt(ctx, []byte("x")); fault.ClassOf(err) != fault.Unavailable {
+			t.Errorf("Encrypt: %v, want unavailable", err)
+		}
+		remove()
+		b.after(10 * time.Second)
+		b.roundTrip()
+	})
+}
+
 // TestFirstAddressIsPreferredAgain checks that it gets the requests once it has worked for a minute, and not before.
 func TestFirstAddressIsPreferredAgain(t *testing.T) {
 	run(t, func(b *bench) {

@@ -123,7 +123,10 @@ func (k *KEK) proveNodes(ctx context.Context, c *cluster, cfg *config.Config, ac
 	for i, p := range proofs {
 		switch {
 		case p.err != nil:
-			err = weightier(err, p.err)
+			// None has been proven, so it is a lost key only if all say so.
+			if err == nil || weight(p.err) < weight(err) {
+				err = p.err
+			}
 		case candidate == nil:
 			candidate = p.gen
 			c.record(c.nodes[i], nil)

@@ -216,23 +216,25 @@ func (c *cluster) verdict() (err error) {
 // weightier returns the error that says more of the key or the token; of two that
 // say as much, a.
 func weightier(a, b error) error {
-	weight := func(err error) int {
-		switch class := fault.ClassOf(err); {
-		case err == nil:
-			return 0
-		case class == fault.VersionTooNew:
-			return 1
-		case class.Transient():
-			return 2
-		case class == fault.Denied:
-			return 3
-		}
-		return 4
-	}
 	if weight(b) > weight(a) {
 		return b
 	}
 	return a
+}
+
+// weight is how much an error says of the key or the token.
+func weight(err error) int {
+	switch class := fault.ClassOf(err); {
+	case err == nil:
+		return 0
+	case class == fault.VersionTooNew:
+		return 1
+	case class.Transient():
+		return 2
+	case class == fault.Denied:
+		return 3
+	}
+	return 4
 }
 
 // any calls f for one node after the other, the one that serves first, until one
