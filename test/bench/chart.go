@@ -21,9 +21,10 @@ const (
 	labelHeight             = 13
 )
 
-// Colours are readable on a light and on a dark page. Contenders beyond these share
-// the last.
+// The picture has a light and a dark form. Contenders beyond these colours share the
+// last.
 const style = `
+  .page { fill: #fff }
   text { font: 12px sans-serif; fill: #333 }
   .title { font-weight: bold; font-size: 14px }
   .axis { stroke: #888; fill: none }
@@ -35,6 +36,7 @@ const style = `
   .c2 { stroke: #b34700 } .v2 { fill: #b34700 }
   .c3 { stroke: #1a7f37 } .v3 { fill: #1a7f37 }
   @media (prefers-color-scheme: dark) {
+    .page { fill: #0d1117 }
     text { fill: #ddd }
     .grid { stroke: #333 }
     .value { stroke: #0d1117 }
@@ -52,6 +54,7 @@ func (r *run) chart() []byte {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img">
 <title>Calls per second against concurrent callers</title>
 <style>%s</style>
+<rect class="page" width="100%%" height="100%%"/>
 `, width, height, width, height, style)
 	x := marginLeft
 	for i, name := range r.names {
@@ -136,16 +139,13 @@ func above(points []float64) []float64 {
 
 // ticks returns round numbers from 0 to at least highest.
 func ticks(highest float64) []int {
-	step := math.Pow(10, math.Floor(math.Log10(max(highest, 10)/2)))
-	for _, by := range []float64{1, 2, 5} {
-		if highest/(by*step) <= 6 {
-			step *= by
-			break
-		}
+	step := 1
+	for i := 0; highest > float64(6*step); i++ {
+		step = []int{2, 5, 10}[i%3] * int(math.Pow10(i/3))
 	}
 	all := []int{0}
-	for last := 0; float64(last) < highest; {
-		last += int(step)
+	for last := 0; float64(last) < max(highest, 1); {
+		last += step
 		all = append(all, last)
 	}
 	return all
