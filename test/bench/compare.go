@@ -48,7 +48,7 @@ type run struct {
 	cold    storms // of distinct seeds
 	mixed   map[string][]sample
 	waited  float64 // longest wait of an Encrypt beside a storm, in batch times
-	peak    float64 // resident set of the binary, in MiB
+	memory  map[string]resident
 }
 
 // compare measures Encrypt, Decrypt and Status through trousseau and its peers, and
@@ -89,17 +89,11 @@ func compare(ctx context.Context, o options) error {
 	if err := r.measure(ctx, o.rounds, contenders, m); err != nil {
 		return err
 	}
-	rss, peak, err := p.memory()
-	if err != nil {
-		return err
-	}
-	r.peak = peak
 	if r.waited, err = longestWait(ctx, o.binary); err != nil {
 		return err
 	}
 	fmt.Printf("\nTurns of %v, %d each; %s; %d CPUs, %s\n", turn, o.rounds, v.what, runtime.NumCPU(), load())
 	r.print(os.Stdout)
-	fmt.Printf("\n%-42s %.1f MiB (peak %.1f MiB)\n", "resident memory of trousseau", rss, peak)
 	r.judge(os.Stdout)
 	if o.svg == "" {
 		return nil
@@ -120,8 +114,19 @@ func (r *run) measure(ctx context.Context, rounds int, contenders []*contender, 
 	if r.cold, err = storm(ctx, contenders, coldSeeds, coldSeeds); err != nil {
 		return err
 	}
-	r.mixed, err = mix(ctx, contenders)
-	return err
+	if r.mixed, err = mix(ctx, contenders); err != nil {
+		return err
+	}
+	r.memory = make(map[string]resident)
+	for _, c := range contenders {
+		if c.process == nil {
+			continue
+		}
+		if r.memory[c.name], err = c.process.memory(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // takeTurns measures all calls in turns, so that other load on the machine slows all

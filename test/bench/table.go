@@ -86,6 +86,12 @@ func (r *run) print(w io.Writer) {
 	r.storm.print(w, r.names)
 	r.cold.print(w, r.names)
 	r.printMixed(w)
+	fmt.Fprintf(w, "\nresident memory\n")
+	for _, name := range r.names {
+		if m, ok := r.memory[name]; ok {
+			fmt.Fprintf(w, "  %-16s %5.1f MiB  peak %5.1f MiB\n", name, m.now, m.peak)
+		}
+	}
 }
 
 // table prints a column for each contender.

@@ -37,7 +37,8 @@ func (r *run) judge(w io.Writer) {
 	calls := r.cold.of[through].vaultCalls
 	verdict("cold start, calls to Vault: at most 1000", calls, "%.0f", calls <= 1000)
 	atMost("longest wait of an Encrypt beside a storm / time of a batch", r.waited, 2)
-	verdict("resident memory at its peak: at most 48 MiB", r.peak, "%.1f MiB", r.peak <= 48)
+	peak := r.memory[through].peak
+	verdict("resident memory at its peak: at most 48 MiB", peak, "%.1f MiB", peak <= 48)
 	faster := r.storm.faster(through)
 	verdict("storm of few seeds: at least 10 times faster than direct", faster, "%.1f", faster >= 10)
 	status := time.Duration(p50.middle(r.results.of(through, "Status", 1)))

@@ -126,22 +126,24 @@ func (p *trousseau) awaitKey(ctx context.Context, key string) error {
 	}
 }
 
-// memory returns the current and the peak resident set, in MiB.
-func (p *trousseau) memory() (now, peak float64, err error) {
+// resident is the size of a resident set, in MiB.
+type resident struct{ now, peak float64 }
+
+func (p *trousseau) memory() (r resident, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
-		return 0, 0, err
+		return r, err
 	}
 	for line := range strings.Lines(string(text)) {
 		var kib float64
 		if n, _ := fmt.Sscanf(line, "VmRSS: %f kB", &kib); n == 1 {
-			now = kib / 1024
+			r.now = kib / 1024
 		}
 		if n, _ := fmt.Sscanf(line, "VmHWM: %f kB", &kib); n == 1 {
-			peak = kib / 1024
+			r.peak = kib / 1024
 		}
 	}
-	return now, peak, nil
+	return r, nil
 }
 
 func (p *trousseau) close() {
