@@ -92,9 +92,9 @@ soak: build ## run random faults for SOAKTIME (10m); SEED reproduces a run
 	cd test && go build -o ../bin/soak ./soak
 	bin/soak -trousseau bin/trousseau -duration $(SOAKTIME) -seed $(SEED)
 
-bench: build ## compare with direct calls to Vault, on this machine
+bench: build ## compare with direct calls to Vault, and with PEERS; SVG names a picture to write
 	cd test && go build -o ../bin/bench ./bench
-	bin/bench -trousseau bin/trousseau
+	bin/bench -trousseau bin/trousseau -peers '$(PEERS)' -svg '$(SVG)'
 
 clean: ## remove built files
 	rm -rf bin

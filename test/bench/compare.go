@@ -10,44 +10,49 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
-	"github.com/trousseau-io/trousseau/test/harness/pages"
 )
 
 const (
 	// mostCallers is the maximum number of callers.
-	mostCallers = 128
-	// turn is how long one side is measured before the next one.
+	mostCallers = 256
+	// crowd is the number of callers that targets for high load are about.
+	crowd = 128
+	// turn is how long one contender is measured before the next one.
 	turn = 250 * time.Millisecond
 )
 
-var levels = []int{1, 16, mostCallers}
+var levels = []int{1, 4, 16, 64, crowd, mostCallers}
 
 // methods are the compared methods. Status has no direct counterpart and is measured
 // in between.
 var methods = []string{"Encrypt", "Decrypt"}
 
-// results holds the samples of all rounds, by side, method and number of callers.
+// results holds the samples of all rounds, by contender, method and number of callers.
 type results map[string][]sample
 
-func (r results) of(side, method string, callers int) []sample {
-	return r[fmt.Sprint(side, method, callers)]
+func (r results) of(name, method string, callers int) []sample {
+	return r[fmt.Sprint(name, method, callers)]
 }
 
-func (r results) add(side, method string, callers int, s sample) {
-	key := fmt.Sprint(side, method, callers)
+func (r results) add(name, method string, callers int, s sample) {
+	key := fmt.Sprint(name, method, callers)
 	r[key] = append(r[key], s)
 }
 
-// The sides.
-const (
-	directly = "direct"
-	through  = "trousseau"
-)
+// run is everything that one comparison has measured.
+type run struct {
+	names   []string // of the contenders: direct calls, the binary, its peers
+	results results
+	costs   costs
+	storm   storms // of few seeds
+	cold    storms // of distinct seeds
+	mixed   map[string][]sample
+	waited  float64 // longest wait of an Encrypt beside a storm, in batch times
+	memory  map[string]resident
+}
 
-// compare measures Encrypt, Decrypt and Status through trousseau, and direct Encrypt
-// and Decrypt calls to the same Vault.
+// compare measures Encrypt, Decrypt and Status through trousseau and its peers, and
+// direct Encrypt and Decrypt calls to the same Vault.
 func compare(ctx context.Context, o options) error {
 	v, err := startVault(ctx)
 	if err != nil {
@@ -59,68 +64,113 @@ func compare(ctx context.Context, o options) error {
 		return err
 	}
 	defer d.close()
-	ops, err := loopback.Reserve("")
-	if err != nil {
-		return err
-	}
-	defer ops.Release()
-	p, err := launchReady(ctx, o.binary, v, "--ops-addr="+ops.Addr)
+	p, err := launchReady(ctx, o.binary, v)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	calls, err := newCalls(ctx, d, p)
-	if err != nil {
+	contenders := []*contender{ofDirect(d), ofPlugin(through, p.client, p)}
+	for _, peer := range o.peers {
+		c, end, err := peer.start(ctx, v)
+		if err != nil {
+			return err
+		}
+		defer end()
+		contenders = append(contenders, c)
+	}
+	r := &run{}
+	for _, c := range contenders {
+		if err := c.prepare(ctx); err != nil {
+			return err
+		}
+		r.names = append(r.names, c.name)
+	}
+	m := &meter{vault: v.pid}
+	if err := r.measure(ctx, o.rounds, contenders, m); err != nil {
 		return err
 	}
-	r, err := takeTurns(ctx, o.rounds, calls)
-	if err != nil {
+	if r.waited, err = longestWait(ctx, o.binary); err != nil {
 		return err
 	}
-	rss, peak, err := p.memory()
-	if err != nil {
-		return err
-	}
-	meter := &meter{pages: pages.New(ops.Addr), daemon: p.cmd.Process.Pid, vault: v.pid}
-	costs, err := meter.costs(ctx, calls)
-	if err != nil {
-		return err
-	}
-	storms, err := storm(ctx, calls, meter)
-	if err != nil {
-		return err
-	}
-	fmt.Printf("\nDirect calls and trousseau in turns of %v, %d each; %s; %d CPUs, %s\n",
-		turn, o.rounds, v.what, runtime.NumCPU(), load())
+	fmt.Printf("\nTurns of %v, %d each; %s; %d CPUs, %s\n", turn, o.rounds, v.what, runtime.NumCPU(), load())
 	r.print(os.Stdout)
-	costs.print(os.Stdout)
-	storms.print(os.Stdout)
-	fmt.Printf("\n%-42s %.1f MiB (peak %.1f MiB)\n", "resident memory after 128 callers", rss, peak)
-	judge(os.Stdout, r, storms, peak)
+	r.judge(os.Stdout)
+	if o.svg == "" {
+		return nil
+	}
+	return os.WriteFile(o.svg, r.chart(), 0o600)
+}
+
+func (r *run) measure(ctx context.Context, rounds int, contenders []*contender, m *meter) (err error) {
+	if r.results, err = takeTurns(ctx, rounds, contenders, m); err != nil {
+		return err
+	}
+	if r.costs, err = m.costs(ctx, contenders); err != nil {
+		return err
+	}
+	if r.storm, err = storm(ctx, contenders, stormCalls, stormSeeds); err != nil {
+		return err
+	}
+	if r.cold, err = storm(ctx, contenders, coldSeeds, coldSeeds); err != nil {
+		return err
+	}
+	if r.mixed, err = mix(ctx, contenders); err != nil {
+		return err
+	}
+	r.memory = make(map[string]resident)
+	for _, c := range contenders {
+		if c.process == nil {
+			continue
+		}
+		if r.memory[c.name], err = c.process.memory(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
 // takeTurns measures all calls in turns, so that other load on the machine slows all
 // alike. Each round reverses the order. The first round opens the connections and
 // does not count.
-func takeTurns(ctx context.Context, rounds int, calls *calls) (results, error) {
+func takeTurns(ctx context.Context, rounds int, contenders []*contender, m *meter) (results, error) {
+	type turns struct {
+		*contender
+		method string
+	}
+	var order []turns
+	for _, method := range methods {
+		for _, c := range contenders {
+			order = append(order, turns{c, method})
+			if method == methods[0] && c.name == through {
+				order = append(order, turns{c, "Status"})
+			}
+		}
+	}
 	r := make(results)
 	for _, callers := range levels {
-		sides := calls.sides()
 		for round := range rounds + 1 {
-			for _, s := range sides {
-				sample, err := drive(ctx, callers, turn, s.call)
+			for _, t := range order {
+				began, err := cpuTime(m.vault)
 				if err != nil {
 					return nil, err
 				}
+				sample, err := drive(ctx, callers, turn, t.call(t.method))
+				if err != nil {
+					return nil, err
+				}
+				ended, err := cpuTime(m.vault)
+				if err != nil {
+					return nil, err
+				}
+				sample.vaultCPU = (ended - began) / time.Duration(max(1, sample.calls))
 				if sample.failed > 0 {
-					report(fmt.Sprintf("%s %s, %d callers, round %d", s.method, s.side, callers, round), "%d failed: %v", sample.failed, sample.failure)
+					report(fmt.Sprintf("%s %s, %d callers, round %d", t.method, t.name, callers, round), "%d failed: %v", sample.failed, sample.failure)
 				}
 				if round > 0 {
-					r.add(s.side, s.method, callers, sample)
+					r.add(t.name, t.method, callers, sample)
 				}
 			}
-			slices.Reverse(sides)
+			slices.Reverse(order)
 		}
 	}
 	return r, nil

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/trousseau-io/trousseau/test/harness/pages"
@@ -16,9 +17,7 @@ import (
 
 // meter reads what processes have consumed since they started.
 type meter struct {
-	pages  *pages.Client // the daemon's
-	daemon int           // pid
-	vault  int           // pid
+	vault int // pid
 }
 
 // consumption is what the calls cost, in total or per call.
@@ -28,72 +27,82 @@ type consumption struct {
 	vaultCPU       time.Duration
 }
 
-// cost is the consumption per call of one side.
+// cost is the consumption per call of one contender.
 type cost struct {
-	side, method string
+	name, method string
 	consumption
 }
 
 type costs []cost
 
-// costs measures what each side consumes. For direct calls this is this process; for
-// trousseau it is the daemon without its caller.
-func (m *meter) costs(ctx context.Context, calls *calls) (costs, error) {
-	const callers, within = 16, time.Second
+// costs measures what each contender consumes. For direct calls this is this process;
+// for a plugin it is the daemon without its caller. What another program has started
+// is left out.
+func (m *meter) costs(ctx context.Context, contenders []*contender) (costs, error) {
+	const within = time.Second
 	var all costs
-	for _, s := range calls.sides() {
-		before, err := m.read(ctx, s.side)
-		if err != nil {
-			return nil, err
+	for _, c := range contenders {
+		if c.process == nil && c.name != directly {
+			continue
 		}
-		// Reading costs something too, so measure it as well.
-		zero, err := m.read(ctx, s.side)
-		if err != nil {
-			return nil, err
+		for _, method := range append(slices.Clone(methods), "Status") {
+			if method == "Status" && c.status == nil {
+				continue
+			}
+			before, err := m.read(ctx, c.process)
+			if err != nil {
+				return nil, err
+			}
+			// Reading costs something too, so measure it as well.
+			zero, err := m.read(ctx, c.process)
+			if err != nil {
+				return nil, err
+			}
+			sample, err := drive(ctx, crowd, within, c.call(method))
+			if err != nil {
+				return nil, err
+			}
+			after, err := m.read(ctx, c.process)
+			if err != nil {
+				return nil, err
+			}
+			n := float64(max(1, sample.calls))
+			all = append(all, cost{c.name, method, consumption{
+				mallocs:  (after.mallocs - zero.mallocs - (zero.mallocs - before.mallocs)) / n,
+				bytes:    (after.bytes - zero.bytes - (zero.bytes - before.bytes)) / n,
+				cpu:      time.Duration(float64(after.cpu-zero.cpu) / n),
+				vaultCPU: time.Duration(float64(after.vaultCPU-zero.vaultCPU) / n),
+			}})
 		}
-		sample, err := drive(ctx, callers, within, s.call)
-		if err != nil {
-			return nil, err
-		}
-		after, err := m.read(ctx, s.side)
-		if err != nil {
-			return nil, err
-		}
-		n := float64(sample.calls)
-		all = append(all, cost{s.side, s.method, consumption{
-			mallocs:  (after.mallocs - zero.mallocs - (zero.mallocs - before.mallocs)) / n,
-			bytes:    (after.bytes - zero.bytes - (zero.bytes - before.bytes)) / n,
-			cpu:      time.Duration(float64(after.cpu-zero.cpu) / n),
-			vaultCPU: time.Duration(float64(after.vaultCPU-zero.vaultCPU) / n),
-		}})
 	}
 	return all, nil
 }
 
-func (m *meter) read(ctx context.Context, side string) (c consumption, err error) {
+// read returns what Vault and a daemon have consumed, or this process if there is none.
+func (m *meter) read(ctx context.Context, p *trousseau) (c consumption, err error) {
 	if c.vaultCPU, err = cpuTime(m.vault); err != nil {
 		return c, err
 	}
-	if side == directly {
+	if p == nil {
 		var s runtime.MemStats
 		runtime.ReadMemStats(&s)
 		c.mallocs, c.bytes = float64(s.Mallocs), float64(s.TotalAlloc)
 		c.cpu, err = cpuTime(os.Getpid())
 		return c, err
 	}
-	if c.mallocs, err = m.sum(ctx, "go_memstats_mallocs_total"); err != nil {
+	if c.mallocs, err = sum(ctx, p.pages, "go_memstats_mallocs_total"); err != nil {
 		return c, err
 	}
-	if c.bytes, err = m.sum(ctx, "go_memstats_alloc_bytes_total"); err != nil {
+	if c.bytes, err = sum(ctx, p.pages, "go_memstats_alloc_bytes_total"); err != nil {
 		return c, err
 	}
-	c.cpu, err = cpuTime(m.daemon)
+	c.cpu, err = cpuTime(p.cmd.Process.Pid)
 	return c, err
 }
 
 // sum adds up the samples of a daemon metric that have the labels.
-func (m *meter) sum(ctx context.Context, name string, labels ...string) (float64, error) {
-	page, err := m.pages.Metrics(ctx)
+func sum(ctx context.Context, from *pages.Client, name string, labels ...string) (float64, error) {
+	page, err := from.Metrics(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -127,9 +136,9 @@ func cpuTime(pid int) (time.Duration, error) {
 }
 
 func (c costs) print(w io.Writer) {
-	fmt.Fprintf(w, "\n%-20s %12s %9s %10s %12s\n", "cost of one call", "allocations", "KiB", "CPU", "Vault's CPU")
+	fmt.Fprintf(w, "\n%-30s %12s %9s %10s %12s\n", fmt.Sprintf("cost of one call, %d callers", crowd), "allocations", "KiB", "CPU", "Vault's CPU")
 	for _, x := range c {
-		fmt.Fprintf(w, "%-9s%-11s %12.0f %9.1f %10s %12s\n", x.method, x.side, x.mallocs, x.bytes/1024,
+		fmt.Fprintf(w, "%-9s%-21s %12.0f %9.1f %10s %12s\n", x.method, x.name, x.mallocs, x.bytes/1024,
 			x.cpu.Round(time.Microsecond), x.vaultCPU.Round(time.Microsecond))
 	}
 }

@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,7 +22,9 @@ type call func(ctx context.Context, caller, n int) error
 type sample struct {
 	calls    int // answered
 	p50, p99 time.Duration
-	rate     float64 // calls a second
+	longest  time.Duration
+	rate     float64       // calls a second
+	vaultCPU time.Duration // per call
 	failed   int
 	failure  error // the last one
 }
@@ -53,10 +57,11 @@ func drive(ctx context.Context, callers int, within time.Duration, call call) (s
 		flat = append(flat, t...)
 	}
 	s := sample{
-		calls: len(flat),
-		p50:   quantile(flat, 0.5),
-		p99:   quantile(flat, 0.99),
-		rate:  float64(len(flat)) / elapsed.Seconds(),
+		calls:   len(flat),
+		p50:     quantile(flat, 0.5),
+		p99:     quantile(flat, 0.99),
+		longest: quantile(flat, 1),
+		rate:    float64(len(flat)) / elapsed.Seconds(),
 	}
 	for _, f := range failures {
 		if len(f) > 0 {
@@ -70,4 +75,37 @@ func bounded(ctx context.Context, caller, n int, call call) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return call(ctx, caller, n)
+}
+
+// once is the result of calls that were each made once.
+type once struct {
+	took    time.Duration // for all
+	failed  int
+	failure error // one of them
+}
+
+// each calls work for 0 to n-1, by some workers that begin at the same time.
+func each(ctx context.Context, n, workers int, work func(ctx context.Context, i int) error) once {
+	var result once
+	var next atomic.Int64
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	begin := make(chan struct{})
+	for range workers {
+		all.Go(func() {
+			<-begin
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				if err := work(ctx, i); err != nil {
+					mu.Lock()
+					result.failed, result.failure = result.failed+1, err
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	began := time.Now()
+	close(begin)
+	all.Wait()
+	result.took = time.Since(began)
+	return result
 }

@@ -24,8 +24,13 @@ func main() {
 	}
 	var o options
 	flag.StringVar(&o.binary, "trousseau", "bin/trousseau", "the `binary` to measure")
-	flag.IntVar(&o.rounds, "rounds", 24, "`number` of rounds of direct calls and trousseau for each number of callers")
+	flag.IntVar(&o.rounds, "rounds", 24, "`number` of rounds of turns for each number of callers")
 	flag.StringVar(&o.only, "only", "", "measure one `figure` only: "+names())
+	flag.Func("peers", "`list` of other plugins to measure in the same run: NAME=/path/to.sock, or NAME=/path/to/trousseau --flag, separated by commas; \"before\" names an earlier binary that this one must not be slower than", func(text string) (err error) {
+		o.peers, err = parsePeers(text)
+		return err
+	})
+	flag.StringVar(&o.svg, "svg", "", "`file` to write with a picture of the throughput")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := measure(ctx, o)
@@ -38,6 +43,8 @@ type options struct {
 	binary string
 	rounds int
 	only   string
+	peers  []peer
+	svg    string
 }
 
 func exit(err error) {

@@ -45,10 +45,10 @@ func memory(ctx context.Context, o options) error {
 		return err
 	default:
 	}
-	rss, peak, err := p.memory()
+	rss, err := p.memory()
 	if err != nil {
 		return err
 	}
-	report(fmt.Sprintf("resident memory after %d requests of %d callers", requests, callers), "%.1f MiB (peak %.1f MiB)", rss, peak)
+	report(fmt.Sprintf("resident memory after %d requests of %d callers", requests, callers), "%.1f MiB (peak %.1f MiB)", rss.now, rss.peak)
 	return nil
 }

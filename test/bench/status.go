@@ -70,7 +70,8 @@ func status(ctx context.Context, o options) error {
 	for range hanging {
 		all.Go(func() { _, _ = p.client.Encrypt(ctx, &kmsapi.EncryptRequest{Plaintext: make([]byte, 32)}) })
 	}
-	if err := fake.WaitInFlight(ctx, hanging); err != nil {
+	// They share a few calls.
+	if err := fake.WaitInFlight(ctx, 1); err != nil {
 		return err
 	}
 	// Shorter than the time after which a hanging attempt is cancelled and retried.

@@ -17,17 +17,31 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	kmsapi "k8s.io/kms/apis/v2"
+
+	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
+	"github.com/trousseau-io/trousseau/test/harness/pages"
 )
 
-// trousseau is a running daemon and a client like kube-apiserver's: generated stubs
-// over one connection.
+// trousseau is a running daemon and a client for it.
 type trousseau struct {
 	client kmsapi.KeyManagementServiceClient
+	pages  *pages.Client
 	began  time.Time // of the exec
 
 	conn *grpc.ClientConn
 	cmd  *exec.Cmd
+	ops  *loopback.Port
 	dir  string
+}
+
+// dial connects to a socket like kube-apiserver: one connection for all requests.
+func dial(socket string) (*grpc.ClientConn, error) {
+	return grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
+		// Connect as soon as the socket exists, to measure that and not the backoff.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1, MaxDelay: time.Millisecond},
+		}))
 }
 
 // launch starts the binary without a configuration.
@@ -38,21 +52,20 @@ func launch(ctx context.Context, binary string, flags ...string) (*trousseau, er
 	}
 	p := &trousseau{dir: dir}
 	socket := "unix://" + filepath.Join(dir, "kms.sock")
-	p.conn, err = grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
-		// Connect as soon as the socket exists, to measure that and not the backoff.
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1, MaxDelay: time.Millisecond},
-		}))
-	if err != nil {
+	if p.conn, err = dial(socket); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	p.client = kmsapi.NewKeyManagementServiceClient(p.conn)
+	if p.ops, err = loopback.Reserve(""); err != nil {
+		return nil, errors.Join(err, p.conn.Close(), os.RemoveAll(dir))
+	}
+	p.pages = pages.New(p.ops.Addr)
 	p.cmd = command(ctx, binary, append([]string{
-		"--config-file-path=" + p.config(), "--listen-addr=" + socket, "--ops-addr=",
+		"--config-file-path=" + p.config(), "--listen-addr=" + socket, "--ops-addr=" + p.ops.Addr,
 	}, flags...)...)
 	p.began = time.Now()
 	if err := p.cmd.Start(); err != nil {
+		p.ops.Release()
 		return nil, errors.Join(err, p.conn.Close(), os.RemoveAll(dir))
 	}
 	return p, nil
@@ -113,27 +126,30 @@ func (p *trousseau) awaitKey(ctx context.Context, key string) error {
 	}
 }
 
-// memory returns the current and the peak resident set, in MiB.
-func (p *trousseau) memory() (now, peak float64, err error) {
+// resident is the size of a resident set, in MiB.
+type resident struct{ now, peak float64 }
+
+func (p *trousseau) memory() (r resident, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
-		return 0, 0, err
+		return r, err
 	}
 	for line := range strings.Lines(string(text)) {
 		var kib float64
 		if n, _ := fmt.Sscanf(line, "VmRSS: %f kB", &kib); n == 1 {
-			now = kib / 1024
+			r.now = kib / 1024
 		}
 		if n, _ := fmt.Sscanf(line, "VmHWM: %f kB", &kib); n == 1 {
-			peak = kib / 1024
+			r.peak = kib / 1024
 		}
 	}
-	return now, peak, nil
+	return r, nil
 }
 
 func (p *trousseau) close() {
 	_ = p.conn.Close()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	_ = p.cmd.Wait()
+	p.ops.Release()
 	_ = os.RemoveAll(p.dir)
 }
