@@ -44,7 +44,7 @@ const defaultRequestTimeout = 2500 * time.Millisecond
 // behindConfig are the checks of every configuration, skipped if there is none.
 var behindConfig = []string{
 	"vault-dns", "vault-tcp", "vault-tls", "vault-health", "vault-clock", "login", "token", "token-life", "token-policies",
-	"policy", "policy-needs", "policy-excess", "key", "key-settings", "key-versions", "round-trip",
+	"policy", "policy-needs", "policy-excess", "key", "key-settings", "key-versions", "round-trip", "batches",
 }
 
 // Run makes the checks, each after those that it depends on. It returns by the

@@ -6,11 +6,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"strings"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultview"
 	"github.com/trousseau-io/trousseau/internal/fault"
+	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
 // old is the age from which a key version should have a successor.
@@ -41,6 +43,7 @@ func (e *examination) keys(ctx context.Context) {
 	active := v.KeyNames[0]
 	e.check(ctx, "round-trip", active, func(ctx context.Context) outcome { return e.roundTrip(ctx, active, doubt[active]) }, "token", ground("key", active),
 		ground("policy-needs", v.TransitPath+"/encrypt/"+active), ground("policy-needs", v.TransitPath+"/decrypt/"+active))
+	e.check(ctx, "batches", active, func(ctx context.Context) outcome { return e.batches(ctx, active) }, ground("round-trip", active))
 }
 
 // key reads a key. It returns nil if the token may not, and doubt if it is then
@@ -149,4 +152,34 @@ func (e *examination) roundTrip(ctx context.Context, name string, doubt error) o
 		return warn("Check the network to Vault and Vault's load.", "one call took %s of the %s that --request-timeout allows", slow.Round(time.Millisecond), e.RequestTimeout)
 	}
 	return ok("encrypted in %s, decrypted in %s", encrypted.Round(100*time.Microsecond), decrypted.Round(100*time.Microsecond))
+}
+
+// batches encrypts and decrypts two seeds in one call each, as the daemon does under
+// load.
+func (e *examination) batches(ctx context.Context, name string) outcome {
+	items, seeds := make([]vault.Item, 2), make([][]byte, 2)
+	for i := range items {
+		seeds[i] = make([]byte, 32)
+		_, _ = rand.Read(seeds[i]) // never fails
+		items[i] = vault.Item{Data: seeds[i], AssociatedData: []byte(e.config.Vault.AssociatedData)}
+	}
+	for _, call := range []func(context.Context, string, []vault.Item) ([]vault.Outcome, error){e.vault.EncryptBatch, e.vault.DecryptBatch} {
+		outcomes, err := call(ctx, name, items)
+		var refused *vault.BatchRefused
+		if errors.As(err, &refused) {
+			return warn("Allow the parameter batch_input in every policy of the token, and bodies of 1 MiB in what is before Vault.",
+				"single calls are allowed, batches are not: under load, requests go to Vault one by one: %v", err)
+		}
+		for i, o := range outcomes {
+			err = errors.Join(err, o.Err)
+			items[i].Data = o.Data
+		}
+		if err != nil {
+			return fail("Correct what the error names, and read Vault's log.", "%v", err)
+		}
+	}
+	if !bytes.Equal(items[0].Data, seeds[0]) || !bytes.Equal(items[1].Data, seeds[1]) {
+		return fail("Check what is between this host and Vault.", "decrypting gave other bytes than were encrypted")
+	}
+	return ok("Vault takes several requests in one call")
 }

@@ -4,6 +4,7 @@ package doctor_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -30,6 +31,14 @@ func keyIs(s *scene, replaced ...string) {
 	s.vault.Inject(vaulttest.Fault{
 		Match: vaulttest.Ops(vaulttest.OpReadKey), Status: http.StatusOK, Body: strings.NewReplacer(replaced...).Replace(text),
 	})
+}
+
+// isBatch matches the calls of an operation that have batch_input.
+func isBatch(op string) func(string, *http.Request) bool {
+	return func(asked string, r *http.Request) bool {
+		body, err := io.ReadAll(r.Body)
+		return err == nil && asked == op && strings.Contains(string(body), `"batch_input"`)
+	}
 }
 
 const createFix = "Check keynames, transitPath and namespace. Create the key with vault write -f transit/keys/kek, but not if a key of this name has encrypted data: restore that key."
@@ -200,6 +209,30 @@ var vaultSituations = []situation{
 		s.vault.Inject(vaulttest.Fault{Match: vaulttest.Ops(vaulttest.OpEncrypt), Status: http.StatusInternalServerError})
 	}, []string{
 		"fail round-trip kek: encrypting with transit/kek at VAULT: vault answered 500 Internal Server Error | Correct what the error names, and read Vault's log."}},
+	{"batches denied", func(s *scene) {
+		s.vault.Inject(vaulttest.Fault{Match: isBatch(vaulttest.OpEncrypt), Status: http.StatusForbidden, Body: `{"errors":["permission denied"]}`})
+	}, []string{
+		"warn batches kek: single calls are allowed, batches are not: under load, requests go to Vault one by one: encrypting with transit/kek at VAULT: permission denied (403): …"}},
+	{"batches refused for decrypt", func(s *scene) {
+		s.vault.Inject(vaulttest.Fault{Match: isBatch(vaulttest.OpDecrypt), Status: http.StatusRequestEntityTooLarge, Body: "<html>"})
+	}, []string{
+		"warn batches kek: single calls are allowed, batches are not: under load, requests go to Vault one by one: decrypting with transit/kek at VAULT: " +
+			"the answer is not Vault's: 413 Request Entity Too Large; check for a proxy, a firewall or another server at this address | " +
+			"Allow the parameter batch_input in every policy of the token, and bodies of 1 MiB in what is before Vault."}},
+	{"batches end in an error", func(s *scene) {
+		s.vault.Inject(vaulttest.Fault{Match: isBatch(vaulttest.OpDecrypt), Status: http.StatusInternalServerError})
+	}, []string{
+		"fail batches kek: decrypting with transit/kek at VAULT: vault answered 500 Internal Server Error | Correct what the error names, and read Vault's log."}},
+	{"an item of a batch fails", func(s *scene) {
+		s.vault.Inject(vaulttest.Fault{Match: isBatch(vaulttest.OpEncrypt), Status: http.StatusBadRequest,
+			Body: `{"data":{"batch_results":[{"ciphertext":"vault:v1:AAAA"},{"error":"no such key version"}]}}`})
+	}, []string{
+		"fail batches kek: encrypting with transit/kek at VAULT: the key no longer has this version; restore it from a backup | Correct what the error names, and read Vault's log."}},
+	{"items mixed up", func(s *scene) {
+		s.vault.Inject(vaulttest.Fault{Match: isBatch(vaulttest.OpDecrypt), Status: http.StatusOK,
+			Body: `{"data":{"batch_results":[{"plaintext":"c2Vjb25k"},{"plaintext":"Zmlyc3Q="}]}}`})
+	}, []string{
+		"fail batches kek: decrypting gave other bytes than were encrypted | Check what is between this host and Vault."}},
 	{"slow", func(s *scene) { s.o.RequestTimeout = time.Nanosecond }, []string{
 		"warn round-trip kek: one call took …"}},
 }

@@ -419,6 +419,24 @@ func TestAllGiveUp(t *testing.T) {
 	})
 }
 
+// What has been cut while it waited is not sent later: its caller has tried again.
+func TestCutRequestIsNotSent(t *testing.T) {
+	run(t, 1, func(b *bench) {
+		release := b.hang()
+		first := b.beginMany(1, 0)
+		ctx, cancel := context.WithTimeout(b.t.Context(), 5*time.Second)
+		defer cancel()
+		if _, err := b.encrypt.Do(ctx, vault.Item{}); fault.ClassOf(err) != fault.Timeout || ctx.Err() != nil {
+			t.Errorf("got %v", err)
+		}
+		b.wantLoad(1, 0)
+		release()
+		wantClasses(t, first, "")
+		b.wantLoad(0, 0)
+		b.wantCalls(0)
+	})
+}
+
 // A call for one request ends when its caller gives up, as if it had not waited.
 func TestLoneWaiterGivesUp(t *testing.T) {
 	run(t, 1, func(b *bench) {

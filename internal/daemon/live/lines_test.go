@@ -182,11 +182,18 @@ func (b *bench) batchesRefused() float64 {
 // configuration, and fails nobody.
 func TestBatchesAreRefused(t *testing.T) {
 	crowded(t, 2, func(b *bench) {
+		var tried atomic.Bool
 		for configuration := 1; configuration <= 2; configuration++ {
 			b.load(settings{})
 			if got := b.batchesRefused(); got != 0 {
 				t.Errorf("batches_refused = %v before the first batch", got)
 			}
+			b.vault.Inject(vaulttest.Fault{Match: func(op string, r *http.Request) bool {
+				if isBatch(op, r) {
+					tried.Store(true)
+				}
+				return false
+			}})
 			b.withoutBatches()
 			if times, problem := b.logged(noBatches); times != configuration || !strings.Contains(problem, "permission denied (403)") {
 				t.Errorf("configuration %d: logged %d times: %s", configuration, times, problem)
@@ -194,14 +201,11 @@ func TestBatchesAreRefused(t *testing.T) {
 			if got := b.batchesRefused(); got != 1 {
 				t.Errorf("batches_refused = %v, want 1", got)
 			}
-			var tried atomic.Bool
-			b.vault.Inject(vaulttest.Fault{Match: func(op string, r *http.Request) bool {
-				if isBatch(op, r) {
-					tried.Store(true)
-				}
-				return false
-			}})
-			b.mixed(40, b.wrapped()).wantServed(t)
+			tried.Store(false)
+			wrapped, release := b.wrapped(), b.vault.Hang()
+			c := b.mixed(40, wrapped)
+			release()
+			c.wantServed(t)
 			if tried.Load() {
 				t.Error("a batch is tried again")
 			}
