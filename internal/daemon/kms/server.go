@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"context"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,7 +63,7 @@ type Server struct {
 	metrics metrics
 	flights singleflight.Group
 	crowd   *crowd
-	grpc    *grpc.Server
+	grpc    atomic.Pointer[grpc.Server] // of the last Serve
 
 	kmsapi.UnsafeKeyManagementServiceServer
 }
@@ -70,14 +71,17 @@ type Server struct {
 // New makes a Server and registers its metrics.
 func New(opts Options) *Server {
 	log := cmp.Or(opts.Logger, zap.NewNop())
-	s := &Server{
+	return &Server{
 		kek:     opts.KEK,
 		timeout: opts.RequestTimeout,
 		log:     log,
 		metrics: newMetrics(opts.Registerer),
 		crowd:   &crowd{log: log},
 	}
-	s.grpc = grpc.NewServer(
+}
+
+func (s *Server) transport() *grpc.Server {
+	t := grpc.NewServer(
 		grpc.InTapHandle(s.arrive),
 		grpc.UnaryInterceptor(s.intercept),
 		grpc.MaxConcurrentStreams(maxStreams),
@@ -106,17 +110,27 @@ func New(opts Options) *Server {
 			Timeout: 20 * time.Second,
 		}),
 	)
-	kmsapi.RegisterKeyManagementServiceServer(s.grpc, s)
-	return s
+	kmsapi.RegisterKeyManagementServiceServer(t, s)
+	return t
 }
 
-// Serve serves on l until [Server.Shutdown], then returns nil. It closes l.
-func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(&listener{l, s.crowd}) }
+// Serve serves on l until [Server.Shutdown], then returns nil. It closes l. Once it
+// has returned, it may be called again, with another listener.
+func (s *Server) Serve(l net.Listener) error {
+	t := s.transport()
+	s.grpc.Store(t)
+	return t.Serve(&listener{l, s.crowd})
+}
 
 // Shutdown asks callers to reconnect elsewhere, lets open requests finish until
-// ctx is done, and then cuts them. It reports whether all finished.
+// ctx is done, and then cuts them. It reports whether all finished. Before Serve it
+// does nothing.
 func (s *Server) Shutdown(ctx context.Context) bool {
-	stop := context.AfterFunc(ctx, s.grpc.Stop)
-	s.grpc.GracefulStop()
+	t := s.grpc.Load()
+	if t == nil {
+		return true
+	}
+	stop := context.AfterFunc(ctx, t.Stop)
+	t.GracefulStop()
 	return stop()
 }

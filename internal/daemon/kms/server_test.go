@@ -363,6 +363,40 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// The same server serves again after a shutdown, with the same metrics.
+func TestServeAgain(t *testing.T) {
+	h := start(t, working(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for range 2 {
+		if _, err := h.Status(ctx, &kmsapi.StatusRequest{}, grpc.WaitForReady(true)); err != nil {
+			t.Fatal(err)
+		}
+		if !h.server.Shutdown(ctx) {
+			t.Error("Shutdown says that a request did not finish")
+		}
+		if err := <-h.served; err != nil {
+			t.Fatalf("Serve = %v after Shutdown, want nil", err)
+		}
+		l, err := net.Listen("unix", h.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { h.served <- h.server.Serve(l) }()
+	}
+	if _, err := h.Status(ctx, &kmsapi.StatusRequest{}, grpc.WaitForReady(true)); err != nil {
+		t.Error(err)
+	}
+	want := `
+# HELP trousseau_kms_requests_total KMS v2 requests, by method and gRPC code.
+# TYPE trousseau_kms_requests_total counter
+trousseau_kms_requests_total{code="OK",method="Status"} 3
+`
+	if err := testutil.GatherAndCompare(h.registry, strings.NewReader(want), "trousseau_kms_requests_total"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestShutdownCutsWhatDoesNotFinish(t *testing.T) {
 	entered := make(chan struct{})
 	k := working()

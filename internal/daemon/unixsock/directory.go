@@ -74,6 +74,22 @@ func ownerOf(path string) (pid int, live bool, err error) {
 	return int(peer.Pid), err == nil, err
 }
 
+// served returns whether a process has the socket at path open, or may have: another user's socket cannot be asked. That
+// process does not notice: the kernel finds its socket, and refuses a connection of another type before it is queued
+// (unix_find_bsd in net/unix/af_unix.c).
+func served(path string) bool {
+	if info, err := os.Lstat(path); err != nil || info.Mode().Type() != fs.ModeSocket {
+		return false
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	return errors.Is(err, unix.EPROTOTYPE) || errors.Is(err, fs.ErrPermission)
+}
+
 // credentials returns what the kernel noted about the process at the other end (SO_PEERCRED, unix(7)): of a client,
 // when it called connect(2); of a server, when it called listen(2).
 func credentials(conn *net.UnixConn) (peer unix.Ucred, err error) {

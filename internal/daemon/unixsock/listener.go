@@ -3,8 +3,10 @@
 // Package unixsock listens on a unix socket that survives crashes, restarts and upgrades of the daemon. Linux only.
 //
 // A new socket gets its mode and group under a temporary name, then it is renamed over its path. So the path is never
-// missing during a takeover, the mode is never wrong, and a stale socket needs no removal. A socket passed by systemd
-// is used as it is: systemd owns the path, the mode and the group, and keeps the socket open between two processes.
+// missing during a takeover, the mode is never wrong, and a stale socket needs no removal. If the path is removed, a new
+// socket is published; the kernel cannot link the old one again (linkat(2): ENOENT without any link). A socket passed by
+// systemd is used as it is: systemd owns the path, the mode and the group, and keeps the socket open between two
+// processes.
 package unixsock
 
 import (
@@ -27,6 +29,10 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
+
+// patience is how long the socket may be missing at its path before Accept fails: enough for a tool that removes the
+// directory and creates it again.
+const patience = 10 * time.Second
 
 // Options says where to listen and who may connect.
 type Options struct {
@@ -62,12 +68,16 @@ func (e *InUseError) Error() string {
 // Listener is a unix socket as a net.Listener. It is safe for concurrent use.
 type Listener struct {
 	o        Options
-	sock     *net.UnixListener
-	self     fs.FileInfo // nil: systemd owns the file
+	passed   bool // by systemd, which owns the path
 	replaced chan struct{}
-	stop     chan struct{}
+	stop     context.CancelFunc
 	watching sync.WaitGroup
 	close    func() error
+
+	mu   sync.Mutex // guards what follows; only watch changes it
+	sock *net.UnixListener
+	file *os.File // the file that sock is bound to, opened with O_PATH; nil: a passed socket that was not at its path
+	deaf error    // what Published returns
 }
 
 // Listen returns the socket that systemd passed to this process, or puts a new socket at o.Path in one step. It
@@ -83,16 +93,53 @@ func Listen(ctx context.Context, o Options) (_ *Listener, err error) {
 	}
 	o.Mode = cmp.Or(o.Mode, 0o600)
 	o.Logger = cmp.Or(o.Logger, zap.NewNop()).With(zap.String("path", o.Path))
-	l := &Listener{o: o, replaced: make(chan struct{}), stop: make(chan struct{})}
+	l := &Listener{o: o, replaced: make(chan struct{})}
 	l.close = sync.OnceValue(l.shut)
-	if l.sock, err = inherit(o.Path); err == nil && l.sock == nil {
-		err = l.listen(ctx)
+	l.sock, err = inherit(o.Path)
+	switch l.passed = l.sock != nil; {
+	case err != nil:
+	case !l.passed:
+		err = l.listen(ctx, o.Takeover)
+	case served(o.Path):
+		l.file, _ = openPath(o.Path) // if it was removed just now, watch says so
 	}
 	if err != nil {
 		return nil, err
 	}
 	l.warnIfOpen()
+	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
+	l.stop = stop
+	l.watching.Go(func() { l.watch(watch) })
 	return l, nil
+}
+
+// Await waits until no process serves the socket at o.Path, and then is Listen, but never replaces the socket of a live
+// process. A socket without a process is replaced within a second. If nothing is at the path, Await leaves a live
+// process 3 s to publish its socket again. The error is that of ctx if ctx is done first.
+func Await(ctx context.Context, o Options) (*Listener, error) {
+	const looks = 3
+	o.Takeover = false
+	for missing := 0; ; {
+		if served(o.Path) {
+			missing = 0
+		} else if _, err := os.Lstat(o.Path); err == nil {
+			missing = looks
+		} else {
+			missing++
+		}
+		if missing >= looks {
+			l, err := Listen(ctx, o)
+			if _, again := errors.AsType[*InUseError](err); !again {
+				return l, err
+			}
+			missing = 0
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 func (l *Listener) warnIfOpen() {
@@ -105,7 +152,8 @@ func (l *Listener) warnIfOpen() {
 	}
 }
 
-func (l *Listener) listen(ctx context.Context) error {
+// listen puts a new socket at the path, and closes the one that was there before.
+func (l *Listener) listen(ctx context.Context, takeover bool) error {
 	gid, err := groupID(l.o.Group)
 	if err != nil {
 		return err
@@ -118,7 +166,7 @@ func (l *Listener) listen(ctx context.Context) error {
 	switch pid, live, err := ownerOf(l.o.Path); {
 	case err != nil:
 		return err
-	case live && !l.o.Takeover:
+	case live && !takeover:
 		return &InUseError{Path: l.o.Path, PID: pid}
 	}
 
@@ -140,15 +188,23 @@ func (l *Listener) listen(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("binding a socket in directory %s: %w", dir.Name(), cause(err))
 	}
-	l.sock = listener.(*net.UnixListener)
-	l.sock.SetUnlinkOnClose(false) // the path may be a successor's by then
-	if l.self, err = permit(temporary, gid, l.o.Mode); err == nil {
+	sock := listener.(*net.UnixListener)
+	sock.SetUnlinkOnClose(false) // the path may be a successor's by then
+	file, err := permit(temporary, gid, l.o.Mode)
+	if err == nil {
 		err = cause(os.Rename(temporary, path))
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("publishing socket %s: %w", l.o.Path, err), os.Remove(temporary), l.sock.Close())
+		_ = file.Close()
+		return errors.Join(fmt.Errorf("publishing socket %s: %w", l.o.Path, err), os.Remove(temporary), sock.Close())
 	}
-	l.watching.Go(l.watch)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sock != nil {
+		_ = l.file.Close()
+		_ = l.sock.Close() // Accept continues with the new one
+	}
+	l.sock, l.file = sock, file
 	return nil
 }
 
@@ -168,34 +224,45 @@ func groupID(group string) (int, error) {
 	return int(gid), nil
 }
 
-// permit sets the group and mode of a file and returns its identity. It opens the file only once, because the name
-// could become a symbolic link in a directory that other users can write to.
-func permit(path string, gid int, mode fs.FileMode) (fs.FileInfo, error) {
-	file, err := os.OpenFile(path, unix.O_PATH|unix.O_NOFOLLOW, 0)
+// permit sets the group and mode of a file and returns it. It opens the file only once, because the name could become
+// a symbolic link in a directory that other users can write to.
+func permit(path string, gid int, mode fs.FileMode) (*os.File, error) {
+	file, err := openPath(path)
 	if err != nil {
-		return nil, cause(err)
+		return nil, err
 	}
-	defer file.Close()
 	opened := fmt.Sprintf("/proc/self/fd/%d", file.Fd())
 	if err = os.Chown(opened, -1, gid); err == nil {
 		err = os.Chmod(opened, mode.Perm())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("setting mode %#o and group %d as uid %d: %w; the process must be a member of that group", mode, gid, os.Geteuid(), cause(err))
+		err = fmt.Errorf("setting mode %#o and group %d as uid %d: %w; the process must be a member of that group", mode, gid, os.Geteuid(), cause(err))
 	}
-	return file.Stat()
+	return file, err
+}
+
+func openPath(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	return file, cause(err)
 }
 
 // Accept waits for the next connection of a user in Options.AllowUIDs: the user at the time of connect(2). It closes
-// other connections before it reads from them, and logs a warning. After Close the error is net.ErrClosed.
+// other connections before it reads from them, and logs a warning. It fails when the socket has been missing at its path
+// for 10 s and cannot be published again; a socket from systemd never does. After Close the error is net.ErrClosed.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
-		conn, err := l.sock.Accept()
-		if err != nil || l.o.AllowUIDs == nil {
+		sock := l.current()
+		conn, err := sock.Accept()
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded): // set by watch
+			return nil, fmt.Errorf("%w; gave up after %s, a restart tries again", l.Published(), patience)
+		case err != nil && sock != l.current():
+			continue // it was published again
+		case err != nil || l.o.AllowUIDs == nil:
 			return conn, err
 		}
 		peer, err := credentials(conn.(*net.UnixConn))
-		if err == nil && slices.Contains(l.o.AllowUIDs, peer.Uid) {
+		if err == nil && (slices.Contains(l.o.AllowUIDs, peer.Uid) || int(peer.Pid) == os.Getpid()) {
 			return conn, nil
 		}
 		_ = conn.Close()
@@ -203,14 +270,40 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
+func (l *Listener) current() *net.UnixListener {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sock
+}
+
+// Dial connects to this socket as a client does, but whatever is at its path, and whether or not Options.AllowUIDs has
+// this process's user. The error is fs.ErrPermission if the socket's mode excludes that user, and fs.ErrNotExist after
+// Close and for a socket from systemd that was not at its path. Dial does not block.
+func (l *Listener) Dial(ctx context.Context) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return nil, fs.ErrNotExist
+	}
+	return new(net.Dialer).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d", l.file.Fd()))
+}
+
 // FromSystemd returns whether systemd passed the socket, so that connections may have waited in it.
-func (l *Listener) FromSystemd() bool { return l.self == nil }
+func (l *Listener) FromSystemd() bool { return l.passed }
 
 // Addr returns the socket's path, not the temporary one it was bound to.
 func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.o.Path, Net: "unix"} }
 
-// Replaced is closed within a second after another socket is at the path: a successor gets all new connections. It is
-// never closed after Close, nor for a socket from systemd. A path without a socket is only logged, as a warning.
+// Published returns nil if the socket was at its path a second ago, and otherwise why a new connection cannot reach it.
+// It does no I/O.
+func (l *Listener) Published() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.deaf
+}
+
+// Replaced is closed within a second after another live process has put its socket at the path: that process gets all
+// new connections. It is never closed after Close, nor for a socket from systemd.
 func (l *Listener) Replaced() <-chan struct{} { return l.replaced }
 
 // Close stops listening and removes the socket from the path, unless a successor or systemd owns the path. Accepted
@@ -218,14 +311,15 @@ func (l *Listener) Replaced() <-chan struct{} { return l.replaced }
 func (l *Listener) Close() error { return l.close() }
 
 func (l *Listener) shut() error {
-	close(l.stop)
+	l.stop()
 	l.watching.Wait()
-	if l.self != nil {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.passed {
 		dir, err := lockDirectory(context.Background(), filepath.Dir(l.o.Path))
 		if err == nil {
 			defer dir.Close()
-			// While the socket is open, no other file can get its inode number, which SameFile compares.
-			if info, statErr := os.Lstat(l.o.Path); statErr == nil && os.SameFile(info, l.self) {
+			if l.atPath() {
 				err = os.Remove(l.o.Path)
 			}
 		}
@@ -233,29 +327,71 @@ func (l *Listener) shut() error {
 			l.o.Logger.Warn("cannot remove the socket", zap.Error(err))
 		}
 	}
+	_ = l.file.Close()
+	l.file = nil
 	return l.sock.Close()
 }
 
-// watch closes l.replaced when another socket is at the path.
-func (l *Listener) watch() {
+// atPath returns whether the path leads to the socket. While the socket is open, no other file can get its inode
+// number, which SameFile compares.
+func (l *Listener) atPath() bool {
+	own, err := l.file.Stat()
+	if err != nil { // there is no file
+		return false
+	}
+	found, err := os.Lstat(l.o.Path)
+	return err == nil && os.SameFile(own, found)
+}
+
+// watch keeps the socket at its path, until ctx is done, another process has taken the path over, or the socket has been
+// missing for too long.
+func (l *Listener) watch(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for gone := false; ; {
+	for missing := (time.Time{}); ; {
+		err := l.keep(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		l.mu.Lock()
+		l.deaf = err
+		l.mu.Unlock()
+		_, replaced := errors.AsType[*InUseError](err)
+		switch {
+		case err == nil:
+			missing = time.Time{}
+		case replaced:
+			close(l.replaced)
+			return
+		case missing.IsZero():
+			missing = time.Now()
+			l.o.Logger.Warn("socket is gone from its path", zap.Error(err))
+		case !l.passed && time.Since(missing) >= patience:
+			_ = l.sock.SetDeadline(time.Unix(1, 0)) // Accept returns
+			return
+		}
 		select {
-		case <-l.stop:
+		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		info, err := os.Lstat(l.o.Path)
-		switch {
-		case err == nil && os.SameFile(info, l.self):
-			gone = false
-		case err == nil && info.Mode().Type() == fs.ModeSocket:
-			close(l.replaced)
-			return
-		case !gone:
-			gone = true
-			l.o.Logger.Warn("socket is gone from its path; restart to accept new connections", zap.Error(err))
-		}
 	}
+}
+
+// keep returns nil if the socket is at its path, or has been published again. The error is an *InUseError if the path is
+// another live process's.
+func (l *Listener) keep(ctx context.Context) error {
+	switch {
+	case l.atPath():
+		return nil
+	case l.passed:
+		return errors.New("gone from its path, which belongs to systemd; stop this service and its socket unit, then start both")
+	case served(l.o.Path):
+		return &InUseError{Path: l.o.Path}
+	}
+	if err := l.listen(ctx, false); err != nil {
+		return fmt.Errorf("gone from its path, and cannot be published again: %w", err)
+	}
+	l.o.Logger.Warn("socket was gone from its path; published again")
+	return nil
 }

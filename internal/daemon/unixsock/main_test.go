@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -56,6 +57,34 @@ var roles = map[string]func(path string) error{
 			return err
 		}
 		return l.Close()
+	},
+	// passed-lost removes the path of a passed socket if it is told to, and prints what Published then says.
+	"passed-lost": func(path string) error {
+		l, err := listenPassed(path)
+		if err != nil {
+			return err
+		}
+		go accept(l, "child")
+		if os.Getenv("UNIXSOCK_TEST_LOSE") == "yes" {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+		for end := time.Now().Add(10 * time.Second); l.Published() == nil && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		return l.Published()
+	},
+	// dial connects to the own socket, which its mode forbids.
+	"dial": func(path string) error {
+		l, err := unixsock.Listen(context.Background(), unixsock.Options{Path: path, Mode: 0o060})
+		if err != nil {
+			return err
+		}
+		if _, err = l.Dial(context.Background()); errors.Is(err, fs.ErrPermission) {
+			return fs.ErrPermission
+		}
+		return err
 	},
 	// greet prints the server's first line, or that there was none.
 	"greet": func(path string) error {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // socketUnit is a socket held by the test as by systemd, at path and with mode 0640.
@@ -76,6 +77,43 @@ func TestPassedSocket(t *testing.T) {
 	}
 	wantOnly(t, path, "kms.sock")
 	_ = dial(t, path)
+}
+
+// Only systemd can publish its socket again, and only when it is told to: the process says so, keeps its connections, and
+// puts nothing at the path.
+func TestPassedSocketIsGone(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		lose  string // by the child
+		stale bool   // another socket is at the path
+	}{
+		{"since the start", "yes", false},
+		{"before", "no", false},
+		{"before, and a stale one is there", "no", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := socketPath(t)
+			unit := socketUnit(t, path)
+			open := dial(t, path) // waits in the socket
+			var left []string
+			if tt.lose == "no" {
+				must(t, os.Remove(path))
+			}
+			if tt.stale {
+				must(t, bound(t, path).Close())
+				left = []string{"kms.sock"}
+			}
+			c := start(t, "passed-lost", path, passing(unit), func(c *exec.Cmd) { c.Env = append(c.Env, "UNIXSOCK_TEST_LOSE="+tt.lose) })
+			if got, want := c.said(t), "gone from its path, which belongs to systemd; stop this service and its socket unit, then start both"; got != want {
+				t.Errorf("Published: %s, want %s", got, want)
+			}
+			if got := open.line(t); got != "child" {
+				t.Errorf("the connection reaches %q", got)
+			}
+			open.echoes(t, 1500*time.Millisecond)
+			wantOnly(t, path, left...)
+		})
+	}
 }
 
 func TestPassedSocketChecksUsers(t *testing.T) {

@@ -98,7 +98,8 @@ func New[T any](o Options[T]) *Watcher[T] {
 // is never closed.
 func (w *Watcher[T]) Contents() <-chan Content[T] { return w.contents }
 
-// Look makes Run look now, without waiting for a quiet moment. It does not wait
+// Look makes Run look now, without waiting for a quiet moment, or a second after
+// the last look that was asked for: a caller cannot keep Run busy. It does not wait
 // for the look, which begins after the call and so sees every earlier change.
 func (w *Watcher[T]) Look() {
 	select {
@@ -120,6 +121,8 @@ func (w *Watcher[T]) Run(ctx context.Context) {
 		received string            // the digest last received
 		out      chan<- Content[T] // nil while newest is what was last received
 		latest   time.Time         // until when a look may be postponed; zero: none is
+		asked    = w.asked         // nil for a second after a look that was asked for
+		resume   <-chan time.Time  // ends that second
 	)
 	look := func() {
 		quiet.Stop()
@@ -150,8 +153,11 @@ func (w *Watcher[T]) Run(ctx context.Context) {
 			if latest.IsZero() {
 				look()
 			}
-		case <-w.asked:
+		case <-asked:
 			look()
+			asked, resume = nil, time.After(time.Second)
+		case <-resume:
+			asked = w.asked
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -79,7 +80,7 @@ func TestBackToWhatWasReceived(t *testing.T) {
 	root := newDir(t)
 	root.write("etc/config.yaml", "one")
 	var r reader
-	w := start(t, options{Path: root.at("etc/config.yaml"), Read: r.read, Poll: time.Hour})
+	w := start(t, options{Path: root.at("etc/config.yaml"), Read: r.read, Poll: 10 * time.Millisecond})
 	receive(t, w)
 
 	for _, data := range []string{"two", "one"} {
@@ -89,7 +90,6 @@ func TestBackToWhatWasReceived(t *testing.T) {
 	received := collect(t, w)
 	for range 20 { // each time, the watcher could send
 		before := r.reads()
-		w.Look()
 		eventually(t, "the watcher looked", func() bool { return r.reads() > before })
 	}
 	if got := received(); len(got) != 0 {
@@ -112,6 +112,34 @@ func TestLook(t *testing.T) {
 			t.Errorf("received %q, want %q", got, data)
 		}
 	}
+}
+
+// Looks that are asked for are a second apart and none is lost; the poll goes on as before.
+func TestLookAtMostOnceASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var looks []int // ms since the start
+		w := start(t, options{
+			Path: "/nowhere/config.yaml", Poll: 5 * time.Second,
+			Read: func(string) ([]byte, error) {
+				looks = append(looks, int(time.Since(began).Milliseconds()))
+				return nil, nil
+			},
+		}.WithNotify(exhausted))
+		receive(t, w)
+
+		for ms := 4500; ms < 6900; ms += 100 {
+			time.Sleep(time.Duration(ms)*time.Millisecond - time.Since(began))
+			w.Look()
+		}
+		time.Sleep(9500*time.Millisecond - time.Since(began))
+		w.Look()
+		synctest.Wait()
+		if want := []int{0, 4500, 5000, 5500, 6500, 7500, 9500}; !slices.Equal(looks, want) {
+			t.Errorf("looked at %v ms, want %v", looks, want)
+		}
+	})
 }
 
 func TestLookNeverBlocks(t *testing.T) {
@@ -189,17 +217,17 @@ func TestDirectoryReplacedOverAndOver(t *testing.T) {
 	root.write("etc/config.yaml", "start")
 	core, logs := observer.New(zap.DebugLevel)
 	w := start(t, options{
-		Path: root.at("etc/config.yaml"), Poll: time.Hour, Quiet: time.Millisecond, Logger: zap.New(core),
+		Path: root.at("etc/config.yaml"), Poll: time.Millisecond, Quiet: time.Millisecond, Logger: zap.New(core),
 	})
 	received := collect(t, w)
 
+	// Each look adds and removes watches while fsnotify uses them.
 	for i := range 50 {
 		root.write("new/config.yaml", fmt.Sprint(i))
 		root.rename("etc", "old")
 		root.rename("new", "etc")
 		root.remove("old")
 		root.write("etc/config.yaml", fmt.Sprint(i, " changed"))
-		w.Look() // adds and removes watches while fsnotify uses them
 	}
 	eventually(t, "the last content was received", func() bool {
 		got := received()
