@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -86,7 +87,11 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	parts.Go(func() { watcher.Run(background) })
 	parts.Go(func() { kek.Run(background) })
 	parts.Go(func() { lookOnHangup(background, hangup, watcher, kek, log) })
-	parts.Go(func() { tellSystemd(background, kek) })
+	var serving atomic.Pointer[unixsock.Listener] // nil while this process does not serve
+	parts.Go(func() { tellSystemd(background, kek, &serving) })
+	parts.Go(func() {
+		feedWatchdog(background, func(ctx context.Context) bool { return answers(ctx, serving.Load()) })
+	})
 
 	if taken {
 		log.Info("another process serves the socket; taking it over once the key is proven usable", zap.Int("owner", inUse.PID))
@@ -98,54 +103,68 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 			return err
 		}
 	}
-	defer listener.Close()
+	defer func() { _ = listener.Close() }()
 	ops.Register(registry, version, revision())
-	shown, hide := context.WithCancel(background)
-	defer hide()
-	endpoints := ops.Listen(shown, ops.Options{
-		Addr:     o.opsAddr,
-		Registry: registry,
-		Ready:    []ops.Check{{Name: "kek", Check: kek.Degraded}},
-		Logger:   log.Named("ops"),
-	})
-	parts.Go(func() { endpoints.Serve(shown) })
-
-	served := make(chan error, 1)
-	go func() {
-		if listener.FromSystemd() {
-			// Requests have waited in the socket. Without a key they would fail.
-			log.Info("socket passed by systemd; accepting once the key is proven usable", zap.Duration("at_most", o.requestTime))
-			wait, cancel := context.WithTimeout(ctx, o.requestTime)
-			proven(wait, kek)
-			cancel()
-		}
-		served <- server.Serve(listener)
-	}()
-	systemd(daemon.SdNotifyReady)
-	log.Info("serving", zap.String("socket", o.socket))
 	drain := func() bool {
 		ctx, cancel := context.WithTimeout(background, o.drainTime)
 		defer cancel()
 		return server.Shutdown(ctx)
 	}
-	select {
-	case err := <-served:
-		return fmt.Errorf("serving %s: %w", o.socket, err)
-	case <-listener.Replaced():
-		log.Info("another process has taken the socket over; finishing what is under way, then waiting to be stopped")
-		// The port is the successor's now: what asks there, such as a kubelet
-		// that must see it ready before it stops this one, means that one.
+	for {
+		shown, hide := context.WithCancel(background)
+		endpoints := ops.Listen(shown, ops.Options{
+			Addr:     o.opsAddr,
+			Registry: registry,
+			Ready:    []ops.Check{{Name: "kek", Check: kek.Degraded}, {Name: "socket", Check: listener.Published}},
+			Logger:   log.Named("ops"),
+		})
+		parts.Go(func() { endpoints.Serve(shown) })
+
+		served := make(chan error, 1)
+		go func(l *unixsock.Listener) {
+			if l.FromSystemd() {
+				// Requests have waited in the socket. Without a key they would fail.
+				log.Info("socket passed by systemd; accepting once the key is proven usable", zap.Duration("at_most", o.requestTime))
+				wait, cancel := context.WithTimeout(ctx, o.requestTime)
+				proven(wait, kek)
+				cancel()
+			}
+			serving.Store(l)
+			served <- server.Serve(l)
+		}(listener)
+		systemd(daemon.SdNotifyReady)
+		log.Info("serving", zap.String("socket", o.socket))
+		select {
+		case err = <-served:
+			err = fmt.Errorf("serving %s: %w", o.socket, err)
+		case <-listener.Replaced():
+			log.Info("another process has taken the socket over; finishing what is under way, then waiting to be stopped")
+			serving.Store(nil)
+			// The port is the successor's now: what asks there, such as a kubelet
+			// that must see it ready before it stops this one, means that one.
+			hide()
+			drain()
+			_ = listener.Close() // drain does not, if Serve has not begun
+			// A supervisor would restart a process that ended by itself, and the
+			// two would take the socket from each other for ever. If the successor
+			// ends first, this process is needed again.
+			next, failure := unixsock.Await(ctx, socket)
+			if failure == nil {
+				listener = next
+				log.Warn("the process that had taken the socket over is gone; serving again")
+				continue
+			}
+			if ctx.Err() == nil {
+				err = fmt.Errorf("serving again: %w", failure)
+			}
+		case <-ctx.Done():
+		}
+		systemd(daemon.SdNotifyStopping)
+		finished := drain()
 		hide()
-		drain()
-		// A supervisor would restart a process that ended by itself, and the
-		// two would take the socket from each other for ever.
-		<-ctx.Done()
-	case <-ctx.Done():
+		log.Info("trousseau stops", zap.Bool("all_requests_finished", finished))
+		return err
 	}
-	systemd(daemon.SdNotifyStopping)
-	finished := drain()
-	log.Info("trousseau stops", zap.Bool("all_requests_finished", finished))
-	return nil
 }
 
 // proven waits until the key is proven usable, and returns false if ctx is done

@@ -34,6 +34,8 @@ type story struct {
 	dir    string
 	vault  *vaulttest.Server
 	key    *vaulttest.Key
+	socket string
+	conn   *grpc.ClientConn
 	client kmsapi.KeyManagementServiceClient
 	answer chan answer   // result of kms-background
 	notify *net.UnixConn // systemd's end of NOTIFY_SOCKET
@@ -60,13 +62,11 @@ func setUpStory(env *testscript.Env) error {
 		return err
 	}
 	env.Defer(func() { os.RemoveAll(short) })
-	socket := filepath.Join(short, "kms.sock")
-	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
+	s.socket = filepath.Join(short, "kms.sock")
+	if err := s.connect(); err != nil {
 		return err
 	}
-	env.Defer(func() { conn.Close() })
-	s.client = kmsapi.NewKeyManagementServiceClient(conn)
+	env.Defer(func() { s.conn.Close() })
 	notify := filepath.Join(short, "notify.sock")
 	s.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"})
 	if err != nil {
@@ -81,7 +81,7 @@ func setUpStory(env *testscript.Env) error {
 	env.Setenv("VAULT", v.URL())
 	_, port, _ := strings.Cut(v.Addr(), ":")
 	env.Setenv("VAULT_PORT", port)
-	env.Setenv("SOCKET", socket)
+	env.Setenv("SOCKET", s.socket)
 	env.Setenv("SOCKETS", short)
 	env.Setenv("NOTIFY", notify)
 	env.Setenv("OPS", ops.Addr)
@@ -106,6 +106,7 @@ var storyCommands = map[string]func(ts *testscript.TestScript, neg bool, args []
 	"kms":            cmdKMS,
 	"kms-background": cmdKMSBackground,
 	"kms-finished":   cmdKMSFinished,
+	"reconnect":      cmdReconnect,
 	"get":            cmdGet,
 	"until":          cmdUntil,
 	"appears":        cmdAppears,
@@ -184,6 +185,21 @@ func cmdKMSBackground(ts *testscript.TestScript, neg bool, args []string) {
 func cmdKMSFinished(ts *testscript.TestScript, neg bool, args []string) {
 	a := <-storyOf(ts).answer
 	finish(ts, neg, a.text, a.err)
+}
+
+// reconnect makes kms use a new connection, when it is called next.
+func cmdReconnect(ts *testscript.TestScript, neg bool, args []string) {
+	s := storyOf(ts)
+	s.conn.Close()
+	ts.Check(s.connect())
+}
+
+func (s *story) connect() (err error) {
+	s.conn, err = grpc.NewClient("unix://"+s.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err == nil {
+		s.client = kmsapi.NewKeyManagementServiceClient(s.conn)
+	}
+	return err
 }
 
 type answer struct {

@@ -349,6 +349,11 @@ func (l *Listener) watch(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for missing := (time.Time{}); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 		err := l.keep(ctx)
 		if ctx.Err() != nil {
 			return
@@ -369,11 +374,6 @@ func (l *Listener) watch(ctx context.Context) {
 		case !l.passed && time.Since(missing) >= patience:
 			_ = l.sock.SetDeadline(time.Unix(1, 0)) // Accept returns
 			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
 		}
 	}
 }

@@ -240,7 +240,7 @@ func TestReplacedWhileMissing(t *testing.T) {
 		must(t, err)
 		defer l.Close()
 		missing["a directory"](t, path)
-		time.Sleep(5 * time.Second)
+		time.Sleep(5500 * time.Millisecond)
 		must(t, os.Remove(path))
 		other := bound(t, path)
 		time.Sleep(time.Second)
@@ -321,7 +321,7 @@ func TestDial(t *testing.T) {
 	defer time.AfterFunc(10*time.Second, func() { _ = l.Close() }).Stop() // ends a call of Accept that waits in vain
 	for _, lose := range []func(){
 		func() {},
-		func() { must(t, os.Remove(path)); bound(t, path) },
+		func() { bound(t, path+".2"); must(t, os.Rename(path+".2", path)) },
 	} {
 		lose()
 		client, err := l.Dial(t.Context())

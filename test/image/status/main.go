@@ -58,11 +58,13 @@ func run(args []string, stdout, stderr io.Writer) error {
 }
 
 func ask(ctx context.Context, socket string, want *regexp.Regexp, since int64, stdout io.Writer) error {
-	// Connect as soon as the socket exists, so that no retry pause is measured.
+	// Connect as soon as the socket exists, so that no retry pause is measured. A connection may wait in a socket of
+	// systemd's until the service has started. Without MinConnectTimeout, each attempt would end after a millisecond.
 	conn, err := grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1, MaxDelay: time.Millisecond},
+			MinConnectTimeout: time.Minute,
+			Backoff:           backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1, MaxDelay: time.Millisecond},
 		}))
 	if err != nil {
 		return err
