@@ -29,7 +29,7 @@ const (
 // within a fault.
 var settings = []string{
 	// The grace is longer than a proof may take, which is 10 s by default.
-	"--probe-interval=2s", "--outage-grace=11s", "--config-poll-interval=5s", "--log-level=debug",
+	"--probe-interval=2s", "--outage-grace=11s", "--max-vault-requests=1", "--config-poll-interval=5s", "--log-level=debug",
 }
 
 // daemon is trousseau: one process, or two during a takeover. Its methods may be

@@ -30,6 +30,8 @@ const (
 	// maxBytes bounds the plaintexts or ciphertexts of a batch. A real one has 60 or
 	// 100 bytes. Proxies often refuse bodies above 1 MiB.
 	maxBytes = 256 << 10
+	// singles is how many calls may be under way if each holds one request.
+	singles = 128
 	// undivided is the time left below which a call may use all of it.
 	undivided = time.Second
 )
@@ -132,7 +134,7 @@ var errAlone = errors.New("batches are refused")
 func (l *Line) Do(ctx context.Context, item vault.Item) (data []byte, err error) {
 	q := l.queue
 	q.mu.Lock()
-	if q.underWay < q.limit {
+	if q.underWay < q.limit || l.unbatched && q.underWay < singles {
 		q.underWay++
 		q.mu.Unlock()
 		defer func() { q.release(err) }()

@@ -693,39 +693,16 @@ func TestBatchesAreNotTaken(t *testing.T) {
 					t.Errorf("got calls of %v items, want two batches", b.made())
 				}
 				b.forget()
-				most := 0
 				for i, r := range b.beginMany(20, 0) {
-					most = max(most, b.vault.InFlight())
 					b.reads(r, fmt.Sprint(i), "")
 				}
-				if got := b.made(); slices.Max(got) > 0 || most > 2 {
-					t.Errorf("later: got calls of %v items, %d at once", got, most)
+				if got := b.made(); slices.Max(got) > 0 {
+					t.Errorf("later: got calls of %v items", got)
 				}
 				b.wantLoad(0, 0)
 			})
 		})
 	}
-}
-
-// Without batches, requests are served in the order in which they came, and the limit of calls holds.
-func TestWithoutBatchesTheLimitHolds(t *testing.T) {
-	run(t, 2, func(b *bench) {
-		b.vault.Inject(vaulttest.Fault{Match: isBatch, Status: 403})
-		release := b.hang()
-		requests := b.beginMany(10, 0)
-		release()
-		wantClasses(t, requests, "")
-		if len(b.refused) != 1 {
-			t.Fatalf("reported %d times", len(b.refused))
-		}
-		b.vault.Inject(vaulttest.Fault{Delay: time.Second})
-		for i, r := range b.beginMany(10, 0) {
-			if err := r.wait(); err != nil || r.took != time.Duration(1+i/2)*time.Second {
-				t.Errorf("request %d: %v after %v", i, err, r.took)
-			}
-		}
-		b.wantLoad(0, 0)
-	})
 }
 
 // The item that is sent alone may be a bad one: that says as much of batches.
@@ -781,6 +758,22 @@ func TestRefusedForAMoment(t *testing.T) {
 		release()
 		wantClasses(t, requests, "")
 		b.wantCalls(0, 19)
+	})
+}
+
+// TestWithoutBatchesMoreCallsAreMade checks that the limit, which counts on batches, does not hold up single calls.
+func TestWithoutBatchesMoreCallsAreMade(t *testing.T) {
+	run(t, 1, func(b *bench) {
+		b.vault.Inject(vaulttest.Fault{Match: isBatch, Status: 413})
+		release := b.hang()
+		requests := b.beginMany(3, 0)
+		release()
+		wantClasses(t, requests, "")
+		release = b.hang()
+		requests = b.beginMany(200, 0)
+		b.wantLoad(128, 72)
+		release()
+		wantClasses(t, requests, "")
 	})
 }
 

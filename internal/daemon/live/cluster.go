@@ -4,6 +4,7 @@ package live
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -93,9 +94,9 @@ func (c *cluster) record(n *node, err error) {
 		return // the health of the KEK says the same
 	}
 	switch address := zap.String("vault", n.Address()); {
-	case err == nil && before != nil && before != errNotProven:
+	case err == nil && before != nil && !errors.Is(before, errNotProven):
 		c.log.Info("Vault node usable again", address)
-	case err != nil && (before == nil || before == errNotProven):
+	case err != nil && (before == nil || errors.Is(before, errNotProven)):
 		c.log.Warn("Vault node unusable", address, zap.String("class", string(fault.ClassOf(err))), zap.Error(err))
 	}
 }

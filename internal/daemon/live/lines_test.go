@@ -141,7 +141,7 @@ func TestConcurrencyIsBounded(t *testing.T) {
 // TestWaitingUsesAllTheTime has a Vault that needs nearly all of the requests' time, call
 // by call: one that waits is not cut like one that hangs, and not tried again.
 func TestWaitingUsesAllTheTime(t *testing.T) {
-	const took, fit = 110 * time.Millisecond, 18
+	const took, fit = 110 * time.Millisecond, 18 * 128 // 128 single calls at a time
 	for _, requests := range []int{fit, 2 * fit} {
 		t.Run(fmt.Sprint(requests), func(t *testing.T) {
 			crowded(t, 1, func(b *bench) {
