@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -39,8 +40,9 @@ func (r *run) judge(w io.Writer) {
 	}
 	atMost(fmt.Sprintf("Vault's CPU time per Decrypt / direct, %d callers", crowd), r.results.over(vaultCPU, through, directly, "Decrypt", crowd), 0.3)
 	atMost("cold start, time / direct", 1/r.cold.faster(through), 0.4)
-	calls := r.cold.of[through].vaultCalls
-	verdict("cold start, calls to Vault", "at most 1000", fmt.Sprintf("%.0f", calls), calls <= 1000)
+	cold := r.cold.of[through]
+	verdict("cold start, calls to Vault", "at most 1000", fmt.Sprintf("%.0f", cold.vaultCalls), cold.vaultCalls <= 1000)
+	verdict("cold start, failed requests", "none", strconv.Itoa(cold.failed), cold.failed == 0)
 	atMost("longest wait of an Encrypt beside a storm / time of a batch", r.waited, 2)
 	for _, at := range []struct {
 		what string
