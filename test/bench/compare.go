@@ -48,7 +48,9 @@ type run struct {
 	cold    storms // of distinct seeds
 	mixed   map[string][]sample
 	waited  float64 // longest wait of an Encrypt beside a storm, in batch times
-	memory  map[string]resident
+	// Of the plugins that this program has started: after many callers, and at the
+	// end, after storms.
+	called, stormed map[string]resident
 }
 
 // compare measures Encrypt, Decrypt and Status through trousseau and its peers, and
@@ -105,6 +107,9 @@ func (r *run) measure(ctx context.Context, rounds int, contenders []*contender, 
 	if r.results, err = takeTurns(ctx, rounds, contenders, m); err != nil {
 		return err
 	}
+	if r.called, err = residents(contenders); err != nil {
+		return err
+	}
 	if r.costs, err = m.costs(ctx, contenders); err != nil {
 		return err
 	}
@@ -117,16 +122,22 @@ func (r *run) measure(ctx context.Context, rounds int, contenders []*contender, 
 	if r.mixed, err = mix(ctx, contenders); err != nil {
 		return err
 	}
-	r.memory = make(map[string]resident)
+	r.stormed, err = residents(contenders)
+	return err
+}
+
+func residents(contenders []*contender) (map[string]resident, error) {
+	all := make(map[string]resident)
 	for _, c := range contenders {
 		if c.process == nil {
 			continue
 		}
-		if r.memory[c.name], err = c.process.memory(); err != nil {
-			return err
+		var err error
+		if all[c.name], err = c.process.memory(); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return all, nil
 }
 
 // takeTurns measures all calls in turns, so that other load on the machine slows all

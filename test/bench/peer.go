@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,8 +87,15 @@ func (p peer) await(ctx context.Context, v *upstream) (client kmsapi.KeyManageme
 	ctx, cancel := context.WithTimeout(ctx, peerPatience)
 	defer cancel()
 	client = kmsapi.NewKeyManagementServiceClient(conn)
-	if _, err := client.Status(ctx, &kmsapi.StatusRequest{}); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("Status: %w", err), conn.Close())
+	for {
+		st, err := client.Status(ctx, &kmsapi.StatusRequest{})
+		if err == nil && st.GetHealthz() == "ok" {
+			return client, func() { _ = conn.Close() }, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, errors.Join(fmt.Errorf("Status: healthz %q: %w", st.GetHealthz(), cmp.Or(err, ctx.Err())), conn.Close())
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
-	return client, func() { _ = conn.Close() }, nil
 }

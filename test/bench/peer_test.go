@@ -5,9 +5,15 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
+	"path/filepath"
 	"reflect"
+	"sync/atomic"
 	"testing"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
 	kmsapi "k8s.io/kms/apis/v2"
 )
 
@@ -69,5 +75,41 @@ func TestWrongSeedFails(t *testing.T) {
 	s := each(t.Context(), 1, 1, c.decryptSeed)
 	if s.failed != 1 || !errors.Is(s.failure, errWrong) {
 		t.Errorf("got %d failed (%v), want 1 failed (%v)", s.failed, s.failure, errWrong)
+	}
+}
+
+// late is a plugin that has no key at first.
+type late struct {
+	kmsapi.UnimplementedKeyManagementServiceServer
+	asked atomic.Int64
+}
+
+func (l *late) Status(context.Context, *kmsapi.StatusRequest) (*kmsapi.StatusResponse, error) {
+	switch l.asked.Add(1) {
+	case 1:
+		return nil, grpcstatus.Error(codes.Unavailable, "not yet")
+	case 2:
+		return &kmsapi.StatusResponse{Healthz: "not yet"}, nil
+	}
+	return &kmsapi.StatusResponse{Healthz: "ok"}, nil
+}
+
+func TestAwaitHealthyPeer(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "late.sock")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, plugin := grpc.NewServer(), &late{}
+	kmsapi.RegisterKeyManagementServiceServer(server, plugin)
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(server.Stop)
+	c, end, err := peer{name: "late", path: socket}.start(t.Context(), &upstream{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end()
+	if got := plugin.asked.Load(); c.name != "late" || c.process != nil || got != 3 {
+		t.Errorf("got peer %q with process %v after %d Statuses, want late without a process after 3", c.name, c.process, got)
 	}
 }

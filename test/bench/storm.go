@@ -31,11 +31,12 @@ type outcome struct {
 	took time.Duration
 	// vaultCalls is the number of Vault calls for one storm; NaN if unknown.
 	vaultCalls float64
+	failed     int // in all runs
 }
 
 func storm(ctx context.Context, contenders []*contender, calls, seeds int) (storms, error) {
 	s := storms{calls, seeds, make(map[string]outcome)}
-	took, vaultCalls := make(map[string][]time.Duration), make(map[string][]float64)
+	took, vaultCalls, failed := make(map[string][]time.Duration), make(map[string][]float64), make(map[string]int)
 	for range stormRuns {
 		for _, c := range contenders {
 			before, err := c.vaultCalls(ctx)
@@ -46,6 +47,7 @@ func storm(ctx context.Context, contenders []*contender, calls, seeds int) (stor
 			if result.failed > 0 {
 				report(fmt.Sprintf("%s, %d concurrent Decrypts of %d seeds", c.name, calls, seeds), "%d failed: %v", result.failed, result.failure)
 			}
+			failed[c.name] += result.failed
 			after, err := c.vaultCalls(ctx)
 			if err != nil {
 				return s, err
@@ -55,7 +57,7 @@ func storm(ctx context.Context, contenders []*contender, calls, seeds int) (stor
 		}
 	}
 	for _, c := range contenders {
-		s.of[c.name] = outcome{median(took[c.name]), median(vaultCalls[c.name])}
+		s.of[c.name] = outcome{median(took[c.name]), median(vaultCalls[c.name]), failed[c.name]}
 	}
 	return s, nil
 }
@@ -91,6 +93,9 @@ func (s storms) print(w io.Writer, names []string) {
 		fmt.Fprintf(w, "  %-16s %8s  %5.2f of direct", name, short(o.took), 1/s.faster(name))
 		if !math.IsNaN(o.vaultCalls) {
 			fmt.Fprintf(w, "  %6.0f calls to Vault", o.vaultCalls)
+		}
+		if o.failed > 0 {
+			fmt.Fprintf(w, "  %d of %d failed", o.failed, stormRuns*s.calls)
 		}
 		fmt.Fprintln(w)
 	}

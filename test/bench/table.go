@@ -86,10 +86,10 @@ func (r *run) print(w io.Writer) {
 	r.storm.print(w, r.names)
 	r.cold.print(w, r.names)
 	r.printMixed(w)
-	fmt.Fprintf(w, "\nresident memory\n")
+	fmt.Fprintf(w, "\nresident memory: peak with up to %d callers, peak with storms, at the end\n", mostCallers)
 	for _, name := range r.names {
-		if m, ok := r.memory[name]; ok {
-			fmt.Fprintf(w, "  %-16s %5.1f MiB  peak %5.1f MiB\n", name, m.now, m.peak)
+		if end, ok := r.stormed[name]; ok {
+			fmt.Fprintf(w, "  %-16s %5.1f MiB  %5.1f MiB  %5.1f MiB\n", name, r.called[name].peak, end.peak, end.now)
 		}
 	}
 }

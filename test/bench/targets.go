@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -39,11 +40,19 @@ func (r *run) judge(w io.Writer) {
 	}
 	atMost(fmt.Sprintf("Vault's CPU time per Decrypt / direct, %d callers", crowd), r.results.over(vaultCPU, through, directly, "Decrypt", crowd), 0.3)
 	atMost("cold start, time / direct", 1/r.cold.faster(through), 0.4)
-	calls := r.cold.of[through].vaultCalls
-	verdict("cold start, calls to Vault", "at most 1000", fmt.Sprintf("%.0f", calls), calls <= 1000)
+	cold := r.cold.of[through]
+	verdict("cold start, calls to Vault", "at most 1000", fmt.Sprintf("%.0f", cold.vaultCalls), cold.vaultCalls <= 1000)
+	verdict("cold start, failed requests", "none", strconv.Itoa(cold.failed), cold.failed == 0)
 	atMost("longest wait of an Encrypt beside a storm / time of a batch", r.waited, 2)
-	peak := r.memory[through].peak
-	verdict("resident memory at its peak", "at most 48 MiB", fmt.Sprintf("%.1f MiB", peak), peak <= 48)
+	for _, at := range []struct {
+		what string
+		peak float64
+	}{
+		{fmt.Sprintf("resident memory at its peak, up to %d callers", mostCallers), r.called[through].peak},
+		{"resident memory at its peak, cold starts included", r.stormed[through].peak},
+	} {
+		verdict(at.what, "at most 48 MiB", fmt.Sprintf("%.1f MiB", at.peak), at.peak <= 48)
+	}
 	atLeast("storm of few seeds, direct time / time", r.storm.faster(through), 10)
 	status := time.Duration(p50.middle(r.results.of(through, "Status", 1)))
 	verdict("Status p50, 1 caller", "at most 150µs", short(status), status <= 150*time.Microsecond)
