@@ -6,7 +6,6 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -33,11 +32,6 @@ func measured(rates map[string]float64) *run {
 
 func TestChart(t *testing.T) {
 	picture := measured(map[string]float64{directly: 1000, through: 3456, before: 990}).chart()
-	if path := os.Getenv("BENCH_CHART"); path != "" {
-		if err := os.WriteFile(path, picture, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
 	var texts []string
 	for d := xml.NewDecoder(strings.NewReader(string(picture))); ; {
 		token, err := d.Token()
