@@ -198,7 +198,8 @@ func outageOfEachKind(t *testing.T) {
 	} {
 		began := time.Now()
 		kind.begin()
-		c.Await(10*time.Second, kind.name+": /readyz and the metric to report degraded", degraded(node.Trousseau))
+		// Without requests, a probe that hangs ends after --probe-timeout.
+		c.Await(15*time.Second, kind.name+": /readyz and the metric to report degraded", degraded(node.Trousseau))
 		told := since(began)
 		awaitStatus(t, c, kind.name)
 		mustFail(t, node.Trousseau, sealed)
