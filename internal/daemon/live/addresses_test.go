@@ -362,6 +362,35 @@ func TestThrottledRequestStaysAtItsNode(t *testing.T) {
 	})
 }
 
+// TestContradictedNodeHasNoSay checks that a node which said "lost" or "denied" while another one worked is not believed
+// when that one blips.
+func TestContradictedNodeHasNoSay(t *testing.T) {
+	for name, answer := range map[string]vaulttest.Fault{
+		"denied":   {Status: 403, Body: permissionDenied},
+		"key lost": {Status: 400, Body: `{"errors":["encryption key not found"]}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(b *bench) {
+				second, both := b.twoNodes()
+				b.load(both)
+				second.Inject(answer)
+				b.after(time.Minute)
+				b.vault.Seal()
+				b.after(time.Minute)
+				if class := fault.ClassOf(b.Degraded()); class != fault.Sealed {
+					t.Errorf("class = %s, want sealed: %v", class, b.Degraded())
+				}
+				b.vault.Unseal()
+				b.after(15 * time.Second)
+				if err := b.Degraded(); err != nil {
+					t.Errorf("after the blip: %v", err)
+				}
+				b.roundTrip()
+			})
+		})
+	}
+}
+
 // TestLostNeedsEveryAddress checks that the key counts as lost only when no node has it.
 func TestLostNeedsEveryAddress(t *testing.T) {
 	run(t, func(b *bench) {
