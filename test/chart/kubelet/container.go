@@ -25,6 +25,7 @@ type Container struct {
 	*testbed.Server
 
 	spec corev1.Container
+	env  []string
 
 	mu      sync.Mutex
 	started error     // why it has not started; nil if it has
@@ -109,33 +110,36 @@ func (p *Pod) copy(path string) string {
 // Status returns the fields of /proc/PID/status of the container's main process,
 // such as its capabilities and memory.
 func (c *Container) Status() (map[string]string, error) {
-	text, err := c.status()
+	pid, err := c.pid()
+	if err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return nil, err
 	}
 	lines := make(map[string]string)
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(line, ":")
 		lines[name] = strings.TrimSpace(value)
 	}
 	return lines, nil
 }
 
-// status finds the process started by the supervisor.
-func (c *Container) status() (string, error) {
+// pid finds the process started by the supervisor.
+func (c *Container) pid() (int, error) {
 	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", c.PID()))
 	if err != nil {
-		return "", err
+		return 0, err
 	}
 	for _, list := range lists {
 		children, err := os.ReadFile(list)
 		if err != nil {
-			return "", err
+			return 0, err
 		}
 		if child, err := strconv.Atoi(string(bytes.TrimSpace(children))); err == nil {
-			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", child))
-			return string(text), err
+			return child, nil
 		}
 	}
-	return "", fmt.Errorf("%s has no process", c.Name)
+	return 0, fmt.Errorf("%s has no process", c.Name)
 }

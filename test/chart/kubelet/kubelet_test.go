@@ -5,6 +5,7 @@ package kubelet_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -206,6 +207,36 @@ func TestProbes(t *testing.T) {
 	})
 	if _, err := p.Terminate(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestExecProbes lets commands in the container's namespaces succeed, and then fail:
+// they look for a file that has this path only there.
+func TestExecProbes(t *testing.T) {
+	for _, user := range []int64{0, 65532} {
+		t.Run(strconv.FormatInt(user, 10), func(t *testing.T) {
+			n := newNode(t, secret)
+			pod := n.pod(user)
+			handler := corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"inside", "probe", "/memory/new"}}}
+			main := &pod.Spec.Containers[0]
+			main.LivenessProbe = &corev1.Probe{ProbeHandler: handler, PeriodSeconds: 1, FailureThreshold: 60}
+			main.ReadinessProbe = &corev1.Probe{ProbeHandler: handler, PeriodSeconds: 1, FailureThreshold: 1}
+			p := n.run(pod)
+			n.Await(30*time.Second, "the pod to be ready", p.Ready)
+			if err := os.Remove(filepath.Join(p.Volume("memory"), "new")); err != nil {
+				t.Fatal(err)
+			}
+			want := fmt.Sprintf("uid %d SAID=\"so\": stat /memory/new: no such file or directory", user)
+			n.Await(30*time.Second, "the pod not to be ready", func(ctx context.Context) error {
+				if err := p.Ready(ctx); err == nil || !strings.Contains(err.Error(), want) {
+					return fmt.Errorf("ready: %w, want %q", err, want)
+				}
+				return nil
+			})
+			if _, err := p.Terminate(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -58,7 +58,7 @@ func (p *Pod) start(probes context.Context, spec corev1.Container) (*Container, 
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", spec.Name, err)
 	}
-	c := &Container{Server: p.launch(spec.Name, box), spec: spec}
+	c := &Container{Server: p.launch(spec.Name, box), spec: spec, env: box.Env}
 	c.watch(probes)
 	if spec.RestartPolicy != nil && spec.StartupProbe != nil {
 		p.kubelet.Bed.Await(time.Minute, c.Name+"'s startup probe", c.hasStarted)
