@@ -53,8 +53,8 @@ func newBareStage(t *testing.T, title string) *stage {
 	s.helm = newHelm(t, "helm4", s.node.APIServer.Kubeconfig())
 	s.values = "--values=" + s.Write("values.yaml", fmt.Sprintf(values, c.Proxy.Addr, s.node.Dir, s.port))
 	s.kubelet = kubelet.New(kubelet.Options{Bed: bed, API: s.node.APIServer.Client, Images: map[string]kubelet.Image{
-		"ghcr.io/trousseau-io/trousseau": {Binary: bed.Binary, Path: "/trousseau", Entrypoint: []string{"/trousseau"}},
-		"docker.io/hashicorp/vault":      {Binary: bed.Tool("vault"), Path: "/bin/vault"},
+		"registry.example/trousseau": {Binary: bed.Binary, Path: "/trousseau", Entrypoint: []string{"/trousseau"}},
+		"docker.io/hashicorp/vault":  {Binary: bed.Tool("vault"), Path: "/bin/vault"},
 	}})
 	s.node.APIServer.Start()
 	return s
@@ -64,6 +64,8 @@ func newBareStage(t *testing.T, title string) *stage {
 // new key version every second instead of every thirty, and the agent renders every
 // two seconds.
 const values = `
+image:
+  repository: registry.example/trousseau
 vault:
   address: https://%s
 config:
