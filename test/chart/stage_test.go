@@ -39,9 +39,17 @@ func newStage(t *testing.T, title string) *stage {
 	return s
 }
 
-// newBareStage leaves Vault empty. It skips the test if containers are not
-// permitted.
+// newBareStage leaves Vault empty.
 func newBareStage(t *testing.T, title string) *stage {
+	t.Helper()
+	s := prepareStage(t, title)
+	s.node.APIServer.Start()
+	return s
+}
+
+// prepareStage is newBareStage that does not start the API server. It skips the test
+// if containers are not permitted.
+func prepareStage(t *testing.T, title string) *stage {
 	t.Helper()
 	newHelm(t, "helm4", "")
 	bed := testbed.New(t, &report, title)
@@ -56,7 +64,6 @@ func newBareStage(t *testing.T, title string) *stage {
 		"registry.example/trousseau": {Binary: bed.Binary, Path: "/trousseau", Entrypoint: []string{"/trousseau"}},
 		"docker.io/hashicorp/vault":  {Binary: bed.Tool("vault"), Path: "/bin/vault"},
 	}})
-	s.node.APIServer.Start()
 	return s
 }
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,8 +29,29 @@ import (
 
 func TestMain(m *testing.M) {
 	kubelet.Main()
-	os.Exit(m.Run())
+	dir, err := os.MkdirTemp("", "inside")
+	if err != nil {
+		panic(err)
+	}
+	images = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
 }
+
+// images is the directory for inside's binary.
+var images string
+
+// inside builds the binary in the image.
+var inside = sync.OnceValues(func() (string, error) {
+	image := filepath.Join(images, "inside")
+	build := exec.Command("go", "build", "-o", image, "./testdata/inside")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return image, nil
+})
 
 // node is a bed with a kubelet and one image, which reports what it can do.
 type node struct {
@@ -45,11 +67,9 @@ func newNode(t *testing.T, objects ...*corev1.Secret) *node {
 	if err := kubelet.Usable(bed.Dir); err != nil {
 		t.Skip(err)
 	}
-	image := filepath.Join(bed.Dir, "inside")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", image, "./testdata/inside")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	image, err := inside()
+	if err != nil {
+		t.Fatal(err)
 	}
 	api := fake.NewClientset()
 	for _, o := range objects {

@@ -23,8 +23,9 @@ var errNotYet = errors.New("no probe has answered yet")
 // watch starts the container's probes: the startup probe until it succeeds once,
 // then the two others concurrently (pkg/kubelet/prober).
 func (c *Container) watch(ctx context.Context) {
-	c.started, c.ready = errNotYet, errNotYet
-	go func() {
+	ctx, c.silence = context.WithCancel(ctx)
+	c.set(func() { c.started, c.ready, c.dead = errNotYet, errNotYet, nil })
+	c.probes.Go(func() {
 		startup, until := context.WithCancel(ctx)
 		c.probe(startup, c.spec.StartupProbe, func(err error) {
 			c.set(func() { c.started = err })
@@ -37,9 +38,9 @@ func (c *Container) watch(ctx context.Context) {
 			return
 		}
 		until()
-		go c.probe(ctx, c.spec.LivenessProbe, func(error) {}, c.die("liveness"))
+		c.probes.Go(func() { c.probe(ctx, c.spec.LivenessProbe, func(error) {}, c.die("liveness")) })
 		c.probe(ctx, c.spec.ReadinessProbe, c.becomeReady, func(err error) { c.set(func() { c.ready = err }) })
-	}()
+	})
 }
 
 func (c *Container) set(change func()) {
