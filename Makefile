@@ -39,11 +39,12 @@ fmt: ## format the code
 format:
 	@out=$$(gofmt -l cmd internal test); test -z "$$out" || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
 
-lint: ## vet, golangci-lint, package borders, commit subjects
+lint: ## vet, golangci-lint, package borders, workflows, commit subjects
 	@! go list -deps ./cmd/trousseau | grep -E '^(k8s\.io/(client-go|apiserver|kubernetes)|go\.etcd\.io|github\.com/hashicorp/vault)(/|$$)' || \
 	  { echo 'the daemon links no Kubernetes client, etcd client or Vault server'; exit 1; }
 	go vet ./...
 	$(LINT) run ./...
+	go tool -modfile=test/tools/actionlint/go.mod actionlint
 	cd test && go vet ./... && go tool -modfile=tools/lint/go.mod golangci-lint run --config ../.golangci.yml ./...
 	cd test && TROUSSEAU_LINT=$$(go tool -modfile=tools/lint/go.mod -n golangci-lint) go test ./lint
 	@git log --since=2026-11-29 --format=%s | awk 'length > 72 { print "commit subject over 72 characters: " $$0; bad = 1 } END { exit bad }'
