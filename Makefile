@@ -12,7 +12,7 @@ SEED     ?= 0
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build ctl docs test check fmt format lint size vuln fuzz demo e2e chart-test image publish image-test release-test systemd-test soak bench clean
+.PHONY: help build ctl docs chart-docs test check fmt format lint size vuln fuzz demo e2e chart-test image publish image-test release-test systemd-test soak bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ ctl: ## build the operator's command-line tool bin/trousseauctl
 
 docs: ## generate docs/cli.md from trousseauctl's commands
 	go test ./cmd/trousseauctl -run '^TestDocumented$$' -update
+
+chart-docs: ## generate the chart's README.md from values.yaml
+	cd test/tools/helmdocs && go build $(TOOL) -o $(CURDIR)/bin/tools/helm-docs github.com/norwoodj/helm-docs/cmd/helm-docs
+	bin/tools/helm-docs --chart-search-root=charts --sort-values-order=file --log-level=warning
 
 test: ## run all tests with the race detector; no network beyond Go modules
 	CGO_ENABLED=1 go test -race -timeout 10m ./...
@@ -75,6 +79,7 @@ e2e: build ## run the scenarios and the fake Vault's suite on real servers; the 
 chart-test: build ## run the Helm chart, its manifests and its alert rules; builds the servers too
 	cd test/tools/helm && go build $(TOOL) -o $(CURDIR)/bin/tools/helm3 helm.sh/helm/v3/cmd/helm && \
 	go build $(TOOL) -o $(CURDIR)/bin/tools/helm4 helm.sh/helm/v4/cmd/helm
+	cd test/tools/helmdocs && go build $(TOOL) -o $(CURDIR)/bin/tools/helm-docs github.com/norwoodj/helm-docs/cmd/helm-docs
 	cd test/tools/prometheus && go build $(TOOL) -tags remove_all_sd -o $(CURDIR)/bin/tools/promtool github.com/prometheus/prometheus/cmd/promtool
 	@tools=$$(test/tools/build) && cd test && \
 	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau \

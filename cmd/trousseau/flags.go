@@ -29,6 +29,7 @@ type options struct {
 	socketGroup   string
 	takeover      bool
 	opsAddr       string
+	health        string // path of a socket, or ""
 	requestTime   time.Duration
 	drainTime     time.Duration
 	probeInterval time.Duration
@@ -48,6 +49,7 @@ const usage = `trousseau - a Kubernetes KMS v2 plugin for HashiCorp Vault's tran
 Usage:
   trousseau [flags]              serve kube-apiserver
   trousseau check-config FILE    check a configuration file, offline
+  trousseau health [PAGE]        ask a running process how it is
   trousseau --version
 
 Flags:
@@ -72,7 +74,8 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	})
 	set.StringVar(&o.socketGroup, "socket-group", "", "`group` of the socket, name or number; empty: the primary group; a socket unit sets its own")
 	set.BoolVar(&o.takeover, "takeover", false, "replacement of a live process at the socket, once the key is proven usable; not with a socket unit")
-	set.StringVar(&o.opsAddr, "ops-addr", "127.0.0.1:8095", "`address` of the ops endpoints /livez, /readyz and /metrics; empty for none")
+	set.StringVar(&o.opsAddr, "ops-addr", "127.0.0.1:8095", "`address` of the ops endpoints /livez, /startupz, /readyz and /metrics; empty for none")
+	health := set.String("health-addr", "", "`address` of a socket with the same endpoints of this process alone, such as unix:///run/trousseau-health/health.sock; empty for none")
 	set.DurationVar(&o.requestTime, "request-timeout", 2500*time.Millisecond, "time limit of one request; keep it below EncryptionConfiguration's timeout")
 	set.DurationVar(&o.drainTime, "drain-timeout", 5*time.Second, "time limit for running requests at shutdown")
 	set.DurationVar(&o.probeInterval, "probe-interval", 30*time.Second, "interval of the key probe, which also finds a new key version")
@@ -108,6 +111,11 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	}
 	if o.socket, err = unixsock.ParseAddr(*listen); err != nil {
 		return o, usageError{fmt.Errorf("--listen-addr: %w", err)}
+	}
+	if *health != "" {
+		if o.health, err = unixsock.ParseAddr(*health); err != nil {
+			return o, usageError{fmt.Errorf("--health-addr: %w", err)}
+		}
 	}
 	if o.takeover && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
 		return o, usageError{errors.New("--takeover: systemd passed the socket, so there is nothing to take over; remove the flag and restart the service")}

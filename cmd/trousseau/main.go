@@ -44,8 +44,13 @@ func main() {
 // run runs the program. It returns once ctx is done and everything has shut down,
 // or when it cannot continue.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) > 0 && args[0] == "check-config" {
-		return checkConfig(args[1:], stdout)
+	if len(args) > 0 {
+		switch args[0] {
+		case "check-config":
+			return checkConfig(args[1:], stdout)
+		case "health":
+			return health(ctx, args[1:], stdout)
+		}
 	}
 	o, err := parseFlags(args, stdout)
 	if err != nil {

@@ -17,11 +17,14 @@ func denyWriting(o options, log *zap.Logger) {
 		log.Info("sandbox disabled")
 		return
 	}
-	dir := filepath.Dir(o.socket)
-	version, err := sandbox.DenyWriting(dir)
+	dirs := []string{filepath.Dir(o.socket)}
+	if own := filepath.Dir(o.health); o.health != "" && own != dirs[0] {
+		dirs = append(dirs, own)
+	}
+	version, err := sandbox.DenyWriting(dirs...)
 	if err != nil {
 		log.Warn("sandbox unavailable: files remain writable and executable", zap.Error(err))
 		return
 	}
-	log.Info("sandbox enforced", zap.String("writable", dir), zap.Int("landlock_version", version))
+	log.Info("sandbox enforced", zap.Strings("writable", dirs), zap.Int("landlock_version", version))
 }

@@ -76,18 +76,28 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	if err != nil && !(taken && o.takeover) {
 		return err
 	}
-	// Before any configuration is read.
-	denyWriting(o, log.Named("sandbox"))
-
 	// What runs beside the server outlives ctx until the last request is done.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer stop()
+	var serving atomic.Pointer[unixsock.Listener] // nil while this process does not serve
+	var started atomic.Bool                       // it has served
+	ops.Register(registry, version, revision())
+	pages := ops.Options{
+		Registry: registry,
+		Started:  startChecks(kek, &started),
+		Ready:    readyChecks(kek, &serving),
+		Logger:   log.Named("ops"),
+	}
+	own := ops.Listen(background, pages.At(o.health))
+	// Before any configuration is read, and after all that needs a file.
+	denyWriting(o, log.Named("sandbox"))
+
+	parts.Go(func() { own.Serve(background) })
 	parts.Go(func() { watcher.Run(background) })
 	parts.Go(func() { kek.Run(background) })
 	parts.Go(func() { lookOnHangup(background, hangup, watcher, kek, log) })
-	var serving atomic.Pointer[unixsock.Listener] // nil while this process does not serve
 	parts.Go(func() { tellSystemd(background, kek, &serving) })
 	parts.Go(func() {
 		feedWatchdog(background, func(ctx context.Context) bool { return answers(ctx, serving.Load()) })
@@ -104,7 +114,6 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		}
 	}
 	defer func() { _ = listener.Close() }()
-	ops.Register(registry, version, revision())
 	drain := func() bool {
 		ctx, cancel := context.WithTimeout(background, o.drainTime)
 		defer cancel()
@@ -112,12 +121,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	}
 	for {
 		shown, hide := context.WithCancel(background)
-		endpoints := ops.Listen(shown, ops.Options{
-			Addr:     o.opsAddr,
-			Registry: registry,
-			Ready:    []ops.Check{{Name: "kek", Check: kek.Degraded}, {Name: "socket", Check: listener.Published}},
-			Logger:   log.Named("ops"),
-		})
+		endpoints := ops.Listen(shown, pages.At(o.opsAddr))
 		parts.Go(func() { endpoints.Serve(shown) })
 
 		served := make(chan error, 1)
@@ -130,6 +134,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 				cancel()
 			}
 			serving.Store(l)
+			started.Store(true)
 			served <- server.Serve(l)
 		}(listener)
 		systemd(daemon.SdNotifyReady)

@@ -94,8 +94,11 @@ func answers(ctx context.Context, serving *unixsock.Listener) bool {
 	if serving == nil {
 		return true
 	}
-	call, cancel := context.WithCancel(ctx)
+	// Without ctx's deadline, which would go with the call: the server's answer that
+	// it has passed may come before ctx is seen to be done.
+	call, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
 	dial := func(ctx context.Context, _ string) (net.Conn, error) {
 		conn, err := serving.Dial(ctx)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {

@@ -11,9 +11,9 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// The default: a DaemonSet with a Vault Agent as a sidecar, installed by Helm.
-// kube-apiserver uses it under load while tokens and the key are rotated, and while
-// the release is upgraded, with both DaemonSet update strategies.
+// A DaemonSet with a Vault Agent as a sidecar, installed by Helm. kube-apiserver uses
+// it under load while tokens and the key are rotated, and while the release is
+// upgraded, with both DaemonSet update strategies.
 func TestAgent(t *testing.T) {
 	s := newStage(t, "4 DaemonSet with a Vault Agent")
 	s.helmDo("install", agentValues)
@@ -39,6 +39,7 @@ func TestAgent(t *testing.T) {
 
 // agentValues sets more than required, to test these values.
 const agentValues = `
+config: {source: agent}
 vault:
   tlsServerName: localhost
   transitPath: transit
@@ -46,15 +47,15 @@ vault:
   associatedData: "cluster 1: \"quoted\" #"
 `
 
-// surge upgrades the release to a strategy that starts the new pod before it ends
-// the old one, and does the work of the DaemonSet's controller. Both pods use the
-// same port for their probes.
+// surge upgrades the release with the default strategy, which starts the new pod
+// before it ends the old one, and does the work of the DaemonSet's controller. Both
+// pods have the same port, and each its own socket for the probes.
 func (s *stage) surge(old *kubelet.Pod, load *testbed.Load) *kubelet.Pod {
 	s.t.Helper()
-	s.helmDo("upgrade", agentValues+`
-log: {level: debug}
-updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}
-`)
+	s.helmDo("upgrade", agentValues+"log: {level: debug}\n")
+	if by := s.daemonSet().Spec.UpdateStrategy.RollingUpdate; by.MaxSurge.String() != "1" || by.MaxUnavailable.String() != "0" {
+		s.t.Errorf("the default strategy has maxSurge %s and maxUnavailable %s, want 1 and 0", by.MaxSurge, by.MaxUnavailable)
+	}
 	next := s.schedule("trousseau-surge")
 	trousseau := s.attach(next)
 	minReady := time.Duration(s.daemonSet().Spec.MinReadySeconds) * time.Second
@@ -68,11 +69,11 @@ updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}
 	return next
 }
 
-// replace upgrades the release to the default strategy, which ends the old pod
-// before it starts the new one. In between, kube-apiserver uses its cached seed.
+// replace upgrades the release to a strategy that ends the old pod before it starts
+// the new one. In between, kube-apiserver uses its cached seed.
 func (s *stage) replace(old *kubelet.Pod) *kubelet.Pod {
 	s.t.Helper()
-	s.helmDo("upgrade", agentValues)
+	s.helmDo("upgrade", agentValues+"updateStrategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}\n")
 	load := s.StartLoad(testbed.LoadOptions{APIServers: []*testbed.APIServer{s.node.APIServer}})
 	load.AwaitMore(20)
 	began := time.Now()

@@ -5,7 +5,7 @@ package chart
 import "testing"
 
 // The chart passes helm lint with each set of values. Without values it cannot be
-// rendered, because Vault's address has no default.
+// rendered, because image and address of Vault have no default.
 func TestLint(t *testing.T) {
 	eachHelm(t, func(t *testing.T, h helm) {
 		for _, s := range sets(t) {

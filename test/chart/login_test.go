@@ -11,14 +11,14 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// A DaemonSet without a sidecar: Trousseau logs in with its ServiceAccount's token
+// The default: a DaemonSet without a sidecar. Trousseau logs in with its ServiceAccount's token
 // and does not run as root. The kubelet replaces that token under load, the key is
 // rotated, and at the end no token is left in Vault.
 func TestLogin(t *testing.T) {
 	s := newStage(t, "5 DaemonSet that logs in by itself")
 	s.Vault.CLI("write", "auth/kubernetes/role/trousseau", "bound_service_account_names=trousseau",
 		"bound_service_account_namespaces="+namespace, "token_policies=trousseau", "token_ttl=1h")
-	s.helmDo("install", "config: {source: login}\nrunAsUser: 65532\nrunAsGroup: 65532\n")
+	s.helmDo("install", "runAsUser: 65532\nrunAsGroup: 65532\n")
 	pod := s.schedule("trousseau-login")
 	trousseau := s.attach(pod)
 	s.mustBeHealthy(pod, trousseau)

@@ -10,14 +10,16 @@ import (
 // An operator installs with values that cannot work. Helm fails before it creates
 // anything, and the message names the field and the error.
 func TestRejections(t *testing.T) {
+	const image = "image: {repository: registry.example/trousseau}\n"
 	const address = "vault: {address: https://vault.example:8200}\n"
 	const static = address + "mode: staticPod\n"
-	const login = address + "config: {source: login, login: "
+	const login = address + "config: {login: "
 	for _, tc := range []struct {
 		name, values string
 		want         []string
 	}{
-		{"nothing", "", []string{"vault.address", "required"}},
+		{"nothing", "image: {repository: \"\"}", []string{"image.repository", "required", "make image", "docs/install.md#the-image"}},
+		{"no address", "", []string{"vault.address", "required"}},
 		{"unknown field", "vault: {address: https://vault.example:8200, adress: x}", []string{"/vault", "'adress'", "not allowed"}},
 		{"unknown section", address + "vualt: {}", []string{"'vualt'", "not allowed"}},
 		{"unknown mode", address + "mode: deployment", []string{"/mode", "'daemonSet', 'staticPod'"}},
@@ -34,6 +36,7 @@ func TestRejections(t *testing.T) {
 		{"CA as a file name", "vault: {address: https://vault.example, caCert: /etc/ssl/ca.pem}", []string{"/vault/caCert", "BEGIN CERTIFICATE"}},
 		{"bound to nothing", "vault: {address: https://vault.example, requireAssociatedData: true}", []string{"vault.requireAssociatedData", "needs vault.associatedData"}},
 		{"same key twice", "vault: {address: https://vault.example, keys: [a, a]}", []string{"/vault/keys", "equal"}},
+		{"two CAs", "vault: {address: https://vault.example, caConfigMap: {name: a}, caSecret: {name: b}}", []string{"caConfigMap", "caSecret", "exclude each other"}},
 		{"interval without unit", address + `config: {agent: {renderInterval: "30"}}`, []string{"/config/agent/renderInterval"}},
 		{"Secret without name", "config: {source: secret}", []string{"config.secret.name", "required"}},
 		{"token in values", login + "{token: hvs.secret}}", []string{"config.login.token", "tokenFile"}},
@@ -48,20 +51,24 @@ func TestRejections(t *testing.T) {
 		{"relative socket directory", address + "socket: {directory: run/trousseau}", []string{"/socket/directory"}},
 		{"socket path too long", address + "socket: {directory: /run/" + strings.Repeat("x", 100) + "}", []string{"/socket/directory", "maxLength"}},
 		{"ops endpoints that Prometheus cannot reach", address + "podMonitor: {enabled: true}\nops: {address: 127.0.0.1}", []string{"ops.address", "loopback"}},
-		{"ops endpoints that the kubelet cannot reach", address + "hostNetwork: false\nops: {address: 127.0.0.1}", []string{"ops.address", "loopback"}},
 		{"flag that is a value", address + "extraArgs: [--listen-addr=/tmp/kms.sock]", []string{"extraArgs", "--listen-addr", "set that instead"}},
+		{"socket of the probes", address + "extraArgs: [--health-addr=unix:///run/x.sock]", []string{"extraArgs", "--health-addr", "set that instead"}},
+		{"user in the security context", address + "podSecurityContext: {runAsUser: 1}", []string{"podSecurityContext", "runAsUser"}},
+		{"variable without name", address + "extraEnv: [{value: x}]", []string{"/extraEnv/0", "name"}},
 		{"ServiceAccount without name", address + "serviceAccount: {create: false}", []string{"serviceAccount.name", "required"}},
-		{"template in a value", "vault: {address: https://vault.example, associatedData: \"{{ env `HOME` }}\"}", []string{"vault: the agent", "{{"}},
+		{"template in a value", "vault: {address: https://vault.example, associatedData: \"{{ env `HOME` }}\"}\nconfig: {source: agent}", []string{"vault: the agent", "{{"}},
 		{"not a flag", address + "extraArgs: [debug]", []string{"/extraArgs/0"}},
-		{"surge and unavailable", address + "updateStrategy: {rollingUpdate: {maxSurge: 1}}", []string{"updateStrategy.rollingUpdate", "maxUnavailable"}},
+		{"surge and unavailable", address + "updateStrategy: {rollingUpdate: {maxUnavailable: 1}}", []string{"updateStrategy.rollingUpdate", "maxUnavailable", "to 0"}},
+		{"surge without takeover", address + "takeover: false", []string{"updateStrategy.rollingUpdate.maxSurge", "takeover=true", "maxUnavailable to 1"}},
 		{"no time to finish", address + "terminationGracePeriodSeconds: 2", []string{"/terminationGracePeriodSeconds", "minimum"}},
 		{"static pod with Secret", "mode: staticPod\nconfig: {source: secret, secret: {name: x}}", []string{"config.source", "static pod", "no Secret"}},
-		{"agent of a static pod with ServiceAccount", static, []string{"config.agent.autoAuth", "ServiceAccount", "token_path"}},
-		{"login of a static pod with ServiceAccount", static + "config: {source: login}", []string{"config.login", "ServiceAccount", "nodeCredentials"}},
+		{"static pod with a CA in an object", "mode: staticPod\nvault: {address: https://vault.example, caSecret: {name: x}}", []string{"static pod", "vault.caCert"}},
+		{"agent of a static pod with ServiceAccount", static + "config: {source: agent}", []string{"config.agent.autoAuth", "ServiceAccount", "token_path"}},
+		{"login of a static pod with ServiceAccount", static, []string{"config.login", "ServiceAccount", "nodeCredentials"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			eachHelm(t, func(t *testing.T, h helm) {
-				_, err := h.tryTemplate(namespace, write(t, tc.values))
+				_, err := h.tryTemplate(namespace, write(t, image), write(t, tc.values))
 				if err == nil {
 					t.Fatalf("accepted:\n%s\nwant an error with %q", tc.values, tc.want)
 				}

@@ -86,7 +86,12 @@ func logLevel(api *testbed.APIServer) string {
 func mustSayNext(t *testing.T, notes string) {
 	t.Helper()
 	for _, want := range []string{
+		"kubectl -n kube-system get daemonset trousseau",
 		"kubectl -n kube-system rollout status daemonset/trousseau",
+		"helm test trousseau --namespace kube-system",
+		"bound_service_account_names=vault-client",
+		"bound_service_account_namespaces=kube-system",
+		"audience=https://vault.example",
 		"unix:///var/lib/trousseau/run/kms.sock",
 		"kubectl get --raw /readyz/kms-providers",
 	} {

@@ -97,12 +97,27 @@ func mustKeepRunning(t *testing.T, pod *corev1.Pod) {
 		if c.Name != "trousseau" {
 			continue
 		}
-		if c.LivenessProbe == nil || c.LivenessProbe.HTTPGet == nil || c.LivenessProbe.HTTPGet.Path != "/livez" {
-			t.Errorf("liveness probe %+v, want /livez, which does not depend on Vault", c.LivenessProbe)
-		}
+		// They ask this process, and stay good while Vault is away.
+		mustAsk(t, c, "liveness", c.LivenessProbe, "livez")
+		mustAsk(t, c, "readiness", c.ReadinessProbe, "startupz")
 		return
 	}
 	t.Error("missing container trousseau")
+}
+
+// mustAsk checks that a probe asks the process of its own container for a page.
+func mustAsk(t *testing.T, c corev1.Container, kind string, probe *corev1.Probe, page string) {
+	t.Helper()
+	address := ""
+	for _, arg := range c.Args {
+		if found, ok := strings.CutPrefix(arg, "--health-addr="); ok {
+			address = found
+		}
+	}
+	want := []string{"/trousseau", "health", "--addr=" + address, page}
+	if address == "" || probe == nil || probe.Exec == nil || !slices.Equal(probe.Exec.Command, want) {
+		t.Errorf("%s probe %+v, want it to run %q", kind, probe, want)
+	}
 }
 
 // mustSeeChanges checks for mounts that are never updated, and for tokens on a disk.

@@ -39,9 +39,17 @@ func newStage(t *testing.T, title string) *stage {
 	return s
 }
 
-// newBareStage leaves Vault empty. It skips the test if containers are not
-// permitted.
+// newBareStage leaves Vault empty.
 func newBareStage(t *testing.T, title string) *stage {
+	t.Helper()
+	s := prepareStage(t, title)
+	s.node.APIServer.Start()
+	return s
+}
+
+// prepareStage is newBareStage that does not start the API server. It skips the test
+// if containers are not permitted.
+func prepareStage(t *testing.T, title string) *stage {
 	t.Helper()
 	newHelm(t, "helm4", "")
 	bed := testbed.New(t, &report, title)
@@ -53,10 +61,9 @@ func newBareStage(t *testing.T, title string) *stage {
 	s.helm = newHelm(t, "helm4", s.node.APIServer.Kubeconfig())
 	s.values = "--values=" + s.Write("values.yaml", fmt.Sprintf(values, c.Proxy.Addr, s.node.Dir, s.port))
 	s.kubelet = kubelet.New(kubelet.Options{Bed: bed, API: s.node.APIServer.Client, Images: map[string]kubelet.Image{
-		"ghcr.io/trousseau-io/trousseau": {Binary: bed.Binary, Path: "/trousseau", Entrypoint: []string{"/trousseau"}},
-		"docker.io/hashicorp/vault":      {Binary: bed.Tool("vault"), Path: "/bin/vault"},
+		"registry.example/trousseau": {Binary: bed.Binary, Path: "/trousseau", Entrypoint: []string{"/trousseau"}},
+		"docker.io/hashicorp/vault":  {Binary: bed.Tool("vault"), Path: "/bin/vault"},
 	}})
-	s.node.APIServer.Start()
 	return s
 }
 
@@ -64,6 +71,8 @@ func newBareStage(t *testing.T, title string) *stage {
 // new key version every second instead of every thirty, and the agent renders every
 // two seconds.
 const values = `
+image:
+  repository: registry.example/trousseau
 vault:
   address: https://%s
 config:

@@ -28,6 +28,7 @@ func TestStaticPod(t *testing.T) {
 	pod := s.scheduleStatic("node1", fmt.Sprintf(`
 mode: staticPod
 config:
+  source: agent
   agent:
     autoAuth:
       method: approle
@@ -68,7 +69,6 @@ func TestStaticPodLogin(t *testing.T) {
 	pod := s.scheduleStatic("node1", fmt.Sprintf(`
 mode: staticPod
 config:
-  source: login
   login:
     clientCert: /etc/trousseau-credentials/tls.crt
     clientKey: /etc/trousseau-credentials/tls.key

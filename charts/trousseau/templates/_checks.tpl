@@ -3,6 +3,9 @@
 {{- define "trousseau.checks" -}}
 {{- $v := .Values -}}
 {{- $static := eq $v.mode "staticPod" -}}
+{{- if not $v.image.repository -}}
+{{- fail "image.repository: required; build an image with `make image` and push it to your registry, or copy one from a release, see docs/install.md#the-image" -}}
+{{- end -}}
 {{- if and (ne $v.config.source "secret") (not $v.vault.address) -}}
 {{- fail "vault.address: required unless config.source=secret; set the URL of Vault, such as https://vault.example:8200" -}}
 {{- end -}}
@@ -46,9 +49,25 @@
 {{- if and $v.config.login.clientCert (not $v.config.login.clientKey) -}}
 {{- fail "config.login: clientCert needs clientKey; name the file with its private key" -}}
 {{- end -}}
+{{- if gt (len (compact (list $v.vault.caCert $v.vault.caConfigMap.name $v.vault.caSecret.name))) 1 -}}
+{{- fail "vault: caCert, caConfigMap and caSecret exclude each other; set only one" -}}
+{{- end -}}
+{{- if and $static (or $v.vault.caConfigMap.name $v.vault.caSecret.name) -}}
+{{- fail "vault: a static pod can use no ConfigMap and no Secret; set vault.caCert instead" -}}
+{{- end -}}
+{{- range list "runAsUser" "runAsGroup" "runAsNonRoot" "fsGroup" -}}
+{{- if or (hasKey $v.podSecurityContext .) (hasKey $v.securityContext .) -}}
+{{- fail (printf "podSecurityContext, securityContext: %s follows from the values runAsUser and runAsGroup; set those instead" .) -}}
+{{- end -}}
+{{- end -}}
 {{- with $v.updateStrategy.rollingUpdate -}}
-{{- if and .maxSurge .maxUnavailable (ne (toString .maxSurge) "0") (ne (toString .maxUnavailable) "0") -}}
-{{- fail "updateStrategy.rollingUpdate: a DaemonSet accepts maxSurge only with maxUnavailable 0" -}}
+{{- if and .maxSurge (ne (toString .maxSurge) "0") -}}
+{{- if and .maxUnavailable (ne (toString .maxUnavailable) "0") -}}
+{{- fail "updateStrategy.rollingUpdate: a DaemonSet accepts either maxSurge or maxUnavailable; set the other one to 0" -}}
+{{- end -}}
+{{- if and (not $v.takeover) (ne $v.updateStrategy.type "OnDelete") -}}
+{{- fail "updateStrategy.rollingUpdate.maxSurge: needs takeover=true, or the new pod never gets the socket; set maxSurge to 0 and maxUnavailable to 1" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $auth := $v.config.agent.autoAuth -}}
@@ -71,12 +90,9 @@
 {{- if and $v.podMonitor.enabled (not $static) (has $v.ops.address (list "127.0.0.1" "localhost" "[::1]")) -}}
 {{- fail "ops.address: Prometheus cannot reach a loopback address; leave it empty, or set podMonitor.enabled=false" -}}
 {{- end -}}
-{{- if and (not $v.hostNetwork) (has $v.ops.address (list "127.0.0.1" "localhost" "[::1]")) -}}
-{{- fail "ops.address: without hostNetwork the kubelet cannot reach a loopback address; leave it empty" -}}
-{{- end -}}
 {{- range $v.extraArgs -}}
 {{- $flag := regexReplaceAll "^-+([^=]*).*$" . "${1}" -}}
-{{- if has $flag (list "listen-addr" "socket-mode" "socket-group" "socket-allow-uids" "takeover" "require-tls" "ops-addr" "log-level" "log-format" "config-file-path") -}}
+{{- if has $flag (list "listen-addr" "socket-mode" "socket-group" "socket-allow-uids" "takeover" "require-tls" "ops-addr" "health-addr" "log-level" "log-format" "config-file-path") -}}
 {{- fail (printf "extraArgs: --%s has its own value in this chart; set that instead" $flag) -}}
 {{- end -}}
 {{- end -}}

@@ -17,7 +17,7 @@ authNamespace: {{ . | quote }}
 {{- with .transitPath }}
 transitPath: {{ . | quote }}
 {{- end }}
-{{- if .caCert }}
+{{- if or .caCert .caConfigMap.name .caSecret.name }}
 vaultCACert: /etc/vault-ca/vault-ca.pem
 {{- end }}
 {{- with .tlsServerName }}
@@ -79,7 +79,7 @@ vault:
 {{- $agent := .Values.config.agent -}}
 vault {
   address = {{ .Values.vault.address | toRawJson }}
-  {{- if .Values.vault.caCert }}
+  {{- if include "trousseau.caVolume" . }}
   ca_cert = "/etc/vault-ca/vault-ca.pem"
   {{- end }}
   {{- with .Values.vault.tlsServerName }}

@@ -1,10 +1,8 @@
 {{- /* SPDX-License-Identifier: Apache-2.0 */ -}}
 {{- define "trousseau.name" -}}
-{{- if contains .Chart.Name .Release.Name -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" -}}
-{{- end -}}
+{{- $short := .Values.nameOverride | default .Chart.Name -}}
+{{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name $short) (contains $short .Release.Name) -}}
+{{- .Values.fullnameOverride | default $name | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
 {{- define "trousseau.serviceAccount" -}}
@@ -12,15 +10,19 @@
 {{- end -}}
 
 {{- define "trousseau.selector" -}}
-app.kubernetes.io/name: trousseau
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ .Values.nameOverride | default .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "trousseau.labels" -}}
-{{ include "trousseau.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- $own := dict "app.kubernetes.io/version" .Chart.AppVersion "app.kubernetes.io/managed-by" .Release.Service "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
+{{- merge (fromYaml (include "trousseau.selector" .)) $own .Values.commonLabels | toYaml -}}
+{{- end -}}
+
+{{- /* The labels of a pod. They do not change with the chart's version: that alone
+must not replace pods. */ -}}
+{{- define "trousseau.podLabels" -}}
+{{- merge (fromYaml (include "trousseau.selector" .)) .Values.podLabels .Values.commonLabels | toYaml -}}
 {{- end -}}
 
 {{- /* (root, suffix of the name) */ -}}
@@ -32,13 +34,17 @@ labels:
   {{- include "trousseau.labels" $root | nindent 2 }}
 {{- end -}}
 
-{{- /* image takes {repository, tag, digest}, and the tag to fall back on. */ -}}
+{{- /* (root, {repository, tag, digest}, the tag to fall back on) */ -}}
 {{- define "trousseau.image" -}}
-{{- $image := index . 0 -}}
+{{- $image := index . 1 -}}
+{{- $repository := $image.repository -}}
+{{- with (index . 0).Values.global.imageRegistry -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (regexReplaceAll "^([^/]*[.:][^/]*|localhost)/" $repository "") -}}
+{{- end -}}
 {{- if $image.digest -}}
-{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- printf "%s@%s" $repository $image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" $image.repository ($image.tag | default (index . 1)) -}}
+{{- printf "%s:%s" $repository ($image.tag | default (index . 2)) -}}
 {{- end -}}
 {{- end -}}
 
@@ -56,6 +62,24 @@ true
 {{- end -}}
 
 {{- define "trousseau.opsAddress" -}}
-{{- $all := or (not .Values.hostNetwork) (and (eq .Values.mode "daemonSet") .Values.podMonitor.enabled) -}}
+{{- $all := and (eq .Values.mode "daemonSet") .Values.podMonitor.enabled -}}
 {{- .Values.ops.address | default (ternary "" "127.0.0.1" $all) -}}
+{{- end -}}
+
+{{- /* The socket of one process for its pod's probes, and the emptyDir that holds it. */ -}}
+{{- define "trousseau.health" -}}
+directory: /run/trousseau-health
+socket: /run/trousseau-health/health.sock
+{{- end -}}
+
+{{- /* the ports of Vault's URLs, as a JSON array */ -}}
+{{- define "trousseau.vaultPorts" -}}
+{{- $ports := list -}}
+{{- if ne .Values.config.source "secret" -}}
+{{- range prepend .Values.vault.addresses .Values.vault.address -}}
+{{- $port := regexFind ":[0-9]+/?$" . | trimPrefix ":" | trimSuffix "/" -}}
+{{- $ports = append $ports (int ($port | default (ternary 80 443 (hasPrefix "http://" .)))) -}}
+{{- end -}}
+{{- end -}}
+{{- $ports | default (list 8200) | uniq | toJson -}}
 {{- end -}}

@@ -4,7 +4,7 @@
 {{- $static := eq .Values.mode "staticPod" -}}
 {{- $source := .Values.config.source -}}
 {{- $token := include "trousseau.usesToken" . -}}
-{{- $listen := include "trousseau.opsAddress" . -}}
+{{- $health := fromYaml (include "trousseau.health" .) -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- if not $static }}
@@ -13,18 +13,7 @@ serviceAccountName: {{ include "trousseau.serviceAccount" . }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.nodeSelector }}
-nodeSelector:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.affinity }}
-affinity:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
+{{ include "trousseau.placement" . | trim }}
 {{- end }}
 {{- with .Values.priorityClassName }}
 priorityClassName: {{ . }}
@@ -34,6 +23,14 @@ priority: 2000001000
 {{- end }}
 hostNetwork: {{ .Values.hostNetwork }}
 dnsPolicy: {{ .Values.dnsPolicy }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
 securityContext:
   runAsUser: {{ int64 .Values.runAsUser }}
@@ -42,21 +39,21 @@ securityContext:
   runAsNonRoot: true
   fsGroup: {{ int64 .Values.runAsGroup }}
   {{- end }}
-  seccompProfile:
-    type: RuntimeDefault
+  {{- with .Values.podSecurityContext }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- if eq $source "agent" }}
 initContainers:
 # A sidecar, because it must keep running to render new tokens. Trousseau does not
 # wait for it.
 - name: vault-agent
-  image: {{ include "trousseau.image" (list .Values.config.agent.image "latest") }}
+  image: {{ include "trousseau.image" (list . .Values.config.agent.image "latest") }}
   imagePullPolicy: {{ .Values.config.agent.image.pullPolicy }}
   restartPolicy: Always
   # Not the image's entry point, which would change owners and users.
   command: ["vault"]
   args: ["agent", "-config=/etc/vault-agent/agent.hcl"]
-  securityContext:
-    {{- include "trousseau.confined" . | nindent 4 }}
+  {{- include "trousseau.container" . | nindent 2 }}
   {{- with .Values.config.agent.resources }}
   resources:
     {{- toYaml . | nindent 4 }}
@@ -73,7 +70,7 @@ initContainers:
 {{- end }}
 containers:
 - name: trousseau
-  image: {{ include "trousseau.image" (list .Values.image .Chart.AppVersion) }}
+  image: {{ include "trousseau.image" (list . .Values.image .Chart.AppVersion) }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   args:
   - --listen-addr=unix://{{ .Values.socket.directory }}/kms.sock
@@ -90,30 +87,31 @@ containers:
   {{- if .Values.requireTLS }}
   - --require-tls
   {{- end }}
-  - --ops-addr={{ $listen }}:{{ .Values.ops.port }}
+  - --ops-addr={{ include "trousseau.opsAddress" . }}:{{ .Values.ops.port }}
+  - --health-addr=unix://{{ $health.socket }}
   - --log-level={{ .Values.log.level }}
   - --log-format={{ .Values.log.format }}
   {{- range .Values.extraArgs }}
   - {{ . | quote }}
   {{- end }}
-  securityContext:
-    {{- include "trousseau.confined" . | nindent 4 }}
+  {{- include "trousseau.container" . | nindent 2 }}
   {{- with .Values.resources }}
   resources:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  # Does not depend on Vault: a restart does not end Vault's outage.
+  # Both ask this process, whoever holds the socket and the port, and neither depends
+  # on Vault after the start: a restart does not end Vault's outage.
   livenessProbe:
-    httpGet:
-      {{- include "trousseau.probe" . | nindent 6 }}
-      path: /livez
+    exec:
+      command: ["/trousseau", "health", "--addr=unix://{{ $health.socket }}", "livez"]
     periodSeconds: 10
     timeoutSeconds: 5
     failureThreshold: 6
+  # Good once this process has proven the key. If it followed Vault's health, an
+  # outage during an upgrade would let the controller replace every node's pod at once.
   readinessProbe:
-    httpGet:
-      {{- include "trousseau.probe" . | nindent 6 }}
-      path: /readyz
+    exec:
+      command: ["/trousseau", "health", "--addr=unix://{{ $health.socket }}", "startupz"]
     periodSeconds: 5
     timeoutSeconds: 5
     failureThreshold: 1
@@ -123,6 +121,10 @@ containers:
     readOnly: true
   - name: socket
     mountPath: {{ .Values.socket.directory }}
+  {{- with $health.directory }}
+  - name: health
+    mountPath: {{ . }}
+  {{- end }}
   {{- with include "trousseau.mounts" (list . (ne $source "agent")) }}
   {{- . | nindent 2 }}
   {{- end }}
@@ -131,6 +133,12 @@ volumes:
   hostPath:
     path: {{ .Values.socket.directory }}
     type: {{ ternary "Directory" "DirectoryOrCreate" (ne (int64 .Values.runAsUser) 0) }}
+{{- if $health.directory }}
+- name: health
+  emptyDir:
+    medium: Memory
+    sizeLimit: 1Mi
+{{- end }}
 {{- if eq $source "agent" }}
 # In memory, because config.yaml contains a token.
 - name: config
@@ -148,9 +156,9 @@ volumes:
     secretName: {{ .Values.config.secret.name }}
     defaultMode: 0440
 {{- end }}
-{{- if .Values.vault.caCert }}
+{{- with include "trousseau.caVolume" . }}
 - name: vault-ca
-  {{- include "trousseau.volume" (list . "vault-ca" (list "vault-ca.pem")) | nindent 2 }}
+  {{- . | nindent 2 }}
 {{- end }}
 {{- if $token }}
 - name: token
@@ -169,20 +177,26 @@ volumes:
     path: {{ . }}
     type: Directory
 {{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
-{{- define "trousseau.confined" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: ["ALL"]
+{{- /* the fields that all containers share */ -}}
+{{- define "trousseau.container" -}}
+{{- with .Values.extraEnv -}}
+env:
+  {{- toYaml . | nindent 2 }}
+{{ end -}}
+securityContext:
+  {{- toYaml .Values.securityContext | nindent 2 }}
 {{- end -}}
 
 {{- /* (root, login): mounts of a container that calls Vault and, if login is set, logs in */ -}}
 {{- define "trousseau.mounts" -}}
 {{- $root := index . 0 -}}
 {{- $mounts := list -}}
-{{- if $root.Values.vault.caCert -}}
+{{- if include "trousseau.caVolume" $root -}}
 {{- $mounts = append $mounts (dict "name" "vault-ca" "mountPath" "/etc/vault-ca" "readOnly" true) -}}
 {{- end -}}
 {{- if and (index . 1) (include "trousseau.usesToken" $root) -}}
@@ -191,7 +205,7 @@ capabilities:
 {{- if and (index . 1) $root.Values.nodeCredentials -}}
 {{- $mounts = append $mounts (dict "name" "node-credentials" "mountPath" "/etc/trousseau-credentials" "readOnly" true) -}}
 {{- end -}}
-{{- with $mounts -}}
+{{- with concat $mounts $root.Values.extraVolumeMounts -}}
 {{- toYaml . -}}
 {{- end -}}
 {{- end -}}
@@ -214,10 +228,38 @@ configMap:
 {{- end -}}
 {{- end -}}
 
-{{- define "trousseau.probe" -}}
-{{- $listen := include "trousseau.opsAddress" . -}}
-{{- if .Values.hostNetwork -}}
-host: {{ $listen | default "127.0.0.1" | trimPrefix "[" | trimSuffix "]" | quote }}
-{{ end -}}
-port: {{ .Values.ops.port }}
+{{- /* the volume with Vault's CA; empty if there is none */ -}}
+{{- define "trousseau.caVolume" -}}
+{{- $vault := .Values.vault -}}
+{{- if $vault.caCert -}}
+{{- include "trousseau.volume" (list . "vault-ca" (list "vault-ca.pem")) -}}
+{{- else if $vault.caConfigMap.name -}}
+configMap:
+  name: {{ $vault.caConfigMap.name }}
+  items:
+  - key: {{ $vault.caConfigMap.key }}
+    path: vault-ca.pem
+{{- else if $vault.caSecret.name -}}
+secret:
+  secretName: {{ $vault.caSecret.name }}
+  items:
+  - key: {{ $vault.caSecret.key }}
+    path: vault-ca.pem
+{{- end -}}
+{{- end -}}
+
+{{- /* the nodes that the pod is for */ -}}
+{{- define "trousseau.placement" -}}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}

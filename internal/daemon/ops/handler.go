@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ops serves the ops endpoints, /livez, /readyz and /metrics, over HTTP.
+// Package ops serves the ops endpoints, /livez, /startupz, /readyz and /metrics, over HTTP.
 package ops
 
 import (
@@ -17,9 +17,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// Check is one condition of readiness.
+// Check is one condition of a page.
 type Check struct {
-	// Name is one word, shown on /readyz.
+	// Name is one word, shown on the page.
 	Name string
 	// Check returns nil when the condition holds, and otherwise the reason. The reason is shown to every client, so it
 	// must contain no secret. Check runs on every request and concurrently, so it must be quick and do no I/O.
@@ -46,16 +46,18 @@ func Register(reg prometheus.Registerer, version, revision string) {
 //	/         their list
 //	/livez    200 as long as the process can answer; it depends on nothing else, because a restart does not end an
 //	          outage of Vault
-//	/readyz   200 or 503, one line per check; JSON with ?verbose or "Accept: application/json"
+//	/startupz 200 or 503, one line per check; JSON with ?verbose or "Accept: application/json"
+//	/readyz   the same with other checks
 //	/metrics  Prometheus text or OpenMetrics, as the client asks
 //
 // Everything else is 404, and every method but GET and HEAD 405. Request bodies are not read.
 func Handler(o Options) http.Handler {
 	o = o.withDefaults()
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", text(http.StatusOK, "/livez\n/readyz\n/metrics\n"))
+	mux.Handle("GET /{$}", text(http.StatusOK, "/livez\n/startupz\n/readyz\n/metrics\n"))
 	mux.Handle("GET /livez", text(http.StatusOK, "ok\n"))
-	mux.Handle("GET /readyz", readyz(o.Ready))
+	mux.Handle("GET /startupz", page(o.Started))
+	mux.Handle("GET /readyz", page(o.Ready))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{
 		// One broken collector must not hide all other metrics during an incident.
 		ErrorHandling:     promhttp.ContinueOnError,
@@ -84,7 +86,7 @@ type result struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-func readyz(checks []Check) http.HandlerFunc {
+func page(checks []Check) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		status, results := http.StatusOK, []result{}
 		var lines strings.Builder // as on the API server's /readyz?verbose (k8s.io/apiserver/pkg/server/healthz)

@@ -57,10 +57,11 @@ func TestEndpoints(t *testing.T) {
 		typ    string
 		body   string
 	}{
-		{name: "index", target: "/", status: 200, typ: plain, body: "/livez\n/readyz\n/metrics\n"},
+		{name: "index", target: "/", status: 200, typ: plain, body: "/livez\n/startupz\n/readyz\n/metrics\n"},
 		{name: "live", target: "/livez", status: 200, typ: plain, body: "ok\n"},
 		{name: "live whatever the checks say", checks: notReady, target: "/livez", status: 200, typ: plain, body: "ok\n"},
 		{name: "ready", checks: ready, target: "/readyz", status: 200, typ: plain, body: "[+]config ok\n[+]vault ok\n"},
+		{name: "started, although not ready", checks: notReady, target: "/startupz", status: 200, typ: plain, body: "[+]config ok\n"},
 		{name: "not ready", checks: notReady, target: "/readyz", status: 503, typ: plain, body: "[+]config ok\n[-]vault: is sealed; since noon\n"},
 		{name: "no checks", target: "/readyz", status: 200, typ: plain, body: "ok\n"},
 		{name: "json by query", checks: notReady, target: "/readyz?verbose", status: 503, typ: jsonType, body: notReadyJSON},
@@ -78,7 +79,7 @@ func TestEndpoints(t *testing.T) {
 			if tt.method == "" {
 				tt.method = "GET"
 			}
-			r := request(ops.Options{Ready: tt.checks}, tt.method, tt.target, "Accept", tt.accept)
+			r := request(ops.Options{Started: ready[:1], Ready: tt.checks}, tt.method, tt.target, "Accept", tt.accept)
 			if r.StatusCode != tt.status {
 				t.Errorf("status %d, want %d", r.StatusCode, tt.status)
 			}

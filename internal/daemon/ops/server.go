@@ -7,8 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,15 +24,22 @@ const retry = time.Second
 
 // Options say what the ops endpoints show and where they are served.
 type Options struct {
-	// Addr is the TCP address that Listen uses, such as "127.0.0.1:8095"; port 0 picks a free one, and "" serves nothing.
-	// There is no authentication. Handler ignores Addr.
+	// Addr is what Listen uses: a TCP address such as "127.0.0.1:8095", where port 0 picks a free one, or the absolute path
+	// of a unix socket, where a file that is left there is replaced. "" serves nothing. There is no authentication.
+	// Handler ignores Addr.
 	Addr string
 	// Registry is what /metrics shows; nil shows nothing. Handler adds the metric of its own errors to it.
 	Registry *prometheus.Registry
-	// Ready are the checks of /readyz, in this order. None means ready.
-	Ready []Check
+	// Started and Ready are the checks of /startupz and /readyz, in this order. None means started, or ready.
+	Started, Ready []Check
 	// Logger may be nil, which discards the log.
 	Logger *zap.Logger
+}
+
+// At returns o with another address.
+func (o Options) At(addr string) Options {
+	o.Addr = addr
+	return o
 }
 
 func (o Options) withDefaults() Options {
@@ -49,16 +59,36 @@ func Listen(ctx context.Context, o Options) *Server {
 	s := &Server{options: o.withDefaults()}
 	if err := s.listen(ctx); err != nil {
 		s.options.Logger.Error("ops endpoints unavailable, retrying; KMS is unaffected",
-			zap.Error(fmt.Errorf("--ops-addr: %w", err)), zap.Duration("retry", retry))
+			zap.Error(err), zap.Duration("retry", retry))
 	}
 	return s
 }
 
 func (s *Server) listen(ctx context.Context) (err error) {
-	if s.options.Addr != "" {
-		s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.options.Addr)
+	flag, network, addr := "--ops-addr", "tcp", s.options.Addr
+	switch {
+	case addr == "":
+		return nil
+	case strings.HasPrefix(addr, "/"):
+		flag, network = "--health-addr", "unix"
+		err = removeSocket(addr)
 	}
-	return err
+	if err == nil {
+		s.listener, err = new(net.ListenConfig).Listen(ctx, network, addr)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", flag, err)
+	}
+	return nil
+}
+
+// removeSocket removes what a process that was killed has left at path. Anything but a socket stays.
+func removeSocket(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode().Type() != fs.ModeSocket {
+		return nil
+	}
+	return cmp.Or(err, os.Remove(path))
 }
 
 // Serve serves until ctx is done, as soon as the address is available. Then it lets open requests finish for at most a

@@ -93,7 +93,7 @@ func (p *puppet) do(verb string, args []string) (text string, err error) {
 	switch verb {
 	case "deny-writing":
 		var version int
-		version, err = sandbox.DenyWriting(args[0])
+		version, err = sandbox.DenyWriting(args...)
 		text = strconv.Itoa(version)
 	case "deny-dumps":
 		err = sandbox.DenyDumps()

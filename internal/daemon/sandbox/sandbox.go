@@ -26,21 +26,21 @@ const (
 		ll.AccessFSMakeReg | ll.AccessFSMakeSock | ll.AccessFSMakeFifo | ll.AccessFSMakeBlock |
 		ll.AccessFSMakeSym | ll.AccessFSIoctlDev | ll.AccessFSRefer
 
-	// publishing is what remains in the socket's directory: a socket is bound
+	// publishing is what remains in a socket's directory: a socket is bound
 	// beside its path and renamed over it, where a stale one may be.
 	publishing landlock.AccessFSSet = ll.AccessFSMakeSock | ll.AccessFSRemoveFile
 )
 
 // DenyWriting leaves the process unable to execute, create, change, truncate or
 // remove any file, and to control any device, by means of Landlock (landlock(7)),
-// which needs no privilege. In socketDir, which must exist, it can still make,
+// which needs no privilege. In socketDirs, which must exist, it can still make,
 // rename and remove sockets. Files that are open already stay as they are,
 // standard error among them.
 //
 // It applies to all threads, and returns the kernel's version of Landlock. One
 // below 5 cannot deny control of devices, one below 3 truncation: these remain
 // possible. The error says why nothing is denied.
-func DenyWriting(socketDir string) (version int, err error) {
+func DenyWriting(socketDirs ...string) (version int, err error) {
 	if version, err = kernelVersion(); err != nil {
 		return 0, err
 	}
@@ -48,7 +48,7 @@ func DenyWriting(socketDir string) (version int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return version, config.BestEffort().RestrictPaths(landlock.PathAccess(publishing, socketDir))
+	return version, config.BestEffort().RestrictPaths(landlock.PathAccess(publishing, socketDirs...))
 }
 
 // kernelVersion returns the version of Landlock that the kernel has, or says why

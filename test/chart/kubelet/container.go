@@ -4,6 +4,7 @@ package kubelet
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,24 +26,35 @@ type Container struct {
 	*testbed.Server
 
 	spec corev1.Container
+	env  []string
 
-	mu      sync.Mutex
-	started error     // why it has not started; nil if it has
-	ready   error     // why it is not ready; nil if it is
-	since   time.Time // when it became ready
-	dead    error     // why a kubelet would have restarted it
+	silence context.CancelFunc // ends the probes
+	probes  sync.WaitGroup
+
+	mu       sync.Mutex
+	started  error     // why it has not started; nil if it has
+	ready    error     // why it is not ready; nil if it is
+	since    time.Time // when it became ready
+	dead     error     // why a kubelet would have restarted it
+	restarts int32
 }
 
 // launch starts a container's process.
-func (p *Pod) launch(container string, b box) *testbed.Server {
+func (p *Pod) launch(container string, b box) (*testbed.Server, error) {
 	text, err := json.Marshal(b)
 	if err != nil {
 		panic(err) // strings and numbers can be encoded
 	}
-	file := p.kubelet.Bed.Write(p.path(container, "box.json"), string(text))
-	s := p.kubelet.Bed.NewServer(p.Name+"-"+container, self, superviseCommand, file)
-	s.Start()
-	return s
+	file := p.path(container, "box.json")
+	if err := write(file, text); err != nil {
+		return nil, err
+	}
+	s := p.kubelet.Bed.NewServer(p.processes+"-"+container, self, superviseCommand, file)
+	return s, s.TryStart()
+}
+
+func write(file string, content []byte) error {
+	return errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, content, 0o600))
 }
 
 // box translates a container's specification for this machine.
@@ -69,15 +81,22 @@ func (p *Pod) box(spec corev1.Container) (box, error) {
 	if b.UID, b.GID, err = p.user(spec); err != nil {
 		return box{}, err
 	}
-	b.Mounts = []mount{
-		{Source: image.Binary, Target: image.Path, ReadOnly: true},
-		// With hostNetwork these are copies of the node's files.
-		{Source: p.copy("/etc/hosts"), Target: "/etc/hosts", ReadOnly: true},
-		{Source: p.copy("/etc/resolv.conf"), Target: "/etc/resolv.conf", ReadOnly: true},
+	b.Mounts = []mount{{Source: image.Binary, Target: image.Path, ReadOnly: true}}
+	for path, file := range image.Others {
+		b.Mounts = append(b.Mounts, mount{Source: file, Target: path, ReadOnly: true})
+	}
+	// With hostNetwork these are copies of the node's files.
+	for _, path := range []string{"/etc/hosts", "/etc/resolv.conf"} {
+		content, _ := os.ReadFile(path) // empty if the node has none
+		own := p.path(filepath.Base(path))
+		if err := write(own, content); err != nil {
+			return box{}, err
+		}
+		b.Mounts = append(b.Mounts, mount{Source: own, Target: path, ReadOnly: true})
 	}
 	for _, m := range spec.VolumeMounts {
-		dir, ok := p.volumes[m.Name]
-		if !ok {
+		dir := p.Volume(m.Name)
+		if dir == "" {
 			return box{}, fmt.Errorf("the pod has no volume %s", m.Name)
 		}
 		b.Mounts = append(b.Mounts, mount{Source: dir, Target: m.MountPath, ReadOnly: m.ReadOnly})
@@ -100,42 +119,39 @@ func (p *Pod) user(spec corev1.Container) (uid, gid uint32, err error) {
 	return uint32(*pod.RunAsUser), gid, nil
 }
 
-// copy copies a file of the node; it is empty if the node has none.
-func (p *Pod) copy(path string) string {
-	content, _ := os.ReadFile(path)
-	return p.kubelet.Bed.Write(p.path(filepath.Base(path)), string(content))
-}
-
 // Status returns the fields of /proc/PID/status of the container's main process,
 // such as its capabilities and memory.
 func (c *Container) Status() (map[string]string, error) {
-	text, err := c.status()
+	pid, err := c.pid()
+	if err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return nil, err
 	}
 	lines := make(map[string]string)
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(line, ":")
 		lines[name] = strings.TrimSpace(value)
 	}
 	return lines, nil
 }
 
-// status finds the process started by the supervisor.
-func (c *Container) status() (string, error) {
+// pid finds the process started by the supervisor.
+func (c *Container) pid() (int, error) {
 	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", c.PID()))
 	if err != nil {
-		return "", err
+		return 0, err
 	}
 	for _, list := range lists {
 		children, err := os.ReadFile(list)
 		if err != nil {
-			return "", err
+			return 0, err
 		}
 		if child, err := strconv.Atoi(string(bytes.TrimSpace(children))); err == nil {
-			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", child))
-			return string(text), err
+			return child, nil
 		}
 	}
-	return "", fmt.Errorf("%s has no process", c.Name)
+	return 0, fmt.Errorf("%s has no process", c.Name)
 }

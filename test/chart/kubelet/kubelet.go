@@ -11,12 +11,18 @@
 // second user.
 //
 // This kubelet refuses what it cannot do, instead of running a different pod. It
-// does not apply the seccomp profile and resource limits. It restarts nothing:
-// [Pod.Trouble] reports what a kubelet would have restarted.
+// does not apply the seccomp profile and resource limits.
+//
+// A [Kubelet] runs the pods that a test gives it, one by one. It restarts nothing:
+// [Pod.Trouble] reports what a kubelet would have restarted. A [Node] finds its pods
+// itself, in its manifest directory and at the API server, and keeps them running.
 package kubelet
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -24,6 +30,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 
@@ -38,12 +46,17 @@ type Options struct {
 	API kubernetes.Interface
 	// Images are the node's images, by name without tag and digest.
 	Images map[string]Image
+	// Root is the directory in which pods find the paths of the host: a hostPath
+	// /run/x is Root/run/x. Empty: the paths of this machine.
+	Root string
 }
 
-// Image is a container image that contains a single static binary.
+// Image is a container image of static binaries.
 type Image struct {
 	// Binary is the file on this machine, and Path its path in the image.
 	Binary, Path string
+	// Others are further binaries: the files on this machine, by path in the image.
+	Others map[string]string
 	// Entrypoint runs if a container has no command.
 	Entrypoint []string
 }
@@ -60,15 +73,16 @@ func (k *Kubelet) Run(ctx context.Context, pod *corev1.Pod) (*Pod, error) {
 	if err := supported(&pod.Spec); err != nil {
 		return nil, fmt.Errorf("pod %s: %w", pod.Name, err)
 	}
-	p := &Pod{Pod: pod, kubelet: k, dir: filepath.Join(k.Bed.Dir, "pods", pod.Name)}
+	p := &Pod{Pod: pod, kubelet: k, dir: filepath.Join(k.Bed.Dir, "pods", pod.Name), processes: pod.Name}
 	if err := p.run(ctx); err != nil {
 		return nil, fmt.Errorf("pod %s: %w", pod.Name, err)
 	}
 	return p, nil
 }
 
-// ReadManifest reads a static pod's manifest and names the pod as a kubelet does:
-// with the node's name as suffix. Unlike a kubelet it refuses unknown fields.
+// ReadManifest reads a static pod's manifest. It gives the pod the name and UID that
+// a kubelet does: the name ends with the node's, the UID is a digest of the content.
+// Unlike a kubelet it refuses unknown fields.
 func ReadManifest(path, node string) (*corev1.Pod, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -82,7 +96,16 @@ func ReadManifest(path, node string) (*corev1.Pod, error) {
 		return nil, fmt.Errorf("%s is a %s of %s, want a Pod of v1", path, pod.Kind, pod.APIVersion)
 	}
 	// kubelet/config/common.go, generatePodName and applyDefaults.
+	content, err := json.Marshal(pod)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(append(content, node+path...))
+	pod.UID = types.UID(hex.EncodeToString(sum[:16]))
 	pod.Name += "-" + node
+	if pod.Namespace == "" {
+		pod.Namespace = metav1.NamespaceDefault
+	}
 	pod.Spec.NodeName = node
 	if pod.Annotations == nil {
 		pod.Annotations = make(map[string]string)
@@ -99,6 +122,7 @@ func supported(spec *corev1.PodSpec) error {
 			errs = append(errs, errors.New(what))
 		}
 	}
+	refuse(spec.RestartPolicy != "" && spec.RestartPolicy != corev1.RestartPolicyAlways, "only restartPolicy Always is supported")
 	refuse(!spec.HostNetwork, "a separate network is not supported")
 	refuse(spec.HostPID || spec.HostIPC, "the host's processes and IPC are not supported")
 	refuse(spec.DNSPolicy != corev1.DNSDefault, "only dnsPolicy Default is supported")
@@ -132,6 +156,9 @@ func supported(spec *corev1.PodSpec) error {
 func all(spec *corev1.PodSpec) []corev1.Container {
 	return append(append([]corev1.Container(nil), spec.InitContainers...), spec.Containers...)
 }
+
+// host returns the file on this machine that pods see as a path of the host.
+func (k *Kubelet) host(path string) string { return filepath.Join(k.Root, path) }
 
 // image finds the image of a container.
 func (k *Kubelet) image(name string) (Image, error) {

@@ -5,6 +5,7 @@ package kubelet_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,8 +29,29 @@ import (
 
 func TestMain(m *testing.M) {
 	kubelet.Main()
-	os.Exit(m.Run())
+	dir, err := os.MkdirTemp("", "inside")
+	if err != nil {
+		panic(err)
+	}
+	images = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
 }
+
+// images is the directory for inside's binary.
+var images string
+
+// inside builds the binary in the image.
+var inside = sync.OnceValues(func() (string, error) {
+	image := filepath.Join(images, "inside")
+	build := exec.Command("go", "build", "-o", image, "./testdata/inside")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return image, nil
+})
 
 // node is a bed with a kubelet and one image, which reports what it can do.
 type node struct {
@@ -44,11 +67,9 @@ func newNode(t *testing.T, objects ...*corev1.Secret) *node {
 	if err := kubelet.Usable(bed.Dir); err != nil {
 		t.Skip(err)
 	}
-	image := filepath.Join(bed.Dir, "inside")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", image, "./testdata/inside")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	image, err := inside()
+	if err != nil {
+		t.Fatal(err)
 	}
 	api := fake.NewClientset()
 	for _, o := range objects {
@@ -206,6 +227,36 @@ func TestProbes(t *testing.T) {
 	})
 	if _, err := p.Terminate(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestExecProbes lets commands in the container's namespaces succeed, and then fail:
+// they look for a file that has this path only there.
+func TestExecProbes(t *testing.T) {
+	for _, user := range []int64{0, 65532} {
+		t.Run(strconv.FormatInt(user, 10), func(t *testing.T) {
+			n := newNode(t, secret)
+			pod := n.pod(user)
+			handler := corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"inside", "probe", "/memory/new"}}}
+			main := &pod.Spec.Containers[0]
+			main.LivenessProbe = &corev1.Probe{ProbeHandler: handler, PeriodSeconds: 1, FailureThreshold: 60}
+			main.ReadinessProbe = &corev1.Probe{ProbeHandler: handler, PeriodSeconds: 1, FailureThreshold: 1}
+			p := n.run(pod)
+			n.Await(30*time.Second, "the pod to be ready", p.Ready)
+			if err := os.Remove(filepath.Join(p.Volume("memory"), "new")); err != nil {
+				t.Fatal(err)
+			}
+			want := fmt.Sprintf("uid %d SAID=\"so\": stat /memory/new: no such file or directory", user)
+			n.Await(30*time.Second, "the pod not to be ready", func(ctx context.Context) error {
+				if err := p.Ready(ctx); err == nil || !strings.Contains(err.Error(), want) {
+					return fmt.Errorf("ready: %w, want %q", err, want)
+				}
+				return nil
+			})
+			if _, err := p.Terminate(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,55 +16,87 @@ import (
 )
 
 // Pod is a running or ended pod. Call its methods from the test's goroutine, except
-// Ready and the function returned by Available.
+// Ready and the function returned by Available. Those of a [Node]'s pods may be called
+// from any goroutine, but not Terminate.
 type Pod struct {
 	*corev1.Pod
 
-	kubelet    *Kubelet
-	dir        string            // holds the pod's files on the node
+	kubelet   *Kubelet
+	dir       string             // holds the pod's files on the node
+	processes string             // begins the names of its processes
+	stop      context.CancelFunc // ends the probes
+
+	mu         sync.Mutex
 	volumes    map[string]string // name→directory
 	sidecars   []*Container
 	containers []*Container
-	stop       context.CancelFunc // ends the probes
 }
 
 func (p *Pod) run(ctx context.Context) error {
-	p.volumes = make(map[string]string)
 	if err := p.Sync(ctx); err != nil {
 		return err
 	}
 	probes, stop := context.WithCancel(ctx)
 	p.stop = stop
 	for _, spec := range p.Spec.InitContainers {
-		c, err := p.start(probes, spec)
-		if err != nil {
+		if err := p.start(probes, spec, &p.sidecars); err != nil {
 			return err
 		}
-		p.sidecars = append(p.sidecars, c)
 	}
 	for _, spec := range p.Spec.Containers {
-		c, err := p.start(probes, spec)
-		if err != nil {
+		if err := p.start(probes, spec, &p.containers); err != nil {
 			return err
 		}
-		p.containers = append(p.containers, c)
 	}
 	return nil
 }
 
 // start starts a container. A sidecar has started once its startup probe succeeds;
 // the following containers wait for that (KEP-753).
-func (p *Pod) start(probes context.Context, spec corev1.Container) (*Container, error) {
+func (p *Pod) start(probes context.Context, spec corev1.Container, to *[]*Container) error {
 	box, err := p.box(spec)
 	if err != nil {
-		return nil, fmt.Errorf("container %s: %w", spec.Name, err)
+		return fmt.Errorf("container %s: %w", spec.Name, err)
 	}
-	c := &Container{Server: p.launch(spec.Name, box), spec: spec}
+	process, err := p.launch(spec.Name, box)
+	if err != nil {
+		return err
+	}
+	c := &Container{Server: process, spec: spec, env: box.Env}
 	c.watch(probes)
+	p.mu.Lock()
+	*to = append(*to, c)
+	p.mu.Unlock()
 	if spec.RestartPolicy != nil && spec.StartupProbe != nil {
-		p.kubelet.Bed.Await(time.Minute, c.Name+"'s startup probe", c.hasStarted)
+		return c.awaitStart(probes)
 	}
-	return c, nil
+	return nil
+}
+
+// awaitStart waits until the container has started.
+func (c *Container) awaitStart(ctx context.Context) error {
+	for deadline := time.Now().Add(time.Minute); ; {
+		err := c.hasStarted(ctx)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		if err := sleep(ctx, pace); err != nil {
+			return err
+		}
+	}
+}
+
+// pace is the interval at which this kubelet looks for changes.
+const pace = 50 * time.Millisecond
+
+// sleep returns an error if ctx ends first.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // Container returns one of the pod's containers or sidecars.
@@ -76,10 +109,19 @@ func (p *Pod) Container(name string) *Container {
 	return nil
 }
 
-func (p *Pod) everyone() []*Container { return slices.Concat(p.sidecars, p.containers) }
+func (p *Pod) everyone() []*Container {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Concat(p.sidecars, p.containers)
+}
 
-// Volume returns the directory on the node of the volume with this name.
-func (p *Pod) Volume(name string) string { return p.volumes[name] }
+// Volume returns the directory on the node of the volume with this name; "" if there
+// is none.
+func (p *Pod) Volume(name string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.volumes[name]
+}
 
 // Ready is a condition for [testbed.Bed.Await]: the pod's condition Ready would be
 // true.
@@ -103,7 +145,11 @@ func (p *Pod) Available(minReady time.Duration) func(context.Context) error {
 func (p *Pod) readySince() (time.Time, error) {
 	var last time.Time
 	var errs []error
-	for _, c := range p.everyone() {
+	containers := p.everyone()
+	if len(containers) < len(all(&p.Spec)) {
+		return last, fmt.Errorf("pod %s has not started", p.Name)
+	}
+	for _, c := range containers {
 		since, err := c.readySince()
 		if since.After(last) {
 			last = since
@@ -140,11 +186,7 @@ func (p *Pod) Terminate(ctx context.Context) (time.Duration, error) {
 			errs = append(errs, fmt.Errorf("%s has ended with exit code %d", c.Name, code))
 		}
 	}
-	took := time.Since(began)
-	grace := 30 * time.Second // the API's default
-	if s := p.Spec.TerminationGracePeriodSeconds; s != nil {
-		grace = time.Duration(*s) * time.Second
-	}
+	took, grace := time.Since(began), p.grace()
 	if took > grace {
 		errs = append(errs, fmt.Errorf("pod %s took %s to end, its grace period is %s", p.Name, took, grace))
 	}
@@ -153,6 +195,14 @@ func (p *Pod) Terminate(ctx context.Context) (time.Duration, error) {
 		errs = append(errs, p.kubelet.API.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &now}))
 	}
 	return took, errors.Join(errs...)
+}
+
+// grace is the pod's termination grace period.
+func (p *Pod) grace() time.Duration {
+	if s := p.Spec.TerminationGracePeriodSeconds; s != nil {
+		return time.Duration(*s) * time.Second
+	}
+	return 30 * time.Second // the API's default
 }
 
 // static reports whether the pod comes from a manifest.

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,8 +23,9 @@ var errNotYet = errors.New("no probe has answered yet")
 // watch starts the container's probes: the startup probe until it succeeds once,
 // then the two others concurrently (pkg/kubelet/prober).
 func (c *Container) watch(ctx context.Context) {
-	c.started, c.ready = errNotYet, errNotYet
-	go func() {
+	ctx, c.silence = context.WithCancel(ctx)
+	c.set(func() { c.started, c.ready, c.dead = errNotYet, errNotYet, nil })
+	c.probes.Go(func() {
 		startup, until := context.WithCancel(ctx)
 		c.probe(startup, c.spec.StartupProbe, func(err error) {
 			c.set(func() { c.started = err })
@@ -35,9 +38,9 @@ func (c *Container) watch(ctx context.Context) {
 			return
 		}
 		until()
-		go c.probe(ctx, c.spec.LivenessProbe, func(error) {}, c.die("liveness"))
+		c.probes.Go(func() { c.probe(ctx, c.spec.LivenessProbe, func(error) {}, c.die("liveness")) })
 		c.probe(ctx, c.spec.ReadinessProbe, c.becomeReady, func(err error) { c.set(func() { c.ready = err }) })
-	}()
+	})
 }
 
 func (c *Container) set(change func()) {
@@ -111,7 +114,7 @@ func (c *Container) probe(ctx context.Context, probe *corev1.Probe, answered, fa
 		case <-timer.C:
 		}
 		timer.Reset(time.Duration(or(probe.PeriodSeconds, 10)) * time.Second)
-		err := ask(ctx, probe)
+		err := c.ask(ctx, probe)
 		if ctx.Err() != nil {
 			return
 		}
@@ -137,14 +140,22 @@ func or(value, other int32) int32 {
 // client does not keep connections, like kubelet.
 var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
-// ask runs one probe (pkg/probe/http).
-func ask(ctx context.Context, probe *corev1.Probe) error {
-	get := probe.HTTPGet
-	if get == nil || get.Scheme != "" && get.Scheme != corev1.URISchemeHTTP {
-		return errors.New("only httpGet probes with http are supported")
-	}
+// ask runs one probe.
+func (c *Container) ask(ctx context.Context, probe *corev1.Probe) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(or(probe.TimeoutSeconds, 1))*time.Second)
 	defer cancel()
+	switch get := probe.HTTPGet; {
+	case probe.Exec != nil:
+		return c.exec(ctx, probe.Exec.Command)
+	case get != nil && (get.Scheme == "" || get.Scheme == corev1.URISchemeHTTP):
+		return request(ctx, get)
+	default:
+		return errors.New("only probes with exec, or httpGet with http, are supported")
+	}
+}
+
+// request is an httpGet probe (pkg/probe/http).
+func request(ctx context.Context, get *corev1.HTTPGetAction) error {
 	host := get.Host
 	if host == "" {
 		host = "127.0.0.1" // the pod's address, which is the node's
@@ -161,6 +172,30 @@ func ask(ctx context.Context, probe *corev1.Probe) error {
 	defer resp.Body.Close()
 	if resp.StatusCode < 200 || resp.StatusCode >= 400 {
 		return fmt.Errorf("%s answers %s", page.String(), resp.Status)
+	}
+	return nil
+}
+
+// exec is an exec probe (pkg/probe/exec): it runs a command in the container's
+// namespaces, with its root, user and environment. Unlike a runtime's, the command
+// keeps its capabilities there if the user is root. nsenter(1) does it, because a
+// process with threads, such as this one, cannot join a user namespace.
+func (c *Container) exec(ctx context.Context, command []string) error {
+	pid, err := c.pid()
+	if err != nil {
+		return err
+	}
+	enter := []string{"--target=" + strconv.Itoa(pid), "--user", "--mount", "--pid", "--ipc", "--root", "--wd", "--preserve-credentials", "--"}
+	cmd := exec.CommandContext(ctx, "nsenter", append(enter, command...)...)
+	cmd.Env = c.env
+	// nsenter forks to enter the namespace of processes.
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("%q: %w: %s", command, err, out)
 	}
 	return nil
 }

@@ -4,31 +4,51 @@ package kubelet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // Sync creates the pod's volumes, or updates those with external content, which a
 // kubelet does about once a minute. ServiceAccount tokens are always replaced.
 func (p *Pod) Sync(ctx context.Context) error {
+	volumes := make(map[string]string, len(p.Spec.Volumes))
 	for _, v := range p.Spec.Volumes {
 		dir, err := p.volume(ctx, v)
 		if err != nil {
 			return fmt.Errorf("volume %s: %w", v.Name, err)
 		}
-		p.volumes[v.Name] = dir
+		volumes[v.Name] = dir
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.volumes = volumes
 	return nil
+}
+
+// lose removes what the pod keeps in memory, as a loss of power does.
+func (p *Pod) lose() error {
+	var errs []error
+	for _, v := range p.Spec.Volumes {
+		if v.EmptyDir != nil && v.EmptyDir.Medium != corev1.StorageMediumMemory || v.HostPath != nil {
+			continue
+		}
+		errs = append(errs, os.RemoveAll(p.path("volumes", v.Name)))
+	}
+	return errors.Join(errs...)
 }
 
 func (p *Pod) volume(ctx context.Context, v corev1.Volume) (dir string, err error) {
 	dir = p.path("volumes", v.Name)
 	switch {
 	case v.HostPath != nil:
-		return v.HostPath.Path, hostPath(v.HostPath)
+		dir = p.kubelet.host(v.HostPath.Path)
+		return dir, hostPath(dir, v.HostPath.Type)
 	case v.EmptyDir != nil:
 		return dir, os.MkdirAll(dir, 0o700)
 	}
@@ -36,25 +56,24 @@ func (p *Pod) volume(ctx context.Context, v corev1.Volume) (dir string, err erro
 	if err != nil {
 		return "", err
 	}
-	p.project(dir, files)
-	return dir, nil
+	return dir, p.project(dir, files)
 }
 
-// hostPath checks the path on the node as kubelet does (pkg/volume/hostpath).
-func hostPath(v *corev1.HostPathVolumeSource) error {
+// hostPath checks a path on the node as kubelet does (pkg/volume/hostpath).
+func hostPath(path string, want *corev1.HostPathType) error {
 	kind := corev1.HostPathUnset
-	if v.Type != nil {
-		kind = *v.Type
+	if want != nil {
+		kind = *want
 	}
 	switch kind {
 	case corev1.HostPathDirectory:
-		info, err := os.Stat(v.Path)
+		info, err := os.Stat(path)
 		if err == nil && !info.IsDir() {
-			err = fmt.Errorf("%s is not a directory", v.Path)
+			err = fmt.Errorf("%s is not a directory", path)
 		}
 		return err
 	case corev1.HostPathDirectoryOrCreate:
-		return os.MkdirAll(v.Path, 0o755)
+		return os.MkdirAll(path, 0o755)
 	default:
 		return fmt.Errorf("a hostPath of type %q is not supported", kind)
 	}
@@ -68,16 +87,16 @@ type file struct {
 }
 
 // project writes the files of a volume with kubelet's symlink layout.
-func (p *Pod) project(dir string, files map[string]file) {
+func (p *Pod) project(dir string, files map[string]file) error {
 	contents := make(map[string]string, len(files))
 	for name, f := range files {
 		contents[name] = f.content
 	}
-	p.kubelet.Bed.Project(dir, contents)
+	errs := []error{testbed.Project(dir, contents)}
 	for name, f := range files {
-		// A failure here shows in the container that cannot read the file.
-		_ = os.Chmod(filepath.Join(dir, name), p.seen(f))
+		errs = append(errs, os.Chmod(filepath.Join(dir, name), p.seen(f)))
 	}
+	return errors.Join(errs...)
 }
 
 // seen returns the mode that gives the file's owner here (the caller, as whom the

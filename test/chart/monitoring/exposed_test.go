@@ -15,6 +15,8 @@ import (
 func TestNamesAreExposed(t *testing.T) {
 	text := expose(t)
 	exposed := parsePage(t, text)
+	exposed.addAPIServer(t)
+	exposed.addState(t)
 	t.Run("naming", func(t *testing.T) { promtoolReads(t, text, "check", "metrics") })
 	t.Run("rules", func(t *testing.T) {
 		for _, r := range readRules(t) {
@@ -38,6 +40,7 @@ func TestNamesAreExposed(t *testing.T) {
 		}
 	})
 	t.Run("dashboard shows something", func(t *testing.T) { showsSomething(t, board, exposed) })
+	t.Run("dashboard shows only Trousseau", func(t *testing.T) { showsOnlyTrousseau(t, board, exposed) })
 	t.Run("documented", func(t *testing.T) { checkDocumented(t, exposed) })
 }
 
@@ -49,7 +52,7 @@ func showsSomething(t *testing.T, board dashboard, exposed page) {
 		Name: "the dashboard", Interval: "15s",
 		Series: []inputSeries{
 			{"up{" + target + "}", "1x40"},
-			{`ALERTS{alertname="TrousseauDegraded",alertstate="firing"}`, "1x40"},
+			{`ALERTS{alertname="TrousseauDegraded",alertstate="firing",` + target + `}`, "1x40"},
 		},
 	}
 	for _, s := range exposed.series {

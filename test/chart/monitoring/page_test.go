@@ -63,7 +63,7 @@ func (p page) possible(metric, label, value string) bool {
 	switch {
 	case p.labels[metric][label][value]:
 		return true
-	case metric == "trousseau_key_info":
+	case metric == "trousseau_key_info", ofKubernetes(metric):
 		return true
 	case metric == "trousseau_kms_requests_total" && label == "code":
 		return grpcCodes()[value]

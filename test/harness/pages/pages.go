@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -22,12 +23,17 @@ type Client struct {
 	http *http.Client
 }
 
-// New returns a client for addr (host:port).
+// New returns a client for addr: host:port, or unix:// and the path of a socket.
 func New(addr string) *Client {
 	// Do not reuse connections: one could belong to a process that has ended.
-	return &Client{base: "http://" + addr, http: &http.Client{
-		Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second,
-	}}
+	transport := &http.Transport{DisableKeepAlives: true}
+	if path, ok := strings.CutPrefix(addr, "unix://"); ok {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}
+		addr = "localhost"
+	}
+	return &Client{base: "http://" + addr, http: &http.Client{Transport: transport, Timeout: 5 * time.Second}}
 }
 
 // Ready requests /readyz and returns the status code and the trimmed body.

@@ -62,8 +62,9 @@ type Cluster struct {
 	// Nodes are the control-plane nodes.
 	Nodes []*Node
 
-	options Options
-	secrets []string // must not appear in any log
+	options     Options
+	credentials *Credentials
+	secrets     []string // must not appear in any log
 }
 
 // Node is one control-plane node.
@@ -117,7 +118,7 @@ func NewCluster(b *Bed, o Options) *Cluster {
 	}
 	c := &Cluster{Bed: b, options: o, Etcd: o.Etcd, Vault: b.StartVault(VaultOptions{Nodes: o.VaultNodes})}
 	c.Proxy = b.StartProxy(c.Vault.Addresses()...)
-	shared := b.NewCredentials()
+	c.credentials = b.NewCredentials()
 	for i := range max(1, o.ControlPlanes, len(o.Hosts)) {
 		api, ops := b.freeAddr(), b.freeAddr()
 		if len(o.Hosts) > 0 {
@@ -129,12 +130,12 @@ func NewCluster(b *Bed, o Options) *Cluster {
 			b.t.Fatal(err)
 		}
 		n := &Node{cluster: c, name: name, Dir: dir, ConfigFile: filepath.Join(dir, "config.yaml")}
-		n.APIServer = b.newAPIServer(api, "apiserver-"+name, c.Etcd, shared, o.APIServerFlags...)
+		n.APIServer = b.newAPIServer(api, "apiserver-"+name, c.Etcd, c.credentials, o.APIServerFlags...)
 		n.Trousseau = b.newTrousseau(ops, "trousseau-"+name, n.ConfigFile, n.socket(), o.TrousseauFlags...)
 		c.Nodes = append(c.Nodes, n)
 	}
 	b.t.Cleanup(func() {
-		for _, s := range b.servers {
+		for _, s := range b.all() {
 			if s.path == b.Binary {
 				s.mustNotHaveLogged(c.secrets)
 			}

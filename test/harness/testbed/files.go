@@ -23,13 +23,20 @@ func (b *Bed) Replace(path, content string) {
 // directory (kubelet's atomic_writer.go).
 func (b *Bed) Project(dir string, files map[string]string) {
 	b.t.Helper()
+	if err := Project(dir, files); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// Project is [Bed.Project] that returns an error.
+func Project(dir string, files map[string]string) error {
 	data := filepath.Join(dir, "..data")
 	before, _ := os.Readlink(data) // "" on the first call
 	err := os.MkdirAll(dir, 0o700)
 	fresh, err2 := os.MkdirTemp(dir, "..")
 	errs := []error{err, err2}
 	for name, content := range files {
-		b.Write(filepath.Join(fresh, name), content)
+		errs = append(errs, os.WriteFile(filepath.Join(fresh, name), []byte(content), 0o600))
 		if before == "" {
 			errs = append(errs, os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)))
 		}
@@ -38,7 +45,5 @@ func (b *Bed) Project(dir string, files map[string]string) {
 	if before != "" {
 		errs = append(errs, os.RemoveAll(filepath.Join(dir, before)))
 	}
-	if err := errors.Join(errs...); err != nil {
-		b.t.Fatal(err)
-	}
+	return errors.Join(errs...)
 }

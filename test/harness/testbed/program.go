@@ -47,8 +47,8 @@ func (s *Server) ExitCode() int {
 }
 
 // Attach returns a trousseau that already runs with a command line written
-// elsewhere. Socket is the socket's path on the host, and ops the address
-// (host:port) of the ops endpoints.
+// elsewhere. Socket is the socket's path on the host, and ops the address of the ops
+// endpoints: host:port, or unix:// and a path.
 func (b *Bed) Attach(running *Server, socket, ops string) *Trousseau {
 	b.t.Helper()
 	p := &Trousseau{Server: running, Socket: socket, bed: b, ops: pages.New(ops)}

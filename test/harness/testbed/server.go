@@ -24,8 +24,8 @@ import (
 const stopWithin = 60 * time.Second
 
 // Server is a process with a fixed command line. It can be stopped and started again
-// with the same ports and data. Only Log, PID and Running may be called
-// concurrently.
+// with the same ports and data. Only Log, PID, Running, TryStart and End may be called
+// concurrently, the last two not at the same time.
 type Server struct {
 	// Name is unique within the bed. The log file is Dir/log/<Name>.log.
 	Name string
@@ -48,8 +48,17 @@ type run struct {
 
 func (b *Bed) newServer(name, path string, args ...string) *Server {
 	s := &Server{Name: name, Args: args, bed: b, path: path}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.servers = append(b.servers, s)
 	return s
+}
+
+// all returns the servers so far.
+func (b *Bed) all() []*Server {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.servers)
 }
 
 // tool returns the path of a binary built by test/tools/build.
@@ -68,12 +77,19 @@ func (b *Bed) environment(more ...string) []string {
 // Start starts the server and returns at once. The caller waits until it is ready.
 func (s *Server) Start() {
 	s.bed.t.Helper()
+	if err := s.TryStart(); err != nil {
+		s.bed.t.Fatal(err)
+	}
+}
+
+// TryStart is Start that returns an error.
+func (s *Server) TryStart() error {
 	if s.Running() {
-		s.bed.t.Fatalf("%s is already running", s.Name)
+		return fmt.Errorf("%s is already running", s.Name)
 	}
 	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		s.bed.t.Fatal(err)
+		return err
 	}
 	// The process has its own descriptor.
 	defer log.Close()
@@ -82,7 +98,7 @@ func (s *Server) Start() {
 	r.cmd.Dir = s.bed.Dir
 	r.cmd.Stdout, r.cmd.Stderr = log, log
 	if err := s.bed.launcher.start(r.cmd); err != nil {
-		s.bed.t.Fatalf("starting %s: %v", s.Name, err)
+		return fmt.Errorf("starting %s: %w", s.Name, err)
 	}
 	go func() {
 		r.err = r.cmd.Wait()
@@ -91,6 +107,7 @@ func (s *Server) Start() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.run = r
+	return nil
 }
 
 func (s *Server) last() *run {
@@ -160,6 +177,27 @@ func (s *Server) Stop() time.Duration {
 	return time.Since(began)
 }
 
+// End ends the process, if it runs, with SIGTERM, and with SIGKILL after the grace
+// period or once ctx is done. It waits until the process is gone.
+func (s *Server) End(ctx context.Context, grace time.Duration) {
+	if !s.Running() {
+		return
+	}
+	r := s.last()
+	if ctx.Err() == nil {
+		// The only possible error is that the process has already ended.
+		_ = r.cmd.Process.Signal(syscall.SIGTERM)
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-r.ended:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	s.end()
+}
+
 // Log returns the output of all runs of the server.
 func (s *Server) Log() string {
 	text, err := os.ReadFile(s.logFile())
@@ -203,7 +241,7 @@ func (s *Server) logFile() string {
 // that nothing was restarted in between.
 func (b *Bed) PIDs() map[string]int {
 	pids := make(map[string]int)
-	for _, s := range b.servers {
+	for _, s := range b.all() {
 		if s.Running() {
 			pids[s.Name] = s.PID()
 		}
@@ -223,7 +261,7 @@ func (b *Bed) MustBeSameProcesses(before map[string]int) {
 // showLogs logs the end of every server's log.
 func (b *Bed) showLogs() {
 	const lines = 25
-	for _, s := range b.servers {
+	for _, s := range b.all() {
 		if s.last() == nil {
 			continue
 		}

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,8 +49,10 @@ type Bed struct {
 	documented map[string]string // files shown in README.md and docs/
 	ca         *authority
 	launcher   *launcher
-	servers    []*Server
 	row        Row
+
+	mu      sync.Mutex
+	servers []*Server
 }
 
 // New starts a scenario; title is its row in the report. It skips the test unless
@@ -97,7 +100,7 @@ func New(t testing.TB, report *Report, title string) *Bed {
 		if t.Failed() {
 			b.showLogs()
 		}
-		for _, s := range b.servers {
+		for _, s := range b.all() {
 			s.end()
 		}
 		cancel()
@@ -110,6 +113,9 @@ func New(t testing.TB, report *Report, title string) *Bed {
 	b.ca = b.newAuthority()
 	return b
 }
+
+// Defer runs f at the end of the test, while the servers still run.
+func (b *Bed) Defer(f func()) { b.t.Cleanup(f) }
 
 // Observe adds a fact to the scenario's row in the report and to the test's log.
 func (b *Bed) Observe(format string, args ...any) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command inside prints what a container can do, and ends on SIGTERM.
+// Command inside prints what a container can do, and ends on SIGTERM. With the
+// arguments probe FILE, it is a probe that succeeds as long as the file exists.
 package main
 
 import (
@@ -16,6 +17,13 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "probe" {
+		if _, err := os.Stat(os.Args[2]); err != nil {
+			fmt.Printf("uid %d SAID=%q: %v\n", os.Getuid(), os.Getenv("SAID"), err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	fmt.Printf("pid %d uid %d gid %d args %s HOME=%q SAID=%q\n", os.Getpid(), os.Getuid(), os.Getgid(),

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubelet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// address is the node's address, and so that of its pods.
+const address = "127.0.0.1"
+
+// report tells the API server the status of every pod from it that has changed.
+func (n *Node) report(ctx context.Context) error {
+	n.mu.Lock()
+	var workers []*worker
+	for _, w := range n.workers {
+		if !w.static() {
+			workers = append(workers, w)
+		}
+	}
+	n.mu.Unlock()
+	var errs []error
+	for _, w := range workers {
+		status, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": w.UID}, "status": w.podStatus()})
+		if err != nil {
+			return err
+		}
+		if string(status) == w.reported {
+			continue
+		}
+		_, err = n.API.CoreV1().Pods(w.Namespace).Patch(ctx, w.Name, types.MergePatchType, status, metav1.PatchOptions{}, "status")
+		switch {
+		case err == nil:
+			w.reported = string(status)
+		case !apierrors.IsNotFound(err):
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (w *worker) podStatus() corev1.PodStatus {
+	since, err := w.readiness()
+	ready, message := corev1.ConditionTrue, ""
+	if err != nil {
+		ready, message = corev1.ConditionFalse, err.Error()
+		since = w.CreationTimestamp.Time
+	}
+	condition := func(kind corev1.PodConditionType, is corev1.ConditionStatus, message string) corev1.PodCondition {
+		return corev1.PodCondition{Type: kind, Status: is, Message: message, LastTransitionTime: metav1.NewTime(since.Truncate(time.Second))}
+	}
+	status := corev1.PodStatus{
+		Phase: corev1.PodPending, HostIP: address, PodIP: address, PodIPs: []corev1.PodIP{{IP: address}},
+		StartTime: &w.CreationTimestamp,
+		Conditions: []corev1.PodCondition{
+			condition(corev1.PodScheduled, corev1.ConditionTrue, ""), condition(corev1.PodInitialized, corev1.ConditionTrue, ""),
+			condition(corev1.ContainersReady, ready, message), condition(corev1.PodReady, ready, message),
+		},
+	}
+	for _, c := range w.everyone() {
+		status.Phase = corev1.PodRunning
+		own := c.containerStatus()
+		if c.spec.RestartPolicy != nil {
+			status.InitContainerStatuses = append(status.InitContainerStatuses, own)
+		} else {
+			status.ContainerStatuses = append(status.ContainerStatuses, own)
+		}
+	}
+	return status
+}
+
+func (c *Container) containerStatus() corev1.ContainerStatus {
+	running := c.Running()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	started := running && c.started == nil
+	status := corev1.ContainerStatus{
+		Name: c.spec.Name, Image: c.spec.Image, ImageID: c.spec.Image, RestartCount: c.restarts,
+		Started: &started, Ready: running && c.ready == nil,
+	}
+	if running {
+		status.State.Running = new(corev1.ContainerStateRunning)
+	} else {
+		status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}
+	}
+	return status
+}
+
+// heartbeat is how often the node reports that it lives.
+const heartbeat = 5 * time.Second
+
+// register creates the Node, or reports that it is ready, and renews its lease. Without
+// that, kube-controller-manager would take the node for lost after 50 seconds.
+func (n *Node) register(ctx context.Context, last *time.Time) error {
+	if time.Since(*last) < heartbeat {
+		return nil
+	}
+	now := metav1.Now()
+	node := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: map[string]string{
+			"kubernetes.io/hostname": n.Name, "kubernetes.io/os": "linux", "node-role.kubernetes.io/control-plane": "",
+		}},
+		Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "node-role.kubernetes.io/control-plane", Effect: corev1.TaintEffectNoSchedule}}},
+	}
+	_, err := n.API.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	text, err := json.Marshal(map[string]any{"status": corev1.NodeStatus{
+		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address}, {Type: corev1.NodeHostName, Address: n.Name}},
+		Conditions: []corev1.NodeCondition{{
+			Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: now, LastTransitionTime: now,
+		}},
+	}})
+	if err != nil {
+		return err
+	}
+	if _, err := n.API.CoreV1().Nodes().Patch(ctx, n.Name, types.MergePatchType, text, metav1.PatchOptions{}, "status"); err != nil {
+		return err
+	}
+	*last = time.Now()
+	return nil
+}
