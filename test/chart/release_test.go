@@ -104,7 +104,7 @@ func mustSayNext(t *testing.T, notes string) {
 	for _, want := range []string{
 		"kubectl -n kube-system get daemonset trousseau",
 		"kubectl -n kube-system rollout status daemonset/trousseau",
-		"helm test trousseau --namespace kube-system",
+		"helm test trousseau --namespace kube-system || kubectl -n kube-system logs trousseau-test",
 		"bound_service_account_names=vault-client",
 		"bound_service_account_namespaces=kube-system",
 		"audience=https://vault.example",

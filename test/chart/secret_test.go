@@ -10,14 +10,16 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// A DaemonSet with config.yaml in a Secret, not running as root. The operator replaces the token there under load,
-// and revokes the old one when the new one is in use.
+// A DaemonSet with config.yaml in a Secret and Vault's CA in an existing ConfigMap, not running as root. The operator
+// replaces the token there under load, and revokes the old one when the new one is in use.
 func TestSecret(t *testing.T) {
 	s := newStage(t, "6 DaemonSet with config.yaml from a Secret")
 	first, second := s.Vault.NewToken(), s.Vault.NewToken()
 	s.KeepSecret(first.ID, second.ID)
 	s.keep(first)
-	s.helmDo("install", "config: {source: secret, secret: {name: trousseau-config}}\nrunAsUser: 65532\nrunAsGroup: 65532\n")
+	s.node.APIServer.Kubectl("create", "configmap", "authorities", "--namespace="+namespace, "--from-file=of-vault.pem="+s.CAFile())
+	s.helmDo("install", "config: {source: secret, secret: {name: trousseau-config}}\nrunAsUser: 65532\nrunAsGroup: 65532\n"+
+		"vault: {caConfigMap: {name: authorities, key: of-vault.pem}}\n")
 	pod := s.schedule("trousseau-secret")
 	trousseau := s.attach(pod)
 	s.mustBeHealthy(pod, trousseau)

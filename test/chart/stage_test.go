@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -88,10 +89,15 @@ ops:
 extraArgs: [--probe-interval=1s]
 `
 
-// with returns the arguments for helm with additional values.
+// with returns the arguments for helm with additional values, and with Vault's CA
+// unless the values name an object that holds it.
 func (s *stage) with(values string) []string {
 	s.t.Helper()
-	return []string{s.values, "--set-file=vault.caCert=" + s.CAFile(), write(s.t, values)}
+	args := []string{s.values, write(s.t, values)}
+	if !strings.Contains(values, "caConfigMap") {
+		args = append(args, "--set-file=vault.caCert="+s.CAFile())
+	}
+	return args
 }
 
 // helmDo installs or upgrades the release.

@@ -122,7 +122,7 @@ func supported(spec *corev1.PodSpec) error {
 			errs = append(errs, errors.New(what))
 		}
 	}
-	refuse(spec.RestartPolicy != "" && spec.RestartPolicy != corev1.RestartPolicyAlways, "only restartPolicy Always is supported")
+	refuse(spec.RestartPolicy == corev1.RestartPolicyOnFailure, "restartPolicy OnFailure is not supported")
 	refuse(!spec.HostNetwork, "a separate network is not supported")
 	refuse(spec.HostPID || spec.HostIPC, "the host's processes and IPC are not supported")
 	refuse(spec.DNSPolicy != corev1.DNSDefault, "only dnsPolicy Default is supported")
