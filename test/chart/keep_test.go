@@ -48,6 +48,9 @@ func TestInstaller(t *testing.T) {
 	load.MustHaveNoFailures("upgrade")
 	f.Observe("upgraded node by node in %s: %s", since(began), load.Tally().KMS)
 
+	k.rotateCredentials()
+	load.MustHaveNoFailures("new credentials")
+
 	// The image is not there, then the login is refused.
 	before := k.revisions()
 	k.helm("upgrade", "image: {repository: registry.example/missing}")
@@ -122,9 +125,13 @@ func TestInstaller(t *testing.T) {
 	k.helm("install", "installer: {remove: true}")
 	f.awaitRollout(installer, 3*time.Minute)
 	for _, n := range f.nodes {
-		if pods := running(n, "trousseau"); len(pods) > 0 {
-			t.Errorf("removed: %s has %s", n.Name, pods[0].Name)
-		}
+		// The process has ended; kubelet may not have noticed.
+		f.Await(10*time.Second, n.Name+"'s static pod to be gone", func(context.Context) error {
+			if pods := running(n, "trousseau"); len(pods) > 0 {
+				return errors.New(pods[0].Name + " is there")
+			}
+			return nil
+		})
 		for _, path := range []string{n.Manifests(), n.Path("/etc/kubernetes")} {
 			entries, err := os.ReadDir(path)
 			if err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() != filepath.Base(n.Manifests()) }) {
@@ -134,9 +141,7 @@ func TestInstaller(t *testing.T) {
 	}
 	f.Observe("uninstalled: the static pods serve; removed on request, with the credentials")
 	for _, n := range f.nodes {
-		for _, p := range n.Pods() {
-			f.MustNotHaveLogged(p.Container("installer").Server)
-		}
+		f.MustNotHaveLogged(running(n, "installer")[0].Container("installer").Server)
 	}
 }
 
@@ -145,6 +150,7 @@ func TestInstaller(t *testing.T) {
 type keeping struct {
 	*fleet
 	values  string
+	secret  string               // the secret ID
 	broken  string               // values of a login that Vault refuses
 	plugins []*testbed.Trousseau // by node
 }
@@ -154,14 +160,44 @@ func newKeeping(t *testing.T) *keeping {
 	k := &keeping{fleet: newFleet(t, "11 static pods that Helm keeps", 3)}
 	k.Vault.CLI("auth", "enable", "approle")
 	k.Vault.CLI("write", "auth/approle/role/trousseau", "token_policies=trousseau", "token_ttl=1h")
-	secret := k.Vault.CLI("write", "-f", "-field=secret_id", "auth/approle/role/trousseau/secret-id")
-	k.KeepSecret(secret)
-	k.node.APIServer.Kubectl("--namespace="+namespace, "create", "secret", "generic", "trousseau-credentials", "--from-literal=secret-id="+secret)
+	k.secret = k.newSecretID()
+	k.node.APIServer.Kubectl("--namespace="+namespace, "create", "secret", "generic", "trousseau-credentials", "--from-literal=secret-id="+k.secret)
 	const login = `config: {login: {roleID: %q, secretIDFile: /etc/trousseau-credentials/secret-id}}`
 	k.values = "--values=" + k.Write("keep.yaml", "mode: installer\ninstaller: {credentials: {secretName: trousseau-credentials}}\n"+
 		fmt.Sprintf(login, k.Vault.CLI("read", "-field=role_id", "auth/approle/role/trousseau/role-id")))
 	k.broken = fmt.Sprintf(login, "no-such-role")
 	return k
+}
+
+func (k *keeping) newSecretID() string {
+	k.t.Helper()
+	id := k.Vault.CLI("write", "-f", "-field=secret_id", "auth/approle/role/trousseau/secret-id")
+	k.KeepSecret(id)
+	return id
+}
+
+// rotateCredentials replaces the secret ID, and makes the old one invalid when every node
+// has the new one.
+func (k *keeping) rotateCredentials() {
+	k.t.Helper()
+	began, old := time.Now(), k.secret
+	k.secret = k.newSecretID()
+	k.node.APIServer.Kubectl("--namespace="+namespace, "patch", "secret", "trousseau-credentials", "--patch", fmt.Sprintf(`{"stringData": {"secret-id": %q}}`, k.secret))
+	for _, n := range k.nodes {
+		// kubelet does this once a minute.
+		if err := running(n, "installer")[0].Sync(k.t.Context()); err != nil {
+			k.t.Fatal(err)
+		}
+		k.Await(30*time.Second, n.Name+" to have the new secret ID", func(context.Context) error {
+			text, err := os.ReadFile(n.Path("/etc/kubernetes/trousseau.d/kube-system.trousseau/credentials/secret-id"))
+			if err == nil && string(text) != k.secret {
+				err = errors.New("it has another one")
+			}
+			return err
+		})
+	}
+	k.Vault.CLI("write", "auth/approle/role/trousseau/secret-id/destroy", "secret_id="+old)
+	k.Observe("new credentials on all nodes in %s", since(began))
 }
 
 // helm installs or upgrades with further values.

@@ -64,7 +64,7 @@ func prepareStage(t *testing.T, title string) *stage {
 	s.kubelet = kubelet.New(kubelet.Options{Bed: bed, API: s.node.APIServer.Client, Images: map[string]kubelet.Image{
 		"registry.example/trousseau": {Binary: bed.Binary, Path: "/trousseau", Entrypoint: []string{"/trousseau"},
 			Others: map[string]string{"/trousseauctl": trousseauctl(t)}},
-		"docker.io/hashicorp/vault":  {Binary: bed.Tool("vault"), Path: "/bin/vault"},
+		"docker.io/hashicorp/vault": {Binary: bed.Tool("vault"), Path: "/bin/vault"},
 	}})
 	return s
 }
