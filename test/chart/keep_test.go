@@ -18,10 +18,10 @@ import (
 )
 
 // A Helm user keeps static pods on three nodes with mode=installer. Upgrades go node by
-// node under load; those that cannot work stop at the first node. Then all nodes lose
-// power while Vault is away as well, in the middle of such an upgrade, and recover with
-// nobody's help. What the installer keeps stays after `helm uninstall`, and goes when it
-// is asked to remove it.
+// node under load; those that do not work stop at the first node, as does one while Vault
+// is away. In the middle of that all nodes lose power, and recover with nobody's help.
+// What the installer keeps stays after `helm uninstall`, and goes when it is asked to
+// remove it.
 func TestInstaller(t *testing.T) {
 	k := newKeeping(t)
 	f := k.fleet
@@ -64,9 +64,19 @@ func TestInstaller(t *testing.T) {
 	load.MustHaveNoFailures("at the end")
 	f.Observe("an image that is missing and a login that is refused: each stops at one node, where the old process serves; Secrets: %s; KMS: %s", tally.Secrets, tally.KMS)
 
-	// One node has two manifests. Nothing but the nodes, etcd and the API server is
-	// started again.
 	f.Proxy.Refuse()
+	k.helm("upgrade", "log: {level: warn}")
+	f.Await(time.Minute, "an installer that waits for Vault", func(context.Context) error {
+		if got := k.revisions(); len(got) != 3 {
+			return fmt.Errorf("revisions %v, want a third", got)
+		}
+		return k.waits("the key is not proven yet")
+	})
+	k.mustBeWithinGrace()
+	f.Observe("an upgrade during an outage of Vault stops at one node, and Status is ok on all")
+
+	// One node has three manifests. Nothing but the nodes, etcd and the API server is
+	// started again.
 	f.powerCut()
 	began = time.Now()
 	f.powerOn()
@@ -312,12 +322,25 @@ func (k *keeping) mustKeep(before []string, load *testbed.Load) {
 	}
 }
 
-// mustHaveNoKey checks that Vault is away.
+// mustBeWithinGrace checks that all plugins report the key although Vault is away.
+func (k *keeping) mustBeWithinGrace() {
+	k.t.Helper()
+	for i, p := range k.plugins {
+		if s, err := p.KMS.Status(k.t.Context()); err != nil || s.Healthz != "ok" {
+			k.t.Errorf("plugin %d reports %+v, %v, want ok", i+1, s, err)
+		}
+		if err := p.RoundTrip(k.t.Context()); err == nil {
+			k.t.Errorf("plugin %d encrypts, but Vault is away", i+1)
+		}
+	}
+}
+
+// mustHaveNoKey checks that no plugin has reached Vault since it started.
 func (k *keeping) mustHaveNoKey() {
 	k.t.Helper()
 	for i, p := range k.plugins {
-		if err := p.RoundTrip(k.t.Context()); err == nil {
-			k.t.Errorf("plugin %d encrypts, but Vault is away", i+1)
+		if s, err := p.KMS.Status(k.t.Context()); err == nil {
+			k.t.Errorf("plugin %d reports %+v, but Vault is away", i+1, s)
 		}
 	}
 }
