@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 SHELL   := /bin/bash
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION ?= $(shell test/release/version)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOL    := -trimpath -ldflags '-s -w'
 LINT    := go tool -modfile=test/tools/lint/go.mod golangci-lint
@@ -12,7 +12,7 @@ SEED     ?= 0
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build ctl docs chart-docs test check fmt format lint size vuln fuzz demo e2e chart-test image image-test systemd-test soak bench clean
+.PHONY: help build ctl docs chart-docs test check fmt format lint size vuln fuzz demo e2e chart-test image publish image-test release-test systemd-test soak bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,11 +43,12 @@ fmt: ## format the code
 format:
 	@out=$$(gofmt -l cmd internal test); test -z "$$out" || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
 
-lint: ## vet, golangci-lint, package borders, commit subjects
+lint: ## vet, golangci-lint, package borders, workflows, commit subjects
 	@! go list -deps ./cmd/trousseau | grep -E '^(k8s\.io/(client-go|apiserver|kubernetes)|go\.etcd\.io|github\.com/hashicorp/vault)(/|$$)' || \
 	  { echo 'the daemon links no Kubernetes client, etcd client or Vault server'; exit 1; }
 	go vet ./...
 	$(LINT) run ./...
+	go tool -modfile=test/tools/actionlint/go.mod actionlint
 	cd test && go vet ./... && go tool -modfile=tools/lint/go.mod golangci-lint run --config ../.golangci.yml ./...
 	cd test && TROUSSEAU_LINT=$$(go tool -modfile=tools/lint/go.mod -n golangci-lint) go test ./lint
 	@git log --since=2026-11-29 --format=%s | awk 'length > 72 { print "commit subject over 72 characters: " $$0; bad = 1 } END { exit bad }'
@@ -84,11 +85,17 @@ chart-test: build ## run the Helm chart, its manifests and its alert rules; buil
 	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau \
 	TROUSSEAU_HELM=$(CURDIR)/bin/tools TROUSSEAU_PROMTOOL=$(CURDIR)/bin/tools/promtool go test -count=1 -p 1 -timeout 30m -v ./chart/...
 
-image: ## build the image for both platforms, plain and FIPS; needs buildah
-	test/image/build
+image: ## build the image for both platforms, plain and FIPS
+	VERSION=$(VERSION) test/image/build
 
-image-test: ## build the image twice, compare, and run it; needs buildah and podman
+publish: ## build image and chart, and push them to REGISTRY; needs helm
+	test/release/publish '$(REGISTRY)'
+
+image-test: ## build the image twice, compare, and run it; needs podman
 	test/image/check
+
+release-test: ## make a release, sign it, push it to a registry on loopback, and install it from there
+	test/release/check
 
 systemd-test: ## check the systemd units; needs systemd-analyze
 	test/systemd/check
@@ -102,4 +109,4 @@ bench: build ## compare with direct calls to Vault, and with PEERS; SVG names a 
 	bin/bench -trousseau bin/trousseau -peers '$(PEERS)' -svg '$(SVG)'
 
 clean: ## remove built files
-	rm -rf bin
+	rm -rf bin dist

@@ -90,6 +90,7 @@ Exit codes:
 		newConformance(),
 		newDoctor(),
 		newEncryptionConfig(),
+		newKeepStaticPod(),
 		newPolicy(),
 		newReencrypt(),
 		newRotateToken(),

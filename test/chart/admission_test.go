@@ -35,11 +35,15 @@ func TestStoredByAPIServer(t *testing.T) {
 		rendered := parse(t, text)
 		counted += len(rendered)
 		pod := rendered.pod(t)
-		if s.static() {
+		if s.static() || s.installer() {
 			if err := reportMirror(t, bed, api, pod, owner); err != nil {
 				t.Errorf("%s: %v", s.name, err)
 			}
-			continue
+			if s.static() {
+				continue
+			}
+			pod = rendered.created(t, installer)
+			pod.Spec.ServiceAccountName = "default"
 		}
 		for _, mode := range []string{"--dry-run=server", "--dry-run=none"} {
 			if _, err := api.TryKubectl(t.Context(), text, "apply", mode, "--validate=strict", "--warnings-as-errors", "-f", "-"); err != nil {

@@ -21,6 +21,7 @@ const (
 	// release and namespace are those of the documentation.
 	release   = "trousseau"
 	namespace = "kube-system"
+	installer = release + "-installer"
 )
 
 // helmVersions are the versions that the chart supports.

@@ -46,7 +46,7 @@ func TestQuickInstall(t *testing.T) {
 	}
 	s.Write(manifest, string(original))
 	here := strings.NewReplacer("sudo ", "", "/etc/kubernetes", kubernetes, "unix:///run/trousseau", "unix://"+s.node.Dir+"/run",
-		"charts/trousseau", installable(t),
+		`"oci://$REGISTRY/charts/trousseau" --version "$(test/release/version | cut -c2-)"`, installable(t),
 		"helm install trousseau", strings.Join(append([]string{"helm install trousseau"}, s.with("{}")...), " "))
 
 	began := time.Now()

@@ -13,6 +13,7 @@ func TestRejections(t *testing.T) {
 	const image = "image: {repository: registry.example/trousseau}\n"
 	const address = "vault: {address: https://vault.example:8200}\n"
 	const static = address + "mode: staticPod\n"
+	const node = address + "mode: installer\nconfig: {login: {tokenFile: /etc/trousseau-credentials/token}}\nnodeCredentials: /etc/kubernetes/trousseau\n"
 	const login = address + "config: {login: "
 	for _, tc := range []struct {
 		name, values string
@@ -22,7 +23,7 @@ func TestRejections(t *testing.T) {
 		{"no address", "", []string{"vault.address", "required"}},
 		{"unknown field", "vault: {address: https://vault.example:8200, adress: x}", []string{"/vault", "'adress'", "not allowed"}},
 		{"unknown section", address + "vualt: {}", []string{"'vualt'", "not allowed"}},
-		{"unknown mode", address + "mode: deployment", []string{"/mode", "'daemonSet', 'staticPod'"}},
+		{"unknown mode", address + "mode: deployment", []string{"/mode", "'daemonSet', 'staticPod', 'installer'"}},
 		{"unknown source", address + "config: {source: vault}", []string{"/config/source", "'agent', 'login', 'secret'"}},
 		{"version as a number", address + "image: {tag: 1.0}", []string{"/image/tag", "want string"}},
 		{"mode as a number", address + "socket: {mode: 600}", []string{"/socket/mode", "want string"}},
@@ -63,6 +64,14 @@ func TestRejections(t *testing.T) {
 		{"no time to finish", address + "terminationGracePeriodSeconds: 2", []string{"/terminationGracePeriodSeconds", "minimum"}},
 		{"static pod with Secret", "mode: staticPod\nconfig: {source: secret, secret: {name: x}}", []string{"config.source", "static pod", "no Secret"}},
 		{"static pod with a CA in an object", "mode: staticPod\nvault: {address: https://vault.example, caSecret: {name: x}}", []string{"static pod", "vault.caCert"}},
+		{"installer with Secret as config.yaml", "mode: installer\nconfig: {source: secret, secret: {name: x}}", []string{"config.source", "mode=installer", "no Secret"}},
+		{"installer with ServiceAccount", address + "mode: installer", []string{"config.login", "ServiceAccount", "nodeCredentials"}},
+		{"installer for another user", node + "runAsUser: 65532", []string{"runAsUser: must be 0 with mode=installer", "mode=staticPod"}},
+		{"installer without takeover", node + "takeover: false\nupdateStrategy: {rollingUpdate: {maxSurge: 0}}", []string{"takeover: must be true with mode=installer"}},
+		{"installer with two credentials", node + "installer: {credentials: {secretName: x}}", []string{"nodeCredentials, installer.credentials.secretName", "exclude each other"}},
+		{"installer without credentials", login + "{roleID: x, secretIDFile: /etc/trousseau-credentials/secret-id}}\nmode: installer", []string{"nodeCredentials", "installer.credentials.secretName"}},
+		{"manifests at the root", node + "installer: {manifestDirectory: /manifests}", []string{"/installer/manifestDirectory"}},
+		{"socket path too long for the installer", node + "socket: {directory: /run/" + strings.Repeat("x", 80) + "}", []string{"socket.directory: too long for mode=installer", "84 characters"}},
 		{"agent of a static pod with ServiceAccount", static + "config: {source: agent}", []string{"config.agent.autoAuth", "ServiceAccount", "token_path"}},
 		{"login of a static pod with ServiceAccount", static, []string{"config.login", "ServiceAccount", "nodeCredentials"}},
 	} {

@@ -47,7 +47,15 @@ func TestRelease(t *testing.T) {
 			then.run("rollback", release, "1", "--namespace="+namespace)
 			mustBeStored(t, api, "rolled back", parse(t, then.template(namespace, everything)))
 
+			// A static pod is no object that Helm could keep: only `helm template` renders it.
+			_, err := then.try(append([]string{"upgrade", "--values=testdata/values/static-login-cert.yaml"}, into...)...)
+			mustRefuseStaticPod(t, err)
+
 			then.run("uninstall", release, "--namespace="+namespace)
+			for _, dry := range []string{"--dry-run=server", "--replace"} {
+				_, err := then.try(append([]string{"install", dry, "--values=testdata/values/static-login-cert.yaml"}, into...)...)
+				mustRefuseStaticPod(t, err)
+			}
 			if left := append(stored(api, ours), stored(api, "owner=helm")...); len(left) > 0 {
 				t.Errorf("uninstalled: %v are left", left)
 			}
@@ -57,6 +65,14 @@ func TestRelease(t *testing.T) {
 		return
 	}
 	bed.Observe("installed, upgraded twice, rolled back and uninstalled with %v and from Helm 3 to Helm 4: nothing is left", helmVersions)
+}
+
+func mustRefuseStaticPod(t *testing.T, err error) {
+	t.Helper()
+	const want = "mode: staticPod is for `helm template`, because it creates nothing that Helm could keep; with `helm install`, use mode=installer"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("a static pod: %v, want %q", err, want)
+	}
 }
 
 // ours is the label of all objects of the chart. Helm's release records have another

@@ -26,9 +26,16 @@ func TestRender(t *testing.T) {
 			mustSeeChanges(t, pod)
 			mustLeaveRoomOnNode(t, pod)
 			mustHaveFlags(t, pod)
-			if s.static() {
-				mustStandAlone(t, rendered, pod)
-			} else if text, ok := rendered.data("trousseau-config")["config.yaml"]; ok {
+			switch {
+			case s.static() && len(rendered) != 1:
+				t.Errorf("%d objects are rendered, want only the pod", len(rendered))
+			case s.static():
+				mustStandAlone(t, pod)
+			case s.installer():
+				mustStandAlone(t, pod)
+				mustBeInstallable(t, rendered)
+			}
+			if text, ok := rendered.data("trousseau-config")["config.yaml"]; ok {
 				mustBeGood(t, text, rendered.data("trousseau-vault-ca")["vault-ca.pem"])
 			}
 		})
@@ -160,11 +167,8 @@ func mustHaveFlags(t *testing.T, pod *corev1.Pod) {
 }
 
 // mustStandAlone checks that a static pod needs no API server.
-func mustStandAlone(t *testing.T, rendered objects, pod *corev1.Pod) {
+func mustStandAlone(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
-	if len(rendered) != 1 {
-		t.Errorf("%d objects are rendered, want only the pod", len(rendered))
-	}
 	if pod.Spec.ServiceAccountName != "" || len(pod.Spec.ImagePullSecrets) > 0 {
 		t.Error("the static pod refers to a ServiceAccount or Secret")
 	}

@@ -3,9 +3,15 @@
 package chart
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/trousseau-io/trousseau/internal/testkit/documented"
 
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
@@ -82,4 +88,85 @@ nodeCredentials: %s
 	tally := load.Stop()
 	s.Count(tally.Operations(), tally.Failures())
 	s.mustEnd(pod)
+}
+
+// An operator renders a manifest and moves it to a node as documented. What Helm fails to
+// render, or renders in another mode, never replaces a manifest that works.
+func TestInstallStaticPod(t *testing.T) {
+	const good = "image: {repository: registry.example/trousseau}\nvault: {address: https://vault.example}\nmode: staticPod\n" +
+		"config: {login: {tokenFile: /etc/trousseau-credentials/token}}\nnodeCredentials: /etc/trousseau-credentials\n"
+	files, err := documented.Files("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	chart, err := filepath.Abs(chartDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eachHelm(t, func(t *testing.T, h helm) {
+		for _, tc := range []struct {
+			name, values string
+			helm         string // a script instead of Helm
+			want         string // in the error; "" for a new manifest
+		}{
+			{"good", good, "", ""},
+			{"values that are refused", "vault: {adress: x}", "", "'adress' not allowed"},
+			{"no values", "", "", "image.repository: required"},
+			{"another mode", strings.Replace(good, "staticPod", "daemonSet", 1), "", "more than one document"},
+			{"the installer's mode", strings.Replace(good, "staticPod", "installer", 1), "", "more than one document"},
+			{"Helm is killed", good, "echo 'apiVersion: v1'; kill -KILL $$", "Killed"},
+			{"Helm prints nothing", good, "true", "the manifest is empty"},
+			{"Helm prints an error", good, "echo Error", "the manifest is not a Pod"},
+		} {
+			t.Run(tc.name, func(t *testing.T) {
+				dir, node := t.TempDir(), t.TempDir()
+				manifest := filepath.Join(node, "manifests", "trousseau.yaml")
+				if tc.helm == "" {
+					tc.helm = "exec " + h.path + ` "$@" --kube-version=` + kubeVersion
+				}
+				program := filepath.Join(dir, "helm")
+				for path, content := range map[string]string{
+					manifest:                          "the manifest that works",
+					filepath.Join(dir, "values.yaml"): tc.values,
+					program:                           "#!/bin/sh\n" + tc.helm + "\n",
+				} {
+					if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(content), 0o700)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				before, err := os.Stat(manifest)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Symlink(trousseauctl(t), filepath.Join(dir, "trousseauctl")); err != nil {
+					t.Fatal(err)
+				}
+				script := strings.NewReplacer("sudo ", "", "/etc/kubernetes", node, "charts/trousseau", chart).Replace(files["install-static-pod.sh"])
+				cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
+				cmd.Dir, cmd.Env = dir, []string{"HOME=" + dir, "PATH=" + dir + ":/usr/bin:/bin"}
+				out, err := cmd.CombinedOutput()
+				if (err == nil) != (tc.want == "") || !strings.Contains(string(out), tc.want) {
+					t.Errorf("%v: %s, want %q", err, out, tc.want)
+				}
+
+				after, err := os.Stat(manifest)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := os.SameFile(before, after); got != (tc.want != "") {
+					t.Errorf("the manifest is the one from before: %t", got)
+				}
+				text, err := os.ReadFile(manifest)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if tc.want != "" && string(text) != "the manifest that works" {
+					t.Errorf("the manifest is\n%s", text)
+				}
+				if tc.want == "" {
+					asPod(t, parse(t, string(text))[0].Object)
+				}
+			})
+		}
+	})
 }

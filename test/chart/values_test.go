@@ -26,6 +26,9 @@ func (s set) flag() string { return "--values=" + s.file }
 // static reports whether the set renders a static pod.
 func (s set) static() bool { return strings.HasPrefix(s.name, "static-") }
 
+// installer reports whether the set renders an installer of a static pod.
+func (s set) installer() bool { return strings.HasPrefix(s.name, "installer-") }
+
 func sets(t *testing.T) []set {
 	t.Helper()
 	files, err := filepath.Glob("testdata/values/*.yaml")
@@ -67,23 +70,41 @@ func (o objects) find(kind, name string) *unstructured.Unstructured {
 	return nil
 }
 
-// pod returns the static pod, or one created from the DaemonSet's template.
+// pod returns Trousseau's pod: the static pod, the one that the installer keeps, or one
+// created from the DaemonSet's template.
 func (o objects) pod(t *testing.T) *corev1.Pod {
 	t.Helper()
+	if object := o.find("Pod", release); object != nil {
+		return asPod(t, object.Object)
+	}
+	if o.find("DaemonSet", installer) != nil {
+		return asPod(t, parse(t, o.manifest(t))[0].Object)
+	}
+	return o.created(t, release)
+}
+
+// manifest returns the static pod's manifest, as its installer reads it.
+func (o objects) manifest(t *testing.T) string {
+	t.Helper()
+	return o.created(t, installer).Annotations["trousseau.io/static-pod"]
+}
+
+// created returns a pod of a DaemonSet.
+func (o objects) created(t *testing.T, daemonSet string) *corev1.Pod {
+	t.Helper()
+	object := o.find("DaemonSet", daemonSet)
+	if object == nil {
+		t.Fatalf("rendered no DaemonSet named %s", daemonSet)
+	}
+	content, _, _ := unstructured.NestedMap(object.Object, "spec", "template")
+	return asPod(t, content)
+}
+
+func asPod(t *testing.T, content map[string]any) *corev1.Pod {
+	t.Helper()
 	pod := new(corev1.Pod)
-	object, path := o.find("Pod", release), []string(nil)
-	if object == nil {
-		object, path = o.find("DaemonSet", release), []string{"spec", "template"}
-	}
-	if object == nil {
-		t.Fatalf("rendered neither a Pod nor a DaemonSet named %s", release)
-	}
-	content := object.Object
-	if path != nil {
-		content, _, _ = unstructured.NestedMap(content, path...)
-	}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(content, pod, true); err != nil {
-		t.Fatalf("%s %s: %v", object.GetKind(), object.GetName(), err)
+		t.Fatalf("%v in %v", err, content)
 	}
 	return pod
 }

@@ -2,7 +2,24 @@
 {{- /* Checks that the schema cannot express, or not with a clear message. */ -}}
 {{- define "trousseau.checks" -}}
 {{- $v := .Values -}}
-{{- $static := eq $v.mode "staticPod" -}}
+{{- $static := ne $v.mode "daemonSet" -}}
+{{- if and (eq $v.mode "staticPod") (lookup "v1" "Namespace" "" "kube-system") -}}
+{{- fail "mode: staticPod is for `helm template`, because it creates nothing that Helm could keep; with `helm install`, use mode=installer, see docs/install.md" -}}
+{{- end -}}
+{{- if eq $v.mode "installer" -}}
+{{- if $v.runAsUser -}}
+{{- fail "runAsUser: must be 0 with mode=installer, because the installer cannot ask or serve another user; use mode=staticPod for another one" -}}
+{{- end -}}
+{{- if not $v.takeover -}}
+{{- fail "takeover: must be true with mode=installer, because each revision takes over from the one before" -}}
+{{- end -}}
+{{- if gt (len (fromYaml (include "trousseau.health" .)).socket) 122 -}}
+{{- fail "socket.directory: too long for mode=installer, which has a further socket there; use at most 84 characters" -}}
+{{- end -}}
+{{- if and $v.nodeCredentials $v.installer.credentials.secretName -}}
+{{- fail "nodeCredentials, installer.credentials.secretName: exclude each other; the credentials are either on the nodes already or copied from the Secret" -}}
+{{- end -}}
+{{- end -}}
 {{- if not $v.image.repository -}}
 {{- fail "image.repository: required; build an image with `make image` and push it to your registry, or copy one from a release, see docs/install.md#the-image" -}}
 {{- end -}}
@@ -25,7 +42,7 @@
 {{- fail "config.secret.name: required with config.source=secret; name the Secret that contains config.yaml" -}}
 {{- end -}}
 {{- if and $static (eq $v.config.source "secret") -}}
-{{- fail "config.source: secret does not work with mode=staticPod, because a static pod can use no Secret; use agent or login" -}}
+{{- fail (printf "config.source: secret does not work with mode=%s, because a static pod can use no Secret; use agent or login" $v.mode) -}}
 {{- end -}}
 {{- range $secret, $file := dict "token" "tokenFile" "secretID" "secretIDFile" -}}
 {{- if hasKey $v.config.login $secret -}}
@@ -78,8 +95,8 @@
 {{- fail "config.login: a static pod has no ServiceAccount; name files below /etc/trousseau-credentials (and set nodeCredentials)" -}}
 {{- end -}}
 {{- $logins := ternary (include "trousseau.config.agent" .) (include "trousseau.login" .) (eq $v.config.source "agent") -}}
-{{- if and (ne $v.config.source "secret") (contains "/etc/trousseau-credentials" $logins) (not $v.nodeCredentials) -}}
-{{- fail "nodeCredentials: required for files below /etc/trousseau-credentials; set the directory on the node to mount there" -}}
+{{- if and (ne $v.config.source "secret") (contains "/etc/trousseau-credentials" $logins) (not (include "trousseau.nodeCredentials" .)) -}}
+{{- fail "nodeCredentials: required for files below /etc/trousseau-credentials; set the directory on the node to mount there, or installer.credentials.secretName with mode=installer" -}}
 {{- end -}}
 {{- if and (not $static) (not $v.serviceAccount.create) (not $v.serviceAccount.name) (include "trousseau.usesToken" .) -}}
 {{- fail "serviceAccount.name: required with serviceAccount.create=false, because the namespace's default account is shared" -}}
@@ -87,7 +104,7 @@
 {{- if and (eq $v.config.source "agent") (contains "{{" (include "trousseau.config.fields" . | cat (join " " $v.vault.keys))) -}}
 {{- fail "vault: the agent would read {{ as the start of a template; remove it from the fields" -}}
 {{- end -}}
-{{- if and $v.podMonitor.enabled (not $static) (has $v.ops.address (list "127.0.0.1" "localhost" "[::1]")) -}}
+{{- if and $v.podMonitor.enabled (ne $v.mode "staticPod") (has $v.ops.address (list "127.0.0.1" "localhost" "[::1]")) -}}
 {{- fail "ops.address: Prometheus cannot reach a loopback address; leave it empty, or set podMonitor.enabled=false" -}}
 {{- end -}}
 {{- range $v.extraArgs -}}

@@ -62,14 +62,29 @@ true
 {{- end -}}
 
 {{- define "trousseau.opsAddress" -}}
-{{- $all := and (eq .Values.mode "daemonSet") .Values.podMonitor.enabled -}}
+{{- $all := and (ne .Values.mode "staticPod") .Values.podMonitor.enabled -}}
 {{- .Values.ops.address | default (ternary "" "127.0.0.1" $all) -}}
 {{- end -}}
 
-{{- /* The socket of one process for its pod's probes, and the emptyDir that holds it. */ -}}
+{{- /* The socket of one process for its pod's probes, and the emptyDir that holds it. The
+installer asks there too, so it is on the node then. */ -}}
 {{- define "trousseau.health" -}}
+{{- if eq .Values.mode "installer" -}}
+socket: {{ .Values.socket.directory }}/health-{{ include "trousseau.placeholder" . }}.sock
+{{- else -}}
 directory: /run/trousseau-health
 socket: /run/trousseau-health/health.sock
+{{- end -}}
+{{- end -}}
+
+{{- /* The directory on the node that is mounted at /etc/trousseau-credentials. The
+installer's is where trousseauctl keep-static-pod copies the Secret's files to. */ -}}
+{{- define "trousseau.nodeCredentials" -}}
+{{- if and (eq .Values.mode "installer") .Values.installer.credentials.secretName -}}
+{{- printf "%s/trousseau.d/%s.%s/credentials" (dir .Values.installer.manifestDirectory) .Release.Namespace (include "trousseau.name" .) -}}
+{{- else -}}
+{{- .Values.nodeCredentials -}}
+{{- end -}}
 {{- end -}}
 
 {{- /* the ports of Vault's URLs, as a JSON array */ -}}

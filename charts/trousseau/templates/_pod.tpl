@@ -1,7 +1,7 @@
 {{- /* SPDX-License-Identifier: Apache-2.0 */ -}}
 {{- /* the pod, for the DaemonSet and for the static pod */ -}}
 {{- define "trousseau.pod" -}}
-{{- $static := eq .Values.mode "staticPod" -}}
+{{- $static := ne .Values.mode "daemonSet" -}}
 {{- $source := .Values.config.source -}}
 {{- $token := include "trousseau.usesToken" . -}}
 {{- $health := fromYaml (include "trousseau.health" .) -}}
@@ -171,7 +171,7 @@ volumes:
         audience: {{ . | quote }}
         {{- end }}
 {{- end }}
-{{- with .Values.nodeCredentials }}
+{{- with include "trousseau.nodeCredentials" . }}
 - name: node-credentials
   hostPath:
     path: {{ . }}
@@ -202,7 +202,7 @@ securityContext:
 {{- if and (index . 1) (include "trousseau.usesToken" $root) -}}
 {{- $mounts = append $mounts (dict "name" "token" "mountPath" "/var/run/secrets/trousseau" "readOnly" true) -}}
 {{- end -}}
-{{- if and (index . 1) $root.Values.nodeCredentials -}}
+{{- if and (index . 1) (include "trousseau.nodeCredentials" $root) -}}
 {{- $mounts = append $mounts (dict "name" "node-credentials" "mountPath" "/etc/trousseau-credentials" "readOnly" true) -}}
 {{- end -}}
 {{- with concat $mounts $root.Values.extraVolumeMounts -}}
@@ -214,7 +214,7 @@ securityContext:
 refer to an object, the same files from its own annotations. */ -}}
 {{- define "trousseau.volume" -}}
 {{- $root := index . 0 -}}
-{{- if eq $root.Values.mode "staticPod" -}}
+{{- if ne $root.Values.mode "daemonSet" -}}
 downwardAPI:
   items:
   {{- range index . 2 }}

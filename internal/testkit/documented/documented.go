@@ -12,14 +12,18 @@ import (
 	"strings"
 )
 
-// Pages returns the text of README.md, CONTRIBUTING.md and docs/*.md in the
+// Pages returns the text of docs/*.md and of the pages in the top directory of the
 // repository at root, by slash-separated relative path.
 func Pages(root string) (map[string]string, error) {
 	names, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
 	if err != nil {
 		return nil, err
 	}
-	names = append(names, filepath.Join(root, "README.md"), filepath.Join(root, "CONTRIBUTING.md"))
+	top, err := filepath.Glob(filepath.Join(root, "*.md"))
+	if err != nil {
+		return nil, err
+	}
+	names = append(names, top...)
 	pages := make(map[string]string)
 	for _, name := range names {
 		text, err := os.ReadFile(name)
