@@ -47,8 +47,14 @@ func TestRelease(t *testing.T) {
 			then.run("rollback", release, "1", "--namespace="+namespace)
 			mustBeStored(t, api, "rolled back", parse(t, then.template(namespace, everything)))
 
+			// All nodes would be without Trousseau for a while.
+			_, err := then.try(append([]string{"upgrade", "--values=testdata/values/installer-secret.yaml"}, into...)...)
+			if err == nil || !strings.Contains(err.Error(), "mode: Helm would remove this release's DaemonSet from all nodes before the static pods serve; install another release") {
+				t.Errorf("from a DaemonSet to an installer: %v, want it refused", err)
+			}
+
 			// A static pod is no object that Helm could keep: only `helm template` renders it.
-			_, err := then.try(append([]string{"upgrade", "--values=testdata/values/static-login-cert.yaml"}, into...)...)
+			_, err = then.try(append([]string{"upgrade", "--values=testdata/values/static-login-cert.yaml"}, into...)...)
 			mustRefuseStaticPod(t, err)
 
 			then.run("uninstall", release, "--namespace="+namespace)

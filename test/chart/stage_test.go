@@ -62,8 +62,9 @@ func prepareStage(t *testing.T, title string) *stage {
 	s.helm = newHelm(t, "helm4", s.node.APIServer.Kubeconfig())
 	s.values = "--values=" + s.Write("values.yaml", fmt.Sprintf(values, c.Proxy.Addr, s.node.Dir, s.port))
 	s.kubelet = kubelet.New(kubelet.Options{Bed: bed, API: s.node.APIServer.Client, Images: map[string]kubelet.Image{
-		"registry.example/trousseau": {Binary: bed.Binary, Path: "/trousseau", Entrypoint: []string{"/trousseau"}},
-		"docker.io/hashicorp/vault":  {Binary: bed.Tool("vault"), Path: "/bin/vault"},
+		"registry.example/trousseau": {Binary: bed.Binary, Path: "/trousseau", Entrypoint: []string{"/trousseau"},
+			Others: map[string]string{"/trousseauctl": trousseauctl(t)}},
+		"docker.io/hashicorp/vault": {Binary: bed.Tool("vault"), Path: "/bin/vault"},
 	}})
 	return s
 }

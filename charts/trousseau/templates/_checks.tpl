@@ -7,6 +7,9 @@
 {{- fail "mode: staticPod is for `helm template`, because it creates nothing that Helm could keep; with `helm install`, use mode=installer, see docs/install.md" -}}
 {{- end -}}
 {{- if eq $v.mode "installer" -}}
+{{- if lookup "apps/v1" "DaemonSet" .Release.Namespace (include "trousseau.name" .) -}}
+{{- fail "mode: Helm would remove this release's DaemonSet from all nodes before the static pods serve; install another release with mode=installer beside it, then uninstall this one" -}}
+{{- end -}}
 {{- if $v.runAsUser -}}
 {{- fail "runAsUser: must be 0 with mode=installer, because the installer cannot ask or serve another user; use mode=staticPod for another one" -}}
 {{- end -}}
