@@ -80,6 +80,7 @@ chart-test: build ## run the Helm chart, its manifests and its alert rules; buil
 	cd test/tools/helm && go build $(TOOL) -o $(CURDIR)/bin/tools/helm3 helm.sh/helm/v3/cmd/helm && \
 	go build $(TOOL) -o $(CURDIR)/bin/tools/helm4 helm.sh/helm/v4/cmd/helm
 	cd test/tools/helmdocs && go build $(TOOL) -o $(CURDIR)/bin/tools/helm-docs github.com/norwoodj/helm-docs/cmd/helm-docs
+	cd test/tools/kubeadm && go build $(TOOL) -o $(CURDIR)/bin/tools/kubeadm k8s.io/kubernetes/cmd/kubeadm
 	cd test/tools/prometheus && go build $(TOOL) -tags remove_all_sd -o $(CURDIR)/bin/tools/promtool github.com/prometheus/prometheus/cmd/promtool
 	@tools=$$(test/tools/build) && cd test && \
 	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau \

@@ -5,6 +5,7 @@ package chart
 import (
 	"context"
 	"fmt"
+	"net"
 	"testing"
 	"time"
 
@@ -18,7 +19,10 @@ func TestLogin(t *testing.T) {
 	s := newStage(t, "5 DaemonSet that logs in by itself")
 	s.Vault.CLI("write", "auth/kubernetes/role/trousseau", "bound_service_account_names=trousseau",
 		"bound_service_account_namespaces="+namespace, "token_policies=trousseau", "token_ttl=1h")
-	s.helmDo("install", "runAsUser: 65532\nrunAsGroup: 65532\n")
+	// Vault has a name that only hostAliases knows.
+	_, port, _ := net.SplitHostPort(s.Proxy.Addr)
+	s.helmDo("install", "runAsUser: 65532\nrunAsGroup: 65532\nhostAliases: [{ip: 127.0.0.1, hostnames: [vault.internal]}]\n"+
+		"vault: {address: \"https://vault.internal:"+port+"\", tlsServerName: localhost}\n")
 	pod := s.schedule("trousseau-login")
 	trousseau := s.attach(pod)
 	s.mustBeHealthy(pod, trousseau)

@@ -39,7 +39,7 @@ func TestReadme(t *testing.T) {
 	if string(got) != string(want) {
 		t.Error("README.md of the chart is not up to date; run `make chart-docs`")
 	}
-	for _, row := range regexp.MustCompile("(?m)^\\| (\\S+) \\|.*\\| *\\|$").FindAllStringSubmatch(string(want), -1) {
+	for _, row := range regexp.MustCompile(`(?m)^\| (\S+) \|.*\| *\|$`).FindAllStringSubmatch(string(want), -1) {
 		t.Errorf("values.yaml does not describe %s", row[1])
 	}
 }

@@ -32,6 +32,7 @@ func TestReplacedPods(t *testing.T) {
 			{"agent: chart", "agent", newChart, false},
 			{"login: chart", "login", newChart, false},
 			{"static pod: chart", "static-login-cert", newChart, false},
+			{"installer: chart", "installer-node", newChart, false},
 			{"monitoring", "login", "prometheusRule: {enabled: true}\ndashboard: {enabled: true}", false},
 		} {
 			// A tag of its own, because the default follows the chart's appVersion.

@@ -24,7 +24,7 @@
 {{- end -}}
 {{- end -}}
 {{- if not $v.image.repository -}}
-{{- fail "image.repository: required; build an image with `make image` and push it to your registry, or copy one from a release, see docs/install.md#the-image" -}}
+{{- fail "image.repository: required in a checkout; name the image that you built with `make image`, or install a chart that names its own, which `make publish` packs, see docs/install.md#the-image" -}}
 {{- end -}}
 {{- if and (ne $v.config.source "secret") (not $v.vault.address) -}}
 {{- fail "vault.address: required unless config.source=secret; set the URL of Vault, such as https://vault.example:8200" -}}

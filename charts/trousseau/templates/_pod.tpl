@@ -114,7 +114,7 @@ containers:
       command: ["/trousseau", "health", "--addr=unix://{{ $health.socket }}", "startupz"]
     periodSeconds: 5
     timeoutSeconds: 5
-    failureThreshold: 1
+    failureThreshold: 3
   volumeMounts:
   - name: config
     mountPath: /etc/trousseau

@@ -14,7 +14,12 @@ import (
 
 // wants reports whether a pod that is bound to the node should run.
 func wants(pod *corev1.Pod) bool {
-	return pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodFailed && pod.Status.Phase != corev1.PodSucceeded
+	return pod.DeletionTimestamp == nil && !over(pod)
+}
+
+// over reports whether a pod has ended for good.
+func over(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
 }
 
 // follow exchanges the state of node and pods with the API server until the power is
@@ -46,18 +51,18 @@ func (n *Node) exchange(ctx context.Context, registered *time.Time) error {
 	if errList != nil {
 		return errors.Join(err, errList)
 	}
-	var gone []corev1.Pod
+	var assigned, gone []corev1.Pod
 	n.mu.Lock()
-	n.assigned = nil
 	for _, pod := range list.Items {
 		if pod.Spec.NodeName != n.Name {
 			continue // a fake API server ignores the selector
 		}
-		n.assigned = append(n.assigned, pod)
+		assigned = append(assigned, pod)
 		if w := n.workers[pod.UID]; pod.DeletionTimestamp != nil && (w == nil || w.hasEnded()) {
 			gone = append(gone, pod)
 		}
 	}
+	n.assigned = assigned
 	n.mu.Unlock()
 	errs := []error{err}
 	for _, pod := range gone {
@@ -69,5 +74,5 @@ func (n *Node) exchange(ctx context.Context, registered *time.Time) error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, n.report(ctx))...)
+	return errors.Join(append(errs, n.report(ctx, assigned))...)
 }

@@ -88,6 +88,11 @@ func (p *Pod) box(spec corev1.Container) (box, error) {
 	// With hostNetwork these are copies of the node's files.
 	for _, path := range []string{"/etc/hosts", "/etc/resolv.conf"} {
 		content, _ := os.ReadFile(path) // empty if the node has none
+		if path == "/etc/hosts" {
+			for _, alias := range p.Spec.HostAliases {
+				content = fmt.Appendf(content, "%s\t%s\n", alias.IP, strings.Join(alias.Hostnames, "\t"))
+			}
+		}
 		own := p.path(filepath.Base(path))
 		if err := write(own, content); err != nil {
 			return box{}, err

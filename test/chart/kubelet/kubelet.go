@@ -125,7 +125,7 @@ func supported(spec *corev1.PodSpec) error {
 	refuse(spec.RestartPolicy == corev1.RestartPolicyOnFailure, "restartPolicy OnFailure is not supported")
 	refuse(!spec.HostNetwork, "a separate network is not supported")
 	refuse(spec.HostPID || spec.HostIPC, "the host's processes and IPC are not supported")
-	refuse(spec.DNSPolicy != corev1.DNSDefault, "only dnsPolicy Default is supported")
+	refuse(spec.DNSPolicy != corev1.DNSDefault || spec.DNSConfig != nil, "only dnsPolicy Default without dnsConfig is supported")
 	for _, c := range spec.InitContainers {
 		always := c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 		refuse(!always, "only a sidecar is supported as an init container: "+c.Name)

@@ -210,7 +210,20 @@ func TestBoundPods(t *testing.T) {
 		}
 		return nil
 	})
-	m.awaitEvents("bound started", "bound ready", "bound terminating", "bound ended")
+	seen := []string{"bound started", "bound ready", "bound terminating", "bound ended"}
+	m.awaitEvents(seen...)
+
+	m.assign(m.simple("failed"))
+	seen = append(seen, "failed started", "failed ready")
+	m.awaitEvents(seen...)
+	fail := `{"status": {"phase": "Failed"}}`
+	if _, err := m.api.CoreV1().Pods("default").Patch(t.Context(), "failed", types.MergePatchType, []byte(fail), metav1.PatchOptions{}, "status"); err != nil {
+		t.Fatal(err)
+	}
+	m.awaitEvents(append(seen, "failed terminating", "failed ended")...)
+	if got, err := m.api.CoreV1().Pods("default").Get(t.Context(), "failed", metav1.GetOptions{}); err != nil || got.Status.Phase != corev1.PodFailed {
+		t.Errorf("the failed pod is %s, %v, want it to remain Failed", got.Status.Phase, err)
+	}
 }
 
 // TestRestarts lets a liveness probe fail, and keeps trying to start a pod.

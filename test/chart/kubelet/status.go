@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,30 +18,31 @@ import (
 // address is the node's address, and so that of its pods.
 const address = "127.0.0.1"
 
-// report tells the API server the status of every pod from it that has changed.
-func (n *Node) report(ctx context.Context) error {
-	n.mu.Lock()
-	var workers []*worker
-	for _, w := range n.workers {
-		if !w.static() {
-			workers = append(workers, w)
-		}
-	}
-	n.mu.Unlock()
+// report tells the API server the status of each of its pods that has changed. A pod
+// that has failed never comes back to life.
+func (n *Node) report(ctx context.Context, pods []corev1.Pod) error {
 	var errs []error
-	for _, w := range workers {
-		status, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": w.UID}, "status": w.podStatus()})
+	for _, pod := range pods {
+		n.mu.Lock()
+		w := n.workers[pod.UID]
+		n.mu.Unlock()
+		if w == nil || over(&pod) {
+			continue
+		}
+		status, err := json.Marshal(w.podStatus())
 		if err != nil {
 			return err
 		}
 		if string(status) == w.reported {
 			continue
 		}
-		_, err = n.API.CoreV1().Pods(w.Namespace).Patch(ctx, w.Name, types.MergePatchType, status, metav1.PatchOptions{}, "status")
+		// With its version, so that it does not overwrite what has changed meanwhile.
+		patch := fmt.Sprintf(`{"metadata": {"uid": %q, "resourceVersion": %q}, "status": %s}`, pod.UID, pod.ResourceVersion, status)
+		_, err = n.API.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
 		switch {
 		case err == nil:
 			w.reported = string(status)
-		case !apierrors.IsNotFound(err):
+		case !apierrors.IsNotFound(err) && !apierrors.IsConflict(err):
 			errs = append(errs, err)
 		}
 	}

@@ -110,10 +110,10 @@ func (b *Bed) NewCredentials() *Credentials {
 	}
 }
 
-// Page requests a path such as /readyz/kms-providers and returns the body. For any
+// Page requests a path such as /readyz/kms-providers, which may have a query, and returns the body. For any
 // status but 200 it returns an error that includes the body.
 func (s *APIServer) Page(ctx context.Context, path string) (string, error) {
-	body, err := s.rest.Get().AbsPath(path).Do(ctx).Raw()
+	body, err := s.rest.Get().RequestURI(path).Do(ctx).Raw()
 	if err != nil {
 		return "", fmt.Errorf("%s of %s: %w: %s", path, s.Name, err, body)
 	}
