@@ -67,7 +67,7 @@ func (k *Keeper) copyCredentials(want map[string][]byte) error {
 			return err
 		}
 	}
-	if err := k.disk.sync(version); err != nil {
+	if err := cmp.Or(k.disk.sync(version), k.disk.sync(dir)); err != nil {
 		return err
 	}
 	if err := k.disk.link(filepath.Base(version), filepath.Join(dir, data), filepath.Join(dir, temporary)); err != nil {

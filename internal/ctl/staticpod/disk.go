@@ -79,8 +79,12 @@ func (d disk) mkdir(path string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil
 	}
+	parent := filepath.Dir(path)
+	if err := d.mkdir(parent); err != nil {
+		return err
+	}
 	d.step("mkdir", path)
-	return cmp.Or(os.MkdirAll(path, 0o700), d.sync(filepath.Dir(path)))
+	return cmp.Or(os.Mkdir(path, 0o700), d.sync(parent))
 }
 
 // sync stores the names in a directory.
