@@ -92,29 +92,6 @@ func (h helm) tryTemplate(namespace string, args ...string) (string, error) {
 	return h.try(append([]string{"template", release, h.chart, "--namespace=" + namespace, "--kube-version=" + kubeVersion, "--skip-tests"}, args...)...)
 }
 
-// installable returns a copy of the chart without kubeVersion: a kube-apiserver
-// built from its module does not know its own version.
-func installable(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(chartDir)); err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "Chart.yaml")
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const line = "\nkubeVersion: "
-	if strings.Count(string(text), line) != 1 {
-		t.Fatalf("Chart.yaml has no kubeVersion")
-	}
-	if err := os.WriteFile(file, []byte(strings.Replace(string(text), line, "\n# kubeVersion: ", 1)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 // write writes a file of values and returns the argument that names it.
 func write(t *testing.T, values string) string {
 	t.Helper()

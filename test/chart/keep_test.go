@@ -213,7 +213,7 @@ func (k *keeping) rotateCredentials() {
 // helm installs or upgrades with further values.
 func (k *keeping) helm(what, values string) {
 	k.t.Helper()
-	args := append([]string{what, release, installable(k.t), "--namespace=" + namespace, k.fleet.values, k.values},
+	args := append([]string{what, release, chartDir, "--namespace=" + namespace, k.fleet.values, k.values},
 		k.with(values)[1:]...)
 	k.fleet.helm.run(args...)
 }

@@ -17,7 +17,7 @@ import (
 func TestRelease(t *testing.T) {
 	bed := testbed.New(t, &report, "3 helm install to uninstall")
 	newHelm(t, "helm4", "")
-	api, chart := startAPIServer(t, bed), installable(t)
+	api, chart := startAPIServer(t, bed), chartDir
 	for _, tc := range []struct{ first, then string }{
 		{"helm3", "helm3"},
 		{"helm4", "helm4"},
