@@ -16,12 +16,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/trousseau-io/trousseau/test/chart/kubelet"
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
 // step matches a command in docs/quickstart.md: a fenced block after a line <!--
 // step: NAME -->, indented as part of a list.
 var step = regexp.MustCompile("(?ms)^   <!-- step: (\\S+) -->\n   ```sh\n(.*?)^   ```$")
+
+// registryVariable names a registry on loopback to which `make publish` has pushed
+// this checkout's image and chart: `make release-test` does. Without one, the chart is
+// the checkout's, and the image has the binaries under test.
+const registryVariable = "TROUSSEAU_REGISTRY"
 
 // A new user pastes the commands of the quick install one after another, from an
 // empty Vault to an encrypted Secret. Only file paths differ, and the test's kubelet
@@ -45,16 +51,21 @@ func TestQuickInstall(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Write(manifest, string(original))
+	chart := `"oci://$REGISTRY/charts/trousseau" --version "$(test/release/version | cut -c2-)"`
+	installed, registry := "charts/trousseau", os.Getenv(registryVariable)
+	if registry != "" {
+		installed = chart + " --plain-http"
+		s.useTheChartsImage()
+	}
 	here := strings.NewReplacer("sudo ", "", "/etc/kubernetes", kubernetes, "unix:///run/trousseau", "unix://"+s.node.Dir+"/run",
-		`"oci://$REGISTRY/charts/trousseau" --version "$(test/release/version | cut -c2-)"`, installable(t),
-		"helm install trousseau", strings.Join(append([]string{"helm install trousseau"}, s.with("{}")...), " "))
+		chart, installed, "helm install trousseau", strings.Join(append([]string{"helm install trousseau"}, s.with("{}")...), " "))
 
 	began := time.Now()
 	var trousseau *testbed.Trousseau
 	for _, block := range steps {
 		name, command := block[1], here.Replace(strings.ReplaceAll("\n"+block[2], "\n   ", "\n"))
 		switch name {
-		case "clone": // this is the clone
+		case "clone": // this is the clone, and the registry has what it publishes
 			continue
 		case "secret":
 			s.restartAsWritten(manifest)
@@ -80,6 +91,9 @@ func TestQuickInstall(t *testing.T) {
 	if got := api.Kubectl("get", "secret", "hello", "-o", "jsonpath={.data.who}"); got != "d29ybGQ=" {
 		t.Errorf("the Secret reads %q", got)
 	}
+	if registry != "" {
+		s.Observe("image and chart are from the registry %s", registry)
+	}
 	s.Observe("%d commands and %s from an empty Vault to a Secret under %s", len(steps), time.Since(began).Round(time.Second), object.GetKeyID())
 }
 
@@ -89,10 +103,38 @@ func (s *stage) paste(name, command string) {
 	cmd := exec.CommandContext(s.t.Context(), "/bin/sh", "-c", command)
 	cmd.Dir = "../.."
 	cmd.Env = append(s.Vault.AdminEnvironment("https://"+s.Proxy.Addr), "KUBECONFIG="+s.node.APIServer.Kubeconfig(),
-		"PATH="+s.path()+":/usr/bin:/bin")
+		"PATH="+s.path()+":/usr/bin:/bin", "HOME="+s.Dir, "REGISTRY="+os.Getenv(registryVariable))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s.t.Fatalf("the command %q: %v\n%s\n%s", name, err, command, out)
 	}
+}
+
+// useTheChartsImage leaves the image to the chart, and the pull to the node.
+func (s *stage) useTheChartsImage() {
+	s.t.Helper()
+	file := filepath.Join(s.Dir, "values.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.Write(file, strings.Replace(string(text), localImage, "", 1))
+	s.kubelet.Pull = s.pull
+}
+
+// pull gets an image from a registry on loopback, with the programs in it.
+func (s *stage) pull(name string) (kubelet.Image, error) {
+	dir := filepath.Join(s.Dir, "image")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return kubelet.Image{}, err
+	}
+	cmd := exec.CommandContext(s.t.Context(), "/bin/sh", "-c", `crane export "$1" - | tar -xC "$2"`, "pull", name, dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return kubelet.Image{}, fmt.Errorf("pulling %s: %w: %s", name, err, out)
+	}
+	return kubelet.Image{
+		Binary: filepath.Join(dir, "trousseau"), Path: "/trousseau", Entrypoint: []string{"/trousseau"},
+		Others: map[string]string{"/trousseauctl": filepath.Join(dir, "trousseauctl")},
+	}, nil
 }
 
 // path returns a directory with the user's tools.

@@ -69,12 +69,15 @@ func prepareStage(t *testing.T, title string) *stage {
 	return s
 }
 
+// localImage is the image with the binaries under test.
+const localImage = `
+image:
+  repository: registry.example/trousseau`
+
 // values are the values required on this machine. Shortened: Trousseau checks for a
 // new key version every second instead of every thirty, and the agent renders every
 // two seconds.
-const values = `
-image:
-  repository: registry.example/trousseau
+const values = localImage + `
 vault:
   address: https://%s
 config:
@@ -103,7 +106,7 @@ func (s *stage) with(values string) []string {
 // helmDo installs or upgrades the release.
 func (s *stage) helmDo(what, values string) {
 	s.t.Helper()
-	s.helm.run(append([]string{what, release, installable(s.t), "--namespace=" + namespace}, s.with(values)...)...)
+	s.helm.run(append([]string{what, release, chartDir, "--namespace=" + namespace}, s.with(values)...)...)
 }
 
 // schedule creates a pod of the DaemonSet, as its controller would, and runs it.

@@ -44,8 +44,10 @@ type Options struct {
 	Bed *testbed.Bed
 	// API is the cluster's API server; nil on a node with static pods only.
 	API kubernetes.Interface
-	// Images are the node's images, by name without tag and digest.
+	// Images are the node's images, by name without tag and digest. Pull gets another
+	// one; nil: there is no registry.
 	Images map[string]Image
+	Pull   func(name string) (Image, error)
 	// Root is the directory in which pods find the paths of the host: a hostPath
 	// /run/x is Root/run/x. Empty: the paths of this machine.
 	Root string
@@ -166,9 +168,11 @@ func (k *Kubelet) image(name string) (Image, error) {
 	if i := strings.LastIndex(repository, ":"); i > strings.LastIndex(repository, "/") {
 		repository = repository[:i]
 	}
-	image, ok := k.Images[repository]
-	if !ok {
+	if image, ok := k.Images[repository]; ok {
+		return image, nil
+	}
+	if k.Pull == nil {
 		return Image{}, fmt.Errorf("the node has no image %s", name)
 	}
-	return image, nil
+	return k.Pull(name)
 }
