@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -90,8 +91,8 @@ func keepStaticPod(ctx context.Context, o staticpod.Options, health string, stde
 		return err
 	}
 	if health != "" {
-		if err := os.RemoveAll(health); err != nil { // left by a process that was killed
-			return err
+		if info, err := os.Lstat(health); err == nil && info.Mode().Type() == fs.ModeSocket {
+			_ = os.Remove(health) // left by a process that was killed
 		}
 		listener, err := new(net.ListenConfig).Listen(ctx, "unix", health)
 		if err != nil {

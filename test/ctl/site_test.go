@@ -132,6 +132,18 @@ resources:
   - identity: {}
 `
 
+// staticPod is a manifest for kubelet's directory.
+const staticPod = `apiVersion: v1
+kind: Pod
+metadata:
+  name: trousseau
+  namespace: kube-system
+spec:
+  containers:
+  - name: trousseau
+    image: registry.example/trousseau:v1
+`
+
 // files are the files in the examples; relative paths are in the working directory.
 func (s *site) files() map[string]string {
 	s.t.Helper()
@@ -151,6 +163,7 @@ func (s *site) files() map[string]string {
 		"config.yaml":            s.read("/etc/trousseau/config.yaml"),
 		"encryption-config.yaml": existing,
 		"nodes.txt":              strings.Join(siteAddrs, ":8095\n") + ":8095\n",
+		"trousseau.yaml":         staticPod,
 	}
 }
 
