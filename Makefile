@@ -84,7 +84,7 @@ chart-test: build ## run the Helm chart, its manifests and its alert rules; buil
 	cd test/tools/prometheus && go build $(TOOL) -tags remove_all_sd -o $(CURDIR)/bin/tools/promtool github.com/prometheus/prometheus/cmd/promtool
 	@tools=$$(test/tools/build) && cd test && \
 	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau \
-	TROUSSEAU_HELM=$(CURDIR)/bin/tools TROUSSEAU_PROMTOOL=$(CURDIR)/bin/tools/promtool go test -count=1 -p 1 -timeout 30m -v ./chart/...
+	TROUSSEAU_HELM=$(CURDIR)/bin/tools TROUSSEAU_PROMTOOL=$(CURDIR)/bin/tools/promtool go test -count=1 -p 1 -timeout 60m -v ./chart/...
 
 image: ## build the image for both platforms, plain and FIPS
 	VERSION=$(VERSION) test/image/build
