@@ -243,6 +243,10 @@ func TestExecProbes(t *testing.T) {
 			main.ReadinessProbe = &corev1.Probe{ProbeHandler: handler, PeriodSeconds: 1, FailureThreshold: 1}
 			p := n.run(pod)
 			n.Await(30*time.Second, "the pod to be ready", p.Ready)
+			// Each container writes the file at its start.
+			for _, name := range []string{"sidecar", "main"} {
+				n.Await(30*time.Second, name+" to write", p.Container(name).Logged(0, "write /memory/new"))
+			}
 			if err := os.Remove(filepath.Join(p.Volume("memory"), "new")); err != nil {
 				t.Fatal(err)
 			}
