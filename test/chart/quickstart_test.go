@@ -104,9 +104,11 @@ func (s *stage) paste(name, command string) {
 	cmd.Dir = "../.."
 	cmd.Env = append(s.Vault.AdminEnvironment("https://"+s.Proxy.Addr), "KUBECONFIG="+s.node.APIServer.Kubeconfig(),
 		"PATH="+s.path()+":/usr/bin:/bin", "HOME="+s.Dir, "REGISTRY="+os.Getenv(registryVariable))
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := cmd.CombinedOutput()
+	if err != nil {
 		s.t.Fatalf("the command %q: %v\n%s\n%s", name, err, command, out)
 	}
+	s.t.Logf("%s:\n%s", name, out)
 }
 
 // useTheChartsImage leaves the image to the chart, and the pull to the node.
