@@ -59,7 +59,7 @@ code 3 if
 		Args: noArguments,
 	}
 	f.register(cmd)
-	out := outputFlag(cmd)
+	out := outputFlag(cmd, "Audit")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := f.check(); err != nil {
 			return usageError{err}
@@ -78,7 +78,7 @@ code 3 if
 		if err := page.write(report); err != nil {
 			return err
 		}
-		return out.report(cmd.OutOrStdout(), report, len(report.Findings) == 0, func(w io.Writer, paint painter) error {
+		return out.report(cmd, report, len(report.Findings) == 0, func(w io.Writer, paint painter) error {
 			return printAudit(w, report, paint)
 		})
 	}

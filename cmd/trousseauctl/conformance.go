@@ -53,14 +53,14 @@ Exit code 3 if a "must" fails or is skipped. A failed "should" is only a warning
 	for _, flag := range []string{"run", "skip"} {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))
 	}
-	out := outputFlag(cmd)
+	out := outputFlag(cmd, "Conformance")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := selection(&options, run, skip); err != nil {
 			return err
 		}
 		if list {
 			checks := selected(options)
-			return out.print(cmd.OutOrStdout(), checks, func(w io.Writer) error { return printChecks(w, checks) })
+			return out.write(cmd, result{Report: checks}, func(w io.Writer, _ painter) error { return printChecks(w, checks) })
 		}
 		if socket == "" {
 			return usageError{errors.New("--endpoint is missing: give the endpoint in EncryptionConfiguration, such as unix:///run/trousseau/kms.sock")}
@@ -76,7 +76,7 @@ Exit code 3 if a "must" fails or is skipped. A failed "should" is only a warning
 		if err != nil {
 			return err
 		}
-		return out.report(cmd.OutOrStdout(), report, report.Conformant, func(w io.Writer, paint painter) error {
+		return out.report(cmd, report, report.Conformant, func(w io.Writer, paint painter) error {
 			return printReport(w, report, paint)
 		})
 	}

@@ -16,7 +16,7 @@ const manual = "../../docs/cli.md"
 
 // TestDocumented compares docs/cli.md with the help of the commands.
 func TestDocumented(t *testing.T) {
-	want := document(t)
+	want := manualPage(t)
 	if *update {
 		if err := os.WriteFile(manual, want, 0o644); err != nil {
 			t.Fatal(err)
@@ -40,8 +40,8 @@ func TestHelpIsWhole(t *testing.T) {
 	}
 }
 
-// document generates the page: every command under its own heading.
-func document(t *testing.T) []byte {
+// manualPage generates the page: every command under its own heading.
+func manualPage(t *testing.T) []byte {
 	t.Helper()
 	root := newRoot()
 	var text bytes.Buffer

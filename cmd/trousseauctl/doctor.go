@@ -56,7 +56,7 @@ The exit code is 3 if a check fails. A warning means: it works, but it is a risk
 	flags.StringVar(&options.Kubeconfig, "kubeconfig", "", "`file` with credentials for kube-apiserver")
 	flags.DurationVar(&options.RequestTimeout, "request-timeout", 2500*time.Millisecond, "trousseau's --request-timeout")
 	flags.DurationVar(&options.Timeout, "timeout", doctor.DefaultTimeout, "time limit for all checks together")
-	out := outputFlag(cmd)
+	out := outputFlag(cmd, "Doctor")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := examine(&options, endpoints); err != nil {
 			return usageError{err}
@@ -65,7 +65,7 @@ The exit code is 3 if a check fails. A warning means: it works, but it is a risk
 		if cmd.Context().Err() != nil {
 			return errors.New("interrupted before all checks were made")
 		}
-		return out.report(cmd.OutOrStdout(), r, r.Healthy, func(w io.Writer, paint painter) error { return printExamination(w, r, paint) })
+		return out.report(cmd, r, r.Healthy, func(w io.Writer, paint painter) error { return printExamination(w, r, paint) })
 	}
 	return cmd
 }

@@ -23,7 +23,7 @@ func newEncryptionConfig() *cobra.Command {
 	options := encryptionconfig.Options{}
 	var phase, socket string
 	var inPlace bool
-	out := output("yaml")
+	var out string
 	cmd := &cobra.Command{
 		Use:   "encryption-config [FILE]",
 		Short: "Write or edit kube-apiserver's EncryptionConfiguration",
@@ -67,7 +67,7 @@ encryption is being disabled (identity first). It never removes a provider.`,
 	flags.DurationVar(&options.Timeout, "timeout", 0, "time limit for one call, longer than trousseau's --request-timeout (default 3s, or that in FILE)")
 	flags.StringVar(&phase, "phase", "write", "place of the plugin among the providers: read puts it second, write first")
 	flags.BoolVar(&inPlace, "in-place", false, "replace FILE atomically instead of writing to stdout")
-	flags.VarP(&out, "output", "o", "output `format`: yaml or json")
+	flags.StringVarP(&out, "output", "o", "yaml", "output `format`: yaml or json")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"yaml", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("phase", cobra.FixedCompletions([]string{"read", "write"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -77,7 +77,7 @@ encryption is being disabled (identity first). It never removes a provider.`,
 			return usageError{fmt.Errorf("--endpoint: %w", err)}
 		}
 		switch {
-		case out == "table":
+		case out != "yaml" && out != "json":
 			return usageError{errors.New("--output: want yaml or json, because the result is a file")}
 		case flags.Changed("timeout") && options.Timeout <= 0:
 			return usageError{fmt.Errorf("--timeout: %s is not a positive duration such as 3s", options.Timeout)}
@@ -95,7 +95,7 @@ encryption is being disabled (identity first). It never removes a provider.`,
 	return cmd
 }
 
-func encryptionConfig(cmd *cobra.Command, file string, options encryptionconfig.Options, inPlace bool, out output) error {
+func encryptionConfig(cmd *cobra.Command, file string, options encryptionconfig.Options, inPlace bool, out string) error {
 	result, before, err := edited(cmd.InOrStdin(), file, options)
 	var mistake *encryptionconfig.OptionError
 	switch {
@@ -156,7 +156,7 @@ func aligned(err error) error {
 		text.Count(len(invalid.Problems), "reason"), strings.ReplaceAll(invalid.Error(), "\n", "\n  "))
 }
 
-func printConfiguration(w io.Writer, config []byte, out output) error {
+func printConfiguration(w io.Writer, config []byte, out string) error {
 	if out == "json" {
 		compact, err := yaml.YAMLToJSON(config)
 		if err != nil {

@@ -11,8 +11,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
+	"github.com/agnivade/levenshtein"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -50,6 +52,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	command, err := root.ExecuteContextC(ctx)
+	if err != nil {
+		writeFailure(command, err)
+	}
 	var usage usageError
 	switch {
 	case err == nil:
@@ -72,19 +77,22 @@ func newRoot() *cobra.Command {
 		Long: `trousseauctl prepares Vault for Trousseau, rotates its token, diagnoses problems,
 and audits and re-encrypts what is in etcd.
 
-Exit codes:
+The exit codes, and the verdict in the document that --output json or yaml prints:
 
-- 0: completed, no findings
-- 1: failed; the reason is on stderr
-- 2: usage error
-- 3: completed, with findings`,
+    code  verdict   meaning
+    0     ok        completed, without findings; warnings do not count
+    1     failed    not completed; the reason is on stderr, and in the document's error
+    2     failed    not begun: a mistake on the command line
+    3     findings  completed; the findings need action
+
+docs/schema has a JSON Schema for each document.`,
 		Version:       version,
 		SilenceErrors: true, // run prints them
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          knownCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{withSuggestion(cmd, err)} })
 	for _, cmd := range []*cobra.Command{
 		newAudit(),
 		newConformance(),
@@ -96,11 +104,47 @@ Exit codes:
 		newRotateToken(),
 		newSetup(),
 		newStatus(),
+		newVersion(),
 	} {
 		complete(cmd)
 		root.AddCommand(cmd)
 	}
 	return root
+}
+
+// near is how many letters may be wrong for a suggestion, as in cobra.
+const near = 2
+
+// knownCommand rejects the name of a command that does not exist.
+func knownCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	root.SuggestionsMinimumDistance = near
+	err := fmt.Errorf("unknown command %q", args[0])
+	if names := root.SuggestionsFor(args[0]); len(names) > 0 {
+		err = fmt.Errorf("%w: did you mean %s?", err, strings.Join(names, " or "))
+	}
+	return usageError{err}
+}
+
+// withSuggestion adds the flag that an unknown one may stand for.
+func withSuggestion(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	name := unknown.GetSpecifiedName()
+	nearest, distance := "", near+1
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if d := levenshtein.ComputeDistance(f.Name, name); d < distance {
+			nearest, distance = f.Name, d
+		}
+	})
+	if nearest == "" || len(name) == 1 {
+		return err
+	}
+	return fmt.Errorf("%w: did you mean --%s?", err, nearest)
 }
 
 func noArguments(_ *cobra.Command, args []string) error {

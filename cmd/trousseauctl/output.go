@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -11,59 +12,140 @@ import (
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 )
 
-// output is the format in which a command prints its result.
-type output string
-
-var outputs = []string{"table", "json", "yaml"}
-
-// outputFlag adds --output to a command.
-func outputFlag(cmd *cobra.Command) *output {
-	o := output("table")
-	cmd.Flags().VarP(&o, "output", "o", "output `format`: table, json or yaml")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp))
-	return &o
+// output is how a command prints its result.
+type output struct {
+	kind    string // of its document, such as Audit
+	formats []string
+	format  string
+	written bool
 }
 
-func (o *output) String() string { return string(*o) }
+// outputFlag adds --output to a command: table, json, yaml, and what more it has.
+func outputFlag(cmd *cobra.Command, kind string, more ...string) *output {
+	formats := append([]string{"table", "json", "yaml"}, more...)
+	o := &output{kind: kind, formats: formats, format: formats[0]}
+	last := len(formats) - 1
+	cmd.Flags().VarP(o, "output", "o", "output `format`: "+strings.Join(formats[:last], ", ")+" or "+formats[last])
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
+	return o
+}
+
+func (o *output) String() string { return o.format }
 
 func (o *output) Type() string { return "format" }
 
 func (o *output) Set(s string) error {
-	if !slices.Contains(outputs, s) {
-		return fmt.Errorf("want %s", strings.Join(outputs, ", "))
+	if !slices.Contains(o.formats, s) {
+		return fmt.Errorf("want %s", strings.Join(o.formats, ", "))
 	}
-	*o = output(s)
+	o.format = s
 	return nil
 }
 
-// print writes v in JSON or YAML, with the names of its json tags, or calls table.
-func (o *output) print(w io.Writer, v any, table func(io.Writer) error) error {
-	switch *o {
+// table reports whether people read the output.
+func (o *output) table() bool { return o.format == "table" }
+
+// result is what a command has done or found.
+type result struct {
+	// Report is the command's own part of the document; nil if there is none.
+	Report   any
+	Findings []finding.Finding
+	// Err is why the command failed. What it did until then is in Report.
+	Err error
+}
+
+// The verdicts. Each has one exit code, see newRoot.
+const (
+	verdictOK       = "ok"
+	verdictFindings = "findings"
+	verdictFailed   = "failed"
+)
+
+func (r result) verdict() string {
+	switch {
+	case r.Err != nil && !errors.Is(r.Err, errFinding):
+		return verdictFailed
+	case r.Err != nil || finding.Problem(r.Findings):
+		return verdictFindings
+	}
+	return verdictOK
+}
+
+// document is the result in JSON or YAML. docs/schema describes it.
+type document struct {
+	APIVersion string            `json:"apiVersion"`
+	Kind       string            `json:"kind"`
+	Verdict    string            `json:"verdict"`
+	Error      string            `json:"error,omitempty"`
+	Findings   []finding.Finding `json:"findings"`
+	Report     any               `json:"report,omitempty"`
+}
+
+// apiVersion is that of every document. A field that goes away or gets another meaning
+// makes a new version; a new field does not.
+const apiVersion = "trousseau.io/v1"
+
+func (r result) document(kind string) document {
+	d := document{APIVersion: apiVersion, Kind: kind, Verdict: r.verdict(), Findings: r.Findings, Report: r.Report}
+	if d.Findings == nil {
+		d.Findings = []finding.Finding{}
+	}
+	if d.Verdict == verdictFailed {
+		d.Error = r.Err.Error()
+	}
+	return d
+}
+
+// write prints r: as a document, or by table, with colors if the output is a terminal.
+// It returns r.Err, or errFinding if a finding is an error.
+func (o *output) write(cmd *cobra.Command, r result, table func(io.Writer, painter) error) error {
+	w := cmd.OutOrStdout()
+	o.written = true
+	var err error
+	switch o.format {
 	case "json":
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
-		return encoder.Encode(v)
+		err = encoder.Encode(r.document(o.kind))
 	case "yaml":
-		text, err := yaml.Marshal(v)
-		if err != nil {
-			return err
+		var text []byte
+		if text, err = yaml.Marshal(r.document(o.kind)); err == nil {
+			_, err = w.Write(text)
 		}
-		_, err = w.Write(text)
-		return err
+	default:
+		err = table(w, painterFor(w))
 	}
-	return table(w)
-}
-
-// report prints v like print, table with colors if w is a terminal, and returns
-// errFinding if the result is not ok.
-func (o *output) report(w io.Writer, v any, ok bool, table func(io.Writer, painter) error) error {
-	if err := o.print(w, v, func(w io.Writer) error { return table(w, painterFor(w)) }); err != nil {
-		return err
-	}
-	if !ok {
+	switch {
+	case err != nil:
+		return errors.Join(r.Err, err)
+	case r.verdict() == verdictFindings:
 		return errFinding
 	}
-	return nil
+	return r.Err
+}
+
+// writeFailure prints the document of a command that failed before it had a result. A
+// person reads the error on stderr.
+func writeFailure(cmd *cobra.Command, failure error) {
+	flag := cmd.Flags().Lookup("output")
+	if flag == nil {
+		return
+	}
+	if o, ok := flag.Value.(*output); ok && !o.written {
+		// The failure itself is the exit code, whatever becomes of this output.
+		_ = o.write(cmd, result{Err: failure}, func(io.Writer, painter) error { return nil })
+	}
+}
+
+// report is write for a command that has no findings yet, only ok.
+func (o *output) report(cmd *cobra.Command, v any, ok bool, table func(io.Writer, painter) error) error {
+	r := result{Report: v}
+	if !ok {
+		r.Err = errFinding
+	}
+	return o.write(cmd, r, table)
 }

@@ -55,7 +55,7 @@ is not under the current key_id, or if it has any other finding.`,
 		Args: noArguments,
 	}
 	f.register(cmd)
-	out := outputFlag(cmd)
+	out := outputFlag(cmd, "Reencrypt")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		options, err := f.options()
 		if err != nil {
@@ -72,7 +72,7 @@ is not under the current key_id, or if it has any other finding.`,
 		if err != nil {
 			return err
 		}
-		return out.report(cmd.OutOrStdout(), result, result.OK, func(w io.Writer, paint painter) error {
+		return out.report(cmd, result, result.OK, func(w io.Writer, paint painter) error {
 			return printReencrypted(w, result, paint)
 		})
 	}

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -54,7 +53,7 @@ VAULT_CACERT and VAULT_NAMESPACE work as for the vault command.`,
 	flags.StringVar(&o.KVMount, "kv-mount", "secret", "`path` of the KV engine")
 	flags.StringVar(&o.KVPath, "kv-path", "trousseau/config", "`path` of the secret in the KV engine")
 	flags.StringVar(&o.Field, "field", "vaulttoken", "`field` of the secret with the token")
-	out := outputFlag(cmd)
+	out := outputFlag(cmd, "RotateToken")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
 		case o.Timeout <= 0:
@@ -76,12 +75,13 @@ VAULT_CACERT and VAULT_NAMESPACE work as for the vault command.`,
 		o.Moved = func(n rotate.Node) {
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s uses the new token after %.1fs\n", n.Node, n.Seconds)
 		}
-		return rotateToken(cmd.Context(), cmd.OutOrStdout(), o, dryRun, resume, out)
+		return rotateToken(cmd, o, dryRun, resume, out)
 	}
 	return cmd
 }
 
-func rotateToken(ctx context.Context, w io.Writer, o rotate.Options, dryRun bool, resume string, out *output) error {
+func rotateToken(cmd *cobra.Command, o rotate.Options, dryRun bool, resume string, out *output) error {
+	ctx := cmd.Context()
 	var r rotate.Report
 	var err error
 	switch {
@@ -95,7 +95,7 @@ func rotateToken(ctx context.Context, w io.Writer, o rotate.Options, dryRun bool
 	if err != nil {
 		return err
 	}
-	return out.report(w, r, r.Stuck == "", func(w io.Writer, _ painter) error {
+	return out.report(cmd, r, r.Stuck == "", func(w io.Writer, _ painter) error {
 		if dryRun {
 			return printRotationPlan(w, o, r)
 		}

@@ -4,8 +4,6 @@ package main
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -61,7 +59,7 @@ nothing, and prints the plan as a script of vault commands.`,
 	flags.StringVar(&o.Role, "role", o.Role, "`name` of the auth method's role")
 	flags.StringVar(&o.ServiceAccount, "service-account", o.ServiceAccount, "`name` of the ServiceAccount bound to the role")
 	flags.StringVar(&o.ServiceAccountNamespace, "service-account-namespace", o.ServiceAccountNamespace, "Kubernetes `namespace` of the ServiceAccount bound to the role")
-	out := outputFlag(cmd)
+	out := outputFlag(cmd, "Setup")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if o.KubernetesCAFile != "" {
 			pem, err := os.ReadFile(o.KubernetesCAFile)
@@ -78,7 +76,7 @@ nothing, and prints the plan as a script of vault commands.`,
 			return err
 		}
 		o.PluginAddress = cmp.Or(o.PluginAddress, vault.Address())
-		return setUp(cmd.Context(), cmd.OutOrStdout(), vault, o, dryRun, out)
+		return setUp(cmd, vault, o, dryRun, out)
 	}
 	return cmd
 }
@@ -99,27 +97,28 @@ type setUpReport struct {
 	Steps   []setup.Step `json:"steps"`
 }
 
-func setUp(ctx context.Context, w io.Writer, vault setup.Vault, o setup.Options, dryRun bool, out *output) error {
+func setUp(cmd *cobra.Command, vault setup.Vault, o setup.Options, dryRun bool, out *output) error {
+	ctx := cmd.Context()
 	plan, err := setup.Make(ctx, vault, o)
 	if err != nil {
 		return err
 	}
 	r := setUpReport{DryRun: dryRun, Changes: plan.Changes(), Steps: plan.Steps}
 	if dryRun {
-		return out.print(w, r, func(w io.Writer) error { return printScript(w, plan) })
+		return out.write(cmd, result{Report: r}, func(w io.Writer, _ painter) error { return printScript(w, plan) })
 	}
 	r.Steps = []setup.Step{}
 	failure := plan.Apply(ctx, func(s setup.Step) {
 		r.Steps = append(r.Steps, s)
-		if *out == "table" {
-			printStep(w, s)
+		if out.table() {
+			printStep(cmd.OutOrStdout(), s)
 		}
 	})
 	r.Changes = setup.Plan{Steps: r.Steps}.Changes()
 	if failure != nil {
 		failure = fmt.Errorf("%w\nThe steps above are done; run this again to continue", failure)
 	}
-	return errors.Join(out.print(w, r, func(w io.Writer) error { return printChanges(w, r.Changes) }), failure)
+	return out.write(cmd, result{Report: r, Err: failure}, func(w io.Writer, _ painter) error { return printChanges(w, r.Changes) })
 }
 
 var done = map[setup.Action]string{setup.Create: "created", setup.Change: "changed", setup.Keep: "kept"}

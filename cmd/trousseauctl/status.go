@@ -52,14 +52,14 @@ exit code. --watch runs until SIGINT or SIGTERM, and then exits with 0.`,
 	flags.DurationVar(&options.Timeout, "timeout", 5*time.Second, "time limit for one node")
 	flags.DurationVar(&watch, "watch", 0, "refresh interval; on a terminal the table is redrawn, elsewhere each change is a line")
 	flags.Lookup("watch").NoOptDefVal = "2s"
-	out := outputFlag(cmd)
+	out := outputFlag(cmd, "Status")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
 		case options.Timeout <= 0:
 			return usageError{fmt.Errorf("--timeout: %s is not a positive duration such as 5s", options.Timeout)}
 		case flags.Changed("watch") && watch <= 0:
 			return usageError{fmt.Errorf("--watch: %s is not a positive duration such as 2s", watch)}
-		case watch > 0 && *out != "table":
+		case watch > 0 && !out.table():
 			return usageError{errors.New("--watch has no other output format: remove --output")}
 		}
 		var err error
@@ -76,7 +76,7 @@ exit code. --watch runs until SIGINT or SIGTERM, and then exits with 0.`,
 		if watch > 0 {
 			return watchStatus(cmd.Context(), cmd.OutOrStdout(), options, watch)
 		}
-		return status(cmd.Context(), cmd.OutOrStdout(), options, out)
+		return status(cmd, options, out)
 	}
 	return cmd
 }
@@ -115,12 +115,12 @@ func nodes(stdin io.Reader, args []string, file string) (nodes []fleet.Node, err
 	return nodes, nil
 }
 
-func status(ctx context.Context, w io.Writer, options fleet.Options, out *output) error {
-	r := fleet.Survey(ctx, options)
-	if ctx.Err() != nil {
+func status(cmd *cobra.Command, options fleet.Options, out *output) error {
+	r := fleet.Survey(cmd.Context(), options)
+	if cmd.Context().Err() != nil {
 		return errors.New("interrupted before all nodes had answered")
 	}
-	return out.report(w, r, r.OK, func(w io.Writer, paint painter) error { return printStatus(w, r, paint) })
+	return out.report(cmd, r, r.OK, func(w io.Writer, paint painter) error { return printStatus(w, r, paint) })
 }
 
 // watchStatus repeats the survey until ctx is done.

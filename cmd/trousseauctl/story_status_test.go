@@ -121,9 +121,8 @@ func TestStatusIsStopped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := output("table")
-	if err := status(ctx, io.Discard, fleet.Options{Nodes: nodes}, &table); err == nil || errors.Is(err, errFinding) {
-		t.Errorf("got %v", err)
+	if code := run(ctx, []string{"status", "127.0.0.1:1"}, nil, io.Discard, io.Discard); code != exitFailure {
+		t.Errorf("exit code %d, want %d", code, exitFailure)
 	}
 	if err := watchStatus(ctx, io.Discard, fleet.Options{Nodes: nodes}, time.Hour); err != nil {
 		t.Errorf("--watch: got %v", err)
