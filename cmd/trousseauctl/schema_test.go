@@ -140,8 +140,10 @@ var contracts = map[string]contract{
 	"Conformance": {report: conformance.Report{}},
 	"Doctor":      {report: doctor.Report{}},
 	"Reencrypt":   {report: reencrypted{}},
-	"RotateToken": {report: rotate.Report{}},
-	"Setup":       {report: setUpReport{}},
-	"Status":      {report: fleet.Report{}},
-	"Version":     {report: built{}},
+	"RotateToken": {report: rotate.Report{}, ids: []string{"node-does-not-serve", "node-keeps-old-token", "rotation-incomplete"}},
+	"Setup": {report: setUpReport{}, ids: []string{
+		"no-ca", "nothing-to-remove", "policy-grants-more", "reviews-as-vault", "role-admits-more", "token-dead", "token-missing", "token-unknown",
+	}},
+	"Status":  {report: fleet.Report{}},
+	"Version": {report: built{}},
 }

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"regexp"
 	"strings"
@@ -205,6 +206,10 @@ func cmdVault(ts *testscript.TestScript, neg bool, args []string) {
 	case "empty":
 		v.Unmount("", "transit")
 		v.Unmount("", "secret")
+	case "deny": // until allow
+		v.Inject(vaulttest.Fault{Match: vaulttest.Ops(args[1:]...), Status: http.StatusForbidden})
+	case "allow":
+		v.ClearFaults()
 	case "write":
 		writeVault(ts, args[1], args[2:])
 	default:

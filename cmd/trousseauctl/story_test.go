@@ -124,6 +124,8 @@ func storyCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 		"silent":        cmdSilent,
 		"token":         cmdToken,
 		"vault":         cmdVault,
+		"newline":       cmdNewline,
+		"encrypts":      cmdEncrypts,
 		"other":         cmdOther,
 		"answering":     cmdAnswering,
 		"shows":         cmdShows,
