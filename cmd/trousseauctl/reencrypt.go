@@ -67,7 +67,6 @@ it has any other finding.`,
   trousseauctl reencrypt --kubeconfig admin.conf --dry-run
   trousseauctl reencrypt --kubeconfig admin.conf --resources secrets,configmaps \
     --ops 10.0.0.1,10.0.0.2,10.0.0.3 --rate 100/s --state reencrypt.json
-  trousseauctl reencrypt --kubeconfig admin.conf --encryption-config /etc/kubernetes/encryption-config.yaml
   trousseauctl reencrypt --kubeconfig admin.conf \
     --api-server https://10.0.0.1:6443,https://10.0.0.2:6443 --ops 10.0.0.1,10.0.0.2 \
     --endpoints https://10.0.0.1:2379 --cacert ca.crt --cert client.crt --key client.key`,

@@ -135,11 +135,17 @@ func conforms(kind string, text []byte) error {
 	return resolved.Validate(value)
 }
 
+// reencryptIDs begin with those of the audit after it.
+var reencryptIDs = []string{
+	"in-the-clear", "malformed", "lost", "not-verified",
+	"refused", "stopped", "not-listed", "other-provider", "not-encrypted", "migration-failed", "not-proven", "under-other",
+}
+
 var contracts = map[string]contract{
 	"Audit":       {report: audit.Report{}},
 	"Conformance": {report: conformance.Report{}},
 	"Doctor":      {report: doctor.Report{}},
-	"Reencrypt":   {report: reencrypted{}},
+	"Reencrypt":   {report: reencrypted{}, ids: reencryptIDs},
 	"RotateToken": {report: rotate.Report{}},
 	"Setup":       {report: setUpReport{}},
 	"Status":      {report: fleet.Report{}},

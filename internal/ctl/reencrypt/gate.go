@@ -120,7 +120,7 @@ func (g *gate) knows(s *apiserver.Server, ids apiserver.KeyIDs, hash string, pro
 	}
 	for _, name := range writers {
 		if ids.Told[name].Hash != hash {
-			return fmt.Errorf("the API server %s does not know the plugins' key_id yet (hash %.19s…), by its provider %s: it asks its plugin once a minute; run this again later, or with --wait 2m%s", s.URL(), hash, name, hint)
+			return fmt.Errorf("the API server %s does not know the plugins' key_id yet (hash %.19s…, provider %s): it asks its plugin once a minute; run this again later, or with --wait 2m%s", s.URL(), hash, name, hint)
 		}
 		providers[name] = true
 	}

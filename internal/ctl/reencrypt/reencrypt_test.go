@@ -420,7 +420,7 @@ func TestRefusesToStart(t *testing.T) {
 		want    string
 	}{
 		"an API server has the older key_id": {func(s apiServer, _ *reencrypt.Options) { s.Learn(older) },
-			"does not know the plugins' key_id yet (hash sha256:222222222222…)"},
+			"does not know the plugins' key_id yet (hash sha256:222222222222…, provider trousseau)"},
 		"another API server has": {func(s apiServer, o *reencrypt.Options) {
 			other := newAPIServer(t, 0)
 			other.Learn(older)
@@ -601,9 +601,9 @@ func TestOtherNameKnows(t *testing.T) {
 	s := renamed(t, 10)
 	s.LearnBy("renamed", older)
 	o := options(t, s)
-	refused(t, o, "by its provider renamed: it asks its plugin once a minute; run this again later, or with --wait 2m; if it is not Trousseau, give --encryption-config")
+	refused(t, o, "provider renamed): it asks its plugin once a minute; run this again later, or with --wait 2m; if it is not Trousseau, give --encryption-config")
 	o.EncryptionConfig = []byte(renamedConfig)
-	refused(t, o, "does not know the plugins' key_id yet (hash sha256:222222222222…), by its provider renamed")
+	refused(t, o, "does not know the plugins' key_id yet (hash sha256:222222222222…, provider renamed)")
 
 	// Only the provider that writes has to know it.
 	s.LearnBy("renamed", current)
@@ -612,7 +612,7 @@ func TestOtherNameKnows(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	o.EncryptionConfig = nil
-	refused(t, o, "by its provider trousseau")
+	refused(t, o, "provider trousseau): it asks")
 }
 
 func TestEncryptionConfig(t *testing.T) {
