@@ -72,7 +72,7 @@ it has any other finding.`,
     --endpoints https://10.0.0.1:2379 --cacert ca.crt --cert client.crt --key client.key`,
 		Args: noArguments,
 	}
-	f.register(cmd, "`URLs` of etcd's servers, to find in etcd which objects to rewrite")
+	f.register(cmd, "`URLs` of etcd's servers, to find in etcd which objects to rewrite", 0)
 	cmd.Flags().StringVar(&f.state, "state", "", "checkpoint `file`, from which the next run resumes; removed when all is done")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "write nothing; have kube-apiserver check every patch")
 	out := outputFlag(cmd, "Reencrypt")
@@ -114,7 +114,7 @@ type reencryptFlags struct {
 var vias = []string{string(reencrypt.Auto), string(reencrypt.Walk), string(reencrypt.Migration)}
 
 // register adds the flags that rotate-key has too.
-func (f *reencryptFlags) register(cmd *cobra.Command, endpoints string) {
+func (f *reencryptFlags) register(cmd *cobra.Command, endpoints string, wait time.Duration) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file` (default KUBECONFIG, then ~/.kube/config)")
 	flags.StringVar(&f.context, "context", "", "`name` of the kubeconfig's context (default the current one)")
@@ -126,7 +126,7 @@ func (f *reencryptFlags) register(cmd *cobra.Command, endpoints string) {
 	flags.StringSliceVar(&f.apiServers, "api-server", nil, "`URL` of every API server, not of a load balancer (default: from the Service kubernetes)")
 	flags.StringVar(&f.encryptionConfig, "encryption-config", "", "EncryptionConfiguration `file` that every API server has loaded, which says who writes a resource")
 	flags.StringSliceVar(&f.ops, "ops", []string{fleet.DefaultAddr}, "`ADDR` of the ops endpoints of every plugin, as in status")
-	flags.DurationVar(&f.wait, "wait", 0, "time to wait for the API servers to learn the current key_id")
+	flags.DurationVar(&f.wait, "wait", wait, "time to wait for the API servers to learn the current key_id")
 	f.etcd.register(cmd, endpoints)
 	_ = cmd.RegisterFlagCompletionFunc("via", cobra.FixedCompletions(vias, cobra.ShellCompDirectiveNoFileComp))
 }

@@ -27,17 +27,23 @@ type reencrypted struct {
 
 func (f *reencryptFlags) run(ctx context.Context, options reencrypt.Options, progress *progress) (r reencrypted, findings []finding.Finding, err error) {
 	r.Report, err = reencrypt.Run(ctx, options)
-	findings = r.Findings
 	if err != nil || !f.etcd.given() || options.DryRun {
-		return r, findings, err
+		return r, r.Findings, err
 	}
-	a := auditFlags{etcd: f.etcd}
+	var names []string
 	for _, res := range r.Resources {
-		a.resources = append(a.resources, res.Name)
+		names = append(names, res.Name)
 	}
+	findings, err = f.audit(ctx, &r, names, progress)
+	return r, append(r.Findings, findings...), err
+}
+
+// audit reads in etcd how the resources, or all if nil, are stored after the run.
+func (f *reencryptFlags) audit(ctx context.Context, r *reencrypted, resources []string, progress *progress) (findings []finding.Finding, err error) {
+	a := auditFlags{etcd: f.etcd, resources: resources}
 	report, err := a.run(ctx, progress)
 	if err != nil {
-		return r, findings, fmt.Errorf("the objects were rewritten, but auditing etcd failed: %w", err)
+		return nil, fmt.Errorf("the objects were rewritten, but auditing etcd failed: %w", err)
 	}
 	r.Audit = &report
 	for _, f := range report.Findings {
@@ -53,7 +59,7 @@ func (f *reencryptFlags) run(ctx context.Context, options reencrypt.Options, pro
 			})
 		}
 	}
-	return r, findings, nil
+	return findings, nil
 }
 
 // elsewhere counts the objects of a resource that are not stored as those that

@@ -179,6 +179,14 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	return w.report(), err
 }
 
+// Await waits until nothing prevents Run from rewriting: all plugins and API servers have
+// the key_id.
+func Await(ctx context.Context, o Options) error {
+	o.State = ""
+	_, err := begin(ctx, o)
+	return err
+}
+
 // begin waits for the gate to open.
 func begin(ctx context.Context, o Options) (*walk, error) {
 	c, err := connect(o)
