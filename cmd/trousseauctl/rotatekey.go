@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -151,13 +150,8 @@ func printRotateKey(w io.Writer, r rotatedKey, paint painter) error {
 		return nil
 	}
 	fmt.Fprintf(w, "%s: version %d, min_decryption_version %d\nkey_id %s\n\n", r.Key, r.Version, r.MinDecryptionVersion, r.KeyIDHash)
-	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(columns, "STEP\tRESULT\t")
 	for _, s := range r.Steps {
-		fmt.Fprintf(columns, "%s\t%s\t%s\n", s.Name, s.Result, s.Text)
-	}
-	if err := columns.Flush(); err != nil {
-		return err
+		fmt.Fprintln(w, strings.TrimSpace(fmt.Sprintf("%-9s  %-7s  %s", s.Name, s.Result, s.Text)))
 	}
 	fmt.Fprint(w, "\nBy hand:\n\n")
 	for _, s := range r.Steps {

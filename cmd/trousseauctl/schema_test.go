@@ -22,6 +22,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 	"github.com/trousseau-io/trousseau/internal/ctl/rotate"
+	"github.com/trousseau-io/trousseau/internal/ctl/rotatekey"
 )
 
 const schemas = "../../docs/schema"
@@ -146,6 +147,7 @@ var contracts = map[string]contract{
 	"Conformance": {report: conformance.Report{}},
 	"Doctor":      {report: doctor.Report{}},
 	"Reencrypt":   {report: reencrypted{}, ids: reencryptIDs},
+	"RotateKey":   {report: rotatedKey{}, ids: append([]string{rotatekey.NotRaised}, reencryptIDs...)},
 	"RotateToken": {report: rotate.Report{}},
 	"Setup":       {report: setUpReport{}},
 	"Status":      {report: fleet.Report{}},

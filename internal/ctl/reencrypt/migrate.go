@@ -21,6 +21,10 @@ import (
 // migrations is the resource that kube-controller-manager works on.
 var migrations = migrationv1.SchemeGroupVersion.WithResource("storageversionmigrations")
 
+// startsWithin is how long kube-controller-manager may take to begin. A new leader needs
+// less than 20 s.
+const startsWithin = 30 * time.Second
+
 // migrate has kube-controller-manager rewrite a resource, and reports whether it has. If
 // it has not, and there is another way, the reason is in p.
 //
@@ -37,7 +41,10 @@ func (w *walk) migrate(ctx context.Context, k kind, p *position) (bool, error) {
 		p.Note = "kube-controller-manager would migrate all objects, by a StorageVersionMigration; so many would be patched without it"
 		return false, nil
 	}
-	name, why, err := w.migration(ctx, k)
+	name, why, err := "", "the cluster does not serve storagemigration.k8s.io/v1, which is new in Kubernetes 1.37", error(nil)
+	if w.cluster.migrates {
+		name, why, err = w.migration(ctx, k)
+	}
 	switch {
 	case err != nil:
 		return false, err
@@ -69,7 +76,7 @@ func (w *walk) migration(ctx context.Context, k kind) (name, why string, err err
 	if why, err := w.cluster.migration(ctx, "POST", "", &m); why != "" || err != nil {
 		return "", why, err
 	}
-	began := time.Now()
+	began, within := time.Now(), min(startsWithin, w.opts.Patience)
 	for again := time.NewTicker(time.Second); ; {
 		succeeded := meta.IsStatusConditionTrue(m.Status.Conditions, string(migrationv1.MigrationSucceeded))
 		failed := meta.FindStatusCondition(m.Status.Conditions, string(migrationv1.MigrationFailed))
@@ -78,10 +85,10 @@ func (w *walk) migration(ctx context.Context, k kind) (name, why string, err err
 			return m.Name, "", nil
 		case failed != nil && failed.Status == metav1.ConditionTrue:
 			return "", fmt.Sprintf("kube-controller-manager's migration %s has failed: %s", m.Name, text.Printable(failed.Message)), nil
-		case len(m.Status.Conditions) == 0 && time.Since(began) > w.opts.Patience:
+		case len(m.Status.Conditions) == 0 && time.Since(began) > within:
 			// Otherwise it would begin whenever a controller is back.
 			_, err := w.cluster.migration(ctx, "DELETE", m.Name, &migrationv1.StorageVersionMigration{})
-			return "", fmt.Sprintf("kube-controller-manager has not begun the migration %s within %s: check that it runs, with its storage version migrator", m.Name, w.opts.Patience), err
+			return "", fmt.Sprintf("kube-controller-manager has not begun the migration %s within %s: check that it runs, with its storage version migrator", m.Name, within), err
 		}
 		select {
 		case <-ctx.Done():

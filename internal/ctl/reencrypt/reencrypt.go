@@ -85,8 +85,7 @@ type Options struct {
 	Stale Stale
 	// Wait is how long to wait for the API servers to learn the new key_id.
 	Wait time.Duration
-	// Patience is how long an API server may be unreachable, and how long
-	// kube-controller-manager may take to begin a migration; 0 means 2 minutes.
+	// Patience is how long an API server may be unreachable; 0 means 2 minutes.
 	Patience time.Duration
 	// Waiting is called with the reason when a wait begins and when the reason
 	// changes; may be nil.

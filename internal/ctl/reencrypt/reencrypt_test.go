@@ -704,7 +704,7 @@ func TestMigrationFails(t *testing.T) {
 	o = options(t, newAPIServer(t, 10))
 	o.Via = reencrypt.Migration
 	r, _ = run(t, o)
-	if f := found(t, r); f.ID != reencrypt.MigrationFailed || !strings.Contains(f.Text, "the server could not find the requested resource") {
+	if f := found(t, r); f.ID != reencrypt.MigrationFailed || !strings.Contains(f.Text, "does not serve storagemigration.k8s.io/v1") {
 		t.Errorf("an older API server: got %+v", f)
 	}
 }
