@@ -22,6 +22,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 	"github.com/trousseau-io/trousseau/internal/ctl/rotate"
+	"github.com/trousseau-io/trousseau/internal/ctl/rotatekey"
 )
 
 const schemas = "../../docs/schema"
@@ -135,11 +136,18 @@ func conforms(kind string, text []byte) error {
 	return resolved.Validate(value)
 }
 
+// reencryptIDs begin with those of the audit after it.
+var reencryptIDs = []string{
+	"in-the-clear", "malformed", "lost", "not-verified",
+	"refused", "stopped", "not-listed", "other-provider", "not-encrypted", "migration-failed", "not-proven", "under-other",
+}
+
 var contracts = map[string]contract{
 	"Audit":       {report: audit.Report{}},
 	"Conformance": {report: conformance.Report{}},
 	"Doctor":      {report: doctor.Report{}},
-	"Reencrypt":   {report: reencrypted{}},
+	"Reencrypt":   {report: reencrypted{}, ids: reencryptIDs},
+	"RotateKey":   {report: rotatedKey{}, ids: append([]string{rotatekey.NotRaised}, reencryptIDs...)},
 	"RotateToken": {report: rotate.Report{}, ids: []string{"node-does-not-serve", "node-keeps-old-token", "rotation-incomplete"}},
 	"Setup": {report: setUpReport{}, ids: []string{
 		"no-ca", "nothing-to-remove", "policy-grants-more", "reviews-as-vault", "role-admits-more", "token-dead", "token-missing", "token-unknown",

@@ -82,6 +82,7 @@ func newSite(t *testing.T, bed *testbed.Bed) *site {
 		n.APIServer.AwaitReady()
 		createSecrets(t, n.APIServer, fmt.Sprintf("of-%d-", i), s.secrets/len(c.Nodes))
 	}
+	s.NewControllerManager().Start() // reencrypt leaves migrations to it
 	s.forward("127.0.0.1:8095", "10.0.0.1:8095")
 	s.layOut()
 	c.Etcd.Save(s.path("backup.db"))
@@ -223,7 +224,7 @@ func (s *site) rotate() {
 // once a minute. reencrypt does that before it rewrites a resource without objects.
 func (s *site) awaitAPIServers() {
 	s.t.Helper()
-	s.admin.trousseauctl(0, "reencrypt", "--kubeconfig", "/etc/kubernetes/admin.conf", "--resources=limitranges", "--wait=2m")
+	s.admin.trousseauctl(0, "reencrypt", "--kubeconfig", "/etc/kubernetes/admin.conf", "--resources=limitranges", "--via=walk", "--wait=2m")
 }
 
 // mustBeRewritten checks that everything is stored under the newest key_id.
