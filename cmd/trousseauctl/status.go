@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 )
 
@@ -119,7 +121,7 @@ func status(cmd *cobra.Command, options fleet.Options, out *output) error {
 	if cmd.Context().Err() != nil {
 		return errors.New("interrupted before all nodes had answered")
 	}
-	return out.report(cmd, r, r.OK, func(w io.Writer, paint painter) error { return printStatus(w, r, paint) })
+	return out.write(cmd, result{Report: r, Findings: r.Findings, Err: r.Err}, func(w io.Writer, paint painter) error { return printStatus(w, r, paint) })
 }
 
 // watchStatus repeats the survey until ctx is done.
@@ -176,7 +178,11 @@ func (c *changes) print(r fleet.Report) error {
 			}
 			lines = append(lines, line)
 		}
-		lines = append(lines, r.Problems...)
+		for _, f := range r.Findings {
+			if f.Severity == finding.Error && !slices.ContainsFunc(r.Nodes, func(a fleet.Answer) bool { return a.Node == f.Subject }) {
+				lines = append(lines, advice(f))
+			}
+		}
 	} else {
 		lines = r.Since(*c.last)
 	}
