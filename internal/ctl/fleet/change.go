@@ -13,6 +13,12 @@ import (
 // each node that has changed. Values that move all the time, such as the time of
 // the last proof or the expiry of the token, do not count.
 func (r Report) Since(before Report) []string {
+	if r.Err != nil {
+		if before.Err != nil && before.Err.Error() == r.Err.Error() {
+			return nil
+		}
+		return []string{r.Err.Error()}
+	}
 	var changes []string
 	earlier := make(map[string]Answer)
 	for _, a := range before.Nodes {

@@ -45,8 +45,12 @@ func (r *Report) Judge() {
 		add("key-ids-differ", finding.Error, "", "The nodes disagree on key_id: "+shares(r.KeyIDs)+".",
 			"After a key rotation this lasts until each node has probed Vault again, about 30 seconds. Otherwise check that all nodes have the same configuration and use the same Vault.")
 	}
+	if r.typed && len(r.Nodes) < len(r.APIServers) {
+		add("node-not-named", finding.Error, "", fmt.Sprintf("The cluster has %s, and only %s named.", text.Count(len(r.APIServers), "API server"), are(len(r.Nodes))),
+			"Name the node of each API server.")
+	}
 	for _, s := range r.APIServers {
-		if s.Node == "" {
+		if s.Node == "" && !r.typed {
 			add("api-server-without-plugin", finding.Error, s.Address, "No pod of trousseau runs on the node of the API server at "+s.Address+".",
 				"Check the pods, and --selector and --namespace.")
 		}
@@ -76,6 +80,14 @@ func (r *Report) judgePlugin(add func(id string, severity finding.Severity, subj
 		add("plugin-not-a-node", finding.Error, p.Endpoint, fmt.Sprintf("The plugin at %s is none of these nodes: the hash of its key_id is %s.", p.Endpoint, p.Hash),
 			"Check which process has the socket, and that you gave its --ops-addr.")
 	}
+}
+
+// are counts nodes, with the verb.
+func are(nodes int) string {
+	if nodes == 1 {
+		return "1 node is"
+	}
+	return fmt.Sprintf("%d nodes are", nodes)
 }
 
 func shares(ids []KeyID) string {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/finding"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 // Options say which nodes to ask.
@@ -28,12 +29,15 @@ type Members struct {
 	Nodes []Node
 	// APIServers are all of the cluster's; none if it does not publish them.
 	APIServers []APIServer
+	// Typed says that an operator has named the nodes, so that the API servers can only
+	// be counted.
+	Typed bool
 }
 
 // APIServer is an API server that the cluster publishes.
 type APIServer struct {
 	Address string `json:"address"`
-	// Node is the node of its plugin; "" if it has none.
+	// Node is the node of its plugin; "" if it has none, or if the nodes are typed.
 	Node string `json:"node,omitempty"`
 }
 
@@ -48,11 +52,13 @@ type Report struct {
 	Findings   []finding.Finding `json:"-"`
 	// Err is why Options.Find did not return nodes.
 	Err error `json:"-"`
+
+	typed bool
 }
 
 // OK means that all nodes answer, are healthy and agree on key_id, that the plugin is
 // one of them, and that each API server has one.
-func (r Report) OK() bool { return r.Err == nil && !finding.Problem(r.Findings) }
+func (r Report) OK() bool { return !finding.Problem(r.Findings) }
 
 // Answer is the result for one node: its State, or why there is none.
 type Answer struct {
@@ -101,7 +107,7 @@ func Survey(ctx context.Context, o Options) Report {
 		ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 		found, err := o.Find(ctx)
 		cancel()
-		o.Nodes, r.APIServers, r.Err = found.Nodes, found.APIServers, err
+		o.Nodes, r.APIServers, r.typed, r.Err = found.Nodes, found.APIServers, found.Typed, err
 	}
 	r.Nodes = make([]Answer, len(o.Nodes))
 	turns := make(chan struct{}, parallel)
@@ -115,7 +121,10 @@ func Survey(ctx context.Context, o Options) Report {
 	asking.Wait()
 	r.Time = time.Now().UTC().Truncate(time.Millisecond)
 	r.Judge()
-	if o.Find != nil && r.Err == nil && len(r.APIServers) == 0 {
+	switch {
+	case r.Err != nil:
+		r.Findings = append(r.Findings, finding.Finding{ID: "nodes-not-found", Severity: finding.Error, Text: text.Capital(r.Err.Error()) + "."})
+	case o.Find != nil && len(r.APIServers) == 0:
 		r.Findings = append(r.Findings, unpublished)
 	}
 	return r

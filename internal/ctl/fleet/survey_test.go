@@ -4,6 +4,7 @@ package fleet_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
 	"slices"
@@ -208,6 +209,7 @@ func TestSince(t *testing.T) {
 			[]string{"one: token changed, token is not renewed"}},
 		{"build", func(_ *fleet.Report, s *fleet.State) { s.Build.Version = "v2" }, []string{"one: build v2"}},
 		{"plugin", func(r *fleet.Report, _ *fleet.State) { r.Plugin.Error = "gone" }, []string{"unix:///s: gone, was ok k"}},
+		{"not found", func(r *fleet.Report, _ *fleet.State) { *r = fleet.Report{Err: errors.New("no pods")} }, []string{"no pods"}},
 		{"another pod", func(r *fleet.Report, _ *fleet.State) { r.Nodes[0].Node = "two" }, []string{"two: healthy", "one: no longer a node"}},
 		{"disagreement", func(r *fleet.Report, _ *fleet.State) { r.KeyIDs = make([]fleet.KeyID, 2) }, []string{"the nodes disagree on key_id"}},
 	} {
