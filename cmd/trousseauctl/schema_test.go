@@ -44,30 +44,40 @@ func TestSchemas(t *testing.T) {
 		if !ok {
 			continue // encryption-config prints a document of Kubernetes
 		}
-		kind := out.kind
-		if _, known := contracts[kind]; !known {
-			t.Errorf("%s: contracts has no kind %q", command.CommandPath(), kind)
-			continue
+		kinds := []string{out.kind}
+		if command.Flags().Lookup("inventory") != nil {
+			kinds = append(kinds, out.kind+"OfClusters")
 		}
-		s, err := schema(kind)
-		if err != nil {
+		for _, kind := range kinds {
+			sameSchema(t, command.CommandPath(), kind)
+		}
+	}
+}
+
+func sameSchema(t *testing.T, command, kind string) {
+	t.Helper()
+	if _, known := contracts[kind]; !known {
+		t.Errorf("%s: contracts has no kind %q", command, kind)
+		return
+	}
+	s, err := schema(kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A later version may add fields.
+	want = append(closed.ReplaceAll(want, nil), '\n')
+	file := filepath.Join(schemas, kind+".json")
+	if *update {
+		if err := os.WriteFile(file, want, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		want, err := json.MarshalIndent(s, "", "  ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		// A later version may add fields.
-		want = append(closed.ReplaceAll(want, nil), '\n')
-		file := filepath.Join(schemas, kind+".json")
-		if *update {
-			if err := os.WriteFile(file, want, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s differs from the documents of %s (%v); run make docs", file, command.CommandPath(), err)
-		}
+	}
+	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s differs from the documents of %s (%v); run make docs", file, command, err)
 	}
 }
 
@@ -136,15 +146,18 @@ func conforms(kind string, text []byte) error {
 }
 
 var contracts = map[string]contract{
-	"Audit":       {report: audit.Report{}},
-	"Conformance": {report: conformance.Report{}},
-	"Doctor":      {report: doctor.Report{}},
-	"Reencrypt":   {report: reencrypted{}},
-	"RotateToken": {report: rotate.Report{}},
-	"Setup":       {report: setUpReport{}},
-	"Status": {report: fleet.Report{}, ids: []string{
-		"node-unreachable", "node-unhealthy", "config-not-in-use", "token-expires", "key-ids-differ", "node-not-named",
-		"api-server-without-plugin", "api-servers-unknown", "nodes-not-found", "plugin-unavailable", "plugin-unhealthy", "plugin-not-a-node",
-	}},
-	"Version":     {report: built{}},
+	"Audit":            {report: audit.Report{}},
+	"Conformance":      {report: conformance.Report{}},
+	"Doctor":           {report: doctor.Report{}},
+	"Reencrypt":        {report: reencrypted{}},
+	"RotateToken":      {report: rotate.Report{}},
+	"Setup":            {report: setUpReport{}},
+	"Status":           {report: fleet.Report{}, ids: statusIDs},
+	"StatusOfClusters": {report: ofClusters{}, ids: append(statusIDs, "cluster-failed")},
+	"Version":          {report: built{}},
+}
+
+var statusIDs = []string{
+	"node-unreachable", "node-unhealthy", "config-not-in-use", "token-expires", "key-ids-differ", "node-not-named",
+	"api-server-without-plugin", "api-servers-unknown", "plugin-unavailable", "plugin-unhealthy", "plugin-not-a-node",
 }

@@ -51,7 +51,7 @@ func (r *Report) Judge() {
 	}
 	for _, s := range r.APIServers {
 		if s.Node == "" && !r.typed {
-			add("api-server-without-plugin", finding.Error, s.Address, "No pod of trousseau runs on the node of the API server at "+s.Address+".",
+			add("api-server-without-plugin", finding.Error, s.Address, "The API server at "+s.Address+" has no pod of trousseau on its node.",
 				"Check the pods, and --selector and --namespace.")
 		}
 	}
