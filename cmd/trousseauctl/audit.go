@@ -16,6 +16,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/audit"
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/drill"
 	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 func newAudit() *cobra.Command {
@@ -91,6 +92,7 @@ type auditFlags struct {
 	resources           []string
 	verify              bool
 	vaultConfig, plugin string
+	endpoint            endpoint.Endpoint // plugin, parsed
 	html                string
 }
 
@@ -122,7 +124,8 @@ func (f *auditFlags) check() error {
 		return err
 	}
 	if f.plugin != "" {
-		if err := drill.CheckEndpoint(f.plugin); err != nil {
+		var err error
+		if f.endpoint, err = endpoint.Parse(f.plugin); err != nil {
 			return fmt.Errorf("--plugin: %w", err)
 		}
 	}

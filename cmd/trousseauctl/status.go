@@ -16,6 +16,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 func newStatus() *cobra.Command {
@@ -83,7 +84,7 @@ exit code. --watch runs until SIGINT or SIGTERM, and then exits with 0.`,
 		}
 		options.Timeout = timeout
 		if socket != "" {
-			endpoint, err := fleet.ParseEndpoint(socket)
+			endpoint, err := endpoint.Parse(socket)
 			if err != nil {
 				return usageError{fmt.Errorf("--socket: %w", err)}
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/text"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 // Options say which nodes to ask.
@@ -21,7 +22,7 @@ type Options struct {
 	// Timeout is the time limit for one node; 0 means 5 s.
 	Timeout time.Duration
 	// Endpoint is a plugin on this host to ask as well; nil for none.
-	Endpoint *Endpoint
+	Endpoint *endpoint.Endpoint
 }
 
 // Members are the nodes of one cluster, as its API names them.
@@ -99,7 +100,7 @@ func Survey(ctx context.Context, o Options) Report {
 		asking.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 			defer cancel()
-			p := o.Endpoint.Ask(ctx)
+			p := AskPlugin(ctx, *o.Endpoint)
 			r.Plugin = &p
 		})
 	}

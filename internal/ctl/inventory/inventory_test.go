@@ -108,7 +108,9 @@ func TestEnvironment(t *testing.T) {
 	if err := os.WriteFile(file, []byte("from-file\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	getenv := func(name string) string { return map[string]string{"TOKEN": "from-env", "VAULT_TOKEN": "another"}[name] }
+	getenv := func(name string) string {
+		return map[string]string{"TOKEN": "from-env", "VAULT_TOKEN": "another"}[name]
+	}
 	for _, c := range []struct {
 		vault       *inventory.Vault
 		token, want string
