@@ -24,30 +24,30 @@ type Cluster struct {
 	Name string `json:"name"`
 	// Kubeconfig and Context reach the cluster's API, where the nodes are found. Namespace
 	// and Selector find the plugin's pods there.
-	Kubeconfig string `json:"kubeconfig"`
-	Context    string `json:"context"`
-	Namespace  string `json:"namespace"`
-	Selector   string `json:"selector"`
+	Kubeconfig string `json:"kubeconfig,omitempty"`
+	Context    string `json:"context,omitempty"`
+	Namespace  string `json:"namespace,omitempty"`
+	Selector   string `json:"selector,omitempty"`
 	// Ops are the addresses of the nodes' ops endpoints, for nodes that are not pods.
-	Ops []string `json:"ops"`
+	Ops []string `json:"ops,omitempty"`
 	// Vault is where an administrator works; nil for the environment's VAULT_ADDR.
-	Vault *Vault `json:"vault"`
+	Vault *Vault `json:"vault,omitempty"`
 	// These are flags of commands, by name without dashes.
-	Audit       Flags `json:"audit"`
-	Doctor      Flags `json:"doctor"`
-	RotateToken Flags `json:"rotate-token"`
-	Status      Flags `json:"status"`
+	Audit       Flags `json:"audit,omitempty"`
+	Doctor      Flags `json:"doctor,omitempty"`
+	RotateToken Flags `json:"rotate-token,omitempty"`
+	Status      Flags `json:"status,omitempty"`
 }
 
 // Vault replaces the environment's VAULT_ variables, so that no token goes to another
 // server than its own.
 type Vault struct {
 	Address   string `json:"address"`
-	Namespace string `json:"namespace"`
-	CACert    string `json:"caCert"`
+	Namespace string `json:"namespace,omitempty"`
+	CACert    string `json:"caCert,omitempty"`
 	// TokenFile or TokenEnv, the name of a variable, holds the administrator's token.
-	TokenFile string `json:"tokenFile"`
-	TokenEnv  string `json:"tokenEnv"`
+	TokenFile string `json:"tokenFile,omitempty"`
+	TokenEnv  string `json:"tokenEnv,omitempty"`
 }
 
 // Flags are values of a command's flags. A list sets a flag several times.
