@@ -99,7 +99,7 @@ func (a across) run(cmd *cobra.Command, args []string) error {
 	r := ofClusters{Clusters: a.all(cmd, clusters)}
 	out.kind += "OfClusters"
 	return out.write(cmd, result{Report: r, Findings: r.findings()}, func(w io.Writer, paint painter) error {
-		return a.print(w, r, cmd, paint)
+		return a.print(w, r, paint)
 	})
 }
 
@@ -239,7 +239,7 @@ func (r ofClusters) findings() (all []finding.Finding) {
 const screen = 80
 
 // print writes a row for each cluster, so that forty fit on a screen.
-func (a across) print(w io.Writer, r ofClusters, cmd *cobra.Command, paint painter) error {
+func (a across) print(w io.Writer, r ofClusters, paint painter) error {
 	moods := map[string]mood{verdictOK: good, verdictFindings: bad, verdictFailed: bad}
 	wide := len("CLUSTER")
 	for _, c := range r.Clusters {
@@ -256,7 +256,7 @@ func (a across) print(w io.Writer, r ofClusters, cmd *cobra.Command, paint paint
 	}
 	fmt.Fprintf(&b, "\n%s: %d ok, %d with findings, %d failed\n", text.Count(len(r.Clusters), "cluster"), count[verdictOK], count[verdictFindings], count[verdictFailed])
 	if count[verdictOK] < len(r.Clusters) {
-		fmt.Fprintf(&b, "Details: %s --inventory %s --cluster NAME\n", cmd.CommandPath(), a.file)
+		b.WriteString("Add --cluster NAME for the details of one.\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -8,8 +8,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,7 +58,7 @@ func New(o Options) (*Cluster, error) {
 func (c *Cluster) Find(ctx context.Context) (fleet.Members, error) {
 	pods, err := c.pods(ctx)
 	if err != nil {
-		return fleet.Members{}, fmt.Errorf("looking for the pods of trousseau: %w", err)
+		return fleet.Members{}, fmt.Errorf("listing pods: %w", err)
 	}
 	if len(pods) == 0 {
 		return fleet.Members{}, fmt.Errorf("no pod has the labels %s: check --selector and --namespace, or name the nodes", c.options.Selector)
@@ -128,7 +130,7 @@ func (c *Cluster) APIServers(ctx context.Context) (addresses []string, err error
 	var list discoveryv1.EndpointSliceList
 	err = c.get(ctx, "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", discoveryv1.LabelServiceName+"=kubernetes", &list)
 	if err != nil {
-		return nil, fmt.Errorf("looking for the API servers in the EndpointSlices of default/kubernetes: %w", err)
+		return nil, fmt.Errorf("listing API servers, the EndpointSlices of default/kubernetes: %w", err)
 	}
 	for _, slice := range list.Items {
 		for _, endpoint := range slice.Endpoints {
@@ -151,7 +153,7 @@ func (c *Cluster) nodeOf(ctx context.Context, address string, pods []corev1.Pod)
 	for _, p := range pods {
 		var node corev1.Node
 		if err := c.get(ctx, "/api/v1/nodes/"+p.Spec.NodeName, "", &node); err != nil {
-			return "", fmt.Errorf("looking for the addresses of node %s: %w", p.Spec.NodeName, err)
+			return "", fmt.Errorf("reading the addresses of node %s: %w", p.Spec.NodeName, err)
 		}
 		if slices.ContainsFunc(node.Status.Addresses, func(a corev1.NodeAddress) bool { return a.Address == address }) {
 			return p.Spec.NodeName, nil
@@ -167,13 +169,27 @@ func (c *Cluster) get(ctx context.Context, path, selector string, into any) erro
 	}
 	result := request.Do(ctx)
 	if err := result.Error(); err != nil { // with the API server's own words, unlike Raw's
-		return err
+		return c.unreachable(err)
 	}
 	text, err := result.Raw()
 	if err != nil {
 		return err
 	}
 	return json.Unmarshal(text, into)
+}
+
+// unreachable shortens a network error to the server and the reason.
+func (c *Cluster) unreachable(err error) error {
+	var asked *url.Error
+	if !errors.As(err, &asked) {
+		return err
+	}
+	err = asked.Err
+	var network *net.OpError
+	if errors.As(err, &network) {
+		err = network.Err
+	}
+	return fmt.Errorf("%s does not answer: %w", c.options.Config.Host, err)
 }
 
 // opsPort is the port of a pod's ops endpoints, from its container's --ops-addr.

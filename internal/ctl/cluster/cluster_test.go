@@ -181,9 +181,9 @@ func TestNotFound(t *testing.T) {
 		want  string
 	}{
 		{"no pod", clustertest.State{}, "no pod has the labels app.kubernetes.io/name=trousseau: check --selector and --namespace, or name the nodes"},
-		{"pods", clustertest.State{Pods: pods, Forbidden: []string{"/pods"}}, "looking for the pods of trousseau: /pods is forbidden"},
-		{"slices", clustertest.State{Pods: pods, Forbidden: []string{"endpointslices"}}, "looking for the API servers in the EndpointSlices of default/kubernetes: endpointslices is forbidden"},
-		{"nodes", clustertest.State{Pods: pods, APIServers: []string{"192.0.2.1"}, Forbidden: []string{"nodes"}}, "looking for the addresses of node node1: nodes is forbidden"},
+		{"pods", clustertest.State{Pods: pods, Forbidden: []string{"/pods"}}, "listing pods: /pods is forbidden"},
+		{"slices", clustertest.State{Pods: pods, Forbidden: []string{"endpointslices"}}, "listing API servers, the EndpointSlices of default/kubernetes: endpointslices is forbidden"},
+		{"nodes", clustertest.State{Pods: pods, APIServers: []string{"192.0.2.1"}, Forbidden: []string{"nodes"}}, "reading the addresses of node node1: nodes is forbidden"},
 	} {
 		r := fleet.Survey(t.Context(), fleet.Options{Find: open(t, clustertest.Start(t, c.state)).Find})
 		if r.Err == nil || r.Err.Error() != c.want {
@@ -205,7 +205,8 @@ func TestSilentAPIServer(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := c.Find(ctx); err == nil {
-		t.Error("found something")
+	want := "listing pods: http://" + silent.Addr().String() + " does not answer: context deadline exceeded"
+	if _, err := c.Find(ctx); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
