@@ -30,6 +30,10 @@ type across struct {
 	concurrency int
 	// administrator says that it needs Vault's address and a token.
 	administrator bool
+	// remote are flags for a cluster that is not on this host, unless they are given.
+	remote []string
+	// required is a flag without which the command would look at this host.
+	required string
 	// summary is the row of a cluster without findings, from the command's report.
 	summary func(report any) string
 
@@ -88,7 +92,15 @@ func (a across) run(cmd *cobra.Command, args []string) error {
 		if i < 0 {
 			return usageError{fmt.Errorf("--cluster: %s has no cluster %q", a.file, a.cluster)}
 		}
-		return a.one(cmd, clusters[i], out.format, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		clusters = clusters[i : i+1]
+	}
+	for _, c := range clusters {
+		if _, given := c.Command(cmd.Name())[a.required]; a.required != "" && !given && !cmd.Flags().Changed(a.required) {
+			return fmt.Errorf("--inventory: %s: cluster %s: %s.%s is missing: give this cluster's", a.file, c.Name, cmd.Name(), a.required)
+		}
+	}
+	if a.cluster != "" {
+		return a.one(cmd, clusters[0], out.format, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
 	switch {
 	case !slices.Contains([]string{"table", "json", "yaml"}, out.format):
@@ -98,7 +110,11 @@ func (a across) run(cmd *cobra.Command, args []string) error {
 	}
 	r := ofClusters{Clusters: a.all(cmd, clusters)}
 	out.kind += "OfClusters"
-	return out.write(cmd, result{Report: r, Findings: r.findings()}, func(w io.Writer, paint painter) error {
+	together := result{Report: r, Findings: r.findings()}
+	if slices.ContainsFunc(r.Clusters, func(c ofCluster) bool { return c.Document.Verdict != verdictOK }) {
+		together.Err = errFinding
+	}
+	return out.write(cmd, together, func(w io.Writer, paint painter) error {
 		return a.print(w, r, paint)
 	})
 }
@@ -142,14 +158,14 @@ func (a across) one(cmd *cobra.Command, c inventory.Cluster, format string, stdo
 	if out, ok := cmd.Flags().Lookup("output").Value.(*output); ok && stdout == cmd.OutOrStdout() {
 		out.written = true // by the command that runs now
 	}
-	_, err := execute(ctx, arguments(cmd, c, format), strings.NewReader(""), stdout, stderr)
+	_, err := execute(ctx, a.arguments(cmd, c, format), strings.NewReader(""), stdout, stderr)
 	return err
 }
 
 // arguments returns the command line for a cluster: what the inventory says, unless
 // the operator has given the same flag.
-func arguments(cmd *cobra.Command, c inventory.Cluster, format string) []string {
-	args := []string{cmd.Name(), "--output=" + format}
+func (a across) arguments(cmd *cobra.Command, c inventory.Cluster, format string) []string {
+	args := append([]string{cmd.Name(), "--output=" + format}, a.remote...)
 	set := func(name string, values ...string) {
 		if f := cmd.Flags().Lookup(name); f == nil || f.Changed {
 			return

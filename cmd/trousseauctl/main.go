@@ -100,16 +100,16 @@ docs/schema has a JSON Schema for each document.`,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{withSuggestion(cmd, err)} })
 	for _, cmd := range []*cobra.Command{
-		newAudit(),
+		acrossClusters(newAudit(), across{concurrency: 4, summary: auditRow}),
 		newConformance(),
-		newDoctor(),
+		acrossClusters(newDoctor(), across{concurrency: 8, remote: []string{"--socket="}, required: "config", summary: doctorRow}),
 		newEncryptionConfig(),
 		newKeepStaticPod(),
 		newPolicy(),
 		newReencrypt(),
 		newRotateToken(),
 		newSetup(),
-		acrossClusters(newStatus(), across{concurrency: 16, summary: statusSummary}),
+		acrossClusters(newStatus(), across{concurrency: 16, summary: statusRow}),
 		newVersion(),
 	} {
 		complete(cmd)

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -32,6 +33,17 @@ const schemas = "../../docs/schema"
 type contract struct {
 	report any
 	ids    []string
+}
+
+// contractOf returns what a kind promises. A command that runs for each cluster promises
+// the findings of each.
+func contractOf(kind string) (contract, bool) {
+	one, ofAll := strings.CutSuffix(kind, "OfClusters")
+	c, known := contracts[one]
+	if ofAll {
+		c = contract{report: ofClusters{}, ids: append(slices.Clone(c.ids), "cluster-failed")}
+	}
+	return c, known
 }
 
 // TestSchemas compares docs/schema with what the commands can print.
@@ -81,7 +93,7 @@ func TestInventorySchema(t *testing.T) {
 
 func sameSchema(t *testing.T, command, kind string) {
 	t.Helper()
-	if _, known := contracts[kind]; !known {
+	if _, known := contractOf(kind); !known {
 		t.Errorf("%s: contracts has no kind %q", command, kind)
 		return
 	}
@@ -116,6 +128,7 @@ var closed = regexp.MustCompile(`,\s*"additionalProperties": false`)
 // schema returns the schema of a kind. It allows no other fields: a story must not
 // print what is not documented.
 func schema(kind string) (*jsonschema.Schema, error) {
+	promised, _ := contractOf(kind)
 	s, err := jsonschema.For[document](nil)
 	if err != nil {
 		return nil, err
@@ -130,15 +143,15 @@ func schema(kind string) (*jsonschema.Schema, error) {
 	s.Properties["findings"].Type, s.Properties["findings"].Types = "array", nil
 	found.Properties["severity"] = &jsonschema.Schema{Enum: []any{finding.Error, finding.Warning}}
 	found.Properties["id"] = &jsonschema.Schema{}
-	if len(contracts[kind].ids) == 0 {
+	if len(promised.ids) == 0 {
 		s.Properties["findings"].MaxItems = new(int)
 	}
-	for _, id := range contracts[kind].ids {
+	for _, id := range promised.ids {
 		found.Properties["id"].Enum = append(found.Properties["id"].Enum, id)
 	}
 	delete(s.Properties, "report")
 	s.PropertyOrder = slices.DeleteFunc(s.PropertyOrder, func(name string) bool { return name == "report" })
-	if report := contracts[kind].report; report != nil {
+	if report := promised.report; report != nil {
 		s.Properties["report"], err = jsonschema.ForType(reflect.TypeOf(report), nil)
 		s.PropertyOrder = append(s.PropertyOrder, "report")
 	}
@@ -156,7 +169,7 @@ func cmdSchema(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func conforms(kind string, text []byte) error {
-	if _, known := contracts[kind]; !known {
+	if _, known := contractOf(kind); !known {
 		return fmt.Errorf("no kind %q", kind)
 	}
 	s, err := schema(kind)
@@ -175,15 +188,14 @@ func conforms(kind string, text []byte) error {
 }
 
 var contracts = map[string]contract{
-	"Audit":            {report: audit.Report{}},
-	"Conformance":      {report: conformance.Report{}},
-	"Doctor":           {report: doctor.Report{}},
-	"Reencrypt":        {report: reencrypted{}},
-	"RotateToken":      {report: rotate.Report{}},
-	"Setup":            {report: setUpReport{}},
-	"Status":           {report: fleet.Report{}, ids: statusIDs},
-	"StatusOfClusters": {report: ofClusters{}, ids: append(statusIDs, "cluster-failed")},
-	"Version":          {report: built{}},
+	"Audit":       {report: audit.Report{}},
+	"Conformance": {report: conformance.Report{}},
+	"Doctor":      {report: doctor.Report{}},
+	"Reencrypt":   {report: reencrypted{}},
+	"RotateToken": {report: rotate.Report{}},
+	"Setup":       {report: setUpReport{}},
+	"Status":      {report: fleet.Report{}, ids: statusIDs},
+	"Version":     {report: built{}},
 }
 
 var statusIDs = []string{

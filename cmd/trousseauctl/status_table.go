@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -157,14 +156,4 @@ func on(nodes []string, all int) string {
 		return fmt.Sprintf(", on all %d nodes", all)
 	}
 	return ", on " + strings.Join(nodes, ", ")
-}
-
-// statusSummary is a cluster without findings on one line, from the report's JSON.
-func statusSummary(report any) string {
-	document, err := json.Marshal(report)
-	var r fleet.Report
-	if err != nil || json.Unmarshal(document, &r) != nil || len(r.KeyIDs) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%s, %s version %d", text.Count(len(r.Nodes), "node"), r.KeyIDs[0].Name, r.KeyIDs[0].Version)
 }
