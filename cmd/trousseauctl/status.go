@@ -55,6 +55,7 @@ that is not in use, or a token that expires, is shown but does not change the
 exit code. --watch runs until SIGINT or SIGTERM, and then exits with 0.`,
 		Example: `  trousseauctl status
   trousseauctl status --kubeconfig admin.conf
+  trousseauctl status --inventory clusters.yaml
   trousseauctl status 10.0.0.1 10.0.0.2 10.0.0.3 --watch
   trousseauctl status --nodes-from nodes.txt -o json
   trousseauctl status --socket unix:///run/trousseau/kms.sock`,

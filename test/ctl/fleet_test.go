@@ -6,24 +6,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 	"unicode/utf8"
 
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/cri-streaming/pkg/streaming/portforward"
 
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
@@ -117,9 +111,9 @@ func TestFortyClusters(t *testing.T) {
 // endpoints listen on the loopback address only.
 type realCluster struct {
 	*testbed.Node
-	t         *testing.T
-	reader    string       // kubeconfig of a user without rights
-	forwarded atomic.Int64 // sessions that kubelet has served
+	*kubelet
+	t      *testing.T
+	reader string // kubeconfig of a user without rights
 }
 
 // newRealClusters starts three clusters, in one etcd and with one Vault.
@@ -139,10 +133,9 @@ func newRealClusters(t *testing.T, bed *testbed.Bed) (all []*realCluster) {
 		n.Trousseau = bed.NewTrousseau(fmt.Sprintf("trousseau-real-%d", i+1), c.Nodes[0].ConfigFile, filepath.Join(n.Dir, "run", "real.sock"))
 		n.Trousseau.Start()
 		n.APIServer.AwaitReady()
-		r := &realCluster{Node: n, t: t}
+		r := &realCluster{Node: n, t: t, kubelet: join(t, n.APIServer, "node1", fmt.Sprintf("10.0.0.%d", i+1), "127.0.0.1", n.Trousseau.Args)}
 		text := readFile(t, n.APIServer.Kubeconfig())
 		r.reader = bed.Write(fmt.Sprintf("reader-%d.conf", i+1), strings.Replace(text, "    token: ", "    as: reader\n    token: ", 1))
-		r.join(fmt.Sprintf("10.0.0.%d", i+1))
 		n.Trousseau.AwaitReady()
 		all = append(all, r)
 	}
@@ -153,46 +146,6 @@ func newRealClusters(t *testing.T, bed *testbed.Bed) (all []*realCluster) {
 func (c *realCluster) port() string {
 	_, port, _ := strings.Cut(opsAddr(c.t, c.Trousseau), ":")
 	return port
-}
-
-// join creates the node and its pod, as kubelet and the chart do.
-func (c *realCluster) join(hostIP string) {
-	c.t.Helper()
-	kubelet := httptest.NewTLSServer(http.HandlerFunc(c.kubelet))
-	c.t.Cleanup(kubelet.Close)
-	at, err := url.Parse(kubelet.URL)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	port, err := strconv.ParseInt(at.Port(), 10, 32)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node1"}}
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "trousseau-node1", Namespace: "kube-system", Labels: map[string]string{"app.kubernetes.io/name": "trousseau"}},
-		Spec: corev1.PodSpec{
-			NodeName: "node1", HostNetwork: true,
-			Containers: []corev1.Container{{Name: "trousseau", Image: "trousseau", Args: c.Trousseau.Args}},
-		},
-	}
-	core := c.APIServer.Client.CoreV1()
-	ctx := c.t.Context()
-	if node, err = core.Nodes().Create(ctx, node, metav1.CreateOptions{}); err != nil {
-		c.t.Fatal(err)
-	}
-	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: at.Hostname()}}
-	node.Status.DaemonEndpoints.KubeletEndpoint.Port = int32(port)
-	if _, err = core.Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{}); err != nil {
-		c.t.Fatal(err)
-	}
-	if pod, err = core.Pods("kube-system").Create(ctx, pod, metav1.CreateOptions{}); err != nil {
-		c.t.Fatal(err)
-	}
-	pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, HostIP: hostIP, HostIPs: []corev1.HostIP{{IP: hostIP}}, PodIP: hostIP, PodIPs: []corev1.PodIP{{IP: hostIP}}}
-	if _, err = core.Pods("kube-system").UpdateStatus(ctx, pod, metav1.UpdateOptions{}); err != nil {
-		c.t.Fatal(err)
-	}
 }
 
 // publish adds the address of another API server, and returns the name of its slice.
@@ -206,31 +159,6 @@ func (c *realCluster) publish(address string) string {
 		c.t.Fatal(err)
 	}
 	return slice.Name
-}
-
-// kubelet serves /portForward/NAMESPACE/POD with the library that kubelet and the
-// container runtimes use.
-func (c *realCluster) kubelet(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != "/portForward/kube-system/trousseau-node1" {
-		http.NotFound(w, r)
-		return
-	}
-	c.forwarded.Add(1)
-	portforward.ServePortForward(w, r, toLoopback{}, "trousseau-node1", "", &portforward.V4Options{}, time.Minute, 30*time.Second, portforward.SupportedProtocols)
-}
-
-// toLoopback dials the port in the pod's network, which is this host's.
-type toLoopback struct{}
-
-func (toLoopback) PortForward(ctx context.Context, _, _ string, port int32, stream io.ReadWriteCloser) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	go func() { _, _ = io.Copy(conn, stream) }()
-	_, err = io.Copy(stream, conn)
-	return err
 }
 
 // entries are the three clusters and 37 fakes of three nodes each.

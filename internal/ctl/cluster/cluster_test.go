@@ -115,7 +115,9 @@ func TestWhichPods(t *testing.T) {
 			p.Status.Phase, p.CreationTimestamp = corev1.PodPending, metav1.Now()
 		})}, "node1", "old:8095"},
 		{"update: old one ends", []corev1.Pod{pod("old", func(p *corev1.Pod) { now := metav1.Now(); p.DeletionTimestamp = &now }), pod("new", running)}, "node1", "new:8095"},
-		{"evicted one", []corev1.Pod{pod("a", func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }), pod("b", running)}, "node1", "b:8095"},
+		{"evicted from another node", []corev1.Pod{pod("a", func(p *corev1.Pod) {
+			p.Status.Phase, p.Spec.NodeName = corev1.PodFailed, "node2"
+		}), pod("b", running)}, "node1", "b:8095"},
 		{"other labels", []corev1.Pod{pod("p", running), pod("installer", func(p *corev1.Pod) {
 			p.Labels = map[string]string{"app.kubernetes.io/name": "trousseau-installer"}
 			p.Spec.NodeName = "node2"
