@@ -75,7 +75,7 @@ VAULT_CACERT and VAULT_NAMESPACE work as for the vault command.`,
 			return usageError{errors.New("give --dry-run or --resume, not both")}
 		}
 		var err error
-		if o.Nodes, err = nodes(cmd.InOrStdin(), args, nodesFrom); err != nil {
+		if o.Nodes, err = (&nodeFlags{from: nodesFrom}).parse(cmd.InOrStdin(), args); err != nil {
 			return err
 		}
 		if o.Vault, err = administrator(); err != nil {

@@ -113,6 +113,7 @@ func storyCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 		"agent":         cmdAgent,
 		"alive":         cmdAlive,
 		"apiserver":     cmdAPIServer,
+		"cluster":       cmdCluster,
 		"daemon":        cmdDaemon,
 		"etcd-snapshot": cmdEtcdSnapshot,
 		"render":        cmdRender,
