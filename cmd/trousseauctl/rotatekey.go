@@ -139,7 +139,11 @@ func given(cmd, other *cobra.Command) (flags string) {
 	own := []string{"output", "dry-run"}
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
 		if other.Flags().Lookup(flag.Name) != nil && !slices.Contains(own, flag.Name) {
-			flags += " --" + flag.Name + " " + strings.Trim(flag.Value.String(), "[]")
+			value := strings.Trim(flag.Value.String(), "[]")
+			if strings.ContainsAny(value, "* ") { // of a shell
+				value = "'" + value + "'"
+			}
+			flags += " --" + flag.Name + " " + value
 		}
 	})
 	return flags
