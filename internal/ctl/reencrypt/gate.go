@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/apiserver"
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 )
 
@@ -152,10 +153,15 @@ func (g *gate) agreed(ctx context.Context) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	if r.OK && len(r.KeyIDs) == 1 {
+	if r.OK() && len(r.KeyIDs) == 1 {
 		return r.KeyIDs[0].Hash, nil
 	}
-	problems := r.Problems
+	var problems []string
+	for _, f := range r.Findings {
+		if f.Severity == finding.Error && f.Subject == "" {
+			problems = append(problems, f.Text)
+		}
+	}
 	for _, a := range r.Nodes {
 		if a.Health() != "healthy" {
 			problems = append(problems, a.Node+" is "+a.Line())
