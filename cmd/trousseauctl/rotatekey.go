@@ -126,7 +126,7 @@ func (f *reencryptFlags) rotateKey(cmd *cobra.Command, o rotatekey.Options, opti
 		return *r.Reencrypt.Audit, findings, nil
 	}
 	o.Commands = rotatekey.Commands{
-		Await:     "trousseauctl status " + strings.Join(f.ops, " "),
+		Await:     "trousseauctl status" + given(cmd, newStatus()),
 		Reencrypt: "trousseauctl reencrypt" + given(cmd, newReencrypt()),
 		Audit:     "trousseauctl audit" + given(cmd, newAudit()),
 	}

@@ -70,7 +70,7 @@ func newWorld(t *testing.T) *world {
 			return w.audited(2, ""), nil, nil
 		},
 	}
-	if w.Plugins, err = fleet.ParseNodes([]string{pages.URL}); err != nil {
+	if w.Plugins.Nodes, err = fleet.ParseNodes([]string{pages.URL}); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -233,7 +233,7 @@ func TestRefuses(t *testing.T) {
 			if err != nil {
 				w.t.Fatal(err)
 			}
-			w.Plugins = gone
+			w.Plugins.Nodes = gone
 		}, "no node says which key it uses"},
 		"an API server": {func(w *world) {
 			w.Await = func(context.Context, string) error { return errors.New("is down") }
