@@ -59,7 +59,10 @@ func (f *reencryptFlags) stale(ctx context.Context, resource, hash string, each 
 		return err
 	}
 	defer reader.Close()
-	prefixes := stored.Prefixes(f.etcd.root(), resource)
+	var prefixes []string
+	for _, root := range f.etcd.roots() {
+		prefixes = append(prefixes, stored.Prefixes(root, resource)...)
+	}
 	_, err = reader.Read(ctx, prefixes, func(o etcd.Object) error {
 		if v := stored.Parse(o.Value); v.Object != nil && keyid.Hash(v.Object.KeyID) == hash {
 			return nil
