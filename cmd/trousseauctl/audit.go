@@ -17,6 +17,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/drill"
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/page"
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/textfile"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 func newAudit() *cobra.Command {
@@ -122,6 +123,7 @@ type auditFlags struct {
 	resources           []string
 	verify              bool
 	vaultConfig, plugin string
+	endpoint            endpoint.Endpoint // plugin, parsed
 	html, outFile       string
 }
 
@@ -154,7 +156,8 @@ func (f *auditFlags) check() error {
 		return err
 	}
 	if f.plugin != "" {
-		if err := drill.CheckEndpoint(f.plugin); err != nil {
+		var err error
+		if f.endpoint, err = endpoint.Parse(f.plugin); err != nil {
 			return fmt.Errorf("--plugin: %w", err)
 		}
 	}
