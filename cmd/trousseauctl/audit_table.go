@@ -68,7 +68,7 @@ func printUnreadable(b *strings.Builder, r audit.Report) {
 		"kube-apiserver 1.37 accepts the call from a user with the verbs delete and unsafe-delete-ignore-read-errors, and refuses it for an object that it can read. To try it, add &dryRun=All inside the quotes.")
 	for _, u := range r.Unreadable {
 		if u.Remove == "" {
-			text.Paragraph(b, "      ", "No object of the API: "+u.Key)
+			text.Paragraph(b, "      ", "kube-apiserver deletes no such object unread. Delete its key from etcd: "+u.Key)
 			continue
 		}
 		fmt.Fprintf(b, "      %s\n", u.Remove)

@@ -345,6 +345,69 @@ func TestDrill(t *testing.T) {
 	}
 }
 
+// After a drill, each unreadable object has the call that deletes it, which is safe in a
+// shell.
+func TestUnreadable(t *testing.T) {
+	lost := trousseau(1, "lost")
+	calls := map[string]string{
+		"/registry/secrets/default/a":                                   "/api/v1/namespaces/default/secrets/a",
+		"/registry/services/specs/default/a":                            "/api/v1/namespaces/default/services/a",
+		"/registry/minions/node-1":                                      "/api/v1/nodes/node-1",
+		"/registry/deployments/default/a":                               "/apis/apps/v1/namespaces/default/deployments/a",
+		"/registry/apiregistration.k8s.io/apiservices/v1.":              "/apis/apiregistration.k8s.io/v1/apiservices/v1.",
+		"/registry/example.com/widgets/default/a":                       "/apis/example.com/VERSION/namespaces/default/widgets/a",
+		"/registry/secrets/default/system:a":                            "/api/v1/namespaces/default/secrets/system:a",
+		"/registry/secrets/de fault/a'; rm -rf $HOME; '?x=1#\n\x1b[2J/": "", // has no name at the end
+		"/registry/secrets/de fault/a'; rm $HOME `x` ?y=1#\n\x1b[2J\\":  "/api/v1/namespaces/de%20fault/secrets/a%27%3B%20rm%20$HOME%20%60x%60%20%3Fy=1%23%0A%1B%5B2J%5C",
+		"/registry/namespaces/default":                                  "",
+		"/registry/roles/default/a":                                     "",
+		"/registry/ranges/serviceips":                                   "",
+		"/registry/secrets/a/b/c":                                       "",
+		"/registry/secrets/":                                            "",
+	}
+	objects := map[string][]byte{"/registry/secrets/default/readable": trousseau(2, "x"), "/registry/pods/a/1": storedtest.Protobuf()}
+	for key := range calls {
+		objects[key] = lost
+	}
+	objects["/registry/secrets/default/a"] = []byte("k8s:enc:kms:v2:p:x")
+	a := counted(audit.Options{Drill: true}, objects)
+	var results []drill.Result
+	for _, s := range a.Seeds() {
+		verdict := drill.Readable
+		if string(s.Ciphertext) == "vault:v1:lost" {
+			verdict = drill.Lost
+		}
+		results = append(results, drill.Result{Verdict: verdict})
+	}
+	a.Drilled(results)
+	if !a.AnyUnreadable() {
+		t.Error("the audit does not ask for the objects again")
+	}
+	for key, value := range objects {
+		_ = a.AddUnreadable(etcd.Object{Key: []byte(key), Value: value})
+	}
+	r := a.Report(live)
+	if len(r.Unreadable) != len(calls) || r.UnreadableObjects() != len(calls) {
+		t.Errorf("%d of %d are listed, want %d", len(r.Unreadable), r.UnreadableObjects(), len(calls))
+	}
+	got := make(map[string]bool)
+	for _, u := range r.Unreadable {
+		got[u.Remove] = true
+	}
+	for key, path := range calls {
+		want := ""
+		if path != "" {
+			want = "kubectl delete --raw '" + path + "?ignoreStoreReadErrorWithClusterBreakingPotential=true'"
+		}
+		if !got[want] {
+			t.Errorf("%q: no call %s", key, want)
+		}
+	}
+	if well := counted(audit.Options{Drill: true}, map[string][]byte{"/registry/secrets/a/1": trousseau(1, "x")}); well.AnyUnreadable() {
+		t.Error("without unreadable objects, etcd would be read twice")
+	}
+}
+
 // The output contains no values, and control characters from etcd are escaped.
 func TestReportIsFitToBePrinted(t *testing.T) {
 	hostile := "\x1b[2J\x1b]0;owned\a"

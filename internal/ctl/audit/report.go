@@ -148,8 +148,8 @@ type Answer struct {
 // Unreadable is an object that kube-apiserver cannot read.
 type Unreadable struct {
 	Key string `json:"key"`
-	// Remove is a command that makes kube-apiserver delete the object unread; "" if the
-	// key is not one of an API object.
+	// Remove is a command that makes kube-apiserver delete the object unread; "" if it
+	// has no such call.
 	Remove string `json:"remove,omitempty"`
 }
 
