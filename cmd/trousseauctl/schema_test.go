@@ -190,12 +190,15 @@ func conforms(kind string, text []byte) error {
 
 // reencryptIDs begin with those of the audit after it.
 var reencryptIDs = []string{
-	"in-the-clear", "malformed", "lost", "not-verified",
+	"in-the-clear", "malformed", "lost", "not-verified", "outside-prefixes",
 	"refused", "stopped", "not-listed", "other-provider", "not-encrypted", "migration-failed", "not-proven", "under-other",
 }
 
 var contracts = map[string]contract{
-	"Audit":       {report: audit.Report{}},
+	"Audit": {
+		report: audit.Report{},
+		ids:    []string{audit.InTheClear, audit.Malformed, audit.Lost, audit.NotVerified, audit.OutsidePrefixes},
+	},
 	"Conformance": {report: conformance.Report{}},
 	"Doctor":      {report: doctor.Report{}},
 	"Reencrypt":   {report: reencrypted{}, ids: reencryptIDs},
