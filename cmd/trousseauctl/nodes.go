@@ -99,6 +99,19 @@ func (f *nodeFlags) options(cmd *cobra.Command, args []string) (fleet.Options, e
 	}}, nil
 }
 
+// again repeats the flags and arguments, for a command line to copy.
+func (f *nodeFlags) again(flags *pflag.FlagSet, args []string) (words string) {
+	for _, name := range []string{"kubeconfig", "context", "namespace", "selector", "nodes-from"} {
+		if flags.Changed(name) {
+			words += " --" + name + " " + flags.Lookup(name).Value.String()
+		}
+	}
+	for _, addr := range append(args, f.ops...) {
+		words += " " + addr
+	}
+	return words
+}
+
 // parse reads the addresses.
 func (f *nodeFlags) parse(stdin io.Reader, args []string) (nodes []fleet.Node, err error) {
 	switch {
