@@ -29,7 +29,8 @@ are stored under an older key_id, in the clear, or by another provider than the
 first in EncryptionConfiguration, and no others. Concurrent updates are never
 lost. This command reads only metadata, never the value of a Secret.
 
-It refuses to start unless all plugins (--ops) are healthy and have the same
+It finds the plugins' pods as trousseauctl status does, or you name all with --ops.
+It refuses to start unless all plugins are healthy and have the same
 key_id, and every API server knows that key_id, according to its metrics. An API
 server that does not know it yet would silently skip objects. Each provider of an
 API server learns the key_id by itself: all of them must know it. If one of them
@@ -96,19 +97,19 @@ it has any other finding.`,
 
 // reencryptFlags are the flags of reencrypt.
 type reencryptFlags struct {
-	kubeconfig, context string
-	resources           []string
-	via                 string
-	rate                string
-	concurrency         int
-	maxRefusals         int
-	state               string
-	dryRun              bool
-	apiServers          []string
-	encryptionConfig    string
-	ops                 []string
-	wait                time.Duration
-	etcd                etcdFlags
+	cluster          clusterFlags
+	resources        []string
+	via              string
+	rate             string
+	concurrency      int
+	maxRefusals      int
+	state            string
+	dryRun           bool
+	apiServers       []string
+	encryptionConfig string
+	ops              []string
+	wait             time.Duration
+	etcd             etcdFlags
 }
 
 var vias = []string{string(reencrypt.Auto), string(reencrypt.Walk), string(reencrypt.Migration)}
@@ -116,8 +117,7 @@ var vias = []string{string(reencrypt.Auto), string(reencrypt.Walk), string(reenc
 // register adds the flags that rotate-key has too.
 func (f *reencryptFlags) register(cmd *cobra.Command, endpoints string, wait time.Duration) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file` (default KUBECONFIG, then ~/.kube/config)")
-	flags.StringVar(&f.context, "context", "", "`name` of the kubeconfig's context (default the current one)")
+	f.cluster.register(flags)
 	flags.StringSliceVar(&f.resources, "resources", []string{"secrets"}, "resources to rewrite, as in EncryptionConfiguration: also *. for the core group, *.apps, and *.* for all")
 	flags.StringVar(&f.via, "via", vias[0], "who rewrites: auto, walk for this command, or migration for kube-controller-manager")
 	flags.StringVar(&f.rate, "rate", "50/s", "maximum patch `rate`, per second, minute or hour, such as 50/s, 600/m or 20000/h")
@@ -125,7 +125,7 @@ func (f *reencryptFlags) register(cmd *cobra.Command, endpoints string, wait tim
 	flags.IntVar(&f.maxRefusals, "max-refusals", 200, "refusals in a row that end a resource, because they have one cause; 0 for no limit")
 	flags.StringSliceVar(&f.apiServers, "api-server", nil, "`URL` of every API server, not of a load balancer (default: from the Service kubernetes)")
 	flags.StringVar(&f.encryptionConfig, "encryption-config", "", "EncryptionConfiguration `file` that every API server has loaded, which says who writes a resource")
-	flags.StringSliceVar(&f.ops, "ops", []string{fleet.DefaultAddr}, "`ADDR` of the ops endpoints of every plugin, as in status")
+	flags.StringSliceVar(&f.ops, "ops", []string{fleet.DefaultAddr}, "`ADDR` of the ops endpoints of every plugin, instead of finding its pods as in status; the default is for a cluster without them")
 	flags.DurationVar(&f.wait, "wait", wait, "time to wait for the API servers to learn the current key_id")
 	f.etcd.register(cmd, endpoints)
 	_ = cmd.RegisterFlagCompletionFunc("via", cobra.FixedCompletions(vias, cobra.ShellCompDirectiveNoFileComp))
@@ -184,8 +184,13 @@ func (f *reencryptFlags) options(cmd *cobra.Command) (reencrypt.Options, error) 
 		}
 		options.Via = reencrypt.Walk
 	}
-	if options.Config, err = apiserver.Kubeconfig(f.kubeconfig, f.context); err != nil {
+	if options.Config, err = apiserver.Kubeconfig(f.cluster.kubeconfig, f.cluster.context); err != nil {
 		return options, err
+	}
+	if !cmd.Flags().Changed("ops") {
+		if options.Find, err = f.cluster.findOr(plugins); err != nil {
+			return options, err
+		}
 	}
 	if f.encryptionConfig != "" {
 		if options.EncryptionConfig, err = os.ReadFile(f.encryptionConfig); err != nil {

@@ -103,7 +103,7 @@ type rotatedKey struct {
 func (f *reencryptFlags) rotateKey(cmd *cobra.Command, o rotatekey.Options, options reencrypt.Options) (r rotatedKey, err error) {
 	progress := f.tell(cmd, &options)
 	defer progress.end()
-	o.Plugins = options.Plugins
+	o.Plugins, o.Find = options.Plugins, options.Find
 	o.Begins = func(s rotatekey.Step) {
 		progress.end()
 		fmt.Fprintf(cmd.ErrOrStderr(), "step %s\n", s.Name)
@@ -126,7 +126,7 @@ func (f *reencryptFlags) rotateKey(cmd *cobra.Command, o rotatekey.Options, opti
 		return *r.Reencrypt.Audit, findings, nil
 	}
 	o.Commands = rotatekey.Commands{
-		Await:     "trousseauctl status " + strings.Join(f.ops, " "),
+		Await:     "trousseauctl status" + given(cmd, newStatus()),
 		Reencrypt: "trousseauctl reencrypt" + given(cmd, newReencrypt()),
 		Audit:     "trousseauctl audit" + given(cmd, newAudit()),
 	}

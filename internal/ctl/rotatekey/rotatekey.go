@@ -30,8 +30,9 @@ type Options struct {
 	Vault *vaultadmin.Client
 	// Namespace is that of Vault, Mount the path of the transit engine in it.
 	Namespace, Mount, Key string
-	// Plugins are the ops endpoints of the plugins of all API servers.
+	// Plugins are the ops endpoints of the plugins of all API servers, or Find finds them.
 	Plugins []fleet.Node
+	Find    func(context.Context) (fleet.Members, error)
 	// Resume leaves out the rotation: an earlier run has made it.
 	Resume bool
 	// DryRun ends after the checks, before the rotation.
@@ -210,9 +211,12 @@ func (w *work) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	survey := fleet.Survey(ctx, fleet.Options{Nodes: w.Plugins})
+	survey := fleet.Survey(ctx, fleet.Options{Nodes: w.Plugins, Find: w.Find})
 	if err := ctx.Err(); err != nil {
 		return errors.New("interrupted; nothing was changed")
+	}
+	if survey.Err != nil {
+		return survey.Err
 	}
 	has := 0
 	for version := range k.created {
