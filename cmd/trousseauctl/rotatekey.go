@@ -81,7 +81,7 @@ min_decryption_version may be raised.`,
 		if err != nil {
 			return err
 		}
-		if o.Vault, err = administrator(); err != nil {
+		if o.Vault, err = administrator(cmd.Context()); err != nil {
 			return err
 		}
 		o.Namespace = strings.Trim(os.Getenv("VAULT_NAMESPACE"), "/")
