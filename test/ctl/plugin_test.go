@@ -33,7 +33,7 @@ func TestPlugin(t *testing.T) {
 	}
 
 	file := filepath.Join(first.Dir, "written.yaml")
-	bed.Write(file, run(t, 0, "encryption-config", "--endpoint", "unix://"+first.Trousseau.Socket))
+	bed.Write(file, run(t, 0, "encryption-config", "--phase", "write", "--endpoint", "unix://"+first.Trousseau.Socket))
 	first.APIServer.Stop()
 	first.APIServer.Args = append(first.APIServer.Args, "--encryption-provider-config="+file)
 	first.APIServer.Start()
