@@ -133,7 +133,7 @@ func conforms(kind string, text []byte) error {
 
 var contracts = map[string]contract{
 	"Audit":       {report: audit.Report{}},
-	"Conformance": {report: conformance.Report{}},
+	"Conformance": {report: conformance.Report{}, ids: conformanceIDs()},
 	"EncryptionConfig": {report: encryptionConfigReport{}, ids: []string{
 		"not-read-before", "resource-without-group", "kms-v1", "timeout-short", "invalid", "yaml-style",
 		"name-in-use", "wildcard-covers", "several-items", "more-resources", "name-of-kms-v1",
@@ -145,4 +145,11 @@ var contracts = map[string]contract{
 	"Setup":       {report: setUpReport{}},
 	"Status":      {report: fleet.Report{}},
 	"Version":     {report: built{}},
+}
+
+func conformanceIDs() (ids []string) {
+	for _, c := range conformance.Checks() {
+		ids = append(ids, c.Name)
+	}
+	return ids
 }
