@@ -56,7 +56,7 @@ The exit code is 3 if a check fails. A warning means: it works, but it is a risk
 	flags.StringVar(&options.Kubeconfig, "kubeconfig", "", "`file` with credentials for kube-apiserver")
 	flags.DurationVar(&options.RequestTimeout, "request-timeout", 2500*time.Millisecond, "trousseau's --request-timeout")
 	flags.DurationVar(&options.Timeout, "timeout", doctor.DefaultTimeout, "time limit for all checks together")
-	out := outputFlag(cmd, "Doctor")
+	out := outputFlag(cmd, "Doctor", "junit")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := examine(&options, endpoints); err != nil {
 			return usageError{err}
@@ -65,7 +65,11 @@ The exit code is 3 if a check fails. A warning means: it works, but it is a risk
 		if cmd.Context().Err() != nil {
 			return errors.New("interrupted before all checks were made")
 		}
-		return out.report(cmd, r, r.Healthy, func(w io.Writer, paint painter) error { return printExamination(w, r, paint) })
+		res := result{Report: r, Cases: doctorCases(r)}
+		if !r.Healthy {
+			res.Err = errFinding
+		}
+		return out.write(cmd, res, func(w io.Writer, paint painter) error { return printExamination(w, r, paint) })
 	}
 	return cmd
 }
@@ -88,6 +92,14 @@ func examine(options *doctor.Options, endpoints []string) (err error) {
 		return fmt.Errorf("--ops: %w", err)
 	}
 	return nil
+}
+
+func doctorCases(r doctor.Report) (cases []testCase) {
+	results := map[doctor.Result]caseResult{doctor.Fail: caseFailed, doctor.Warn: caseWarned, doctor.Skip: caseSkipped}
+	for _, f := range r.Findings {
+		cases = append(cases, testCase{named(f), "doctor", 0, results[f.Result], strings.TrimSpace(f.Seen + " " + f.Fix)})
+	}
+	return cases
 }
 
 var doctorMoods = map[doctor.Result]mood{doctor.OK: good, doctor.Warn: doubtful, doctor.Fail: bad}

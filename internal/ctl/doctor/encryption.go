@@ -60,7 +60,7 @@ func (e *examination) encryption(ctx context.Context) {
 
 // providers finds our plugin by its endpoint, and returns the items that list it.
 func (e *examination) providers(c encryptionconfig.Configuration) (ours []entryOf, o outcome) {
-	const add = "Add it: trousseauctl encryption-config FILE --phase read, and later --phase write."
+	const add = "Add it: trousseauctl encryption-config FILE, and later with --phase write."
 	var names, others []string
 	socket, _ := endpoint.Parse(e.Socket)
 	for _, entry := range c.Entries {
@@ -93,9 +93,9 @@ func order(ours []entryOf) outcome {
 		switch first := o.Providers[0]; {
 		case o.place == 0:
 		case first.Kind == "identity":
-			return fail("Put the plugin first: trousseauctl encryption-config FILE --in-place.", "%s are written in plaintext: identity is first", o.resources())
+			return fail("Put the plugin first: trousseauctl encryption-config FILE --phase write --in-place.", "%s are written in plaintext: identity is first", o.resources())
 		default:
-			return warn("When every kube-apiserver can read through the plugin, put it first: trousseauctl encryption-config FILE --in-place.", "%s are written by %s; the plugin only reads", o.resources(), first)
+			return warn("When every kube-apiserver can read through the plugin, put it first: trousseauctl encryption-config FILE --phase write --in-place.", "%s are written by %s; the plugin only reads", o.resources(), first)
 		}
 	}
 	var all []string
