@@ -197,7 +197,15 @@ var reencryptIDs = []string{
 var contracts = map[string]contract{
 	"Audit":       {report: audit.Report{}},
 	"Conformance": {report: conformance.Report{}},
-	"Doctor":      {report: doctor.Report{}},
+	"Doctor": {report: doctor.Report{}, ids: []string{
+		"config", "file-mode", "vault-dns", "vault-tcp", "vault-tls", "vault-health", "vault-clock",
+		"login", "token", "token-life", "token-policies", "token-networks", "policy", "policy-needs", "policy-excess",
+		"key", "key-settings", "key-versions", "round-trip", "batches",
+		"socket", "socket-mode", "plugin-status", "plugin-key-id",
+		"encryption-config", "encryption-provider", "encryption-order", "encryption-timeout", "encryption-identity",
+		"node", "node-config", "node-token", "nodes-agree", "plugin-node",
+		"kubeconfig", "apiserver", "apiserver-kms", "apiserver-key-id",
+	}},
 	"Reencrypt":   {report: reencrypted{}, ids: reencryptIDs},
 	"RotateKey":   {report: rotatedKey{}, ids: append([]string{rotatekey.NotRaised}, reencryptIDs...)},
 	"RotateToken": {report: rotate.Report{}, ids: []string{"node-does-not-serve", "node-keeps-old-token", "rotation-incomplete"}},
