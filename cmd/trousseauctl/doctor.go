@@ -103,10 +103,7 @@ func printExamination(w io.Writer, r doctor.Report, paint painter) error {
 		if f.Result == doctor.Warn || f.Result == doctor.Fail {
 			result = strings.ToUpper(result)
 		}
-		// Escape sequences must not count for the width, so the color comes last.
-		var line strings.Builder
-		text.Hanging(&line, fmt.Sprintf("%-4s  ", result), strings.Join(slices.Compact(what), ", "))
-		b.WriteString(strings.Replace(line.String(), result, paint(doctorMoods[f.Result], result), 1))
+		text.Hanging(&b, paint(doctorMoods[f.Result], result)+strings.Repeat(" ", len("FAIL  ")-len(result)), strings.Join(slices.Compact(what), ", "))
 		text.Paragraph(&b, "        ", f.Seen)
 		if f.Fix != "" {
 			text.Paragraph(&b, "        ", "Do: "+f.Fix)

@@ -116,8 +116,8 @@ func encryptionConfig(cmd *cobra.Command, file string, options encryptionconfig.
 		fmt.Fprintf(&report, "%s needs no change.\n", file)
 	}
 	explain(&report, result)
-	_, err = io.WriteString(cmd.ErrOrStderr(), report.String())
-	return err
+	say(cmd.ErrOrStderr(), report.String())
+	return nil
 }
 
 // edited returns the result, and the original text of the file.

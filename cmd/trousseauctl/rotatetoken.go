@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -104,17 +103,13 @@ func rotateToken(cmd *cobra.Command, o rotate.Options, dryRun bool, resume strin
 }
 
 func printRotation(w io.Writer, o rotate.Options, r rotate.Report) error {
-	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(columns, "NODE\tTOKEN\tAFTER")
+	fmt.Fprintln(w, "NODE\tTOKEN\tAFTER")
 	for _, n := range r.Nodes {
 		if n.Moved {
-			fmt.Fprintf(columns, "%s\tnew\t%.1fs\n", n.Node, n.Seconds)
+			fmt.Fprintf(w, "%s\tnew\t%.1fs\n", n.Node, n.Seconds)
 		} else {
-			fmt.Fprintf(columns, "%s\told\t-\n", n.Node)
+			fmt.Fprintf(w, "%s\told\t-\n", n.Node)
 		}
-	}
-	if err := columns.Flush(); err != nil {
-		return err
 	}
 	for _, n := range r.Nodes {
 		if n.Reason != "" {

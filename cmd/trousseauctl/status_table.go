@@ -14,22 +14,15 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
-// nodeWidth is the longest node name that shares a line with its columns. The other
-// columns take the rest of 100.
+// nodeWidth is the longest node name that shares a line with its columns.
 const nodeWidth = 21
 
 // printStatus writes a report as a table.
 func printStatus(w io.Writer, r fleet.Report, paint painter) error {
-	wide := len("NODE")
-	for _, a := range r.Nodes {
-		if n := utf8.RuneCountInString(a.Node); n <= nodeWidth {
-			wide = max(wide, n)
-		}
-	}
 	var b strings.Builder
 	row := func(health mood, cells ...string) {
-		rest := fmt.Sprintf("%-*s  %-12s  %-9s  %-4s  %-9s  %-12s  %s", len("unreachable")-len(cells[1]), "", cells[2], cells[3], cells[4], cells[5], cells[6], cells[7])
-		fmt.Fprintf(&b, "%-*s  %s%s\n", wide, cells[0], paint(health, cells[1]), strings.TrimRight(rest, " "))
+		cells[1] = paint(health, cells[1])
+		b.WriteString(strings.Join(cells, "\t") + "\n")
 	}
 	row(neutral, "NODE", "HEALTH", "KEY_ID", "VERSION", "GEN", "RELOAD", "TOKEN", "PROOF")
 	for _, a := range r.Nodes {

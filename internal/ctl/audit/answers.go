@@ -46,7 +46,7 @@ func inTheClear(r *Report) Answer {
 		if len(left) > 0 {
 			intro = "However, "
 		}
-		a.Text = append(a.Text, fmt.Sprintf("%sall %s of %s are encrypted.", intro, objects(total), list(encrypted)))
+		a.Text = append(a.Text, fmt.Sprintf("%sall %s of %s are encrypted.", intro, text.Count(total, "object"), text.List(encrypted)))
 	}
 	if len(left)+len(encrypted) == 0 {
 		a.Verdict = "yes"
@@ -56,7 +56,7 @@ func inTheClear(r *Report) Answer {
 		a.Text = append(a.Text, local)
 	}
 	if len(others) > 0 {
-		a.Text = append(a.Text, fmt.Sprintf("Not encrypted, and not expected to be: %s. To check a resource that should be encrypted, name it with --resource.", list(others)))
+		a.Text = append(a.Text, fmt.Sprintf("Not encrypted, and not expected to be: %s. To check a resource that should be encrypted, name it with --resource.", text.List(others)))
 	}
 	older := 0
 	for _, res := range r.Resources {
@@ -90,14 +90,7 @@ func localKeys(r *Report) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s encrypted with a key in the EncryptionConfiguration itself (%s). Keep that key there until you have run trousseauctl reencrypt.", verb(n), list(names))
-}
-
-func verb(n int) string {
-	if n == 1 {
-		return "1 object is"
-	}
-	return objects(n) + " are"
+	return fmt.Sprintf("%s encrypted with a key in the EncryptionConfiguration itself (%s). Keep that key there until you have run trousseauctl reencrypt.", text.Are(n, "object"), text.List(names))
 }
 
 func versions(r *Report) Answer {
@@ -107,7 +100,7 @@ func versions(r *Report) Answer {
 		var each []string
 		for _, v := range key.Versions {
 			short = append(short, fmt.Sprintf("%s/%s v%d", key.Engine, key.Key, v.Version))
-			each = append(each, fmt.Sprintf("version %d for %s under %s", v.Version, objects(v.Objects), text.Count(v.Seeds, "seed")))
+			each = append(each, fmt.Sprintf("version %d for %s under %s", v.Version, text.Count(v.Objects, "object"), text.Count(v.Seeds, "seed")))
 		}
 		a.Text = append(a.Text, fmt.Sprintf("%s/%s: %s.", key.Engine, key.Key, strings.Join(each, "; ")))
 	}
@@ -119,10 +112,10 @@ func versions(r *Report) Answer {
 		}
 	}
 	if foreign > 0 {
-		a.Text = append(a.Text, fmt.Sprintf("%s, with %s, under key_ids of another plugin: ask that plugin which of its keys they need.", text.Capital(verb(foreign)), text.Count(seeds, "seed")))
+		a.Text = append(a.Text, fmt.Sprintf("%s, with %s, under key_ids of another plugin: ask that plugin which of its keys they need.", text.Are(foreign, "object"), text.Count(seeds, "seed")))
 	}
 	if v1 := count(r, stored.KMSv1); v1 > 0 {
-		a.Text = append(a.Text, text.Capital(verb(v1))+" stored by KMS v1, which does not record the key.")
+		a.Text = append(a.Text, text.Are(v1, "object")+" stored by KMS v1, which does not record the key.")
 	}
 	if len(short) > 0 {
 		a.Verdict = strings.Join(short, ", ")
@@ -131,7 +124,7 @@ func versions(r *Report) Answer {
 		a.Text = []string{"None: nothing is encrypted by KMS v2."}
 	}
 	if len(short) > 0 && r.Source.Asked != nil {
-		a.Text = append(a.Text, "Only "+list(r.Source.Asked)+" was audited: other resources may need more versions.")
+		a.Text = append(a.Text, "Only "+text.List(r.Source.Asked)+" was audited: other resources may need more versions.")
 	}
 	return a
 }
@@ -148,7 +141,7 @@ func minimum(r *Report) Answer {
 		}
 		short = append(short, fmt.Sprintf("%s: %d", name, key.MayBecome))
 		oldest := key.Versions[len(key.Versions)-1]
-		line := fmt.Sprintf("%s: to %d, no further. %s still under version %d", name, key.MayBecome, text.Capital(verb(oldest.Objects)), oldest.Version)
+		line := fmt.Sprintf("%s: to %d, no further. %s still under version %d", name, key.MayBecome, text.Are(oldest.Objects, "object"), oldest.Version)
 		if newest := key.Versions[0]; newest.Version > oldest.Version {
 			line += fmt.Sprintf("; once they are re-encrypted, you can raise it to %d", key.Versions[len(key.Versions)-2].Version)
 		}
@@ -193,12 +186,4 @@ func count(r *Report, form stored.Form) int {
 		}
 	}
 	return n
-}
-
-func list(names []string) string {
-	const most = 12
-	if len(names) > most {
-		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
-	}
-	return strings.Join(names, ", ")
 }

@@ -26,7 +26,7 @@ func findings(r *Report) []Finding {
 		for _, g := range res.Groups {
 			if stored.Form(g.Form) == stored.Malformed {
 				all = append(all, Finding{Kind: FindingMalformed, Objects: g.Objects,
-					Text:      fmt.Sprintf("%s of %s cannot be read with any key: %s", objects(g.Objects), res.Name, g.Problem),
+					Text:      fmt.Sprintf("%s of %s cannot be read with any key: %s", text.Count(g.Objects, "object"), res.Name, g.Problem),
 					FirstKeys: g.FirstKeys})
 			}
 		}
@@ -66,7 +66,7 @@ func drillFindings(d *Drill) []Finding {
 		if sum.Kind == FindingUnknown {
 			what = "could not be verified"
 		}
-		sum.Text = fmt.Sprintf("%s under %s of key_id %s %s: %s", objects(sum.Objects), text.Count(counts[sum], "seed"), c.keyID, what, c.reason)
+		sum.Text = fmt.Sprintf("%s under %s of key_id %s %s: %s", text.Count(sum.Objects, "object"), text.Count(counts[sum], "seed"), c.keyID, what, c.reason)
 		all = append(all, *sum)
 	}
 	if rest := d.Lost + d.Unknown - len(d.Failures); rest > 0 {
@@ -88,5 +88,3 @@ func (r Resource) keysOf(match func(Group) bool) []string {
 	}
 	return keys
 }
-
-func objects(n int) string { return text.Count(n, "object") }

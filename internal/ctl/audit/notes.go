@@ -32,7 +32,7 @@ func notes(r *Report) []string {
 			clear += res.Clear
 		}
 		if left -= clear; left > 0 {
-			all = append(all, fmt.Sprintf("%s encrypted by another provider than KMS v2, or malformed, and could not be verified.", text.Capital(verb(left))))
+			all = append(all, fmt.Sprintf("%s encrypted by another provider than KMS v2, or malformed, and could not be verified.", text.Are(left, "object")))
 		}
 		all = append(all, "A seed that unwraps proves that the key exists. Only kube-apiserver can tell whether the object itself is undamaged, by reading it.")
 	}
@@ -44,7 +44,7 @@ func notes(r *Report) []string {
 		}
 	}
 	if count(r, stored.Other) > 0 {
-		all = append(all, fmt.Sprintf("%s in the clear in an unknown encoding (other).", text.Capital(verb(count(r, stored.Other)))))
+		all = append(all, fmt.Sprintf("%s in the clear in an unknown encoding (other).", text.Are(count(r, stored.Other), "object")))
 	}
 	return all
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 // transitKeys sums r.KeyIDs by transit key, and finds the highest safe
@@ -58,16 +59,16 @@ func undecided(r *Report, key *TransitKey) string {
 	}
 	for _, k := range r.KeyIDs {
 		if ours[k.Provider] && k.Key == "" {
-			return fmt.Sprintf("%s under provider %s and key_id %s, which is not one of Trousseau: which version they need is unknown", objects(k.Objects), k.Provider, k.KeyID)
+			return fmt.Sprintf("%s under provider %s and key_id %s, which is not one of Trousseau: which version they need is unknown", text.Count(k.Objects, "object"), k.Provider, k.KeyID)
 		}
 	}
 	for _, res := range r.Resources {
 		for _, g := range res.Groups {
 			switch {
 			case g.Form == string(stored.Malformed):
-				return fmt.Sprintf("%s of %s cannot be decoded, and may need any version: restore or delete malformed objects, then audit again", objects(g.Objects), res.Name)
+				return fmt.Sprintf("%s of %s cannot be decoded, and may need any version: restore or delete malformed objects, then audit again", text.Count(g.Objects, "object"), res.Name)
 			case g.Form == string(stored.KMSv1) && ours[g.Name]:
-				return fmt.Sprintf("%s of %s stored by KMS v1 under the same provider name may need any version: re-encrypt them first", objects(g.Objects), res.Name)
+				return fmt.Sprintf("%s of %s stored by KMS v1 under the same provider name may need any version: re-encrypt them first", text.Count(g.Objects, "object"), res.Name)
 			}
 		}
 	}
