@@ -68,7 +68,8 @@ code 3 if
 			return err
 		}
 		defer page.discard()
-		progress := newProgress(cmd.ErrOrStderr())
+		progress := newProgress(cmd.Context(), cmd.ErrOrStderr())
+		progress.tell("starting", 0, 0)
 		report, err := f.run(cmd.Context(), progress)
 		progress.end()
 		if err != nil {

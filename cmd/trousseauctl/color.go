@@ -7,8 +7,6 @@ import (
 	"os"
 
 	"golang.org/x/term"
-
-	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 // mood is what the color of a word expresses.
@@ -41,12 +39,6 @@ func colored(m mood, s string) string {
 		return s
 	}
 	return "\x1b[" + string(m) + "m" + s + "\x1b[0m"
-}
-
-// say writes s at once, laid out for w. Errors in writing do not matter to work that
-// goes on.
-func say(w io.Writer, s string) {
-	_, _ = io.WriteString(w, text.Fit(s, columns(w)))
 }
 
 // columns returns the width of the terminal w; 0 if it is none, or if it does not tell.

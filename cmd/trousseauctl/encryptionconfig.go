@@ -116,8 +116,8 @@ func encryptionConfig(cmd *cobra.Command, file string, options encryptionconfig.
 		fmt.Fprintf(&report, "%s needs no change.\n", file)
 	}
 	explain(&report, result)
-	say(cmd.ErrOrStderr(), report.String())
-	return nil
+	_, err = io.WriteString(cmd.ErrOrStderr(), text.Fit(report.String(), columns(cmd.ErrOrStderr())))
+	return err
 }
 
 // edited returns the result, and the original text of the file.

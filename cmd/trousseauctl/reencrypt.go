@@ -61,11 +61,13 @@ is not under the current key_id, or if it has any other finding.`,
 		if err != nil {
 			return err
 		}
-		progress := newProgress(cmd.ErrOrStderr())
+		progress := newProgress(cmd.Context(), cmd.ErrOrStderr())
+		progress.tell("starting", 0, 0)
 		options.Progress = func(resource string, done, total int64) { progress.tell("rewriting "+resource, done, total) }
 		options.Waiting = func(reason string) {
 			progress.end()
 			fmt.Fprintln(cmd.ErrOrStderr(), "waiting: "+reason)
+			progress.tell("waiting", 0, 0)
 		}
 		result, err := f.run(cmd.Context(), options, progress)
 		progress.end()

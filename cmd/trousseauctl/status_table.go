@@ -19,13 +19,19 @@ const nodeWidth = 21
 
 // printStatus writes a report as a table.
 func printStatus(w io.Writer, r fleet.Report, paint painter) error {
+	_, err := io.WriteString(w, statusText(r, r.Nodes, paint))
+	return err
+}
+
+// statusText is a report that shows only these of its nodes.
+func statusText(r fleet.Report, shown []fleet.Answer, paint painter) string {
 	var b strings.Builder
 	row := func(health mood, cells ...string) {
 		cells[1] = paint(health, cells[1])
 		b.WriteString(strings.Join(cells, "\t") + "\n")
 	}
 	row(neutral, "NODE", "HEALTH", "KEY_ID", "VERSION", "GEN", "RELOAD", "TOKEN", "PROOF")
-	for _, a := range r.Nodes {
+	for _, a := range shown {
 		name := a.Node
 		if utf8.RuneCountInString(name) > nodeWidth {
 			b.WriteString(name + "\n")
@@ -35,6 +41,9 @@ func printStatus(w io.Writer, r fleet.Report, paint painter) error {
 		for _, d := range details(a, r.Time) {
 			text.Paragraph(&b, "  ", d)
 		}
+	}
+	if more := len(r.Nodes) - len(shown); more > 0 {
+		fmt.Fprintf(&b, "… and %s\n", text.Count(more, "more node"))
 	}
 	b.WriteString("\n")
 	printKeyIDs(&b, r)
@@ -46,8 +55,7 @@ func printStatus(w io.Writer, r fleet.Report, paint painter) error {
 		b.WriteString("\n")
 		text.Paragraph(&b, "", problem)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }
 
 func moodOf(a fleet.Answer) mood {
@@ -158,5 +166,5 @@ func on(nodes []string, all int) string {
 	case len(nodes) == all:
 		return fmt.Sprintf(", on all %d nodes", all)
 	}
-	return ", on " + strings.Join(nodes, ", ")
+	return ", on " + text.List(nodes)
 }

@@ -17,7 +17,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"golang.org/x/sys/unix"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 	"github.com/trousseau-io/trousseau/internal/ctl/text"
@@ -129,67 +128,6 @@ func TestStatusIsStopped(t *testing.T) {
 	if err := watchStatus(ctx, io.Discard, fleet.Options{Nodes: nodes}, time.Hour); err != nil {
 		t.Errorf("--watch: got %v", err)
 	}
-}
-
-// TestWatchOnATerminal checks that watching redraws the screen and ends with its
-// context.
-func TestWatchOnATerminal(t *testing.T) {
-	screen, terminal := openTerminal(t)
-	nodes, err := fleet.ParseNodes([]string{"127.0.0.1:1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- watchStatus(ctx, terminal, fleet.Options{Nodes: nodes}, time.Millisecond)
-	}()
-	var drawn strings.Builder
-	for buf := make([]byte, 4096); strings.Count(drawn.String(), "\x1b[HNODE ") < 3; {
-		if err := screen.SetReadDeadline(time.Now().Add(patience)); err != nil {
-			t.Fatal(err)
-		}
-		n, err := screen.Read(buf)
-		if err != nil {
-			t.Fatalf("%v after %q", err, drawn.String())
-		}
-		drawn.Write(buf[:n])
-	}
-	cancel()
-	go func() { _, _ = io.Copy(io.Discard, screen) }() // a full terminal would block
-	if err := <-ended; err != nil {
-		t.Errorf("ended with %v", err)
-	}
-	first, _, _ := strings.Cut(drawn.String()[1:], "\x1b[HNODE ")
-	for _, want := range []string{"PROOF\x1b[K\r\n", "unreachable", " UTC, stop with Ctrl-C\x1b[K\r\n\x1b[J"} {
-		if !strings.Contains(first, want) {
-			t.Errorf("no %q in %q", want, first)
-		}
-	}
-}
-
-// openTerminal opens a pseudoterminal (pty(7)).
-func openTerminal(t *testing.T) (screen, terminal *os.File) {
-	t.Helper()
-	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Skipf("no pseudoterminals here: %v", err)
-	}
-	screen = os.NewFile(uintptr(fd), "/dev/ptmx")
-	t.Cleanup(func() { screen.Close() })
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skipf("no pseudoterminals here: %v", err)
-	}
-	t.Cleanup(func() { terminal.Close() })
-	return screen, terminal
 }
 
 // vault seal | unseal | rotate does that; rotate applies to the transit key. vault

@@ -117,6 +117,7 @@ func storyCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 		"etcd-snapshot": cmdEtcdSnapshot,
 		"render":        cmdRender,
 		"revision":      cmdRevision,
+		"fits":          cmdFits,
 		"healthy":       cmdHealthy,
 		"login":         cmdLogin,
 		"serves":        cmdServes,
