@@ -23,8 +23,8 @@ build: ## build the static binary bin/trousseau
 ctl: ## build the operator's command-line tool bin/trousseauctl
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/trousseauctl ./cmd/trousseauctl
 
-docs: ## generate docs/cli.md from trousseauctl's commands
-	go test ./cmd/trousseauctl -run '^TestDocumented$$' -update
+docs: ## generate docs/cli.md and docs/schema from trousseauctl's commands
+	go test ./cmd/trousseauctl -run '^(TestDocumented|TestSchemas)$$' -update
 
 chart-docs: ## generate the chart's README.md from values.yaml
 	cd test/tools/helmdocs && go build $(TOOL) -o $(CURDIR)/bin/tools/helm-docs github.com/norwoodj/helm-docs/cmd/helm-docs

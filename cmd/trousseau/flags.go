@@ -16,7 +16,7 @@ import (
 
 	"go.uber.org/zap/zapcore"
 
-	"github.com/trousseau-io/trousseau/internal/daemon/unixsock"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 // options are the daemon's settings that are not about Vault; those are in the
@@ -109,11 +109,11 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	case set.NArg() > 0:
 		return o, usageError{fmt.Errorf("unexpected argument %q", set.Arg(0))}
 	}
-	if o.socket, err = unixsock.ParseAddr(*listen); err != nil {
+	if o.socket, err = endpoint.ParsePath(*listen); err != nil {
 		return o, usageError{fmt.Errorf("--listen-addr: %w", err)}
 	}
 	if *health != "" {
-		if o.health, err = unixsock.ParseAddr(*health); err != nil {
+		if o.health, err = endpoint.ParsePath(*health); err != nil {
 			return o, usageError{fmt.Errorf("--health-addr: %w", err)}
 		}
 	}

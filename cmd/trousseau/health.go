@@ -16,6 +16,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/daemon/live"
 	"github.com/trousseau-io/trousseau/internal/daemon/ops"
 	"github.com/trousseau-io/trousseau/internal/daemon/unixsock"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 var errNotServing = errors.New("this process does not serve the socket")
@@ -76,7 +77,7 @@ func health(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	target := *addr
 	if strings.HasPrefix(target, "/") || strings.HasPrefix(target, "unix:") {
-		if target, err = unixsock.ParseAddr(target); err != nil {
+		if target, err = endpoint.ParsePath(target); err != nil {
 			return usageError{fmt.Errorf("--addr: %w", err)}
 		}
 	}

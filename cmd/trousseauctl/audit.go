@@ -16,6 +16,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/audit"
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/drill"
 	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 func newAudit() *cobra.Command {
@@ -92,6 +93,7 @@ type auditFlags struct {
 	resources           []string
 	verify              bool
 	vaultConfig, plugin string
+	endpoint            endpoint.Endpoint // plugin, parsed
 	html                string
 }
 
@@ -123,7 +125,8 @@ func (f *auditFlags) check() error {
 		return err
 	}
 	if f.plugin != "" {
-		if err := drill.CheckEndpoint(f.plugin); err != nil {
+		var err error
+		if f.endpoint, err = endpoint.Parse(f.plugin); err != nil {
 			return fmt.Errorf("--plugin: %w", err)
 		}
 	}

@@ -50,7 +50,7 @@ func (f *auditFlags) unwrapper(ctx context.Context) (auditUnwrapper, error) {
 	defer cancel()
 	switch {
 	case f.plugin != "":
-		plugin, err := drill.DialPlugin(bounded, f.plugin)
+		plugin, err := drill.DialPlugin(bounded, f.endpoint)
 		if err != nil {
 			return auditUnwrapper{}, err
 		}

@@ -14,10 +14,11 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/ctl/conformance"
 	"github.com/trousseau-io/trousseau/internal/ctl/text"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 func newConformance() *cobra.Command {
-	var endpoint, run, skip string
+	var socket, run, skip string
 	var list bool
 	options := conformance.Options{}
 	cmd := &cobra.Command{
@@ -40,7 +41,7 @@ Exit code 3 if a "must" fails or is skipped. A failed "should" is only a warning
   trousseauctl conformance --list`,
 		Args: noArguments,
 	}
-	cmd.Flags().StringVar(&endpoint, "endpoint", "", "`endpoint` of the plugin, as in EncryptionConfiguration")
+	cmd.Flags().StringVar(&socket, "endpoint", "", "`endpoint` of the plugin, as in EncryptionConfiguration")
 	cmd.Flags().DurationVar(&options.Timeout, "timeout", 3*time.Second, "time limit for one call, as in EncryptionConfiguration")
 	cmd.Flags().StringVar(&run, "run", "", "`regexp` for the names of the checks to run (default all)")
 	cmd.Flags().StringVar(&skip, "skip", "", "`regexp` for the names of the checks to skip")
@@ -61,15 +62,15 @@ Exit code 3 if a "must" fails or is skipped. A failed "should" is only a warning
 			checks := selected(options)
 			return out.write(cmd, result{Report: checks}, func(w io.Writer, _ painter) error { return printChecks(w, checks) })
 		}
-		if endpoint == "" {
+		if socket == "" {
 			return usageError{errors.New("--endpoint is missing: give the endpoint in EncryptionConfiguration, such as unix:///run/trousseau/kms.sock")}
 		}
 		if options.Timeout <= 0 {
 			return usageError{fmt.Errorf("--timeout: %s is not a positive duration such as 3s", options.Timeout)}
 		}
 		var err error
-		if options.Endpoint, err = conformance.ParseEndpoint(endpoint); err != nil {
-			return usageError{err}
+		if options.Endpoint, err = endpoint.Parse(socket); err != nil {
+			return usageError{fmt.Errorf("--endpoint: %w", err)}
 		}
 		report, err := conformance.Run(cmd.Context(), options)
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/doctor"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 	"github.com/trousseau-io/trousseau/internal/ctl/text"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 func newDoctor() *cobra.Command {
@@ -77,9 +78,11 @@ func examine(options *doctor.Options, endpoints []string) (err error) {
 		}
 	}
 	if options.Socket != "" {
-		if _, err := fleet.ParseEndpoint(options.Socket); err != nil {
+		socket, err := endpoint.Parse(options.Socket)
+		if err != nil {
 			return fmt.Errorf("--socket: %w", err)
 		}
+		options.Socket = socket.String()
 	}
 	if options.Nodes, err = fleet.ParseNodes(endpoints); err != nil {
 		return fmt.Errorf("--ops: %w", err)

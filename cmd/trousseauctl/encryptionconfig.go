@@ -16,11 +16,12 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
 	"github.com/trousseau-io/trousseau/internal/ctl/text"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 func newEncryptionConfig() *cobra.Command {
 	options := encryptionconfig.Options{}
-	var phase string
+	var phase, socket string
 	var inPlace bool
 	var out string
 	cmd := &cobra.Command{
@@ -61,7 +62,7 @@ encryption is being disabled (identity first). It never removes a provider.`,
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&options.Resources, "resources", []string{"secrets"}, "resources to encrypt, as resource or resource.group; *. for the core group, *.* for everything")
-	flags.StringVar(&options.Endpoint, "endpoint", "unix:///run/trousseau/kms.sock", "`endpoint` of the plugin")
+	flags.StringVar(&socket, "endpoint", "unix:///run/trousseau/kms.sock", "`endpoint` of the plugin")
 	flags.StringVar(&options.Name, "name", "trousseau", "`name` of the provider; it becomes part of every value in etcd and can never change")
 	flags.DurationVar(&options.Timeout, "timeout", 0, "time limit for one call, longer than trousseau's --request-timeout (default 3s, or that in FILE)")
 	flags.StringVar(&phase, "phase", "write", "place of the plugin among the providers: read puts it second, write first")
@@ -71,6 +72,10 @@ encryption is being disabled (identity first). It never removes a provider.`,
 	_ = cmd.RegisterFlagCompletionFunc("phase", cobra.FixedCompletions([]string{"read", "write"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		options.Phase = encryptionconfig.Phase(phase)
+		var err error
+		if options.Endpoint, err = endpoint.Parse(socket); err != nil {
+			return usageError{fmt.Errorf("--endpoint: %w", err)}
+		}
 		switch {
 		case out != "yaml" && out != "json":
 			return usageError{errors.New("--output: want yaml or json, because the result is a file")}

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +18,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/staticpod"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 func newKeepStaticPod() *cobra.Command {
@@ -51,14 +51,17 @@ that it is complete. Use it before you move a manifest of mode=staticPod to a no
 	flags.BoolVar(&o.Remove, "remove", false, "remove the static pod and the copied credentials from the node")
 	flags.BoolVar(&check, "check", false, "check the manifest, print its pod, and exit")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		path, isUnix := strings.CutPrefix(health, "unix://")
 		switch {
 		case manifest == "":
 			return usageError{errors.New("--manifest is missing: name the file with the manifest")}
-		case health != "" && !isUnix:
-			return usageError{fmt.Errorf("--health-addr: %q is not an address such as unix:///run/health.sock", health)}
 		case o.Poll <= 0:
 			return usageError{fmt.Errorf("--poll: %s is not a positive duration such as 2s", o.Poll)}
+		}
+		if health != "" {
+			var err error
+			if health, err = endpoint.ParsePath(health); err != nil {
+				return usageError{fmt.Errorf("--health-addr: %w", err)}
+			}
 		}
 		text, err := os.ReadFile(manifest)
 		if err != nil {
@@ -76,7 +79,7 @@ that it is complete. Use it before you move a manifest of mode=staticPod to a no
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: pod %s in namespace %s\n", manifest, o.Manifest.Name, o.Manifest.Namespace)
 			return err
 		}
-		return keepStaticPod(cmd.Context(), o, path, cmd.ErrOrStderr())
+		return keepStaticPod(cmd.Context(), o, health, cmd.ErrOrStderr())
 	}
 	return cmd
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 func newStatus() *cobra.Command {
@@ -64,7 +65,7 @@ exit code. --watch runs until SIGINT or SIGTERM, and then exits with 0.`,
 			return err
 		}
 		if socket != "" {
-			endpoint, err := fleet.ParseEndpoint(socket)
+			endpoint, err := endpoint.Parse(socket)
 			if err != nil {
 				return usageError{fmt.Errorf("--socket: %w", err)}
 			}

@@ -116,6 +116,7 @@ func storyCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 		"daemon":        cmdDaemon,
 		"etcd-snapshot": cmdEtcdSnapshot,
 		"render":        cmdRender,
+		"schema":        cmdSchema,
 		"revision":      cmdRevision,
 		"fits":          cmdFits,
 		"healthy":       cmdHealthy,

@@ -22,6 +22,7 @@ import (
 	"k8s.io/apiserver/pkg/storage/value"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 // cases holds the test files of package encryptionconfig.
@@ -225,9 +226,11 @@ func TestEncryptionConfigPhases(t *testing.T) {
 	t.Parallel()
 	vault, _ := startVault(t)
 	p := startHealthy(t, vault)
-	o := encryptionconfig.Options{
-		Resources: []string{"secrets"}, Name: provider(t), Endpoint: "unix://" + p.Socket(), Phase: encryptionconfig.Read,
+	e, err := endpoint.Parse(p.Socket())
+	if err != nil {
+		t.Fatal(err)
 	}
+	o := encryptionconfig.Options{Resources: []string{"secrets"}, Name: provider(t), Endpoint: e, Phase: encryptionconfig.Read}
 	const before = `apiVersion: apiserver.config.k8s.io/v1
 kind: EncryptionConfiguration
 resources:

@@ -15,12 +15,14 @@ import (
 	"regexp"
 	"slices"
 	"time"
+
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 // Options say which plugin to check, and how.
 type Options struct {
 	// Endpoint is where the plugin listens.
-	Endpoint Endpoint
+	Endpoint endpoint.Endpoint
 	// Timeout is the time limit for one call, as in EncryptionConfiguration; 0 means
 	// kube-apiserver's default of 3s.
 	Timeout time.Duration

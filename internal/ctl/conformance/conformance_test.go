@@ -19,6 +19,7 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/conformance"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 const (
@@ -34,12 +35,12 @@ const (
 var unquiet = []string{"encrypt-latency", "decrypt-latency"}
 
 // run runs the checks selected by only, or all if it is empty.
-func run(t *testing.T, e conformance.Endpoint, only string) conformance.Report {
+func run(t *testing.T, e endpoint.Endpoint, only string) conformance.Report {
 	t.Helper()
 	return runWithin(t, e, only, patient)
 }
 
-func runWithin(t *testing.T, e conformance.Endpoint, only string, timeout time.Duration) conformance.Report {
+func runWithin(t *testing.T, e endpoint.Endpoint, only string, timeout time.Duration) conformance.Report {
 	t.Helper()
 	o := conformance.Options{Endpoint: e, Timeout: timeout}
 	if only != "" {
@@ -187,7 +188,7 @@ func TestUnjudgedIsNotConformant(t *testing.T) {
 
 func TestNotAPlugin(t *testing.T) {
 	t.Run("nothing there", func(t *testing.T) {
-		fails(t, filepath.Join(socketDir(t), "kms.sock"), syscall.ENOENT, "start the plugin, or give the endpoint that is in EncryptionConfiguration")
+		fails(t, filepath.Join(socketDir(t), "kms.sock"), syscall.ENOENT, "start the plugin on this host, or give the endpoint that is in EncryptionConfiguration")
 	})
 	t.Run("left over", func(t *testing.T) {
 		path := filepath.Join(socketDir(t), "kms.sock")
@@ -210,7 +211,7 @@ func TestNotAPlugin(t *testing.T) {
 
 func fails(t *testing.T, path string, want error, advice string) {
 	t.Helper()
-	_, err := conformance.Run(t.Context(), conformance.Options{Endpoint: endpoint(t, path), Timeout: timeout})
+	_, err := conformance.Run(t.Context(), conformance.Options{Endpoint: at(t, path), Timeout: timeout})
 	if !errors.Is(err, want) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), advice) {
 		t.Errorf("got %v, want %v at %s and the advice %q", err, want, path, advice)
 	}
@@ -225,7 +226,7 @@ func TestNoGRPC(t *testing.T) {
 	}
 	defer l.Close()
 	start := time.Now()
-	report, err := conformance.Run(t.Context(), conformance.Options{Endpoint: endpoint(t, path), Timeout: 200 * time.Millisecond})
+	report, err := conformance.Run(t.Context(), conformance.Options{Endpoint: at(t, path), Timeout: 200 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,29 +262,6 @@ func TestAbstractSocket(t *testing.T) {
 	e := p.serveAbstract(t)
 	report := run(t, e, "^(status|socket)-")
 	check(t, report, []string{"socket-mode"}, true)
-}
-
-func TestParseEndpoint(t *testing.T) {
-	for text, ok := range map[string]bool{
-		"unix:///run/trousseau/kms.sock": true,
-		"unix:///@trousseau":             true,
-		"":                               false,
-		"/run/trousseau/kms.sock":        false,
-		"tcp://127.0.0.1:1":              false,
-		"unix://kms.sock":                false,
-		"unix://":                        false,
-	} {
-		e, err := conformance.ParseEndpoint(text)
-		if (err == nil) != ok {
-			t.Errorf("%q: got %v, want accepted: %t", text, err, ok)
-		}
-		if ok && e.String() != text {
-			t.Errorf("%q: String is %q", text, e)
-		}
-		if !ok && err != nil && !strings.Contains(err.Error(), "unix:///run/trousseau/kms.sock") {
-			t.Errorf("%q: got %v, want an example", text, err)
-		}
-	}
 }
 
 // TestDetailsArePrintable checks that a plugin's texts cannot control a terminal.

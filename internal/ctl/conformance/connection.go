@@ -63,7 +63,7 @@ func checkCut(ctx context.Context, s *subject) outcome {
 			_, _ = c.encrypt(ctx, plaintext) // may be answered before the cut
 			return pass("")
 		}, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			conn, err := s.endpoint.dial(ctx)
+			conn, err := s.endpoint.Dial(ctx)
 			return fuse{conn, plaintext, time.Duration(i) * time.Millisecond}, err
 		}))
 		if o.result != Pass {
@@ -99,7 +99,7 @@ func checkMany(ctx context.Context, s *subject) outcome {
 }
 
 func checkSilent(ctx context.Context, s *subject) outcome {
-	silent, err := s.endpoint.dial(ctx)
+	silent, err := s.endpoint.Dial(ctx)
 	if err != nil {
 		return broken("", "cannot connect: %v", err)
 	}

@@ -159,5 +159,5 @@ func checkAuthority(ctx context.Context, s *subject) outcome {
 			return broken("Accept any :authority, or require kube-apiserver 1.32.", "%v", err)
 		}
 		return pass("accepted")
-	}, grpc.WithAuthority(url.PathEscape(s.endpoint.address)))
+	}, grpc.WithAuthority(url.PathEscape(s.endpoint.Address())))
 }

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 	kmsapi "k8s.io/kms/apis/v2"
 
-	"github.com/trousseau-io/trousseau/internal/ctl/conformance"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 const keyID = "kek-1"
@@ -126,7 +126,7 @@ func (p *plugin) Decrypt(ctx context.Context, req *kmsapi.DecryptRequest) (*kmsa
 }
 
 // serve serves p on a real socket until the end of the test.
-func (p *plugin) serve(t *testing.T) conformance.Endpoint {
+func (p *plugin) serve(t *testing.T) endpoint.Endpoint {
 	t.Helper()
 	dir := socketDir(t)
 	path := filepath.Join(dir, "kms.sock")
@@ -140,11 +140,11 @@ func (p *plugin) serve(t *testing.T) conformance.Endpoint {
 		}
 	}
 	p.serveOn(t, l)
-	return endpoint(t, path)
+	return at(t, path)
 }
 
 // serveAbstract serves p on an abstract socket.
-func (p *plugin) serveAbstract(t *testing.T) conformance.Endpoint {
+func (p *plugin) serveAbstract(t *testing.T) endpoint.Endpoint {
 	t.Helper()
 	name := "@" + filepath.Base(socketDir(t))
 	l, err := net.Listen("unix", name)
@@ -152,7 +152,7 @@ func (p *plugin) serveAbstract(t *testing.T) conformance.Endpoint {
 		t.Fatal(err)
 	}
 	p.serveOn(t, l)
-	return endpoint(t, "/"+name)
+	return at(t, "/"+name)
 }
 
 func (p *plugin) serveOn(t *testing.T, l net.Listener) {
@@ -169,9 +169,9 @@ func (p *plugin) serveOn(t *testing.T, l net.Listener) {
 	})
 }
 
-func endpoint(t *testing.T, path string) conformance.Endpoint {
+func at(t *testing.T, path string) endpoint.Endpoint {
 	t.Helper()
-	e, err := conformance.ParseEndpoint("unix://" + path)
+	e, err := endpoint.Parse("unix://" + path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,10 +35,10 @@ const (
 )
 
 func checkSocketMode(_ context.Context, s *subject) outcome {
-	if s.endpoint.abstract() {
+	if s.endpoint.Abstract() {
 		return broken("Use a socket with a path: an abstract socket has no owner and no mode, and every process in the network namespace can connect.", "the socket is abstract")
 	}
-	info, err := os.Stat(s.endpoint.address)
+	info, err := os.Stat(s.endpoint.Address())
 	if err != nil {
 		return broken("Run this where kube-apiserver runs.", "%v", err)
 	}
@@ -46,7 +46,7 @@ func checkSocketMode(_ context.Context, s *subject) outcome {
 	if mode&othersWrite == 0 {
 		return pass("%#o", mode)
 	}
-	for dir := range parents(s.endpoint.address) {
+	for dir := range parents(s.endpoint.Address()) {
 		info, err := os.Stat(dir)
 		if err != nil {
 			return broken("Run this where kube-apiserver runs.", "%v", err)
@@ -59,11 +59,11 @@ func checkSocketMode(_ context.Context, s *subject) outcome {
 }
 
 func checkSocketDirectory(_ context.Context, s *subject) outcome {
-	if s.endpoint.abstract() {
+	if s.endpoint.Abstract() {
 		return skip("the socket is abstract")
 	}
 	direct := true
-	for dir := range parents(s.endpoint.address) {
+	for dir := range parents(s.endpoint.Address()) {
 		info, err := os.Stat(dir)
 		if err != nil {
 			return broken("Run this where kube-apiserver runs.", "%v", err)
@@ -76,7 +76,7 @@ func checkSocketDirectory(_ context.Context, s *subject) outcome {
 		}
 		direct = false
 	}
-	return pass("%s", filepath.Dir(s.endpoint.address))
+	return pass("%s", filepath.Dir(s.endpoint.Address()))
 }
 
 // parents yields the directories above path, the nearest first.

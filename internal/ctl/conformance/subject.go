@@ -11,11 +11,13 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	kmsapi "k8s.io/kms/apis/v2"
+
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 // subject is the plugin that is checked.
 type subject struct {
-	endpoint Endpoint
+	endpoint endpoint.Endpoint
 	timeout  time.Duration
 	ledger   ledger
 	// main is the connection that most checks use, as kube-apiserver has one for
@@ -24,9 +26,11 @@ type subject struct {
 }
 
 func newSubject(ctx context.Context, o Options) (*subject, error) {
-	if err := o.Endpoint.reachable(ctx); err != nil {
+	probe, err := o.Endpoint.Dial(ctx)
+	if err != nil {
 		return nil, err
 	}
+	_ = probe.Close()
 	s := &subject{endpoint: o.Endpoint, timeout: o.Timeout}
 	main, err := s.connect()
 	if err != nil {
@@ -46,7 +50,7 @@ func (s *subject) connect(more ...grpc.DialOption) (*caller, error) {
 		grpc.WithAuthority("localhost"),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.endpoint.dial(ctx) }),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.endpoint.Dial(ctx) }),
 		grpc.WithChainUnaryInterceptor(s.ledger.intercept),
 	}, more...)...)
 	if err != nil {

@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/config"
-	"github.com/trousseau-io/trousseau/internal/ctl/conformance"
 	"github.com/trousseau-io/trousseau/internal/daemon/kms"
 	"github.com/trousseau-io/trousseau/internal/daemon/live"
 	"github.com/trousseau-io/trousseau/internal/daemon/unixsock"
 	"github.com/trousseau-io/trousseau/internal/daemon/watch"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
@@ -34,7 +34,7 @@ func TestTrousseau(t *testing.T) {
 }
 
 // serveTrousseau serves like cmd/trousseau until the end of the test.
-func serveTrousseau(t *testing.T, v *vaulttest.Server, extra string) conformance.Endpoint {
+func serveTrousseau(t *testing.T, v *vaulttest.Server, extra string) endpoint.Endpoint {
 	t.Helper()
 	contents := make(chan watch.Content[*config.Config], 1)
 	cfg, err := config.Parse(fmt.Appendf(nil,
@@ -72,5 +72,5 @@ func serveTrousseau(t *testing.T, v *vaulttest.Server, extra string) conformance
 		_, err := kek.Status()
 		t.Fatalf("the configuration is not adopted: %v", err)
 	}
-	return endpoint(t, path)
+	return at(t, path)
 }

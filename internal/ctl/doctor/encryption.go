@@ -13,6 +13,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
 	"github.com/trousseau-io/trousseau/internal/ctl/text"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 // entryOf is an item of an EncryptionConfiguration that lists our plugin.
@@ -61,11 +62,12 @@ func (e *examination) encryption(ctx context.Context) {
 func (e *examination) providers(c encryptionconfig.Configuration) (ours []entryOf, o outcome) {
 	const add = "Add it: trousseauctl encryption-config FILE --phase read, and later --phase write."
 	var names, others []string
+	socket, _ := endpoint.Parse(e.Socket)
 	for _, entry := range c.Entries {
 		for j, p := range entry.Providers {
 			switch {
 			case p.KMS == nil:
-			case p.KMS.Endpoint != e.Socket:
+			case !p.KMS.ListensAt(socket):
 				others = append(others, fmt.Sprintf("%q at %s", p.KMS.Name, p.KMS.Endpoint))
 			case p.KMS.APIVersion != "v2":
 				return nil, fail("Write apiVersion: v2.", "the provider %q uses kms %s, which trousseau does not support", p.KMS.Name, p.KMS.APIVersion)

@@ -26,6 +26,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/daemon/ops"
 	"github.com/trousseau-io/trousseau/internal/daemon/unixsock"
 	"github.com/trousseau-io/trousseau/internal/daemon/watch"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 	"github.com/trousseau-io/trousseau/internal/keyid"
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
@@ -137,11 +138,11 @@ func (n *node) deliver(text string) {
 
 // keyID returns the key_id in Status.
 func (n *node) keyID() string {
-	endpoint, err := fleet.ParseEndpoint("unix://" + n.socket)
+	socket, err := endpoint.Parse("unix://" + n.socket)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	p := endpoint.Ask(n.t.Context())
+	p := fleet.AskPlugin(n.t.Context(), socket)
 	if p.Error != "" {
 		n.t.Fatal(p.Error)
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 	"github.com/trousseau-io/trousseau/internal/keyid"
 )
 
@@ -122,11 +123,11 @@ func reachable(path string) outcome {
 
 // status asks the plugin for its Status.
 func (e *examination) status(ctx context.Context) outcome {
-	endpoint, err := fleet.ParseEndpoint(e.Socket)
+	socket, err := endpoint.Parse(e.Socket)
 	if err != nil {
 		return fail("Correct --socket.", "%v", err)
 	}
-	p := endpoint.Ask(ctx)
+	p := fleet.AskPlugin(ctx, socket)
 	switch {
 	case p.Error != "":
 		return fail("Read its log and its /readyz. If --socket-allow-uids is set, run doctor as one of those users.", "Status failed: %s", p.Error)
@@ -161,4 +162,7 @@ func (e *examination) keyID() outcome {
 	return ok("version %d, as in Vault", id.Version)
 }
 
-func (e *examination) plainSocket() string { return strings.TrimPrefix(e.Socket, "unix://") }
+func (e *examination) plainSocket() string {
+	socket, _ := endpoint.Parse(e.Socket)
+	return socket.Address()
+}

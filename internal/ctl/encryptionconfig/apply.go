@@ -84,13 +84,13 @@ func providerLines(o Options) []string {
 		"- kms:",
 		"    apiVersion: v2",
 		"    name: " + scalar(o.Name),
-		"    endpoint: " + scalar(o.Endpoint),
+		"    endpoint: " + scalar(o.Endpoint.String()),
 		"    timeout: " + o.timeout(),
 	}
 }
 
 func providerFlow(o Options) string {
-	return `{"kms": {"apiVersion": "v2", "name": "` + o.Name + `", "endpoint": "` + o.Endpoint + `", "timeout": "` + o.timeout() + `"}}`
+	return `{"kms": {"apiVersion": "v2", "name": "` + o.Name + `", "endpoint": "` + o.Endpoint.String() + `", "timeout": "` + o.timeout() + `"}}`
 }
 
 // entryLines returns an entry for resources that were not encrypted before.

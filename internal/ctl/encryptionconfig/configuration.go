@@ -4,8 +4,13 @@ package encryptionconfig
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
+
+	"k8s.io/kms/pkg/util"
+
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 // Configuration is an EncryptionConfiguration without its keys.
@@ -38,6 +43,12 @@ type KMS struct {
 	Timeout    time.Duration
 	// cacheSize is nil if the file has none.
 	cacheSize *int32
+}
+
+// ListensAt reports whether kube-apiserver finds the plugin at e.
+func (k *KMS) ListensAt(e endpoint.Endpoint) bool {
+	address, err := util.ParseEndpoint(k.Endpoint)
+	return err == nil && (address == e.Address() || filepath.Clean(address) == e.Address())
 }
 
 // String names the provider.

@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 	"github.com/trousseau-io/trousseau/internal/testkit/documented"
 )
 
@@ -20,9 +21,17 @@ func options(phase encryptionconfig.Phase) encryptionconfig.Options {
 	return encryptionconfig.Options{
 		Resources: []string{"secrets"},
 		Name:      "trousseau",
-		Endpoint:  "unix:///run/trousseau/kms.sock",
+		Endpoint:  at("unix:///run/trousseau/kms.sock"),
 		Phase:     phase,
 	}
+}
+
+func at(text string) endpoint.Endpoint {
+	e, err := endpoint.Parse(text)
+	if err != nil {
+		panic(err)
+	}
+	return e
 }
 
 // TestEdit runs testdata/edit: each file before, and the expected file byte for
@@ -117,7 +126,7 @@ func TestNewIsAsDocumented(t *testing.T) {
 func TestNewForReading(t *testing.T) {
 	o := options(encryptionconfig.Read)
 	o.Resources = []string{"*.", "deployments.apps"}
-	o.Name, o.Endpoint, o.Timeout = "yes", "unix:///@abstract", 90*time.Second
+	o.Name, o.Endpoint, o.Timeout = "yes", at("unix:///@abstract"), 90*time.Second
 	r, err := encryptionconfig.New(o)
 	if err != nil {
 		t.Fatal(err)

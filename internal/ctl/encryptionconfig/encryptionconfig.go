@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 // Phase is a step in the introduction of the plugin.
@@ -39,8 +41,8 @@ type Options struct {
 	Resources []string
 	// Name is the provider's name. It becomes part of every value in etcd.
 	Name string
-	// Endpoint is where the plugin listens: unix:// and an absolute path.
-	Endpoint string
+	// Endpoint is where the plugin listens.
+	Endpoint endpoint.Endpoint
 	// Timeout is the time limit for one call; 0 means DefaultTimeout for a new
 	// provider, and the present value for an existing one.
 	Timeout time.Duration

@@ -4,10 +4,9 @@ package encryptionconfig
 
 import (
 	"fmt"
-	"net/url"
-	"path/filepath"
 	"regexp"
-	"strings"
+
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 // check finds mistakes in the options. It is stricter than kube-apiserver, because
@@ -30,8 +29,8 @@ func (o Options) check() error {
 	if !nameForm.MatchString(o.Name) {
 		return bad("name", "%q: want letters, digits, dots, dashes and underscores, such as trousseau; it becomes part of every value in etcd", o.Name)
 	}
-	if !absolute(o.Endpoint) {
-		return bad("endpoint", "%q: want unix:// and an absolute path, such as unix:///run/trousseau/kms.sock", o.Endpoint)
+	if o.Endpoint == (endpoint.Endpoint{}) {
+		return bad("endpoint", "is missing")
 	}
 	if o.Timeout < 0 {
 		return bad("timeout", "%s is not a positive duration such as 3s", o.Timeout)
@@ -43,14 +42,3 @@ func (o Options) check() error {
 }
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-
-// absolute accepts less than ParseEndpoint in k8s.io/kms/pkg/util, which takes run in
-// unix://run/kms.sock for a host and ignores it.
-func absolute(endpoint string) bool {
-	u, err := url.Parse(endpoint)
-	if err != nil || u.Scheme != "unix" || u.Host != "" || u.RawQuery != "" || u.Fragment != "" {
-		return false
-	}
-	abstract := strings.HasPrefix(u.Path, "/@") && len(u.Path) > len("/@")
-	return abstract || filepath.Clean(u.Path) == u.Path && u.Path != "/" && strings.HasPrefix(u.Path, "/")
-}

@@ -122,7 +122,7 @@ func (c Configuration) named(o Options) (entry, provider int, err error) {
 			switch {
 			case p.KMS.APIVersion != "v2":
 				return 0, 0, refuse("%s is %s: it must stay unchanged, to decrypt what it encrypted. Give another --name", where, p)
-			case p.KMS.Endpoint != o.Endpoint:
+			case !p.KMS.ListensAt(o.Endpoint):
 				return 0, 0, refuse("%s is %s at %s, not at %s: give that --endpoint, or another --name for another plugin. If the endpoint of the plugin has changed, edit it in the file yourself",
 					where, p, p.KMS.Endpoint, o.Endpoint)
 			case o.Timeout != 0 && p.KMS.Timeout != o.Timeout:
@@ -138,7 +138,7 @@ func (c Configuration) named(o Options) (entry, provider int, err error) {
 // have the first name in their prefix, k8s:enc:kms:v2:<name>:.
 func renamed(index int, providers []Provider, o Options) error {
 	for j, p := range providers {
-		if p.KMS != nil && p.KMS.APIVersion == "v2" && p.KMS.Endpoint == o.Endpoint {
+		if p.KMS != nil && p.KMS.APIVersion == "v2" && p.KMS.ListensAt(o.Endpoint) {
 			return refuse("resources[%d].providers[%d].kms is the plugin at %s already, as %q: the name is part of every value in etcd and cannot change. Give --name %s",
 				index, j, o.Endpoint, p.KMS.Name, p.KMS.Name)
 		}

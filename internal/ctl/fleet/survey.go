@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 // Options say which nodes to ask.
@@ -18,7 +20,7 @@ type Options struct {
 	// Timeout is the time limit for one node; 0 means 5 s.
 	Timeout time.Duration
 	// Endpoint is a plugin on this host to ask as well; nil for none.
-	Endpoint *Endpoint
+	Endpoint *endpoint.Endpoint
 }
 
 // Report is the result of a survey.
@@ -81,7 +83,7 @@ func Survey(ctx context.Context, o Options) Report {
 		asking.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 			defer cancel()
-			p := o.Endpoint.Ask(ctx)
+			p := AskPlugin(ctx, *o.Endpoint)
 			r.Plugin = &p
 		})
 	}

@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 const (
@@ -99,8 +101,11 @@ func Parse(text []byte) (Manifest, error) {
 			return m, fmt.Errorf("container %q of the pod has no image", c.Name)
 		}
 		for _, arg := range c.Args {
-			if path, ok := strings.CutPrefix(arg, "--health-addr=unix://"); ok && c.Name == "trousseau" {
-				m.Health = path
+			if addr, ok := strings.CutPrefix(arg, "--health-addr="); ok && c.Name == "trousseau" && addr != "" {
+				var err error
+				if m.Health, err = endpoint.ParsePath(addr); err != nil {
+					return m, fmt.Errorf("--health-addr of container %q of the pod: %w", c.Name, err)
+				}
 			}
 		}
 	}

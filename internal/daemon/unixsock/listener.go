@@ -28,6 +28,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 // patience is how long the socket may be missing at its path before Accept fails: enough for a tool that removes the
@@ -36,7 +38,7 @@ const patience = 10 * time.Second
 
 // Options says where to listen and who may connect.
 type Options struct {
-	// Path is the socket's path, in a form that ParseAddr accepts. Its directory must exist and be writable.
+	// Path is the socket's path, in a form that endpoint.ParsePath accepts. Its directory must exist and be writable.
 	Path string
 	// Mode is the socket's permission bits. Connecting takes the write bit (unix(7)). 0 means 0600.
 	Mode fs.FileMode
@@ -88,7 +90,7 @@ type Listener struct {
 // writable; more than one socket from systemd, or one with another address. Processes that call Listen at the same
 // time take turns; Listen waits at most 5 s, or until ctx is done.
 func Listen(ctx context.Context, o Options) (_ *Listener, err error) {
-	if o.Path, err = ParseAddr(o.Path); err != nil {
+	if o.Path, err = endpoint.ParsePath(o.Path); err != nil {
 		return nil, err
 	}
 	o.Mode = cmp.Or(o.Mode, 0o600)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 
@@ -14,8 +15,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	kmsapi "k8s.io/kms/apis/v2"
-	"k8s.io/kms/pkg/util"
 
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
@@ -26,32 +27,20 @@ type Plugin struct {
 	kms  kmsapi.KeyManagementServiceClient
 }
 
-// DialPlugin connects to a plugin and calls Status. The endpoint is written as in
-// EncryptionConfiguration, such as unix:///run/trousseau/kms.sock.
-func DialPlugin(ctx context.Context, endpoint string) (*Plugin, error) {
-	if err := CheckEndpoint(endpoint); err != nil {
-		return nil, err
-	}
-	// kube-apiserver does the same: some servers refuse a path as the authority.
-	conn, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
+// DialPlugin connects to a plugin and calls Status.
+func DialPlugin(ctx context.Context, e endpoint.Endpoint) (*Plugin, error) {
+	// kube-apiserver names no path as the authority either: some servers refuse it.
+	conn, err := grpc.NewClient("passthrough:///localhost", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return e.Dial(ctx) }))
 	if err != nil {
-		return nil, fmt.Errorf("connecting to %s: %w", endpoint, err)
+		return nil, fmt.Errorf("connecting to %s: %w", e, err)
 	}
 	p := &Plugin{conn, kmsapi.NewKeyManagementServiceClient(conn)}
 	if _, err := p.kms.Status(ctx, &kmsapi.StatusRequest{}); err != nil {
 		p.Close()
-		return nil, fmt.Errorf("calling Status of the plugin at %s: %s; check that it runs and that this user may connect to the socket", endpoint, said(err))
+		return nil, fmt.Errorf("calling Status of the plugin at %s: %s; check that it runs and that this user may connect to the socket", e, said(err))
 	}
 	return p, nil
-}
-
-// CheckEndpoint reports a mistake in an endpoint's form; nil if there is none.
-func CheckEndpoint(endpoint string) error {
-	address, err := util.ParseEndpoint(endpoint)
-	if err != nil || !strings.HasPrefix(address, "/") {
-		return fmt.Errorf("endpoint %q: want unix:// and an absolute path, as in EncryptionConfiguration, such as unix:///run/trousseau/kms.sock", endpoint)
-	}
-	return nil
 }
 
 // Close closes the connection.

@@ -17,6 +17,7 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/drill"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
@@ -38,7 +39,7 @@ func (p *plugin) Decrypt(_ context.Context, r *kmsapi.DecryptRequest) (*kmsapi.D
 }
 
 // serve serves p and returns its endpoint.
-func serve(t *testing.T, p *plugin) string {
+func serve(t *testing.T, p *plugin) endpoint.Endpoint {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "kms") // the path of t.TempDir may be too long for a socket
 	if err != nil {
@@ -54,7 +55,7 @@ func serve(t *testing.T, p *plugin) string {
 	kmsapi.RegisterKeyManagementServiceServer(g, p)
 	go func() { _ = g.Serve(l) }()
 	t.Cleanup(g.Stop)
-	return "unix://" + socket
+	return at(t, socket)
 }
 
 func TestPluginUnwraps(t *testing.T) {
@@ -107,13 +108,16 @@ func TestPluginRefuses(t *testing.T) {
 }
 
 func TestPluginNotThere(t *testing.T) {
-	endpoint := "unix://" + filepath.Join(t.TempDir(), "none.sock")
-	if _, err := drill.DialPlugin(t.Context(), endpoint); err == nil || !strings.Contains(err.Error(), "check that it runs") {
+	if _, err := drill.DialPlugin(t.Context(), at(t, filepath.Join(t.TempDir(), "none.sock"))); err == nil || !strings.Contains(err.Error(), "check that it runs") {
 		t.Errorf("got %v, want what to check", err)
 	}
-	for _, wrong := range []string{"", "/run/kms.sock", "tcp://127.0.0.1:1", "unix://relative"} {
-		if _, err := drill.DialPlugin(t.Context(), wrong); err == nil || !strings.Contains(err.Error(), "want unix://") {
-			t.Errorf("%q: got %v, want how it is written", wrong, err)
-		}
+}
+
+func at(t *testing.T, socket string) endpoint.Endpoint {
+	t.Helper()
+	e, err := endpoint.Parse(socket)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return e
 }

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"testing"
+
+	"github.com/google/jsonschema-go/jsonschema"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/audit"
+	"github.com/trousseau-io/trousseau/internal/ctl/conformance"
+	"github.com/trousseau-io/trousseau/internal/ctl/doctor"
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
+	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/rotate"
+)
+
+const schemas = "../../docs/schema"
+
+// contract is what a kind of document promises: the type of its report, and the ids of
+// its findings. Programs act on an id, so none is ever renamed or taken away.
+type contract struct {
+	report any
+	ids    []string
+}
+
+// TestSchemas compares docs/schema with what the commands can print.
+func TestSchemas(t *testing.T) {
+	for _, command := range newRoot().Commands() {
+		flag := command.Flags().Lookup("output")
+		if flag == nil {
+			continue
+		}
+		out, ok := flag.Value.(*output)
+		if !ok {
+			continue // encryption-config prints a document of Kubernetes
+		}
+		kind := out.kind
+		if _, known := contracts[kind]; !known {
+			t.Errorf("%s: contracts has no kind %q", command.CommandPath(), kind)
+			continue
+		}
+		s, err := schema(kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := json.MarshalIndent(s, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A later version may add fields.
+		want = append(closed.ReplaceAll(want, nil), '\n')
+		file := filepath.Join(schemas, kind+".json")
+		if *update {
+			if err := os.WriteFile(file, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s differs from the documents of %s (%v); run make docs", file, command.CommandPath(), err)
+		}
+	}
+}
+
+// closed is what the schema of a struct says of other fields.
+var closed = regexp.MustCompile(`,\s*"additionalProperties": false`)
+
+// schema returns the schema of a kind. It allows no other fields: a story must not
+// print what is not documented.
+func schema(kind string) (*jsonschema.Schema, error) {
+	s, err := jsonschema.For[document](nil)
+	if err != nil {
+		return nil, err
+	}
+	s.Schema = "https://json-schema.org/draft/2020-12/schema"
+	s.Title = "What trousseauctl prints as " + kind
+	constant := func(value any) *jsonschema.Schema { return &jsonschema.Schema{Const: &value} }
+	s.Properties["apiVersion"] = constant(apiVersion)
+	s.Properties["kind"] = constant(kind)
+	s.Properties["verdict"] = &jsonschema.Schema{Enum: []any{verdictOK, verdictFindings, verdictFailed}}
+	found := s.Properties["findings"].Items
+	s.Properties["findings"].Type, s.Properties["findings"].Types = "array", nil
+	found.Properties["severity"] = &jsonschema.Schema{Enum: []any{finding.Error, finding.Warning}}
+	found.Properties["id"] = &jsonschema.Schema{}
+	if len(contracts[kind].ids) == 0 {
+		s.Properties["findings"].MaxItems = new(int)
+	}
+	for _, id := range contracts[kind].ids {
+		found.Properties["id"].Enum = append(found.Properties["id"].Enum, id)
+	}
+	delete(s.Properties, "report")
+	s.PropertyOrder = slices.DeleteFunc(s.PropertyOrder, func(name string) bool { return name == "report" })
+	if report := contracts[kind].report; report != nil {
+		s.Properties["report"], err = jsonschema.ForType(reflect.TypeOf(report), nil)
+		s.PropertyOrder = append(s.PropertyOrder, "report")
+	}
+	return s, err
+}
+
+// cmdSchema checks that a file, or stdout, is a document of a kind.
+func cmdSchema(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: schema KIND FILE")
+	}
+	if err := conforms(args[0], []byte(ts.ReadFile(args[1]))); err != nil {
+		ts.Fatalf("%s: %v", args[1], err)
+	}
+}
+
+func conforms(kind string, text []byte) error {
+	if _, known := contracts[kind]; !known {
+		return fmt.Errorf("no kind %q", kind)
+	}
+	s, err := schema(kind)
+	if err != nil {
+		return err
+	}
+	resolved, err := s.Resolve(nil)
+	if err != nil {
+		return err
+	}
+	var value any
+	if err := json.Unmarshal(text, &value); err != nil {
+		return err
+	}
+	return resolved.Validate(value)
+}
+
+var contracts = map[string]contract{
+	"Audit":       {report: audit.Report{}},
+	"Conformance": {report: conformance.Report{}},
+	"Doctor":      {report: doctor.Report{}},
+	"Reencrypt":   {report: reencrypted{}},
+	"RotateToken": {report: rotate.Report{}},
+	"Setup":       {report: setUpReport{}},
+	"Status":      {report: fleet.Report{}},
+	"Version":     {report: built{}},
+}
