@@ -51,7 +51,8 @@ code 3 if
   with any key, or
 - with --verify, a seed cannot be unwrapped, or its state is unknown.`,
 		Example: `  trousseauctl audit --snapshot backup.db
-  trousseauctl audit --snapshot backup.db --verify --vault-config config.yaml --html audit.html
+  trousseauctl audit --snapshot backup.db --verify --vault-config config.yaml \
+    --html audit.html --title production
   trousseauctl audit --endpoints https://127.0.0.1:2379 \
     --cacert /etc/kubernetes/pki/etcd/ca.crt \
     --cert /etc/kubernetes/pki/apiserver-etcd-client.crt \
@@ -64,7 +65,7 @@ code 3 if
 		if err := f.check(); err != nil {
 			return usageError{err}
 		}
-		page, err := newPageFile(f.html)
+		page, err := newPageFile(f.html, f.title)
 		if err != nil {
 			return err
 		}
@@ -94,7 +95,7 @@ type auditFlags struct {
 	verify              bool
 	vaultConfig, plugin string
 	endpoint            endpoint.Endpoint // plugin, parsed
-	html                string
+	html, title         string
 }
 
 func (f *auditFlags) register(cmd *cobra.Command) {
@@ -106,6 +107,7 @@ func (f *auditFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.vaultConfig, "vault-config", "", "config.yaml `file` of Trousseau, to verify through Vault")
 	flags.StringVar(&f.plugin, "plugin", "", "`endpoint` of a plugin, as in EncryptionConfiguration, to verify through it")
 	flags.StringVar(&f.html, "html", "", "`file` for an additional HTML report")
+	flags.StringVar(&f.title, "title", "", "heading of the HTML report, such as the `name` of the cluster (default: the source)")
 }
 
 // check reports a mistake on the command line.
@@ -115,6 +117,8 @@ func (f *auditFlags) check() error {
 		return errors.New("no source: give either --endpoints, such as https://127.0.0.1:2379, or --snapshot FILE")
 	case f.verify && (f.vaultConfig == "") == (f.plugin == ""):
 		return errors.New("--verify needs either --vault-config or --plugin, to unwrap the seeds")
+	case f.title != "" && f.html == "":
+		return errors.New("--title needs --html")
 	case !f.verify && (f.vaultConfig != "" || f.plugin != ""):
 		return errors.New("--vault-config and --plugin need --verify")
 	}

@@ -15,11 +15,11 @@ import (
 // before the work begins so that an error shows early, and then renamed, so that an
 // existing report is replaced as a whole or not at all. A nil *pageFile does nothing.
 type pageFile struct {
-	name string
-	temp *os.File
+	name, title string
+	temp        *os.File
 }
 
-func newPageFile(name string) (*pageFile, error) {
+func newPageFile(name, title string) (*pageFile, error) {
 	if name == "" {
 		return nil, nil
 	}
@@ -27,7 +27,7 @@ func newPageFile(name string) (*pageFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing --html: %w", err)
 	}
-	return &pageFile{name, temp}, nil
+	return &pageFile{name, title, temp}, nil
 }
 
 // write writes the report. Only the user can read the file: it names objects.
@@ -35,7 +35,7 @@ func (p *pageFile) write(report audit.Report) error {
 	if p == nil {
 		return nil
 	}
-	if err := page.Write(p.temp, report, version); err != nil {
+	if err := page.Write(p.temp, report, page.Options{Title: p.title, Version: version}); err != nil {
 		return fmt.Errorf("writing --html: %w", err)
 	}
 	if err := p.temp.Close(); err != nil {

@@ -5,7 +5,9 @@
 package page
 
 import (
+	"cmp"
 	_ "embed"
+	"fmt"
 	"html/template"
 	"io"
 	"strings"
@@ -18,12 +20,18 @@ import (
 //go:embed page.html
 var source string
 
-// Write writes the page for r. Version is that of the program. Everything in r is
-// escaped.
-func Write(w io.Writer, r audit.Report, version string) error {
+// Options say what the page shows besides the report.
+type Options struct {
+	// Title names the cluster; "" means the source of the report.
+	Title   string
+	Version string // of the program
+}
+
+// Write writes the page for r. Everything in r is escaped.
+func Write(w io.Writer, r audit.Report, o Options) error {
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"number": text.Number,
-		"join":   func(texts []string) string { return strings.Join(texts, ", ") },
+		"join":   join,
 		"date":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"day":    func(t *time.Time) string { return t.UTC().Format("2006-01-02") },
 	}).Parse(source)
@@ -32,10 +40,65 @@ func Write(w io.Writer, r audit.Report, version string) error {
 	}
 	return t.Execute(w, struct {
 		audit.Report
+		Title    string
 		Version  string
+		Prefixes string
+		Verdict  kind
+		Problems []problem
 		Legend   []kind
 		Storage  []bar
+		Plain    *plainTypes
 		KeyBars  []bar
 		DrillBar *bar
-	}{r, version, legend(r), storage(r), keyBars(r), drillBar(r)})
+	}{
+		r, cmp.Or(o.Title, join(r.Source.Names)), o.Version, r.Source.Prefix, verdict(r), problems(r),
+		legend(r), storage(r), plainResources(r), keyBars(r), drillBar(r),
+	})
+}
+
+func join(texts []string) string { return strings.Join(texts, ", ") }
+
+// problem is a finding on the page.
+type problem struct {
+	Text, Do string
+	Warning  bool
+	Examples []string
+	More     int // objects besides the examples
+}
+
+func problems(r audit.Report) (all []problem) {
+	for _, f := range r.Findings {
+		all = append(all, problem{Text: text.Capital(f.Text), Examples: f.FirstKeys, More: max(0, f.Objects-len(f.FirstKeys))})
+	}
+	return all
+}
+
+// verdict is the result in words; its class gives it a color and a shape.
+func verdict(r audit.Report) kind {
+	if n := len(problems(r)); n > 0 {
+		return kind{"bad", text.Count(n, "finding")}
+	}
+	return kind{"good", "No findings"}
+}
+
+// plainTypes are the resources that are not encrypted, and need not be.
+type plainTypes struct {
+	Text      string
+	Resources []audit.Resource
+}
+
+func plainResources(r audit.Report) *plainTypes {
+	var p plainTypes
+	objects := 0
+	for _, res := range r.Resources {
+		if !res.Encrypted && res.Objects > 0 {
+			p.Resources = append(p.Resources, res)
+			objects += res.Objects
+		}
+	}
+	if objects == 0 {
+		return nil
+	}
+	p.Text = fmt.Sprintf("Not encrypted, and not expected to be: %s of %s", text.Count(objects, "object"), text.Count(len(p.Resources), "resource"))
+	return &p
 }
