@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -94,7 +95,7 @@ const eraseLine = "\r\x1b[K" // ECMA-48, Erase in Line
 func (p *progress) draw(now time.Time) {
 	p.drawn = now
 	// The last column stays free: some terminals would begin a new line.
-	fmt.Fprint(p.w, eraseLine+p.line(now, columns(p.w)-1))
+	fmt.Fprint(p.w, eraseLine+p.line(now, cmp.Or(columns(p.w), 80)-1))
 }
 
 // end removes the line. If the work was interrupted, it says how much was done.

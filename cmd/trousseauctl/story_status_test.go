@@ -131,7 +131,7 @@ func TestStatusIsStopped(t *testing.T) {
 }
 
 // vault seal | unseal | rotate does that; rotate applies to the transit key. vault
-// empty removes the engines. vault write PATH NAME=VALUE... works like the vault
+// delay DURATION delays each decryption. vault empty removes the engines. vault write PATH NAME=VALUE... works like the vault
 // command.
 func cmdVault(ts *testscript.TestScript, neg bool, args []string) {
 	v := storyOf(ts).vault
@@ -142,6 +142,10 @@ func cmdVault(ts *testscript.TestScript, neg bool, args []string) {
 		v.Unseal()
 	case "rotate":
 		v.Transit().Key(keyName).Rotate()
+	case "delay":
+		delay, err := time.ParseDuration(args[1])
+		ts.Check(err)
+		v.Inject(vaulttest.Fault{Match: vaulttest.Ops(vaulttest.OpDecrypt), Delay: delay})
 	case "empty":
 		v.Unmount("", "transit")
 		v.Unmount("", "secret")
