@@ -5,11 +5,15 @@ package main
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/inventory"
+	"github.com/trousseau-io/trousseau/internal/testkit/documented"
 )
 
 const manual = "../../docs/cli.md"
@@ -37,6 +41,21 @@ func TestHelpIsWhole(t *testing.T) {
 		if command.Short == "" || command.Long == "" || !strings.Contains(command.Example, "trousseauctl "+command.Name()) {
 			t.Errorf("%s: want a short and a long description and an example", command.CommandPath())
 		}
+	}
+}
+
+// TestDocumentedInventory reads the inventory in docs/clusters.md.
+func TestDocumentedInventory(t *testing.T) {
+	files, err := documented.Files("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "clusters.yaml")
+	if err := os.WriteFile(file, []byte(files["clusters.yaml"]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if clusters, err := inventory.Read(file, isFileFlag()); err != nil || len(clusters) != 2 {
+		t.Errorf("got %+v, %v", clusters, err)
 	}
 }
 

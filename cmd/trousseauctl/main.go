@@ -46,15 +46,7 @@ func (e usageError) Unwrap() error { return e.error }
 
 // run is the program without its process. It returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := newRoot()
-	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	command, err := root.ExecuteContextC(ctx)
-	if err != nil {
-		writeFailure(command, err)
-	}
+	command, err := execute(ctx, args, stdin, stdout, stderr)
 	var usage usageError
 	switch {
 	case err == nil:
@@ -67,6 +59,20 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	fmt.Fprintf(stderr, "%s: %v\n", command.CommandPath(), err)
 	return exitFailure
+}
+
+// execute runs a command line. The caller prints the error.
+func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (*cobra.Command, error) {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	command, err := root.ExecuteContextC(ctx)
+	if err != nil {
+		writeFailure(command, err)
+	}
+	return command, err
 }
 
 // newRoot lists the commands.
@@ -94,16 +100,17 @@ docs/schema has a JSON Schema for each document.`,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{withSuggestion(cmd, err)} })
 	for _, cmd := range []*cobra.Command{
-		newAudit(),
+		acrossClusters(newAudit(), across{concurrency: 4, summary: auditRow}),
 		newConformance(),
-		newDoctor(),
+		acrossClusters(newDoctor(), across{concurrency: 8, remote: []string{"--socket="}, required: "config", summary: doctorRow}),
 		newEncryptionConfig(),
 		newKeepStaticPod(),
 		newPolicy(),
 		newReencrypt(),
+		newRotateKey(),
 		newRotateToken(),
 		newSetup(),
-		newStatus(),
+		acrossClusters(newStatus(), across{concurrency: 16, summary: statusRow}),
 		newVersion(),
 	} {
 		complete(cmd)

@@ -12,7 +12,7 @@ import (
 
 func newPolicy() *cobra.Command {
 	o := setup.Defaults()
-	var namespace string
+	var cluster string
 	cmd := &cobra.Command{
 		Use:   "policy",
 		Short: "Print the minimal Vault policy for Trousseau",
@@ -27,17 +27,21 @@ policy. Omit it if they are the same.`,
   trousseauctl policy --key kek-2026 --key trousseau-kms-vault --transit-mount team/transit`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := useCluster(cmd, cluster); err != nil {
+				return err
+			}
 			o.WithoutKubernetes = true
 			if err := o.Validate(); err != nil {
 				return usageError{err}
 			}
-			_, err := io.WriteString(cmd.OutOrStdout(), setup.Policy(namespace, o.TransitMount, o.Keys))
+			_, err := io.WriteString(cmd.OutOrStdout(), o.PolicyText())
 			return err
 		},
 	}
+	clusterFlag(cmd, &cluster)
 	flags := cmd.Flags()
 	flags.StringArrayVar(&o.Keys, "key", o.Keys, "transit `key`; may be repeated, and the first key encrypts")
 	flags.StringVar(&o.TransitMount, "transit-mount", o.TransitMount, "`path` of the transit engine")
-	flags.StringVar(&namespace, "namespace", "", "Vault `namespace` of the transit engine, if it differs from that of the policy")
+	flags.StringVar(&o.Namespace, "namespace", "", "Vault `namespace` of the transit engine, if it differs from that of the policy")
 	return cmd
 }

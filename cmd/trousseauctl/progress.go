@@ -121,7 +121,7 @@ func (p *progress) end() {
 func (p *progress) line(now time.Time, width int) string {
 	clock := now.Sub(p.began).Truncate(time.Second).String() + " so far"
 	if p.total == 0 {
-		return cut(p.step, "  "+clock, width)
+		return shortened(p.step, "  "+clock, width)
 	}
 	percent := 100 * p.done / p.total
 	head := fmt.Sprintf("%s %3d%%", p.step, percent)
@@ -138,15 +138,12 @@ func (p *progress) line(now time.Time, width int) string {
 		}
 		return line
 	}
-	return cut(p.step, fmt.Sprintf(" %3d%%", percent), width)
+	return shortened(p.step, fmt.Sprintf(" %3d%%", percent), width)
 }
 
-// cut joins s and end. If that is too long, it shortens s.
-func cut(s, end string, width int) string {
-	if keep := max(0, width-utf8.RuneCountInString(end)-1); utf8.RuneCountInString(s) > keep+1 {
-		s = string([]rune(s)[:keep]) + "…"
-	}
-	return s + end
+// shortened joins s and end, and cuts s if that is too long.
+func shortened(s, end string, width int) string {
+	return text.Cut(s, max(1, width-utf8.RuneCountInString(end))) + end
 }
 
 // speed returns the rate and how long the rest takes at this rate, or since when

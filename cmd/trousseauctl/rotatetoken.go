@@ -19,21 +19,25 @@ import (
 
 func newRotateToken() *cobra.Command {
 	o := rotate.Options{Interval: time.Second, Token: vaultadmin.TokenOptions{Policies: []string{"trousseau"}}}
-	var nodesFrom, resume string
+	var nodesFrom, resume, cluster string
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "rotate-token ADDR...",
 		Short: "Replace Trousseau's token, and revoke the old one when every node uses the new one",
 		Long: `For a Trousseau whose token a Vault Agent renders from a KV secret. Creates a new
 token, writes it to the secret without changing the other fields, waits until
-every node uses it, and revokes the old token. Run it before the token expires,
-for example monthly.
+every node serves with it, and revokes the old token. Run it before the token
+expires, for example monthly.
 
 Each ADDR is the host:port of a node's ops endpoints, its --ops-addr. Name all
 nodes: a node that you leave out loses its token. If a node does not answer, or
 uses another token than the one in the secret, nothing is changed. If a node does
-not use the new token within --timeout, both tokens stay valid, the exit code is
-3, and the output says how to resume.
+not serve with the new token within --timeout, both tokens stay valid, the exit code
+is 3, and the output says how to resume.
+
+It refuses, before it changes anything, if the token in the secret is your own; if it
+has other policies than --policy and default, so that others may use it; if nobody
+may look it up; or if --field names a field that does not hold a token.
 
 It needs an administrator's token, not Trousseau's. VAULT_ADDR, VAULT_TOKEN,
 VAULT_CACERT and VAULT_NAMESPACE work as for the vault command.`,
@@ -41,11 +45,13 @@ VAULT_CACERT and VAULT_NAMESPACE work as for the vault command.`,
   trousseauctl rotate-token --nodes-from nodes.txt --timeout 10m`,
 	}
 	flags := cmd.Flags()
+	clusterFlag(cmd, &cluster)
 	flags.StringVar(&nodesFrom, "nodes-from", "", "`file` with one ADDR per line, instead of arguments; - for stdin")
 	flags.BoolVar(&dryRun, "dry-run", false, "write nothing; print what would be done")
 	flags.StringVar(&resume, "resume", "", "complete an earlier rotation: wait for the token in the secret, and revoke the token of this `accessor`")
 	flags.DurationVar(&o.Timeout, "timeout", 5*time.Minute, "time limit for all nodes to use the new token")
 	flags.StringArrayVar(&o.Token.Policies, "policy", o.Token.Policies, "policy `name` for the new token; may be repeated")
+	flags.BoolVar(&o.AnyPolicies, "any-policies", false, "revoke the old token even if its policies are not those of --policy")
 	flags.StringVar(&o.Token.Period, "period", "768h", "maximum `duration` between renewals of the new token; empty for a token without a period")
 	flags.StringVar(&o.Token.TTL, "ttl", "", "lifetime, a `duration`, of a token without a period")
 	flags.BoolVar(&o.Token.Orphan, "orphan", true, "orphan token, which stays valid when the administrator's token ends")
@@ -54,6 +60,9 @@ VAULT_CACERT and VAULT_NAMESPACE work as for the vault command.`,
 	flags.StringVar(&o.Field, "field", "vaulttoken", "`field` of the secret with the token")
 	out := outputFlag(cmd, "RotateToken")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := useCluster(cmd, cluster); err != nil {
+			return err
+		}
 		switch {
 		case o.Timeout <= 0:
 			return usageError{fmt.Errorf("--timeout: %s is not a positive duration such as 5m", o.Timeout)}
@@ -65,14 +74,14 @@ VAULT_CACERT and VAULT_NAMESPACE work as for the vault command.`,
 			return usageError{errors.New("give --dry-run or --resume, not both")}
 		}
 		var err error
-		if o.Nodes, err = nodes(cmd.InOrStdin(), args, nodesFrom); err != nil {
+		if o.Nodes, err = (&nodeFlags{from: nodesFrom}).parse(cmd.InOrStdin(), args); err != nil {
 			return err
 		}
 		if o.Vault, err = administrator(); err != nil {
 			return err
 		}
 		o.Moved = func(n rotate.Node) {
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s uses the new token after %.1fs\n", n.Node, n.Seconds)
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s serves with the new token after %.1fs\n", n.Node, n.Seconds)
 		}
 		return rotateToken(cmd, o, dryRun, resume, out)
 	}
@@ -94,7 +103,7 @@ func rotateToken(cmd *cobra.Command, o rotate.Options, dryRun bool, resume strin
 	if err != nil {
 		return err
 	}
-	return out.report(cmd, r, r.Stuck == "", func(w io.Writer, _ painter) error {
+	return out.write(cmd, result{Report: r, Findings: r.Findings}, func(w io.Writer, _ painter) error {
 		if dryRun {
 			return printRotationPlan(w, o, r)
 		}
@@ -103,43 +112,49 @@ func rotateToken(cmd *cobra.Command, o rotate.Options, dryRun bool, resume strin
 }
 
 func printRotation(w io.Writer, o rotate.Options, r rotate.Report) error {
-	fmt.Fprintln(w, "NODE\tTOKEN\tAFTER")
+	fmt.Fprintln(w, "NODE\tTOKEN\tSERVES\tAFTER")
 	for _, n := range r.Nodes {
+		token, serves, after := "old", "no", "-"
 		if n.Moved {
-			fmt.Fprintf(w, "%s\tnew\t%.1fs\n", n.Node, n.Seconds)
-		} else {
-			fmt.Fprintf(w, "%s\told\t-\n", n.Node)
+			token = "new"
 		}
+		if n.Serves {
+			serves = "yes"
+		}
+		if n.Moved && n.Serves {
+			after = fmt.Sprintf("%.1fs", n.Seconds)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", n.Node, token, serves, after)
 	}
 	for _, n := range r.Nodes {
 		if n.Reason != "" {
-			fmt.Fprintf(w, "\n%s: %s\n", n.Node, n.Reason)
+			text.Line(w, "\n", n.Node+": "+n.Reason)
 		}
 	}
-	fmt.Fprintf(w, "\nThe token in %s has accessor %s.\n", r.Secret, r.NewAccessor)
+	text.Line(w, "\n", fmt.Sprintf("The token in %s has accessor %s.", r.Secret, r.NewAccessor))
 	switch {
 	case r.Revoked:
-		fmt.Fprintf(w, "The old token, with accessor %s, is revoked.\n", r.OldAccessor)
+		text.Line(w, "", fmt.Sprintf("The old token, with accessor %s, is revoked.", r.OldAccessor))
 	case r.OldAccessor == "" && r.Stuck == "":
-		fmt.Fprintln(w, "There was no valid token before it, so none is revoked.")
+		text.Line(w, "", fmt.Sprintf("No token is revoked, because %s.", r.NoOld))
 	case r.OldAccessor == "":
-		fmt.Fprintf(w, "%s. There is no old token to revoke.\n", text.Capital(r.Stuck))
+		text.Line(w, "", text.Capital(r.Stuck)+". There is no old token to revoke.")
 	default:
-		fmt.Fprintf(w, `The old token is NOT revoked: %s.
-When that is fixed, resume:
+		text.Line(w, "", "The old token is NOT revoked: "+r.Stuck+".")
+		fmt.Fprintf(w, `When that is fixed, resume:
 
   trousseauctl rotate-token%s --resume %s %s
 
 To revoke it anyway, although nodes with the old token then fail:
 
   vault token revoke -accessor %s
-`, r.Stuck, where(o), r.OldAccessor, addresses(o.Nodes), r.OldAccessor)
+`, where(o), r.OldAccessor, addresses(o.Nodes), r.OldAccessor)
 	}
 	return nil
 }
 
 func printRotationPlan(w io.Writer, o rotate.Options, r rotate.Report) error {
-	old := "revoke nothing, because there is no valid old token"
+	old := "revoke nothing, because " + r.NoOld
 	if r.OldAccessor != "" {
 		old = "revoke the old token: vault token revoke -accessor " + r.OldAccessor
 	}
@@ -150,17 +165,22 @@ func printRotationPlan(w io.Writer, o rotate.Options, r rotate.Report) error {
 	if o.Token.Period != "" {
 		kind += "periodic (" + o.Token.Period + ") "
 	}
-	_, err := fmt.Fprintf(w, `Nothing was written. Without --dry-run this command would
-
-  1. create a new token: %swith policy %s
-  2. write it to %s, field %s, and keep the other fields
-  3. wait at most %s until these nodes use it: %s
-  4. %s
-`, kind, strings.Join(o.Token.Policies, ", "), r.Secret, o.Field, o.Timeout, addresses(o.Nodes), old)
-	return err
+	fmt.Fprint(w, "Nothing was written. Without --dry-run this command would\n\n")
+	for i, step := range []string{
+		fmt.Sprintf("create a new token: %swith policy %s", kind, strings.Join(o.Token.Policies, ", ")),
+		fmt.Sprintf("write it to %s, field %s, and keep the other fields", r.Secret, o.Field),
+		fmt.Sprintf("wait at most %s until these nodes serve with it: %s", o.Timeout, addresses(o.Nodes)),
+		old,
+	} {
+		text.Line(w, fmt.Sprintf("  %d. ", i+1), step)
+	}
+	for _, f := range r.Findings {
+		text.Line(w, "\n", fmt.Sprintf("%s: %s", f.Severity, sentence(f)))
+	}
+	return nil
 }
 
-// where returns the flags that name the secret, if they are not the defaults.
+// where returns the flags that name secret and policies, if they are not the defaults.
 func where(o rotate.Options) (flags string) {
 	for _, f := range []struct{ name, value, usual string }{
 		{"kv-mount", o.KVMount, "secret"}, {"kv-path", o.KVPath, "trousseau/config"}, {"field", o.Field, "vaulttoken"},
@@ -168,6 +188,14 @@ func where(o rotate.Options) (flags string) {
 		if f.value != f.usual {
 			flags += " --" + f.name + " " + f.value
 		}
+	}
+	for _, p := range o.Token.Policies {
+		if p != "trousseau" {
+			flags += " --policy " + p
+		}
+	}
+	if o.AnyPolicies {
+		flags += " --any-policies"
 	}
 	return flags
 }

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -21,7 +22,9 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/doctor"
 	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/inventory"
 	"github.com/trousseau-io/trousseau/internal/ctl/rotate"
+	"github.com/trousseau-io/trousseau/internal/ctl/rotatekey"
 )
 
 const schemas = "../../docs/schema"
@@ -31,6 +34,17 @@ const schemas = "../../docs/schema"
 type contract struct {
 	report any
 	ids    []string
+}
+
+// contractOf returns what a kind promises. A command that runs for each cluster promises
+// the findings of each.
+func contractOf(kind string) (contract, bool) {
+	one, ofAll := strings.CutSuffix(kind, "OfClusters")
+	c, known := contracts[one]
+	if ofAll {
+		c = contract{report: ofClusters{}, ids: append(slices.Clone(c.ids), "cluster-failed")}
+	}
+	return c, known
 }
 
 // TestSchemas compares docs/schema with what the commands can print.
@@ -44,30 +58,68 @@ func TestSchemas(t *testing.T) {
 		if !ok {
 			continue // encryption-config prints a document of Kubernetes
 		}
-		kind := out.kind
-		if _, known := contracts[kind]; !known {
-			t.Errorf("%s: contracts has no kind %q", command.CommandPath(), kind)
-			continue
+		kinds := []string{out.kind}
+		if command.Flags().Lookup("inventory") != nil {
+			kinds = append(kinds, out.kind+"OfClusters")
 		}
-		s, err := schema(kind)
-		if err != nil {
+		for _, kind := range kinds {
+			sameSchema(t, command.CommandPath(), kind)
+		}
+	}
+}
+
+// TestInventorySchema compares the schema of the file that lists clusters with what is
+// read. Unlike a document's, it allows no other fields.
+func TestInventorySchema(t *testing.T) {
+	s, err := jsonschema.For[struct {
+		APIVersion string              `json:"apiVersion"`
+		Kind       string              `json:"kind"`
+		Clusters   []inventory.Cluster `json:"clusters"`
+	}](&jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{reflect.TypeFor[inventory.Values](): {}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Schema = "https://json-schema.org/draft/2020-12/schema"
+	s.Title = "The file for trousseauctl's --inventory"
+	for name, value := range map[string]any{"apiVersion": apiVersion, "kind": "Inventory"} {
+		s.Properties[name] = &jsonschema.Schema{Const: &value}
+	}
+	s.Properties["clusters"].Types, s.Properties["clusters"].Type = nil, "array"
+	want, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameFile(t, "Inventory", append(want, '\n'))
+}
+
+func sameSchema(t *testing.T, command, kind string) {
+	t.Helper()
+	if _, known := contractOf(kind); !known {
+		t.Errorf("%s: contracts has no kind %q", command, kind)
+		return
+	}
+	s, err := schema(kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A later version may add fields.
+	sameFile(t, kind, append(closed.ReplaceAll(want, nil), '\n'))
+}
+
+func sameFile(t *testing.T, kind string, want []byte) {
+	t.Helper()
+	file := filepath.Join(schemas, kind+".json")
+	if *update {
+		if err := os.WriteFile(file, want, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		want, err := json.MarshalIndent(s, "", "  ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		// A later version may add fields.
-		want = append(closed.ReplaceAll(want, nil), '\n')
-		file := filepath.Join(schemas, kind+".json")
-		if *update {
-			if err := os.WriteFile(file, want, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s differs from the documents of %s (%v); run make docs", file, command.CommandPath(), err)
-		}
+	}
+	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s differs from what trousseauctl has (%v); run make docs", file, err)
 	}
 }
 
@@ -77,6 +129,7 @@ var closed = regexp.MustCompile(`,\s*"additionalProperties": false`)
 // schema returns the schema of a kind. It allows no other fields: a story must not
 // print what is not documented.
 func schema(kind string) (*jsonschema.Schema, error) {
+	promised, _ := contractOf(kind)
 	s, err := jsonschema.For[document](nil)
 	if err != nil {
 		return nil, err
@@ -91,15 +144,15 @@ func schema(kind string) (*jsonschema.Schema, error) {
 	s.Properties["findings"].Type, s.Properties["findings"].Types = "array", nil
 	found.Properties["severity"] = &jsonschema.Schema{Enum: []any{finding.Error, finding.Warning}}
 	found.Properties["id"] = &jsonschema.Schema{}
-	if len(contracts[kind].ids) == 0 {
+	if len(promised.ids) == 0 {
 		s.Properties["findings"].MaxItems = new(int)
 	}
-	for _, id := range contracts[kind].ids {
+	for _, id := range promised.ids {
 		found.Properties["id"].Enum = append(found.Properties["id"].Enum, id)
 	}
 	delete(s.Properties, "report")
 	s.PropertyOrder = slices.DeleteFunc(s.PropertyOrder, func(name string) bool { return name == "report" })
-	if report := contracts[kind].report; report != nil {
+	if report := promised.report; report != nil {
 		s.Properties["report"], err = jsonschema.ForType(reflect.TypeOf(report), nil)
 		s.PropertyOrder = append(s.PropertyOrder, "report")
 	}
@@ -117,7 +170,7 @@ func cmdSchema(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func conforms(kind string, text []byte) error {
-	if _, known := contracts[kind]; !known {
+	if _, known := contractOf(kind); !known {
 		return fmt.Errorf("no kind %q", kind)
 	}
 	s, err := schema(kind)
@@ -135,13 +188,27 @@ func conforms(kind string, text []byte) error {
 	return resolved.Validate(value)
 }
 
+// reencryptIDs begin with those of the audit after it.
+var reencryptIDs = []string{
+	"in-the-clear", "malformed", "lost", "not-verified",
+	"refused", "stopped", "not-listed", "other-provider", "not-encrypted", "migration-failed", "not-proven", "under-other",
+}
+
 var contracts = map[string]contract{
 	"Audit":       {report: audit.Report{}},
 	"Conformance": {report: conformance.Report{}},
 	"Doctor":      {report: doctor.Report{}},
-	"Reencrypt":   {report: reencrypted{}},
-	"RotateToken": {report: rotate.Report{}},
-	"Setup":       {report: setUpReport{}},
-	"Status":      {report: fleet.Report{}},
-	"Version":     {report: built{}},
+	"Reencrypt":   {report: reencrypted{}, ids: reencryptIDs},
+	"RotateKey":   {report: rotatedKey{}, ids: append([]string{rotatekey.NotRaised}, reencryptIDs...)},
+	"RotateToken": {report: rotate.Report{}, ids: []string{"node-does-not-serve", "node-keeps-old-token", "rotation-incomplete"}},
+	"Setup": {report: setUpReport{}, ids: []string{
+		"no-ca", "nothing-to-remove", "policy-grants-more", "reviews-as-vault", "role-admits-more", "token-dead", "token-missing", "token-unknown",
+	}},
+	"Status":  {report: fleet.Report{}, ids: statusIDs},
+	"Version": {report: built{}},
+}
+
+var statusIDs = []string{
+	"node-unreachable", "node-unhealthy", "config-not-in-use", "token-expires", "key-ids-differ", "node-not-named",
+	"api-server-without-plugin", "api-servers-unknown", "plugin-unavailable", "plugin-unhealthy", "plugin-not-a-node",
 }

@@ -31,16 +31,16 @@ func watchStatus(ctx context.Context, w io.Writer, options fleet.Options, interv
 		return watch(ctx, interval, nil, survey, show.print)
 	}
 	paint := painterFor(w)
-	return onScreen(f, func(s *screen) error {
-		fmt.Fprintf(f, "%sAsking %s.", home, text.Count(len(options.Nodes), "node"))
+	return onScreen(f, func(d *display) error {
+		fmt.Fprint(f, home+"Asking the nodes.")
 		resized := make(chan os.Signal, 1)
 		signal.Notify(resized, unix.SIGWINCH)
 		defer signal.Stop(resized)
 		guarded := func(ctx context.Context) fleet.Report {
-			defer s.closeOnPanic()
+			defer d.closeOnPanic()
 			return survey(ctx)
 		}
-		return watch(ctx, interval, resized, guarded, func(r fleet.Report) error { return drawStatus(s, r, paint) })
+		return watch(ctx, interval, resized, guarded, func(r fleet.Report) error { return drawStatus(d, r, paint) })
 	})
 }
 
@@ -89,7 +89,7 @@ func watch[T any](ctx context.Context, interval time.Duration, resized <-chan os
 
 // drawStatus shows as many nodes as there is room for. If that is not all of them,
 // those that are not healthy come first.
-func drawStatus(s *screen, r fleet.Report, paint painter) error {
+func drawStatus(d *display, r fleet.Report, paint painter) error {
 	ill := 0
 	order := slices.Clone(r.Nodes)
 	slices.SortStableFunc(order, func(a, b fleet.Answer) int { return rank(a) - rank(b) })
@@ -97,11 +97,14 @@ func drawStatus(s *screen, r fleet.Report, paint painter) error {
 		ill += 1 - rank(a)
 	}
 	health := paint(good, "all healthy")
-	if ill > 0 {
+	switch {
+	case ill > 0:
 		health = paint(bad, fmt.Sprintf("%d not healthy", ill))
+	case !r.OK():
+		health = paint(bad, "with findings")
 	}
 	title := fmt.Sprintf("%s, %s, at %s UTC. Stop with Ctrl-C.", text.Count(len(r.Nodes), "node"), health, r.Time.Format(time.TimeOnly))
-	return s.draw(len(r.Nodes), func(n int) string {
+	return d.draw(len(r.Nodes), func(n int) string {
 		shown := order[:n]
 		if n == len(order) {
 			shown = r.Nodes
@@ -120,8 +123,8 @@ func rank(a fleet.Answer) int {
 	return 0
 }
 
-// screen is the alternate screen of a terminal, as xterm and ECMA-48 define it.
-type screen struct {
+// display is the alternate screen of a terminal, as xterm and ECMA-48 define it.
+type display struct {
 	f     *os.File
 	close func()
 }
@@ -136,28 +139,28 @@ const (
 
 // onScreen calls use with the alternate screen of f. Afterwards the terminal is as it
 // was, even if use panics.
-func onScreen(f *os.File, use func(*screen) error) error {
-	s := &screen{f: f, close: sync.OnceFunc(func() { _, _ = f.WriteString(closeScreen) })}
-	defer s.close()
+func onScreen(f *os.File, use func(*display) error) error {
+	d := &display{f: f, close: sync.OnceFunc(func() { _, _ = f.WriteString(closeScreen) })}
+	defer d.close()
 	if _, err := f.WriteString(openScreen); err != nil {
 		return err
 	}
-	return use(s)
+	return use(d)
 }
 
 // closeOnPanic is for other goroutines: a panic there ends the process without the
 // deferred calls of onScreen.
-func (s *screen) closeOnPanic() {
+func (d *display) closeOnPanic() {
 	if p := recover(); p != nil {
-		s.close()
+		d.close()
 		panic(p)
 	}
 }
 
 // draw shows the text that render returns for the first n of all rows, with as many
 // rows as there is room for, over the previous text.
-func (s *screen) draw(all int, render func(n int) string) error {
-	width, height, err := term.GetSize(int(s.f.Fd()))
+func (d *display) draw(all int, render func(n int) string) error {
+	width, height, err := term.GetSize(int(d.f.Fd()))
 	if err != nil || width == 0 || height == 0 {
 		width, height = 80, 24
 	}
@@ -182,7 +185,7 @@ func (s *screen) draw(all int, render func(n int) string) error {
 		b.WriteString(erase + line + "\n")
 	}
 	b.WriteString(eraseBelow + lines[last])
-	_, err = s.f.WriteString(b.String())
+	_, err = d.f.WriteString(b.String())
 	return err
 }
 

@@ -7,16 +7,20 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/setup"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
 )
 
 func newSetup() *cobra.Command {
 	o := setup.Defaults()
 	var dryRun bool
+	var cluster string
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Prepare Vault: engine, key, policies, token, Kubernetes login",
@@ -26,10 +30,22 @@ token, and the Kubernetes auth method with the agent's role. With --login
 Trousseau logs in itself: there is no KV secret and no token, and the role has
 Trousseau's policy.
 
-The command is idempotent: it keeps or corrects what exists, and never changes an
-existing KV secret. It refuses harmful changes: a key of another type, or one that
-is exportable or derived; a secret that names another key; the auth method of
-another cluster; with --login the agent's role, and without it Trousseau's role.
+The command is idempotent. It adds what is missing, and takes nothing away: no path
+of a policy, no value of the role, nothing of the auth method's configuration. What
+it finds beyond its needs is a warning, with the --remove that takes it away. It
+never changes an existing KV secret. It refuses harmful changes: a key of another
+type, or one that is exportable or derived; a secret that names another key; the
+auth method of another cluster; with --login the agent's role, and without it
+Trousseau's role.
+
+For several clusters on one Vault, give --cluster a name for each. It appends -NAME
+to the default names of key, policies, role, KV path and auth method, so that no
+cluster can use another one's key or read its secret. The other commands take the
+same --cluster.
+
+If a step fails, the command prints what is done, what failed and what is left. Run
+it again to continue. The exit code is 3 if Trousseau's token is missing, revoked or
+expired.
 
 It needs an administrator's token, not Trousseau's. VAULT_ADDR, VAULT_TOKEN,
 VAULT_CACERT and VAULT_NAMESPACE work as for the vault command. --dry-run writes
@@ -37,12 +53,15 @@ nothing, and prints the plan as a script of vault commands.`,
 		Example: `  trousseauctl setup --dry-run --without-kubernetes
   trousseauctl setup --kubernetes-host https://10.0.0.1:6443 \
     --kubernetes-ca /etc/kubernetes/pki/ca.crt
+  trousseauctl setup --cluster blue --dry-run --without-kubernetes
   trousseauctl setup --login --kubernetes-host https://10.0.0.1:6443 \
     --kubernetes-ca /etc/kubernetes/pki/ca.crt`,
 		Args: noArguments,
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&dryRun, "dry-run", false, "write nothing; print the plan and its vault commands")
+	clusterFlag(cmd, &cluster)
+	flags.StringArrayVar(&o.Remove, "remove", nil, "take away `what`: a path of a policy, or FIELD=VALUE of the role; may be repeated")
 	flags.BoolVar(&o.Login, "login", false, "set up for a Trousseau that logs in itself, without an agent")
 	flags.StringArrayVar(&o.Keys, "key", o.Keys, "transit `key`; may be repeated, and the first key encrypts")
 	flags.StringVar(&o.TransitMount, "transit-mount", o.TransitMount, "`path` of the transit engine")
@@ -61,6 +80,9 @@ nothing, and prints the plan as a script of vault commands.`,
 	flags.StringVar(&o.ServiceAccountNamespace, "service-account-namespace", o.ServiceAccountNamespace, "Kubernetes `namespace` of the ServiceAccount bound to the role")
 	out := outputFlag(cmd, "Setup")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := useCluster(cmd, cluster); err != nil {
+			return err
+		}
 		if o.KubernetesCAFile != "" {
 			pem, err := os.ReadFile(o.KubernetesCAFile)
 			if err != nil {
@@ -90,78 +112,110 @@ func administrator() (*vaultadmin.Client, error) {
 	return vaultadmin.Dial(config)
 }
 
-// setUpReport is what setup prints.
+// clusterFlag adds --cluster to a command.
+func clusterFlag(cmd *cobra.Command, cluster *string) {
+	cmd.Flags().StringVar(cluster, "cluster", "", "`name` of the cluster, if several use this Vault; part of the default names")
+}
+
+// useCluster gives the flags that the user has not set the names for a cluster.
+func useCluster(cmd *cobra.Command, cluster string) error {
+	if cluster == "" {
+		return nil
+	}
+	names, err := setup.ForCluster(cluster)
+	if err != nil {
+		return usageError{err}
+	}
+	for name, value := range names {
+		if f := cmd.Flags().Lookup(name); f != nil && !f.Changed {
+			if err := f.Value.Set(value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// setUpReport is what setup prints. Done, Failed and Left count steps.
 type setUpReport struct {
-	DryRun  bool         `json:"dryRun,omitempty"`
-	Changes int          `json:"changes"`
-	Steps   []setup.Step `json:"steps"`
+	DryRun bool `json:"dryRun,omitempty"`
+	Done   int  `json:"done"`
+	Failed int  `json:"failed"`
+	Left   int  `json:"left"`
+	setup.Plan
 }
 
 func setUp(cmd *cobra.Command, vault setup.Vault, o setup.Options, dryRun bool, out *output) error {
-	ctx := cmd.Context()
-	plan, err := setup.Make(ctx, vault, o)
+	plan, err := setup.Make(cmd.Context(), vault, o)
 	if err != nil {
 		return err
 	}
-	r := setUpReport{DryRun: dryRun, Changes: plan.Changes(), Steps: plan.Steps}
-	if dryRun {
-		return out.write(cmd, result{Report: r}, func(w io.Writer, _ painter) error { return printScript(w, plan) })
+	if !dryRun {
+		err = plan.Apply(cmd.Context())
 	}
-	r.Steps = []setup.Step{}
-	failure := plan.Apply(ctx, func(s setup.Step) {
-		r.Steps = append(r.Steps, s)
-		if out.table() {
-			printStep(cmd.OutOrStdout(), s)
+	r := setUpReport{dryRun, plan.Count(setup.Done), plan.Count(setup.Failed), plan.Count(setup.Left), plan}
+	return out.write(cmd, result{Report: r, Findings: plan.Findings, Err: err}, func(w io.Writer, _ painter) error {
+		if dryRun {
+			return printScript(w, r)
 		}
+		return printSteps(w, r)
 	})
-	r.Changes = setup.Plan{Steps: r.Steps}.Changes()
-	if failure != nil {
-		failure = fmt.Errorf("%w\nThe steps above are done; run this again to continue", failure)
-	}
-	return out.write(cmd, result{Report: r, Err: failure}, func(w io.Writer, _ painter) error { return printChanges(w, r.Changes) })
 }
 
-var done = map[setup.Action]string{setup.Create: "created", setup.Change: "changed", setup.Keep: "kept"}
+var verbs = map[setup.Action]string{setup.Create: "created", setup.Change: "changed"}
 
-func printStep(w io.Writer, s setup.Step) {
-	fmt.Fprintf(w, "%-8s %s\n", done[s.Action], s.What)
-	if s.Hint != "" {
-		fmt.Fprintf(w, "           %s\n", s.Hint)
+func printSteps(w io.Writer, r setUpReport) error {
+	for _, s := range r.Steps {
+		word := string(s.State)
+		if s.State == setup.Done {
+			word = verbs[s.Action]
+		}
+		text.Line(w, fmt.Sprintf("%-8s ", word), s.What)
+		if s.Action == setup.Keep {
+			continue
+		}
+		for _, detail := range s.Details {
+			text.Line(w, "           ", detail)
+		}
 	}
-	if s.Action == setup.Keep {
-		return
+	for _, f := range r.Findings {
+		text.Line(w, "", fmt.Sprintf("%s: %s", f.Severity, sentence(f)))
 	}
-	for _, detail := range s.Details {
-		fmt.Fprintf(w, "           %s\n", detail)
+	line := "Nothing to do: everything exists.\n"
+	switch {
+	case r.Failed > 0:
+		line = fmt.Sprintf("%d created or changed, %d failed, %d left: run this again to continue.\n", r.Done, r.Failed, r.Left)
+	case r.Done > 0:
+		line = fmt.Sprintf("%d created or changed.\n", r.Done)
+	case len(r.Findings) > 0:
+		line = "Nothing was changed.\n"
 	}
-}
-
-func printChanges(w io.Writer, n int) error {
-	text := "Nothing to do: everything exists.\n"
-	if n > 0 {
-		text = fmt.Sprintf("%d created or changed.\n", n)
-	}
-	_, err := io.WriteString(w, text)
+	_, err := io.WriteString(w, line)
 	return err
 }
 
+// sentence is a finding on one line.
+func sentence(f finding.Finding) string {
+	return strings.TrimSuffix(f.Subject+": "+f.Text+": "+f.Do, ": ")
+}
+
 // printScript prints a plan so that a shell can run it.
-func printScript(w io.Writer, p setup.Plan) error {
-	fmt.Fprintf(w, "# %d to be created or changed; nothing was written.\n", p.Changes())
-	if p.Changes() > 0 {
+func printScript(w io.Writer, r setUpReport) error {
+	fmt.Fprintf(w, "# %d to be created or changed; nothing was written.\n", r.Left)
+	if r.Left > 0 {
 		fmt.Fprintln(w, "set -eu")
 	}
-	for _, s := range p.Steps {
+	for _, s := range r.Steps {
 		fmt.Fprintf(w, "\n# %s: %s\n", s.Action, s.What)
 		for _, detail := range s.Details {
 			fmt.Fprintf(w, "#   %s\n", detail)
 		}
-		if s.Hint != "" {
-			fmt.Fprintf(w, "#   %s\n", s.Hint)
-		}
 		if s.Command != "" {
 			fmt.Fprintln(w, s.Command)
 		}
+	}
+	for _, f := range r.Findings {
+		fmt.Fprintf(w, "\n# %s: %s\n", f.Severity, sentence(f))
 	}
 	return nil
 }

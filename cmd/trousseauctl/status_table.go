@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
@@ -38,8 +39,10 @@ func statusText(r fleet.Report, shown []fleet.Answer, paint painter) string {
 			name = ""
 		}
 		row(moodOf(a), append([]string{name, a.Health()}, cells(a, r.Time)...)...)
-		for _, d := range details(a, r.Time) {
-			text.Paragraph(&b, "  ", d)
+		for _, f := range r.Findings {
+			if f.Subject == a.Node {
+				text.Paragraph(&b, "  ", advice(f))
+			}
 		}
 	}
 	if more := len(r.Nodes) - len(shown); more > 0 {
@@ -51,9 +54,11 @@ func statusText(r fleet.Report, shown []fleet.Answer, paint painter) string {
 	if p := r.Plugin; p != nil && p.Error == "" {
 		fmt.Fprintf(&b, "socket  %s\n        %s, key_id %s\n", p.Endpoint, p.Healthz, p.KeyID)
 	}
-	for _, problem := range r.Problems {
-		b.WriteString("\n")
-		text.Paragraph(&b, "", problem)
+	for _, f := range r.Findings {
+		if !slices.ContainsFunc(r.Nodes, func(a fleet.Answer) bool { return a.Node == f.Subject }) {
+			b.WriteString("\n")
+			text.Paragraph(&b, "", advice(f))
+		}
 	}
 	return b.String()
 }
@@ -106,27 +111,12 @@ func cells(a fleet.Answer, now time.Time) []string {
 	return []string{keyID, version, fmt.Sprint(s.Generation), reload, token, proof}
 }
 
-// tokenSoon is how long before the expiry of a token that is not renewed a warning
-// appears, as in the alert TrousseauTokenExpires.
-const tokenSoon = 7 * 24 * time.Hour
-
-// details returns the lines below a node.
-func details(a fleet.Answer, now time.Time) []string {
-	if a.State == nil {
-		return []string{a.Unreachable}
+// advice is a finding's text, and what to do.
+func advice(f finding.Finding) string {
+	if f.Do == "" {
+		return f.Text
 	}
-	all := slices.Clone(a.State.Reasons)
-	if r := a.State.Reload; r.Class != "" {
-		line := fmt.Sprintf("reload: %s: the configuration in the file is not in use", r.Class)
-		if !r.Adopted.IsZero() {
-			line += fmt.Sprintf("; trousseau still uses the one adopted %s ago", text.Age(now.Sub(r.Adopted)))
-		}
-		all = append(all, line+"; see trousseau's log")
-	}
-	if t := a.State.Token; t.KeptBy == fleet.NoKeeper && t.Expires.Sub(now) < tokenSoon {
-		all = append(all, fmt.Sprintf("token: expires at %s and is not renewed: issue a new one", t.Expires.Format(time.RFC3339)))
-	}
-	return all
+	return strings.TrimSuffix(f.Text, ".") + ". " + f.Do
 }
 
 func printKeyIDs(b *strings.Builder, r fleet.Report) {

@@ -13,16 +13,17 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 	"github.com/trousseau-io/trousseau/internal/ctl/rotate"
+	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
-// secretReader reads the KV secret with Trousseau's token, which the agent's policy
-// permits.
-func secretReader(ts *testscript.TestScript) func() map[string]any {
-	token := storyOf(ts).vault.CreateToken(vaulttest.TokenOptions{Policies: []string{"trousseau-agent"}})
+// secretReader reads the KV secret of a cluster, "-NAME" or "", with the rights of its
+// agent.
+func secretReader(ts *testscript.TestScript, cluster string) func() map[string]any {
+	token := storyOf(ts).vault.CreateToken(vaulttest.TokenOptions{Policies: []string{"trousseau-agent" + cluster}})
 	ctx, c := callVault(ts, token.ID)
 	return func() map[string]any {
-		found, err := c.Read(ctx, "secret/data/trousseau/config")
+		found, err := c.Read(ctx, "secret/data/trousseau/config"+cluster)
 		ts.Check(err)
 		fields, _ := found["data"].(map[string]any)
 		return fields
@@ -32,7 +33,7 @@ func secretReader(ts *testscript.TestScript) func() map[string]any {
 // agent TEMPLATE FILE... plays the Vault Agents of several nodes: it renders each
 // FILE from the secret as soon as the token in the secret changes.
 func cmdAgent(ts *testscript.TestScript, neg bool, args []string) {
-	template, read := ts.ReadFile(args[0]), secretReader(ts)
+	template, read := ts.ReadFile(args[0]), secretReader(ts, "")
 	for _, name := range args[1:] {
 		file := ts.MkAbs(name)
 		was, err := os.ReadFile(file)
@@ -55,15 +56,39 @@ func cmdAgent(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// token NAME gives the token in the secret a name, and sets the variable NAME to its
-// accessor.
+// token NAME [CLUSTER] gives the token in the secret a name, and sets the variable NAME
+// to its accessor.
 func cmdToken(ts *testscript.TestScript, neg bool, args []string) {
-	token := fmt.Sprint(secretReader(ts)()["vaulttoken"])
+	cluster := ""
+	if len(args) > 1 {
+		cluster = "-" + args[1]
+	}
+	token := fmt.Sprint(secretReader(ts, cluster)()["vaulttoken"])
 	ctx, c := callVault(ts, storyOf(ts).vault.RootToken())
-	accessor, err := c.AccessorOf(ctx, token)
+	info, err := c.Lookup(ctx, token)
 	ts.Check(err)
 	storyOf(ts).tokens[args[0]] = token
-	ts.Setenv(args[0], accessor)
+	ts.Setenv(args[0], info.Accessor)
+}
+
+// newline appends a line end to the values of the secret, as `vault kv put` does with
+// many files.
+func cmdNewline(ts *testscript.TestScript, neg bool, args []string) {
+	fields := map[string]any{}
+	for name, value := range secretReader(ts, "")() {
+		fields[name] = fmt.Sprint(value) + "\n"
+	}
+	storyOf(ts).vault.PutSecret("trousseau/config", fields)
+}
+
+// [!] encrypts NAME KEY fails unless the named token can encrypt with the key; with !,
+// if it can.
+func cmdEncrypts(ts *testscript.TestScript, neg bool, args []string) {
+	ctx, c := callVault(ts, storyOf(ts).tokens[args[0]])
+	_, err := c.Write(ctx, "transit/encrypt/"+args[1], map[string]any{"plaintext": "c2VlZA=="})
+	if (err == nil) == neg || err != nil && !vaultadmin.Denied(err) {
+		ts.Fatalf("encrypts: the %s token and %s: %v", args[0], args[1], err)
+	}
 }
 
 // [!] alive NAME... fails unless Vault accepts the named tokens; with !, if it does.

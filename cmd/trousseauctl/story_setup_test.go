@@ -48,9 +48,9 @@ func cmdLogin(ts *testscript.TestScript, neg bool, args []string) {
 	_, err := admin.Write(ctx, "auth/kubernetes/login", map[string]any{"role": args[0], "jwt": jwt})
 	ts.Check(err)
 	made := slices.DeleteFunc(v.Tokens(), func(t vaulttest.Token) bool { return slices.Contains(before, t) })
-	policies, _, err := admin.Policies(ctx, made[0].Accessor)
+	info, err := admin.LookupAccessor(ctx, made[0].Accessor)
 	ts.Check(err)
-	if want := []string{"default", args[1]}; !slices.Equal(policies, want) {
-		ts.Fatalf("login %s: got a token with %v, want %v", args[0], policies, want)
+	if want := []string{"default", args[1]}; !slices.Equal(info.Policies, want) {
+		ts.Fatalf("login %s: got a token with %v, want %v", args[0], info.Policies, want)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"regexp"
 	"strings"
@@ -65,7 +66,7 @@ func state() *fleet.State {
 // TestStatusTable compares the whole text of several reports.
 func TestStatusTable(t *testing.T) {
 	one := fleet.Report{Time: now, Nodes: []fleet.Answer{{Node: "127.0.0.1:8095", State: state()}}}
-	one.KeyIDs = []fleet.KeyID{{Key: state().Key, Nodes: []string{"127.0.0.1:8095"}}}
+	one.Judge()
 	one.Plugin = &fleet.Plugin{Endpoint: "unix:///run/trousseau/kms.sock", Healthz: "ok", KeyID: "transit/trousseau-kms-vault/v3@1762000000"}
 
 	degraded := state()
@@ -88,8 +89,8 @@ func TestStatusTable(t *testing.T) {
 		{Node: names[3], State: empty},
 		{Node: names[4], Unreachable: "connection refused: check that trousseau is running there and that this is its --ops-addr, which is 127.0.0.1 only by default"},
 	}}
-	many.KeyIDs = []fleet.KeyID{{Key: state().Key, Nodes: names[:2]}, {Key: young.Key, Nodes: names[2:3]}}
-	many.Problems = []string{"The nodes disagree on key_id: and so on."}
+	many.APIServers = []fleet.APIServer{{Address: "10.100.100.101", Node: names[0]}, {Address: "10.100.100.109"}}
+	many.Judge()
 
 	for name, r := range map[string]fleet.Report{"one": one, "many": many} {
 		var b bytes.Buffer
@@ -149,6 +150,10 @@ func cmdVault(ts *testscript.TestScript, neg bool, args []string) {
 	case "empty":
 		v.Unmount("", "transit")
 		v.Unmount("", "secret")
+	case "deny": // until allow
+		v.Inject(vaulttest.Fault{Match: vaulttest.Ops(args[1:]...), Status: http.StatusForbidden})
+	case "allow":
+		v.ClearFaults()
 	case "write":
 		writeVault(ts, args[1], args[2:])
 	default:

@@ -18,6 +18,7 @@ import (
 	"github.com/creack/pty"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 )
 
@@ -225,10 +226,10 @@ func TestWatchOnATerminal(t *testing.T) {
 
 // TestScreenAfterPanic checks that a panic does not leave the terminal unusable.
 func TestScreenAfterPanic(t *testing.T) {
-	for name, use := range map[string]func(*screen) error{
-		"while drawing": func(*screen) error { panic("broken") },
-		"elsewhere": func(s *screen) error {
-			defer s.closeOnPanic()
+	for name, use := range map[string]func(*display) error{
+		"while drawing": func(*display) error { panic("broken") },
+		"elsewhere": func(d *display) error {
+			defer d.closeOnPanic()
 			panic("broken")
 		},
 	} {
@@ -262,10 +263,10 @@ func TestWatchWithoutRoom(t *testing.T) {
 		r.Nodes = append(r.Nodes, a)
 	}
 	r.KeyIDs = []fleet.KeyID{{Key: state().Key, Nodes: []string{"10.0.0.1:8095"}}}
-	r.Problems = []string{"A problem of all nodes."}
+	r.Findings = []finding.Finding{{ID: "x", Severity: finding.Error, Text: "A problem of all nodes."}}
 	s := openTTY(t, 100, 16)
-	err := onScreen(s.terminal, func(screen *screen) error {
-		if err := drawStatus(screen, r, plainly); err != nil {
+	err := onScreen(s.terminal, func(d *display) error {
+		if err := drawStatus(d, r, plainly); err != nil {
 			return err
 		}
 		got := s.await(`A problem of all nodes\.`)
@@ -279,7 +280,7 @@ func TestWatchWithoutRoom(t *testing.T) {
 		}
 
 		s.resize(40, 4)
-		if err := drawStatus(screen, r, plainly); err != nil {
+		if err := drawStatus(d, r, plainly); err != nil {
 			return err
 		}
 		s.await(`\A40 nodes(.*\n){3}… and \d+ more lines\z`)

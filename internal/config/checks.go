@@ -5,6 +5,7 @@ package config
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -17,6 +18,18 @@ import (
 // check returns value in the form to keep, or what is wrong with it. The problem reads on from the name of the field,
 // or of the file that holds the value.
 type check func(value string) (kept, wrong string)
+
+// Check applies the rule of a scalar or list field of the section vault to a value that comes from elsewhere, such as
+// a flag. It returns the value as Parse keeps it. The error reads on from the name of the flag, and holds no secret. The
+// field must exist.
+func Check(name, value string) (kept string, err error) {
+	i := slices.IndexFunc(table["vault"], func(f field) bool { return f.name == name })
+	kept, wrong := table["vault"][i].check(value)
+	if wrong != "" {
+		return "", errors.New(wrong)
+	}
+	return kept, nil
+}
 
 // rule is one thing that a value must or must not be.
 type rule struct {

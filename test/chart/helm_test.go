@@ -17,7 +17,7 @@ const (
 	helmVariable = "TROUSSEAU_HELM"
 	chartDir     = "../../charts/trousseau"
 	// kubeVersion is the cluster version for rendering.
-	kubeVersion = "1.36.3"
+	kubeVersion = "1.37.2"
 	// release and namespace are those of the documentation.
 	release   = "trousseau"
 	namespace = "kube-system"

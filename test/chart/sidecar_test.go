@@ -107,7 +107,7 @@ func hostedPod(dir string, args []string) *corev1.Pod {
 			NodeName: node, HostNetwork: true, DNSPolicy: corev1.DNSDefault, ServiceAccountName: "tenant-a",
 			SecurityContext: &corev1.PodSecurityContext{RunAsUser: &user, RunAsGroup: &user},
 			Containers: []corev1.Container{{
-				Name: "kube-apiserver", Image: "registry.k8s.io/kube-apiserver:v1.36.3", Command: append([]string{"kube-apiserver"}, args...),
+				Name: "kube-apiserver", Image: "registry.k8s.io/kube-apiserver:v1.37.2", Command: append([]string{"kube-apiserver"}, args...),
 				SecurityContext: &corev1.SecurityContext{
 					AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes, Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 				},

@@ -58,6 +58,7 @@ var differences = []difference{
 	{part: " --watch", interrupt: true},
 	{part: " setup --login ", before: (*site).forgetAgents},
 	{part: " --api-server ", before: (*site).rotate},
+	{part: "trousseauctl rotate-key ", after: (*site).mustBeRewritten},
 	{part: "trousseauctl reencrypt ", before: (*site).awaitAPIServers, after: (*site).mustBeRewritten},
 }
 

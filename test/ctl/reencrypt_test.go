@@ -93,7 +93,7 @@ func TestReencrypt(t *testing.T) {
 		t.Fatalf("resumed: exit code %d, want 0: %s\n%s", code, resumed.stderr, resumed.stdout)
 	}
 	r := resumed.report(t)
-	if secrets := r.Resources[0]; !r.OK || !r.Resumed || secrets.Objects != n+writers || secrets.Current > 200+writers {
+	if secrets := r.Report.Resources[0]; r.Verdict != "ok" || !r.Report.Resumed || secrets.Objects != n+writers || secrets.Current > 200+writers {
 		t.Errorf("resumed: %+v, want %d objects, without reading again those done before the kill", r, n+writers)
 	}
 	if got := c.Etcd.KeyIDs(); len(got) != 1 || got[trousseau.KeyID()] != n+writers {
@@ -122,7 +122,7 @@ func TestReencrypt(t *testing.T) {
 	if code := again.wait(); code != 0 {
 		t.Fatalf("second run: exit code %d: %s", code, again.stderr)
 	}
-	if secrets := again.report(t).Resources[0]; secrets.Rewritten != 0 || secrets.Current != n+writers {
+	if secrets := again.report(t).Report.Resources[0]; secrets.Rewritten != 0 || secrets.Current != n+writers {
 		t.Errorf("second run: %+v, want nothing rewritten", secrets)
 	}
 }
@@ -199,10 +199,10 @@ func TestReencryptWithEtcd(t *testing.T) {
 			t.Fatalf("%s: exit code %d: %s\n%s", run.what, code, c.stderr, c.stdout)
 		}
 		r := c.report(t)
-		if got := r.Resources[0]; got.Rewritten != got.Objects || got.Objects < run.least || got.Objects > run.most {
+		if got := r.Report.Resources[0]; got.Rewritten != got.Objects || got.Objects < run.least || got.Objects > run.most {
 			t.Errorf("%s: %+v, want only the remaining %d to %d patched", run.what, got, run.least, run.most)
 		}
-		if !r.OK || r.Audit == nil || r.Audit.Objects != n || r.UnderOther != 0 {
+		if r.Verdict != "ok" || r.Report.Audit == nil || r.Report.Audit.Objects != n || r.Report.UnderOther != 0 {
 			t.Errorf("%s: %+v, want an audit of %d Secrets, all under the new key_id", run.what, r, n)
 		}
 	}
@@ -238,17 +238,29 @@ func (c *command) wait() int {
 	return c.cmd.ProcessState.ExitCode()
 }
 
+// reencrypted is the document of reencrypt.
 type reencrypted struct {
-	OK, Resumed bool
-	Resources   []struct{ Objects, Rewritten, Current, Gone int }
-	UnderOther  int
-	Audit       *struct{ Objects int }
+	Verdict  string
+	Findings []struct {
+		ID, Subject, Text string
+		Objects           int
+	}
+	Report struct {
+		Resumed   bool
+		Resources []struct {
+			Name, Provider, Migration, Note   string
+			Objects, Rewritten, Current, Gone int
+			Failures                          []struct{ Namespace, Name, Reason string }
+		}
+		UnderOther int
+		Audit      *struct{ Objects int }
+	}
 }
 
 func (c *command) report(t *testing.T) (r reencrypted) {
 	t.Helper()
-	if err := json.Unmarshal(c.stdout.Bytes(), &r); err != nil || len(r.Resources) != 1 {
-		t.Fatalf("%v in %s", err, c.stdout)
+	if err := json.Unmarshal(c.stdout.Bytes(), &r); err != nil || len(r.Report.Resources) != 1 {
+		t.Fatalf("%v in %s; %s", err, c.stdout, c.stderr)
 	}
 	return r
 }

@@ -11,6 +11,70 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
+// An administrator runs rotate-token for secrets with tokens that are not only
+// Trousseau's: nothing is created, written or revoked.
+func TestRotateTokenRefuses(t *testing.T) {
+	bed := testbed.New(t, &report, "6 trousseauctl rotate-token refuses")
+	vault := bed.StartVault(testbed.VaultOptions{})
+	admin := administrator{t, vault.AdminEnvironment("https://" + vault.Nodes[0].Addr)}
+	admin.trousseauctl(0, "setup", "--without-kubernetes")
+	create := func(args ...string) string {
+		return vault.CLI(append([]string{"token", "create", "-ttl=10m", "-field=token"}, args...)...)
+	}
+	vault.CLIWithInput(`path "secret/*" { capabilities = ["read", "update"] }`, "policy", "write", "writer", "-")
+	vault.CLI("secrets", "enable", "-path=kv1", "-version=1", "kv")
+	plugin := vault.CLI("kv", "get", "-field=vaulttoken", "secret/trousseau/config")
+	silent := create("-orphan", "-policy=trousseau", "-no-default-policy")
+	revoked := create("-orphan", "-policy=trousseau")
+	vault.CLIWithInput(revoked, "write", "auth/token/revoke", "token=-")
+	other := admin
+	other.env = append(append([]string{}, admin.env...), "VAULT_TOKEN="+create("-orphan", "-policy=root"))
+	child := admin
+	child.env = append(append([]string{}, admin.env...), "VAULT_TOKEN="+create("-policy=root"))
+	limited := admin
+	limited.env = append(append([]string{}, admin.env...), "VAULT_TOKEN="+create("-orphan", "-policy=writer"))
+	const first = "nothing was changed, because some nodes would not get the new token" // the check after those of the token
+	for _, c := range []struct {
+		name   string
+		as     administrator
+		stored string
+		args   []string
+		want   string
+	}{
+		{"your own", admin, rootOf(admin), nil, "the token in secret/trousseau/config is your own, and revoking it would lock you out"},
+		{"another administrator's", other, rootOf(admin), nil, "the token in secret/trousseau/config has policy root, not only trousseau, so others may use it"},
+		{"more policies", admin, create("-orphan", "-policy=trousseau", "-policy=writer"), nil, "has policy writer, not only trousseau"},
+		{"more policies, told so", admin, create("-orphan", "-policy=trousseau", "-policy=writer"), []string{"--any-policies"}, first},
+		{"a child of a child", child, plugin, []string{"--orphan=false"}, "--orphan=false: the new token would end with your own one"},
+		{"a child of an orphan", admin, plugin, []string{"--orphan=false"}, first},
+		{"may not be looked up", limited, silent, nil, "neither the token in secret/trousseau/config nor you may look it up"},
+		{"may be looked up by the administrator", admin, silent, nil, first},
+		{"looks itself up", limited, plugin, nil, first},
+		{"revoked", admin, revoked, nil, first},
+		{"revoked, by itself", limited, revoked, nil, first},
+		{"a newline after the value", admin, plugin + "\n", nil, first},
+		{"no such field", admin, plugin, []string{"--field=vaultoken"}, "has no token in field vaultoken: check --field; its fields are transitkeyname, ttl, vaultaddress, vaulttoken"},
+		{"another field", admin, plugin, []string{"--field=vaultaddress"}, "has no token in field vaultaddress"},
+		{"KV version 1", admin, plugin, []string{"--kv-mount=kv1"}, "the KV engine at kv1/ is KV version 1, not 2"},
+		{"no such secret", admin, plugin, []string{"--cluster=blue"}, "there is no secret secret/trousseau/config-blue in a KV engine of version 2"},
+	} {
+		vault.CLIWithInput(c.stored, "kv", "patch", "secret/trousseau/config", "vaulttoken=-")
+		before := vault.CLI("read", "-field=current_version", "secret/metadata/trousseau/config")
+		_, errs := c.as.trousseauctl(1, append([]string{"rotate-token", "127.0.0.1:1"}, c.args...)...)
+		mustHold(t, errs, c.want)
+		if strings.Contains(errs, strings.TrimSpace(c.stored)) {
+			t.Errorf("%s: the output contains the token", c.name)
+		}
+		if after := vault.CLI("read", "-field=current_version", "secret/metadata/trousseau/config"); after != before {
+			t.Errorf("%s: the secret was written", c.name)
+		}
+	}
+	if !vault.Accepts(testbed.Token{ID: plugin}) || !vault.Accepts(testbed.Token{ID: rootOf(admin)}) {
+		t.Error("a token was revoked")
+	}
+	bed.Observe("an administrator's token in the KV secret is never revoked")
+}
+
 // rotation holds the tested fields of a rotation report.
 type rotation struct {
 	NewAccessor, OldAccessor string
@@ -19,6 +83,14 @@ type rotation struct {
 		Node, Reason string
 		Moved        bool
 	}
+}
+
+// rotated is the report in a document.
+func rotated(t *testing.T, text string) rotation {
+	t.Helper()
+	var document struct{ Report rotation }
+	decode(t, text, &document)
+	return document.Report
 }
 
 // An administrator rotates the token of two nodes under load. Then one node's agent
@@ -54,14 +126,11 @@ func TestRotateToken(t *testing.T) {
 	})
 	load.AwaitMore(20)
 	began := time.Now()
-	var r rotation
 	out, errs := admin.trousseauctl(0, append([]string{"rotate-token", "-o", "json"}, addrs...)...)
 	took := time.Since(began)
-	if err := json.Unmarshal([]byte(out), &r); err != nil {
-		t.Fatal(err)
-	}
+	r := rotated(t, out)
 	c.KeepSecret(token())
-	mustHold(t, errs, addrs[0]+" uses the new token", addrs[1]+" uses the new token")
+	mustHold(t, errs, addrs[0]+" serves with the new token", addrs[1]+" serves with the new token")
 	if !r.OldRevoked || alive(r.OldAccessor) || !alive(r.NewAccessor) || c.Vault.Accepts(testbed.Token{ID: original}) {
 		t.Errorf("the old token is still valid, or the new one is revoked: %s", out)
 	}
@@ -83,10 +152,7 @@ func TestRotateToken(t *testing.T) {
 	// One node's agent is stopped.
 	second.Agent.Stop()
 	out, _ = admin.trousseauctl(3, append([]string{"rotate-token", "--timeout=20s", "-o", "json"}, addrs...)...)
-	var stuck rotation
-	if err := json.Unmarshal([]byte(out), &stuck); err != nil {
-		t.Fatal(err)
-	}
+	stuck := rotated(t, out)
 	c.KeepSecret(token())
 	if stuck.OldRevoked || stuck.OldAccessor != r.NewAccessor || !alive(stuck.OldAccessor) || !alive(stuck.NewAccessor) {
 		t.Errorf("want both tokens valid: %s", out)
@@ -102,7 +168,7 @@ func TestRotateToken(t *testing.T) {
 	mustHold(t, errs, "nothing was changed", addrs[1]+": uses another token than the one in secret/trousseau/config: if a rotation was interrupted, use --resume")
 	resume := []string{"rotate-token", "--timeout=3s", "--resume", stuck.OldAccessor, addrs[0], addrs[1]}
 	out, _ = admin.trousseauctl(3, resume...)
-	mustHold(t, out, "  old    -", "The old token is NOT revoked: not all nodes use the new token after 3s.",
+	mustHold(t, out, "  old    yes     -", "The old token is NOT revoked: not all nodes serve with the new token after 3s.",
 		"trousseauctl rotate-token --resume "+stuck.OldAccessor+" "+strings.Join(addrs, " "), "vault token revoke -accessor "+stuck.OldAccessor)
 	_, errs = admin.trousseauctl(1, append([]string{"rotate-token", "--resume", stuck.NewAccessor}, addrs...)...)
 	mustHold(t, errs, "which is in use: give --resume the accessor of the old token")

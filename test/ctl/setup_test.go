@@ -4,8 +4,16 @@ package ctl
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"math/big"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -142,17 +150,47 @@ func TestSetUp(t *testing.T) {
 	bed.Observe("a second run changes nothing, also after the commands printed by the dry run")
 }
 
-// changes reverts a part of the setup by hand; setup then restores it.
+// changes alters a part of the setup by hand. Setup adds what is missing, and takes away
+// only what --remove names.
 func changes(t *testing.T, c *testbed.Cluster, admin administrator, setup []string) {
 	t.Helper()
-	key := "transit/keys/" + testbed.Key
+	const role, config = "auth/kubernetes/role/trousseau", "auth/kubernetes/config"
+	key, ca := "transit/keys/"+testbed.Key, c.Vault.CLI("read", "-field=kubernetes_ca_cert", config)
 	c.Vault.CLI("write", key+"/config", "deletion_allowed=true")
-	c.Vault.CLIWithInput(`path "transit/*" { capabilities = ["sudo"] }`, "policy", "write", "trousseau", "-")
-	c.Vault.CLI("write", "auth/kubernetes/role/trousseau", "bound_service_account_namespaces=kube-system,default", "token_ttl=2h", "token_period=1h")
+	loosen := func() {
+		c.Vault.CLIWithInput(`path "transit/*" { capabilities = ["sudo"] }`, "policy", "write", "trousseau", "-")
+	}
+	loosen()
+	c.Vault.CLI("write", role, "bound_service_account_namespaces=default", "token_ttl=2h")
+	// Any other certificate stands for that of an earlier CA.
+	c.Vault.CLI("write", config, "kubernetes_host="+c.Nodes[0].APIServer.URL, "kubernetes_ca_cert=@"+earlierCA(t),
+		"disable_local_ca_jwt=true", "use_annotations_as_alias_metadata=true")
 	out, _ := admin.trousseauctl(0, setup...)
-	mustHold(t, out, "changed  key "+key+"\n", "changed  policy trousseau\n", `- path "transit/*" { capabilities = ["sudo"] }`, "\n3 created or changed.\n",
-		"token_ttl: 1h, was 7200s", "token_period: 0, was 3600s")
-	out, _ = admin.trousseauctl(0, setup...)
+	mustHold(t, out, "changed  key "+key+"\n", "changed  policy trousseau\n", "changed  "+config+"\n", "changed  role "+role+"\n", "\n4 created or changed.\n",
+		`warning: policy trousseau: it also has path "transit/*": sudo: `, "bound_service_account_namespaces: default,kube-system, was default\n")
+	if strings.Contains(out, "           - ") {
+		t.Errorf("setup took something away:\n%s", out)
+	}
+	for field, want := range map[string]string{"use_annotations_as_alias_metadata": "true", "kubernetes_ca_cert": ca} {
+		if got := c.Vault.CLI("read", "-field="+field, config); !strings.HasSuffix(got, want) {
+			t.Errorf("%s of the auth method is %s", field, got)
+		}
+	}
+	if got := c.Vault.CLI("read", "-field=token_ttl", role); got != "7200" {
+		t.Errorf("token_ttl is %s", got)
+	}
+
+	// The printed commands make the same changes.
+	loosen()
+	c.Vault.CLI("write", config, "kubernetes_host="+c.Nodes[0].APIServer.URL, "kubernetes_ca_cert=@"+earlierCA(t), "disable_local_ca_jwt=true")
+	setup = append(setup, "--remove=transit/*", "--remove=bound_service_account_namespaces=default")
+	dry, _ := admin.trousseauctl(0, append(setup, "--dry-run")...)
+	mustHold(t, dry, "# 3 to be created or changed; nothing was written.\n", `#   - path "transit/*": sudo`, "#   bound_service_account_namespaces: kube-system, was default,kube-system")
+	admin.env = append(admin.env, "PATH="+filepath.Dir(c.Tool("vault"))+":/usr/bin:/bin")
+	if text, errs, code := admin.run("/bin/sh", c.Write("changes.sh", dry)); code != 0 {
+		t.Fatalf("the printed commands: exit code %d\n%s%s", code, text, errs)
+	}
+	out, _ = admin.trousseauctl(0, setup[:len(setup)-2]...)
 	mustHold(t, out, "Nothing to do")
 	if got := c.Vault.CLI("read", "-field=deletion_allowed", key); got != "false" {
 		t.Errorf("deletion_allowed is %s", got)
@@ -164,6 +202,25 @@ func changes(t *testing.T, c *testbed.Cluster, admin administrator, setup []stri
 	if want := c.Documented("policy.hcl"); printed != want {
 		t.Errorf("trousseauctl policy prints\n%s\nthe documentation has\n%s", printed, want)
 	}
+}
+
+// earlierCA writes a certificate of another CA.
+func earlierCA(t *testing.T) string {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "earlier.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // refusals are harmful requests. None of them changes anything.
@@ -190,4 +247,62 @@ func refusals(t *testing.T, c *testbed.Cluster, admin administrator, setup []str
 	}
 	out, _ := admin.trousseauctl(0, setup...)
 	mustHold(t, out, "Nothing to do")
+}
+
+// Two clusters on one Vault: after the second is set up, named or with the flags that
+// were once advised, the token of the first still encrypts. A named cluster shares
+// nothing.
+func TestTwoClusters(t *testing.T) {
+	bed := testbed.New(t, &report, "6 trousseauctl setup for two clusters")
+	vault := bed.StartVault(testbed.VaultOptions{})
+	admin := administrator{t, vault.AdminEnvironment("https://" + vault.Nodes[0].Addr)}
+	kubernetes := []string{"--kubernetes-ca", admin.caFile(), "--kubernetes-host"}
+	setUp := func(host string, args ...string) string {
+		out, _ := admin.trousseauctl(0, append(append([]string{"setup"}, kubernetes...), append([]string{host}, args...)...)...)
+		return out
+	}
+	token := func(secret string) string { return vault.CLI("kv", "get", "-field=vaulttoken", secret) }
+	may := func(token, verb, path string) bool {
+		_, err := vault.Try(token, "", verb, path, "plaintext=c2VlZA==")
+		return err == nil
+	}
+	encrypts := func(token, key string) bool { return may(token, "write", "transit/encrypt/"+key) }
+
+	setUp("https://10.0.0.1:6443")
+	first := token("secret/trousseau/config")
+	mustHold(t, setUp("https://10.9.9.9:6443", "--cluster=blue"), "\n7 created or changed.\n")
+	blue := token("secret/trousseau/config-blue")
+	if !encrypts(first, testbed.Key) || !encrypts(blue, testbed.Key+"-blue") {
+		t.Error("a token cannot encrypt")
+	}
+	if encrypts(first, testbed.Key+"-blue") || encrypts(blue, testbed.Key) {
+		t.Error("a token can encrypt with the key of the other cluster")
+	}
+	for policy, secret := range map[string]string{"trousseau-agent": "secret/trousseau/config-blue", "trousseau-agent-blue": "secret/trousseau/config"} {
+		agent := vault.CLI("token", "create", "-policy="+policy, "-ttl=5m", "-field=token")
+		if _, err := vault.Try(agent, "", "kv", "get", secret); err == nil {
+			t.Errorf("%s may read %s", policy, secret)
+		}
+	}
+
+	// Without a name of its own, the third one shares. No cluster loses anything.
+	out := setUp("https://10.8.8.8:6443", "--key=kek", "--kv-path=red/config", "--auth-mount=red")
+	mustHold(t, out, "changed  policy trousseau\n", `warning: policy trousseau: it also has path "transit/encrypt/`+testbed.Key+`": update: `)
+	if !encrypts(first, testbed.Key) || !encrypts(token("secret/red/config"), "kek") {
+		t.Error("a token cannot encrypt after a third cluster was set up")
+	}
+
+	// A wildcard and a rule with other capabilities stay as they were on real Vault too.
+	vault.CLIWithInput(`path "transit/*" { capabilities = ["create", "update", "list"] }
+path "transit/keys/`+testbed.Key+`" { capabilities = ["update"] } # to rotate it
+`, "policy", "write", "trousseau", "-")
+	mustHold(t, setUp("https://10.0.0.1:6443"), "changed  policy trousseau\n")
+	for path, want := range map[string]string{
+		"transit/keys/" + testbed.Key: "read, update", "transit/encrypt/" + testbed.Key: "create, list, update", "transit/keys/other": "create, list, update",
+	} {
+		if got := vault.CLI("token", "capabilities", first, path); got != want {
+			t.Errorf("the token has %s on %s, want %s", got, path, want)
+		}
+	}
+	bed.Observe("three clusters on one Vault: every token still encrypts")
 }

@@ -80,8 +80,10 @@ func newSite(t *testing.T, bed *testbed.Bed) *site {
 	}
 	for i, n := range c.Nodes {
 		n.APIServer.AwaitReady()
+		join(t, first.APIServer, fmt.Sprintf("node%d", i+1), siteAddrs[i], siteAddrs[i], n.Trousseau.Args)
 		createSecrets(t, n.APIServer, fmt.Sprintf("of-%d-", i), s.secrets/len(c.Nodes))
 	}
+	s.NewControllerManager().Start() // reencrypt leaves migrations to it
 	s.forward("127.0.0.1:8095", "10.0.0.1:8095")
 	s.layOut()
 	c.Etcd.Save(s.path("backup.db"))
@@ -132,6 +134,16 @@ resources:
   - identity: {}
 `
 
+// inventory lists the site, once by its API and once by its addresses.
+const inventory = `apiVersion: trousseau.io/v1
+kind: Inventory
+clusters:
+- name: prod-eu-1
+  kubeconfig: admin.conf
+- name: prod-eu-2
+  ops: [10.0.0.1, 10.0.0.2, 10.0.0.3]
+`
+
 // staticPod is a manifest for kubelet's directory.
 const staticPod = `apiVersion: v1
 kind: Pod
@@ -160,6 +172,7 @@ func (s *site) files() map[string]string {
 		"ca.crt":                 ca,
 		"client.crt":             cert,
 		"client.key":             key,
+		"clusters.yaml":          inventory,
 		"config.yaml":            s.read("/etc/trousseau/config.yaml"),
 		"encryption-config.yaml": existing,
 		"nodes.txt":              strings.Join(siteAddrs, ":8095\n") + ":8095\n",
@@ -223,7 +236,7 @@ func (s *site) rotate() {
 // once a minute. reencrypt does that before it rewrites a resource without objects.
 func (s *site) awaitAPIServers() {
 	s.t.Helper()
-	s.admin.trousseauctl(0, "reencrypt", "--kubeconfig", "/etc/kubernetes/admin.conf", "--resources=limitranges", "--wait=2m")
+	s.admin.trousseauctl(0, "reencrypt", "--kubeconfig", "/etc/kubernetes/admin.conf", "--resources=limitranges", "--via=walk", "--wait=2m")
 }
 
 // mustBeRewritten checks that everything is stored under the newest key_id.

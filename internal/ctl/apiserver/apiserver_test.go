@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
-	"slices"
 	"testing"
 	"time"
 
@@ -75,9 +74,12 @@ func TestKeyIDs(t *testing.T) {
 `+name+`status_last_timestamp_seconds{apiserver_id_hash="sha256:me",key_id_hash="sha256:old",provider_name="a"} 100
 `+name+`status_last_timestamp_seconds{apiserver_id_hash="sha256:me",key_id_hash="sha256:new",provider_name="a"} 200.5
 `+name+`status_last_timestamp_seconds{apiserver_id_hash="sha256:me",key_id_hash="sha256:other",provider_name="b"} 150
-# TYPE `+name+`last_timestamp_seconds gauge
-`+name+`last_timestamp_seconds{apiserver_id_hash="sha256:me",key_id_hash="sha256:old",provider_name="a",transformation_type="from_storage"} 100
-`+name+`last_timestamp_seconds{apiserver_id_hash="sha256:me",key_id_hash="sha256:new",provider_name="a",transformation_type="to_storage"} 200
+# TYPE apiserver_encryption_config_controller_last_config_info gauge
+apiserver_encryption_config_controller_last_config_info{apiserver_id_hash="sha256:me",hash="sha256:file"} 1
+# TYPE apiserver_storage_transformation_operations_total counter
+apiserver_storage_transformation_operations_total{resource="secrets",status="OK",transformation_type="from_storage",transformer_prefix="k8s:enc:kms:v2:b:"} 7
+apiserver_storage_transformation_operations_total{resource="secrets",status="unknown-non-grpc",transformation_type="from_storage",transformer_prefix="k8s:enc:kms:v2:a:"} 1
+apiserver_storage_transformation_operations_total{resource="secrets",status="OK",transformation_type="to_storage",transformer_prefix="k8s:enc:kms:v2:a:"} 3
 # TYPE something_else counter
 something_else{x="y"} 1
 `)).KeyIDs(t.Context())
@@ -91,13 +93,23 @@ something_else{x="y"} 1
 	if ids.Server != "sha256:me" || !reflect.DeepEqual(ids.Told, want) {
 		t.Errorf("got %+v, want %+v of sha256:me", ids, want)
 	}
-	if got := slices.Collect(maps.Keys(ids.Written)); !slices.Equal(got, []string{"sha256:new"}) {
-		t.Errorf("written under %v, want sha256:new alone", got)
+	uses := map[apiserver.Use]float64{
+		{Resource: "secrets", Prefix: "k8s:enc:kms:v2:b:"}:                7,
+		{Resource: "secrets", Written: true, Prefix: "k8s:enc:kms:v2:a:"}: 3,
+	}
+	if ids.Configuration != "sha256:file" || !maps.Equal(ids.Uses, uses) {
+		t.Errorf("configuration %s, uses %v, want %v", ids.Configuration, ids.Uses, uses)
+	}
+	older, err := serve(t, page(`# TYPE apiserver_storage_transformation_operations_total counter
+apiserver_storage_transformation_operations_total{status="OK",transformation_type="to_storage",transformer_prefix=""} 3
+`)).KeyIDs(t.Context())
+	if err != nil || older.Uses != nil {
+		t.Errorf("without resources: uses %v, %v, want nil", older.Uses, err)
 	}
 	if ids, err := serve(t, page("")).KeyIDs(t.Context()); err != nil || len(ids.Told) > 0 {
 		t.Errorf("of an empty page: got %+v, %v", ids, err)
 	}
-	for _, text := range []string{"# TYPE x gauge\n" + name + "last_timestamp_seconds{ 1\n", "<html>\n<body>Welcome</body>\n"} {
+	for _, text := range []string{"# TYPE x gauge\n" + name + "status_last_timestamp_seconds{ 1\n", "<html>\n<body>Welcome</body>\n"} {
 		if _, err := serve(t, page(text)).KeyIDs(t.Context()); !errors.Is(err, apiserver.ErrNotMetrics) {
 			t.Errorf("of %q: got %v, want %v", text, err, apiserver.ErrNotMetrics)
 		}

@@ -24,9 +24,28 @@ type KeyIDs struct {
 	Server string
 	// Told is the last answer of each provider's plugin to Status.
 	Told map[string]Told
-	// Written are the hashes of the key_ids that this server has written under.
-	Written map[string]bool
+	// Configuration is sha256: and the digest of the EncryptionConfiguration file that
+	// is loaded; "" if the server does not say.
+	Configuration string
+	// Uses counts what the server has read from etcd and written to it since its start;
+	// nil for an older server, which does not tell resources apart.
+	Uses map[Use]float64
 }
+
+// Use is how objects are read or written: each value begins with its provider's prefix
+// (apiserver/pkg/storage/value/metrics.go).
+type Use struct {
+	// Resource is named as in EncryptionConfiguration.
+	Resource string
+	Written  bool
+	// Prefix is KMSv2Prefix, a provider's name and a colon; "" or identity in the
+	// clear.
+	Prefix string
+}
+
+// KMSv2Prefix begins the prefix of a KMS v2 provider (kmsTransformerPrefixV2 in
+// apiserver/pkg/server/options/encryptionconfig/config.go).
+const KMSv2Prefix = "k8s:enc:kms:v2:"
 
 // Told is a key_id that a plugin has announced.
 type Told struct {
@@ -38,7 +57,8 @@ type Told struct {
 
 const (
 	statusMetric = "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds"
-	useMetric    = "apiserver_envelope_encryption_key_id_hash_last_timestamp_seconds"
+	configMetric = "apiserver_encryption_config_controller_last_config_info"
+	useMetric    = "apiserver_storage_transformation_operations_total"
 )
 
 // ErrNotMetrics means that an answer is not in Prometheus' text format.
@@ -64,7 +84,7 @@ func readKeyIDs(page io.Reader) (KeyIDs, error) {
 		typed = typed || strings.HasPrefix(lines.Text(), "# TYPE ")
 		name, _, _ := strings.Cut(strings.TrimPrefix(lines.Text(), "# TYPE "), "{")
 		name, _, _ = strings.Cut(name, " ")
-		if name == statusMetric || name == useMetric {
+		if name == statusMetric || name == configMetric || name == useMetric {
 			kept.Write(lines.Bytes())
 			kept.WriteByte('\n')
 		}
@@ -80,7 +100,7 @@ func readKeyIDs(page io.Reader) (KeyIDs, error) {
 	if err != nil {
 		return KeyIDs{}, ErrNotMetrics
 	}
-	ids := KeyIDs{Told: make(map[string]Told), Written: make(map[string]bool)}
+	ids := KeyIDs{Told: make(map[string]Told), Uses: make(map[Use]float64)}
 	for _, m := range families[statusMetric].GetMetric() {
 		l := labels(m)
 		ids.Server = l["apiserver_id_hash"]
@@ -89,10 +109,20 @@ func readKeyIDs(page io.Reader) (KeyIDs, error) {
 			ids.Told[provider] = Told{Hash: l["key_id_hash"], At: at}
 		}
 	}
+	for _, m := range families[configMetric].GetMetric() {
+		ids.Configuration = labels(m)["hash"]
+	}
 	for _, m := range families[useMetric].GetMetric() {
-		if l := labels(m); l["transformation_type"] == "to_storage" {
-			ids.Written[l["key_id_hash"]] = true
+		l := labels(m)
+		if l["status"] != "OK" {
+			continue
 		}
+		resource, told := l["resource"]
+		if !told {
+			ids.Uses = nil
+			break
+		}
+		ids.Uses[Use{resource, l["transformation_type"] == "to_storage", l["transformer_prefix"]}] = m.GetCounter().GetValue()
 	}
 	return ids, nil
 }

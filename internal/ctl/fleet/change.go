@@ -4,18 +4,37 @@ package fleet
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
-// Since compares r with an earlier report of the same nodes, and returns a line for
+// Since compares r with an earlier report of the same cluster, and returns a line for
 // each node that has changed. Values that move all the time, such as the time of
 // the last proof or the expiry of the token, do not count.
 func (r Report) Since(before Report) []string {
+	if r.Err != nil {
+		if before.Err != nil && before.Err.Error() == r.Err.Error() {
+			return nil
+		}
+		return []string{r.Err.Error()}
+	}
 	var changes []string
-	for i, a := range r.Nodes {
-		if parts := a.since(before.Nodes[i]); len(parts) > 0 {
+	earlier := make(map[string]Answer)
+	for _, a := range before.Nodes {
+		earlier[a.Node] = a
+	}
+	for _, a := range r.Nodes {
+		was, known := earlier[a.Node]
+		delete(earlier, a.Node)
+		if !known {
+			changes = append(changes, a.Node+": "+a.Line())
+		} else if parts := a.since(was); len(parts) > 0 {
 			changes = append(changes, a.Node+": "+strings.Join(parts, ", "))
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(earlier)) {
+		changes = append(changes, name+": no longer a node")
 	}
 	if r.Plugin != nil && before.Plugin != nil {
 		if was, is := before.Plugin.summary(), r.Plugin.summary(); was != is {

@@ -93,9 +93,12 @@ func (n Node) get(ctx context.Context, page, accept string) (status int, body []
 func (n Node) unreachable(err error) error {
 	var dns *net.DNSError
 	var timeout net.Error
+	var known Unreachable
 	switch {
 	case errors.Is(err, context.Canceled):
 		return context.Canceled
+	case errors.As(err, &known):
+		return known
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return errors.New("connection refused: check that trousseau is running there and that this is its --ops-addr, which is 127.0.0.1 only by default")
 	case errors.As(err, &dns) && dns.IsNotFound:

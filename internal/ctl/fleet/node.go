@@ -6,6 +6,7 @@ package fleet
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -20,8 +21,8 @@ const DefaultPort = "8095"
 // DefaultAddr is the daemon's default --ops-addr.
 const DefaultAddr = "127.0.0.1:" + DefaultPort
 
-// Node is one Trousseau, identified by the address of its ops endpoints. Its
-// methods are safe for concurrent use.
+// Node is one Trousseau, identified by the address of its ops endpoints or by the name
+// of its node in the cluster. Its methods are safe for concurrent use.
 type Node struct {
 	name   string
 	base   string
@@ -53,17 +54,32 @@ func ParseNode(addr string) (Node, error) {
 		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
 		return refused()
 	}
-	return Node{
-		name: addr,
-		base: u.Scheme + "://" + u.Host,
-		client: &http.Client{
-			Transport:     &http.Transport{DisableKeepAlives: true},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}, nil
+	return newNode(addr, u.Scheme+"://"+u.Host, nil), nil
 }
 
-// String returns the address that ParseNode was given.
+// NewNode returns a node with a name, which dial connects to. The texts of dial's
+// errors, and of the errors of its connections, should be [Unreachable].
+func NewNode(name string, dial func(context.Context) (net.Conn, error)) Node {
+	return newNode(name, "http://localhost", func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) })
+}
+
+func newNode(name, base string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) Node {
+	return Node{
+		name: name,
+		base: base,
+		client: &http.Client{
+			Transport:     &http.Transport{DisableKeepAlives: true, DialContext: dial},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+}
+
+// Unreachable is an error that says why a node does not answer, and what to check.
+type Unreachable string
+
+func (u Unreachable) Error() string { return string(u) }
+
+// String returns the address that ParseNode was given, or the name.
 func (n Node) String() string { return n.name }
 
 // ParseNodes makes a node of each address, and drops duplicates.

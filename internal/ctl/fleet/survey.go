@@ -5,36 +5,61 @@ package fleet
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 // Options say which nodes to ask.
 type Options struct {
 	Nodes []Node
+	// Find returns the nodes instead, at each survey, because pods are replaced.
+	Find func(context.Context) (Members, error)
 	// Timeout is the time limit for one node; 0 means 5 s.
 	Timeout time.Duration
 	// Endpoint is a plugin on this host to ask as well; nil for none.
 	Endpoint *endpoint.Endpoint
 }
 
+// Members are the nodes of one cluster, as its API names them.
+type Members struct {
+	Nodes []Node
+	// APIServers are all of the cluster's; none if it does not publish them.
+	APIServers []APIServer
+	// Typed says that an operator has named the nodes, so that the API servers can only
+	// be counted.
+	Typed bool
+}
+
+// APIServer is an API server that the cluster publishes.
+type APIServer struct {
+	Address string `json:"address"`
+	// Node is the node of its plugin; "" if it has none, or if the nodes are typed.
+	Node string `json:"node,omitempty"`
+}
+
 // Report is the result of a survey.
 type Report struct {
-	Time time.Time `json:"time"`
-	// OK means that all nodes answer, are healthy and agree on key_id, and that
-	// the plugin is one of them.
-	OK     bool     `json:"ok"`
-	Nodes  []Answer `json:"nodes"`
-	KeyIDs []KeyID  `json:"keyIDs"`
-	Plugin *Plugin  `json:"plugin,omitempty"`
-	// Problems are sentences about the nodes as a whole.
-	Problems []string `json:"problems,omitempty"`
+	Time   time.Time `json:"time"`
+	Nodes  []Answer  `json:"nodes"`
+	KeyIDs []KeyID   `json:"keyIDs"`
+	Plugin *Plugin   `json:"plugin,omitempty"`
+	// APIServers are known if the nodes were found through the cluster's API.
+	APIServers []APIServer       `json:"apiServers,omitempty"`
+	Findings   []finding.Finding `json:"-"`
+	// Err is why Options.Find did not return nodes.
+	Err error `json:"-"`
+
+	typed bool
 }
+
+// OK means that all nodes answer, are healthy and agree on key_id, that the plugin is
+// one of them, and that each API server has one.
+func (r Report) OK() bool { return !finding.Problem(r.Findings) }
 
 // Answer is the result for one node: its State, or why there is none.
 type Answer struct {
@@ -69,16 +94,8 @@ func Survey(ctx context.Context, o Options) Report {
 	if o.Timeout == 0 {
 		o.Timeout = 5 * time.Second
 	}
-	r := Report{Nodes: make([]Answer, len(o.Nodes))}
+	var r Report
 	var asking sync.WaitGroup
-	turns := make(chan struct{}, parallel)
-	for i, n := range o.Nodes {
-		asking.Go(func() {
-			turns <- struct{}{}
-			defer func() { <-turns }()
-			r.Nodes[i] = ask(ctx, n, o.Timeout)
-		})
-	}
 	if o.Endpoint != nil {
 		asking.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, o.Timeout)
@@ -87,9 +104,30 @@ func Survey(ctx context.Context, o Options) Report {
 			r.Plugin = &p
 		})
 	}
+	if o.Find != nil {
+		ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+		found, err := o.Find(ctx)
+		cancel()
+		o.Nodes, r.APIServers, r.typed, r.Err = found.Nodes, found.APIServers, found.Typed, err
+	}
+	r.Nodes = make([]Answer, len(o.Nodes))
+	turns := make(chan struct{}, parallel)
+	for i, n := range o.Nodes {
+		asking.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			r.Nodes[i] = ask(ctx, n, o.Timeout)
+		})
+	}
 	asking.Wait()
 	r.Time = time.Now().UTC().Truncate(time.Millisecond)
-	r.judge()
+	r.Judge()
+	switch {
+	case r.Err != nil:
+		r.Findings = append(r.Findings, finding.Finding{ID: "nodes-not-found", Severity: finding.Error, Text: text.Capital(r.Err.Error()) + "."})
+	case o.Find != nil && len(r.APIServers) == 0:
+		r.Findings = append(r.Findings, unpublished)
+	}
 	return r
 }
 
@@ -101,34 +139,6 @@ func ask(ctx context.Context, n Node, timeout time.Duration) Answer {
 		return Answer{Node: n.String(), Unreachable: err.Error()}
 	}
 	return Answer{Node: n.String(), State: &s}
-}
-
-// judge compares the answers.
-func (r *Report) judge() {
-	r.KeyIDs = keyIDs(r.Nodes)
-	if len(r.KeyIDs) > 1 {
-		r.Problems = append(r.Problems, disagreement(r.KeyIDs))
-	}
-	if r.Plugin != nil {
-		if problem := r.pluginProblem(*r.Plugin); problem != "" {
-			r.Problems = append(r.Problems, problem)
-		}
-	}
-	r.OK = len(r.Problems) == 0 && !slices.ContainsFunc(r.Nodes, func(a Answer) bool { return a.Health() != "healthy" })
-}
-
-// pluginProblem returns what is wrong with the plugin on the socket; "" for nothing.
-func (r *Report) pluginProblem(p Plugin) string {
-	known := func(k KeyID) bool { return k.Hash == p.Hash }
-	switch {
-	case p.Error != "":
-		return fmt.Sprintf("The plugin at %s does not answer Status: %s", p.Endpoint, p.Error)
-	case p.Healthz != "ok":
-		return fmt.Sprintf("The plugin at %s reports its health as %q, not ok.", p.Endpoint, p.Healthz)
-	case len(r.KeyIDs) > 0 && !slices.ContainsFunc(r.KeyIDs, known):
-		return fmt.Sprintf("The plugin at %s is none of these nodes: the hash of its key_id is %s. Check which process has the socket, and that you gave its --ops-addr.", p.Endpoint, p.Hash)
-	}
-	return ""
 }
 
 // keyIDs groups the nodes by key_id, the largest group first.
@@ -147,13 +157,4 @@ func keyIDs(answers []Answer) []KeyID {
 	}
 	slices.SortStableFunc(all, func(a, b KeyID) int { return cmp.Compare(len(b.Nodes), len(a.Nodes)) })
 	return all
-}
-
-func disagreement(ids []KeyID) string {
-	var each []string
-	for _, k := range ids {
-		each = append(each, fmt.Sprintf("%.19s… (%s version %d) on %s", k.Hash, k.Name, k.Version, strings.Join(k.Nodes, ", ")))
-	}
-	return fmt.Sprintf("The nodes disagree on key_id: %s. After a key rotation this lasts until each node has probed Vault again, about 30 seconds. Otherwise check that all nodes have the same configuration and use the same Vault.",
-		strings.Join(each, "; "))
 }

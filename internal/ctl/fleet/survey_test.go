@@ -4,6 +4,7 @@ package fleet_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
 	"slices"
@@ -38,20 +39,20 @@ func TestSurvey(t *testing.T) {
 	}
 
 	agreed := fleet.Survey(t.Context(), fleet.Options{Nodes: nodes(t, addrs[:2]...)})
-	if !agreed.OK || len(agreed.KeyIDs) != 1 || !slices.Equal(agreed.KeyIDs[0].Nodes, addrs[:2]) || len(agreed.Problems) != 0 {
+	if !agreed.OK() || len(agreed.KeyIDs) != 1 || !slices.Equal(agreed.KeyIDs[0].Nodes, addrs[:2]) || len(agreed.Findings) != 0 {
 		t.Errorf("two that agree: %+v", agreed)
 	}
 
 	// The differing node comes first in the list, but the majority is still named
 	// first.
 	r := fleet.Survey(t.Context(), fleet.Options{Nodes: nodes(t, addrs[2], addrs[0], addrs[1])})
-	if r.OK || len(r.KeyIDs) != 2 || !slices.Equal(r.KeyIDs[0].Nodes, addrs[:2]) || r.KeyIDs[1].Version != 2 {
+	if r.OK() || len(r.KeyIDs) != 2 || !slices.Equal(r.KeyIDs[0].Nodes, addrs[:2]) || r.KeyIDs[1].Version != 2 {
 		t.Errorf("one that differs: %+v", r)
 	}
 	short := func(i int) string { return r.KeyIDs[i].Hash[:len("sha256:")+12] }
-	want := "The nodes disagree on key_id: " + short(0) + "… (kek version 1) on " + addrs[0] + ", " + addrs[1] + "; " + short(1) + "… (kek version 2) on " + addrs[2] + ". After a key rotation this lasts until each node has probed Vault again, about 30 seconds. Otherwise check that all nodes have the same configuration and use the same Vault."
-	if len(r.Problems) != 1 || r.Problems[0] != want {
-		t.Errorf("got %q\nwant %q", r.Problems, want)
+	want := "The nodes disagree on key_id: " + short(0) + "… (kek version 1) on " + addrs[0] + ", " + addrs[1] + "; " + short(1) + "… (kek version 2) on " + addrs[2] + "."
+	if len(r.Findings) != 1 || r.Findings[0].ID != "key-ids-differ" || r.Findings[0].Text != want {
+		t.Errorf("got %+v\nwant %q", r.Findings, want)
 	}
 	for i, a := range r.Nodes {
 		if want := []string{addrs[2], addrs[0], addrs[1]}[i]; a.Node != want || a.Health() != "healthy" {
@@ -62,13 +63,14 @@ func TestSurvey(t *testing.T) {
 	other.Seal()
 	daemons[2].until("it is degraded", func(s fleet.State) bool { return !s.Healthy })
 	r = fleet.Survey(t.Context(), fleet.Options{Nodes: nodes(t, addrs[2])})
-	if r.OK || r.Nodes[0].Health() != "degraded" || len(r.Problems) != 0 {
+	if r.OK() || r.Nodes[0].Health() != "degraded" || len(r.Findings) != 1 || r.Findings[0].ID != "node-unhealthy" || !strings.Contains(r.Findings[0].Text, "sealed") {
 		t.Errorf("degraded: %+v", r)
 	}
 
 	const unused = "127.0.0.1:1"
 	r = fleet.Survey(t.Context(), fleet.Options{Nodes: nodes(t, addrs[0], unused)})
-	if r.OK || r.Nodes[1].Health() != "unreachable" || !strings.HasPrefix(r.Nodes[1].Unreachable, "connection refused") || len(r.KeyIDs) != 1 {
+	if r.OK() || r.Nodes[1].Health() != "unreachable" || !strings.HasPrefix(r.Nodes[1].Unreachable, "connection refused") || len(r.KeyIDs) != 1 ||
+		len(r.Findings) != 1 || r.Findings[0].ID != "node-unreachable" || r.Findings[0].Subject != unused {
 		t.Errorf("unreachable: %+v", r)
 	}
 }
@@ -110,34 +112,34 @@ func TestPlugin(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for _, c := range []struct {
-		name    string
-		answer  *kmsapi.StatusResponse
-		problem string
+		name        string
+		answer      *kmsapi.StatusResponse
+		id, problem string
 	}{
-		{"same", &kmsapi.StatusResponse{Version: "v2", Healthz: "ok", KeyId: keyID}, ""},
-		{"another", &kmsapi.StatusResponse{Version: "v2", Healthz: "ok", KeyId: "transit/kek/v7"},
-			" is none of these nodes: the hash of its key_id is " + keyid.Hash("transit/kek/v7") + ". "},
-		{"ill", &kmsapi.StatusResponse{Version: "v2", Healthz: "no disk", KeyId: keyID}, ` reports its health as "no disk", not ok.`},
-		{"error", nil, " does not answer Status: Unavailable: vault is away"},
+		{"same", &kmsapi.StatusResponse{Version: "v2", Healthz: "ok", KeyId: keyID}, "", ""},
+		{"another", &kmsapi.StatusResponse{Version: "v2", Healthz: "ok", KeyId: "transit/kek/v7"}, "plugin-not-a-node",
+			" is none of these nodes: the hash of its key_id is " + keyid.Hash("transit/kek/v7") + "."},
+		{"ill", &kmsapi.StatusResponse{Version: "v2", Healthz: "no disk", KeyId: keyID}, "plugin-unhealthy", ` reports its health as "no disk", not ok.`},
+		{"error", nil, "plugin-unavailable", " does not answer Status: Unavailable: vault is away"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			socket := filepath.Join(dir, c.name)
 			serve(t, socket, c.answer)
 			r := surveyWith(t, d, "unix://"+socket)
 			if c.problem == "" {
-				if !r.OK || r.Plugin.KeyID != keyID || r.Plugin.Hash != r.Nodes[0].State.Key.Hash || r.Plugin.Error != "" {
+				if !r.OK() || r.Plugin.KeyID != keyID || r.Plugin.Hash != r.Nodes[0].State.Key.Hash || r.Plugin.Error != "" {
 					t.Errorf("got %+v of %+v", r.Plugin, r)
 				}
 				return
 			}
-			if r.OK || len(r.Problems) != 1 || !strings.HasPrefix(r.Problems[0], "The plugin at unix://"+socket+c.problem) {
-				t.Errorf("got %q, want %q", r.Problems, c.problem)
+			if r.OK() || len(r.Findings) != 1 || r.Findings[0].ID != c.id || r.Findings[0].Text != "The plugin at unix://"+socket+c.problem {
+				t.Errorf("got %+v, want %s: %q", r.Findings, c.id, c.problem)
 			}
 		})
 	}
 	r := surveyWith(t, d, "unix://"+dir+"/none")
-	if want := "The plugin at unix://" + dir + "/none does not answer Status: connecting to unix://" + dir + "/none: no such file or directory; start the plugin on this host, or give the endpoint that is in EncryptionConfiguration"; r.OK || len(r.Problems) != 1 || r.Problems[0] != want {
-		t.Errorf("got %q, want %q", r.Problems, want)
+	if want := "The plugin at unix://" + dir + "/none does not answer Status: connecting to unix://" + dir + "/none: no such file or directory; start the plugin on this host, or give the endpoint that is in EncryptionConfiguration"; r.OK() || len(r.Findings) != 1 || r.Findings[0].Text != want {
+		t.Errorf("got %+v, want %q", r.Findings, want)
 	}
 }
 
@@ -203,6 +205,8 @@ func TestSince(t *testing.T) {
 			[]string{"one: token changed, token is not renewed"}},
 		{"build", func(_ *fleet.Report, s *fleet.State) { s.Build.Version = "v2" }, []string{"one: build v2"}},
 		{"plugin", func(r *fleet.Report, _ *fleet.State) { r.Plugin.Error = "gone" }, []string{"unix:///s: gone, was ok k"}},
+		{"not found", func(r *fleet.Report, _ *fleet.State) { *r = fleet.Report{Err: errors.New("no pods")} }, []string{"no pods"}},
+		{"another pod", func(r *fleet.Report, _ *fleet.State) { r.Nodes[0].Node = "two" }, []string{"two: healthy", "one: no longer a node"}},
 		{"disagreement", func(r *fleet.Report, _ *fleet.State) { r.KeyIDs = make([]fleet.KeyID, 2) }, []string{"the nodes disagree on key_id"}},
 	} {
 		before, after := good(), good()

@@ -29,6 +29,10 @@ type cluster struct {
 	limiter  *rate.Limiter
 	patience time.Duration
 	pageSize int
+	// As of kinds: why the server did not list all of its resources, and whether it
+	// serves Migration.
+	failed   error
+	migrates bool
 }
 
 func connect(o Options) (*cluster, error) {

@@ -6,30 +6,57 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/apiserver"
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 )
 
 // gate is closed while an API server may still write under an older key_id than that
 // of the plugins.
+//
+// Each provider of an API server learns the key_id by itself, also if two are names of
+// the same plugin. So those that may write the resources must know it: by the given
+// EncryptionConfiguration, or else all of them.
 type gate struct {
 	servers []*apiserver.Server
 	plugins []fleet.Node
+	// want is the hash that all must have; "" for the one that the plugins have.
+	want    string
 	waiting func(reason string)
-	// written says whether an API server has written under the key_id, as of the
-	// last check.
-	written bool
+	// writers are the providers of the resources, by name; nil if they are unknown.
+	writers    []string
+	encryption *encryption
+
+	// As of the last check: the providers that know the key_id, and what each server
+	// has said. Began is what it said when the gate opened.
+	providers  []string
+	now, began map[*apiserver.Server]apiserver.KeyIDs
 }
 
-func newGate(ctx context.Context, o Options, c *cluster) (*gate, error) {
+func newGate(ctx context.Context, o Options, c *cluster, kinds []kind) (*gate, error) {
+	g := &gate{plugins: o.Plugins, want: o.KeyIDHash, waiting: o.Waiting}
+	if o.EncryptionConfig != nil {
+		var err error
+		if g.encryption, err = newEncryption(o.EncryptionConfig); err != nil {
+			return nil, fmt.Errorf("--encryption-config: %w", err)
+		}
+		for _, k := range kinds {
+			name, err := g.encryption.writer(k.gvr.GroupResource())
+			if err != nil {
+				return nil, fmt.Errorf("--encryption-config: %w", err)
+			}
+			g.writers = append(g.writers, name)
+		}
+	}
 	urls, err := apiServers(ctx, o, c)
 	if err != nil {
 		return nil, err
 	}
-	g := &gate{plugins: o.Plugins, waiting: o.Waiting}
 	for _, url := range urls {
 		s, err := apiserver.New(c.config, url)
 		if err != nil {
@@ -53,23 +80,71 @@ func (g *gate) check(ctx context.Context) (hash string, err error) {
 	if hash, err = g.agreed(ctx); err != nil {
 		return "", err
 	}
-	g.written = false
+	if g.want != "" && hash != g.want {
+		return "", fmt.Errorf("the plugins do not have the newest key version yet (hash %.19s…, not %.19s…)", hash, g.want)
+	}
 	known := make(map[string]*apiserver.Server)
+	providers := make(map[string]bool)
+	now := make(map[*apiserver.Server]apiserver.KeyIDs)
 	for _, s := range g.servers {
 		ids, err := view(ctx, s)
 		if err != nil {
 			return "", err
 		}
-		if !knows(ids, hash) {
-			return "", fmt.Errorf("the API server %s does not know the plugins' key_id yet (hash %.19s…): it asks its plugin once a minute; run this again later, or with --wait 2m", s.URL(), hash)
+		if err := g.knows(s, ids, hash, providers); err != nil {
+			return "", err
 		}
 		if other := known[ids.Server]; other != nil && ids.Server != "" {
 			return "", permanent{fmt.Errorf("%s and %s are the same API server, or two on hosts with the same hostname: give the address of each server with --api-server, not that of a load balancer, and give each host a unique hostname", other.URL(), s.URL())}
 		}
 		known[ids.Server] = s
-		g.written = g.written || ids.Written[hash]
+		now[s] = ids
 	}
+	g.now, g.providers = now, slices.Sorted(maps.Keys(providers))
 	return hash, nil
+}
+
+// knows returns an error unless all providers of an API server that may write know the
+// key_id. It adds their names to providers.
+func (g *gate) knows(s *apiserver.Server, ids apiserver.KeyIDs, hash string, providers map[string]bool) error {
+	writers := g.writers
+	if g.encryption != nil {
+		if err := g.encryption.loadedBy(s, ids); err != nil {
+			return err
+		}
+	} else {
+		writers = live(ids)
+	}
+	hint := ""
+	if slices.ContainsFunc(writers, func(name string) bool { return ids.Told[name].Hash == hash }) {
+		hint = "; if it is not Trousseau, give --encryption-config"
+	}
+	for _, name := range writers {
+		if ids.Told[name].Hash != hash {
+			return fmt.Errorf("the API server %s does not know the plugins' key_id yet (hash %.19s…, provider %s): it asks its plugin once a minute; run this again later, or with --wait 2m%s", s.URL(), hash, name, hint)
+		}
+		providers[name] = true
+	}
+	return nil
+}
+
+// live returns the providers of an API server. It keeps the times of those that a reload
+// of its configuration has removed, but no longer asks them; the others have all been
+// asked within a minute.
+func live(ids apiserver.KeyIDs) []string {
+	var newest time.Time
+	for _, told := range ids.Told {
+		if told.At.After(newest) {
+			newest = told.At
+		}
+	}
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(ids.Told)) {
+		if newest.Sub(ids.Told[name].At) < 90*time.Second {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // agreed returns the hash of the key_id that all plugins encrypt under.
@@ -78,10 +153,15 @@ func (g *gate) agreed(ctx context.Context) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	if r.OK && len(r.KeyIDs) == 1 {
+	if r.OK() && len(r.KeyIDs) == 1 {
 		return r.KeyIDs[0].Hash, nil
 	}
-	problems := r.Problems
+	var problems []string
+	for _, f := range r.Findings {
+		if f.Severity == finding.Error && f.Subject == "" {
+			problems = append(problems, f.Text)
+		}
+	}
 	for _, a := range r.Nodes {
 		if a.Health() != "healthy" {
 			problems = append(problems, a.Node+" is "+a.Line())
@@ -113,7 +193,7 @@ func (g *gate) await(ctx context.Context, within time.Duration) (string, error) 
 		case err == nil:
 			return hash, nil
 		case ctx.Err() != nil:
-			return "", errors.New("interrupted")
+			return "", errInterrupted
 		case errors.As(err, &final), time.Now().After(deadline):
 			return "", err
 		}
@@ -139,4 +219,35 @@ func (g *gate) hold(ctx context.Context, hash string, patience time.Duration) er
 		return errors.New("the key was rotated during the run, so all objects must be rewritten again")
 	}
 	return nil
+}
+
+// used returns the providers under which the API servers have written a resource since
+// the gate opened, or read it. It is false if a server does not say.
+func (g *gate) used(resource string, written bool) ([]string, bool) {
+	names := make(map[string]bool)
+	for s, ids := range g.now {
+		if ids.Uses == nil {
+			return nil, false
+		}
+		for use, n := range ids.Uses {
+			if before := g.began[s].Uses[use]; n >= before { // less after a restart
+				n -= before
+			}
+			if n > 0 && use.Written == written && use.Resource == resource {
+				names[provider(use.Prefix)] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(names)), true
+}
+
+// provider names a provider by the prefix of its values: a KMS v2 provider by its name.
+func provider(prefix string) string {
+	if name, found := strings.CutPrefix(prefix, apiserver.KMSv2Prefix); found {
+		return strings.TrimSuffix(name, ":")
+	}
+	if prefix == "" {
+		return "identity"
+	}
+	return prefix
 }

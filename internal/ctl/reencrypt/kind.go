@@ -4,13 +4,13 @@ package reencrypt
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
 )
 
 // kind is a resource as the API server serves it.
@@ -19,61 +19,74 @@ type kind struct {
 	gvr  schema.GroupVersionResource
 }
 
-// kinds looks up resources by name, and returns them in the same order.
+// kinds looks up resources by name or wildcard, and returns them in the same order.
 func (c *cluster) kinds(ctx context.Context, names []string) ([]kind, error) {
+	client, err := discovery.NewDiscoveryClientForConfig(c.config)
+	if err != nil {
+		return nil, err
+	}
+	// An aggregated API server that is down does not hide the other groups.
+	lists, err := client.ServerPreferredResourcesWithContext(ctx)
+	switch {
+	case apierrors.IsUnauthorized(err):
+		return nil, errCredentials(c.config.Host)
+	case err != nil && len(lists) == 0:
+		return nil, fmt.Errorf("asking %s for its resources: %w", c.config.Host, err)
+	}
+	c.failed = err
+	var served []schema.GroupVersionResource
+	for _, list := range discovery.FilteredBy(discovery.SupportsAllVerbs{Verbs: []string{"list", "patch"}}, lists) {
+		version, err := schema.ParseGroupVersion(list.GroupVersion)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range list.APIResources {
+			served = append(served, version.WithResource(r.Name))
+		}
+	}
+	c.migrates = slices.Contains(served, migrations)
 	var kinds []kind
 	for _, name := range names {
-		gvr, err := c.find(ctx, schema.ParseGroupResource(name))
+		found, err := c.matching(name, served)
 		if err != nil {
-			return nil, fmt.Errorf("asking %s for resource %s: %w", c.config.Host, name, err)
+			return nil, err
 		}
-		if gvr.Empty() {
-			return nil, fmt.Errorf("%s has no resource %s that can be listed and patched: name it as in EncryptionConfiguration, such as secrets or widgets.example.com", c.config.Host, name)
+		for _, gvr := range found {
+			if k := (kind{gvr.GroupResource().String(), gvr}); !slices.Contains(kinds, k) {
+				kinds = append(kinds, k)
+			}
 		}
-		kinds = append(kinds, kind{name, gvr})
 	}
 	return kinds, nil
 }
 
-// find returns an empty result if there is no such resource.
-func (c *cluster) find(ctx context.Context, r schema.GroupResource) (schema.GroupVersionResource, error) {
-	versions := []string{"v1"}
-	root := "/api/"
-	if r.Group != "" {
-		var group metav1.APIGroup
-		if err := c.get(ctx, "/apis/"+r.Group, &group); err != nil {
-			return schema.GroupVersionResource{}, err
-		}
-		root = "/apis/" + r.Group + "/"
-		versions = []string{group.PreferredVersion.Version}
-		for _, v := range group.Versions {
-			versions = append(versions, v.Version)
-		}
-	}
-	for _, version := range versions {
-		var list metav1.APIResourceList
-		if err := c.get(ctx, root+version, &list); err != nil {
-			return schema.GroupVersionResource{}, err
-		}
-		for _, served := range list.APIResources {
-			if served.Name == r.Resource && slices.Contains(served.Verbs, "list") && slices.Contains(served.Verbs, "patch") {
-				return r.WithVersion(version), nil
-			}
+// matching returns the served resources that a name or wildcard of EncryptionConfiguration
+// stands for.
+func (c *cluster) matching(name string, served []schema.GroupVersionResource) ([]schema.GroupVersionResource, error) {
+	pattern := schema.ParseGroupResource(name)
+	var found []schema.GroupVersionResource
+	var similar []string
+	for _, gvr := range served {
+		switch gr := gvr.GroupResource(); {
+		case covers(pattern, gr) && (pattern == gr || gr.Group != "events.k8s.io"): // these are stored as events
+			found = append(found, gvr)
+		case gr.Resource == pattern.Resource:
+			similar = append(similar, gr.String())
 		}
 	}
-	return schema.GroupVersionResource{}, nil
+	switch {
+	case pattern.Resource == "*" && c.failed != nil:
+		return nil, fmt.Errorf("asking %s what %s stands for: %w", c.config.Host, name, c.failed)
+	case len(found) > 0:
+		return found, nil
+	case len(similar) > 0:
+		return nil, fmt.Errorf("%s has no resource %s that can be listed and patched: did you mean %s?", c.config.Host, name, strings.Join(similar, " or "))
+	}
+	return nil, fmt.Errorf("%s has no resource %s that can be listed and patched: name it as in EncryptionConfiguration, such as secrets or widgets.example.com", c.config.Host, name)
 }
 
-// get decodes a JSON page into v. If there is no such page, v stays unchanged.
-func (c *cluster) get(ctx context.Context, path string, v any) error {
-	ctx, cancel := context.WithTimeout(ctx, answering)
-	defer cancel()
-	text, err := c.pages.Get().AbsPath(path).SetHeader("Accept", "application/json").Do(ctx).Raw()
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(text, v)
+// covers reports whether a resource or wildcard of EncryptionConfiguration stands for gr:
+// *. is the core group, *.apps another, and *.* all.
+func covers(pattern, gr schema.GroupResource) bool {
+	return pattern == gr || pattern.Resource == "*" && (pattern.Group == "*" || pattern.Group == gr.Group)
 }

@@ -103,6 +103,6 @@ func options(t *testing.T, s apiServer) reencrypt.Options {
 	t.Helper()
 	return reencrypt.Options{
 		Config: &rest.Config{Host: s.URL()}, Plugins: []fleet.Node{plugin(t, current)}, Resources: []string{"secrets"},
-		Rate: 1e6, Concurrency: 8, Patience: 10 * time.Second,
+		Via: reencrypt.Walk, Rate: 1e6, Concurrency: 8, Patience: 10 * time.Second,
 	}
 }

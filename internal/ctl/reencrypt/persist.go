@@ -11,6 +11,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
@@ -87,19 +88,27 @@ func pause(ctx context.Context, try int) error {
 	}
 }
 
-// reason returns why a request failed, on one line. For an invalid object it names
-// only the fields, because the API server's text may quote their values.
+// reason returns why a request failed, on one line, in the API server's own words. Only
+// where these quote a value of the object, there is just the kind of the problem
+// (ErrorBody in apimachinery/pkg/util/validation/field/errors.go).
 func reason(err error) string {
 	why := err.Error()
 	var status apierrors.APIStatus
-	if apierrors.IsInvalid(err) && errors.As(err, &status) {
+	if apierrors.IsInvalid(err) && errors.As(err, &status) && status.Status().Details != nil {
 		var fields []string
-		if details := status.Status().Details; details != nil {
-			for _, cause := range details.Causes {
-				fields = append(fields, cause.Field)
+		for _, cause := range status.Status().Details.Causes {
+			said := cause.Message
+			switch kind := field.ErrorType(cause.Type); kind {
+			case field.ErrorTypeInvalid, field.ErrorTypeTypeInvalid, field.ErrorTypeNotSupported, field.ErrorTypeNotFound, field.ErrorTypeDuplicate:
+				said = kind.String()
+			}
+			if cause.Field != "" {
+				fields = append(fields, cause.Field+": "+said)
 			}
 		}
-		why = "no longer valid: " + strings.Join(fields, ", ")
+		if len(fields) > 0 { // an admission policy names no field
+			why = "no longer valid: " + strings.Join(fields, "; ")
+		}
 	}
 	return text.Printable(why)
 }

@@ -13,7 +13,8 @@
 //
 // An API server compares with the key_id that its own plugin has announced to it. If
 // it does not know the new key_id yet, it silently skips the object. Therefore
-// nothing is sent before all API servers know it; see [Options].
+// nothing is sent before all API servers know it; see [Options]. The same is true of
+// kube-controller-manager's storage migration, which sends such patches too.
 //
 // Lists and answers to patches have only metadata: no value of a Secret reaches this
 // process.
@@ -28,7 +29,23 @@ import (
 	"golang.org/x/time/rate"
 	"k8s.io/client-go/rest"
 
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
+)
+
+// Via is how objects are rewritten.
+type Via string
+
+// The ways to rewrite objects.
+const (
+	// Auto is Migration where the cluster serves it and it succeeds, and else Walk.
+	Auto Via = "auto"
+	// Walk patches each object.
+	Walk Via = "walk"
+	// Migration creates a StorageVersionMigration (storagemigration.k8s.io/v1, on by
+	// default since Kubernetes 1.37), which kube-controller-manager executes.
+	Migration Via = "migration"
 )
 
 // Options say what to rewrite, and through which API servers.
@@ -41,12 +58,26 @@ type Options struct {
 	APIServers []string
 	// Plugins are the ops endpoints of the plugins of all API servers.
 	Plugins []fleet.Node
-	// Resources are named as in EncryptionConfiguration.
+	// KeyIDHash is the hash of the key_id to wait for; "" for the one that all plugins
+	// have.
+	KeyIDHash string
+	// EncryptionConfig is the text of the file that all API servers have loaded, which
+	// they confirm. It says which provider writes a resource. Nil if it is unknown:
+	// then every provider of an API server must know the key_id.
+	EncryptionConfig []byte
+	// Resources are named as in EncryptionConfiguration; *., *.group and *.* are
+	// wildcards.
 	Resources []string
+	Via       Via
+	// DryRun has kube-apiserver check each patch, and write nothing.
+	DryRun bool
 	// Rate is the maximum number of patches per second.
 	Rate rate.Limit
 	// Concurrency is the maximum number of concurrent patches.
 	Concurrency int
+	// MaxRefusals ends a resource after so many failures with no success in between,
+	// because these have one cause; 0 for no limit.
+	MaxRefusals int
 	// State is a checkpoint file, from which the next run resumes; "" for none.
 	State string
 	// Stale finds in etcd which objects to rewrite. If it is nil, every object is
@@ -70,15 +101,26 @@ type Report struct {
 	KeyIDHash string `json:"keyIDHash"`
 	// APIServers are those that were checked to know it.
 	APIServers []string `json:"apiServers"`
+	// DryRun says that nothing was written.
+	DryRun bool `json:"dryRun,omitempty"`
 	// Resumed says that the run resumed an earlier one, whose objects count too.
-	Resumed   bool       `json:"resumed"`
-	Resources []Resource `json:"resources"`
+	Resumed   bool              `json:"resumed"`
+	Resources []Resource        `json:"resources"`
+	Findings  []finding.Finding `json:"-"`
 }
 
 // Resource is the result for one resource.
 type Resource struct {
 	Name string `json:"name"`
-	// Objects is how many were patched: the sum of the next three and of Failures.
+	// Provider is the KMS v2 provider that writes it; "" if that is unknown.
+	Provider string `json:"provider,omitempty"`
+	// Migration is the StorageVersionMigration that kube-controller-manager executed.
+	// The numbers below count only what was patched beside it.
+	Migration string `json:"migration,omitempty"`
+	// Note says why there is none, although one was tried.
+	Note string `json:"note,omitempty"`
+	// Objects is how many were patched: the sum of the next three and of Failures. In
+	// a dry run it is how many would be.
 	Objects int `json:"objects"`
 	// Rewritten counts the objects that were written, by us or another client.
 	Rewritten int `json:"rewritten"`
@@ -93,75 +135,131 @@ type Resource struct {
 type Failure struct {
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name"`
-	Reason    string `json:"reason"`
+	// Reason is what kube-apiserver says.
+	Reason string `json:"reason"`
 }
 
-// Failed counts the objects that could not be rewritten.
-func (r Report) Failed() (n int) {
-	for _, res := range r.Resources {
-		n += len(res.Failures)
-	}
-	return n
-}
+// The IDs of the findings. All but NotProven are errors.
+const (
+	// Refused: objects could not be rewritten.
+	Refused = "refused"
+	// Stopped: too many failures in a row ended a resource.
+	Stopped = "stopped"
+	// NotListed: kube-apiserver does not list a resource.
+	NotListed = "not-listed"
+	// OtherProvider: another provider writes a resource.
+	OtherProvider = "other-provider"
+	// NotEncrypted: kube-apiserver does not encrypt a resource.
+	NotEncrypted = "not-encrypted"
+	// MigrationFailed: kube-controller-manager has not migrated a resource.
+	MigrationFailed = "migration-failed"
+	// NotProven: a migration has succeeded, but nobody has looked into etcd.
+	NotProven = "not-proven"
+)
 
-// maxFailures ends a run: so many failures have one cause.
-const maxFailures = 100
+// problem is an error that ends the work on one resource, but not the run.
+type problem struct{ id, text, do string }
 
-// Run rewrites the stale objects, until all are done or ctx is. An object that could
-// not be rewritten is in the report and is not an error. With Options.State, the next
-// run retries only these objects, or resumes an interrupted run. The error says what
-// to do.
+func (p problem) Error() string { return p.text }
+
+// Run rewrites the stale objects, until all are done or ctx is. An object or a resource
+// that could not be rewritten is a finding and not an error. With Options.State, the
+// next run retries only these objects, or resumes an interrupted run. The error says
+// what to do. The report is valid also with an error.
 func Run(ctx context.Context, o Options) (Report, error) {
 	if o.Patience == 0 {
 		o.Patience = 2 * time.Minute
 	}
+	w, err := begin(ctx, o)
+	if err != nil {
+		return Report{Resources: []Resource{}}, err
+	}
+	err = w.run(ctx)
+	return w.report(), err
+}
+
+// Await waits until nothing prevents Run from rewriting: all plugins and API servers have
+// the key_id.
+func Await(ctx context.Context, o Options) error {
+	o.State = ""
+	_, err := begin(ctx, o)
+	return err
+}
+
+// begin waits for the gate to open.
+func begin(ctx context.Context, o Options) (*walk, error) {
 	c, err := connect(o)
 	if err != nil {
-		return Report{}, err
+		return nil, err
 	}
-	g, err := newGate(ctx, o, c)
-	if err != nil {
-		return Report{}, err
+	w := &walk{opts: o, cluster: c}
+	if w.kinds, err = c.kinds(ctx, o.Resources); err != nil {
+		return nil, err
 	}
-	hash, err := g.await(ctx, o.Wait)
-	if err != nil {
-		return Report{}, fmt.Errorf("not started, because objects could stay under an older key_id: %w", err)
+	if w.gate, err = newGate(ctx, o, c, w.kinds); err != nil {
+		return nil, err
 	}
-	kinds, err := c.kinds(ctx, o.Resources)
-	if err != nil {
-		return Report{}, err
+	if w.hash, err = w.gate.await(ctx, o.Wait); err != nil {
+		return nil, fmt.Errorf("not started, because objects could stay under an older key_id: %w", err)
 	}
-	s, err := openState(ctx, o.State, c, hash)
-	if err != nil {
-		return Report{}, err
-	}
-	w := &walk{opts: o, cluster: c, gate: g, hash: hash, state: s, held: time.Now()}
-	for _, k := range kinds {
-		if err := w.resource(ctx, k); err != nil {
-			return Report{}, w.ended(ctx, k.name, err)
+	w.gate.began = w.gate.now
+	w.held = time.Now()
+	w.state, err = openState(ctx, o.State, c, w.hash)
+	return w, err
+}
+
+func (w *walk) run(ctx context.Context) error {
+	for i, k := range w.kinds {
+		err := w.resource(ctx, i, k)
+		var own problem
+		switch {
+		case errors.As(err, &own):
+			w.findings = append(w.findings, finding.Finding{ID: own.id, Severity: finding.Error, Subject: k.name, Text: own.text, Do: own.do})
+		case err != nil:
+			return w.ended(ctx, k.name, err)
 		}
 	}
-	if err := g.hold(ctx, hash, o.Patience); err != nil {
-		return Report{}, err
+	if err := w.gate.hold(ctx, w.hash, w.opts.Patience); err != nil {
+		return err
 	}
-	r := Report{KeyIDHash: hash, APIServers: g.names(), Resumed: s.resumed}
-	for _, k := range kinds {
-		r.Resources = append(r.Resources, s.of(k.name).Resource)
+	if len(w.report().Findings) == 0 {
+		return w.state.remove()
 	}
-	if r.Failed() == 0 {
-		return r, s.remove()
-	}
-	return r, nil
+	return nil
 }
+
+func (w *walk) report() Report {
+	r := Report{KeyIDHash: w.hash, APIServers: w.gate.names(), DryRun: w.opts.DryRun, Resumed: w.state.resumed, Resources: []Resource{}, Findings: w.findings}
+	for _, k := range w.kinds {
+		res := w.state.of(k.name).total()
+		r.Resources = append(r.Resources, res)
+		n := len(res.Failures)
+		if n == 0 {
+			continue
+		}
+		f := finding.Finding{
+			ID: Refused, Severity: finding.Error, Subject: k.name, Objects: n,
+			Text: fmt.Sprintf("%s of %s could not be rewritten. The first: %s", text.Count(n, "object"), k.name, res.Failures[0].Reason),
+			Do:   "Fix the causes and run this command again. With --state it retries only these objects.",
+		}
+		for _, failure := range res.Failures[:min(n, 10)] {
+			f.Examples = append(f.Examples, path(failure.Namespace, failure.Name))
+		}
+		r.Findings = append(r.Findings, f)
+	}
+	return r
+}
+
+var errInterrupted = errors.New("interrupted")
 
 // ended adds to err how to resume.
 func (w *walk) ended(ctx context.Context, resource string, err error) error {
-	if ctx.Err() != nil {
-		err = errors.New("interrupted")
+	if ctx.Err() != nil && !errors.Is(err, errInterrupted) {
+		err = errInterrupted
 	}
 	how := "run this again; objects that are done are not written again"
 	if w.opts.State != "" {
 		how = "run this again with the same --state to resume"
 	}
-	return fmt.Errorf("after %d objects of %s: %w: %s", w.state.of(resource).Objects, resource, err, how)
+	return fmt.Errorf("after %d objects of %s: %w: %s", w.state.of(resource).total().Objects, resource, err, how)
 }

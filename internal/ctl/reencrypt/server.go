@@ -44,17 +44,11 @@ func view(ctx context.Context, s *apiserver.Server) (apiserver.KeyIDs, error) {
 // locked is the error if an API server refuses our credentials.
 func locked(s *apiserver.Server, err error) error {
 	if apierrors.IsUnauthorized(err) {
-		return permanent{fmt.Errorf("the API server %s does not accept the kubeconfig's credentials (401): check that they are still valid", s.URL())}
+		return errCredentials(s.URL())
 	}
 	return permanent{fmt.Errorf("the API server %s denies access to the kubeconfig's user (403): allow get on the nonResourceURLs /metrics and /readyz/*", s.URL())}
 }
 
-// knows reports whether a plugin has announced the key_id with this hash.
-func knows(ids apiserver.KeyIDs, hash string) bool {
-	for _, told := range ids.Told {
-		if told.Hash == hash {
-			return true
-		}
-	}
-	return false
+func errCredentials(url string) error {
+	return permanent{fmt.Errorf("the API server %s does not accept the kubeconfig's credentials (401): check that they are still valid", url)}
 }

@@ -11,20 +11,31 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Stale calls each for the objects of a resource that are stored in etcd under
-// another key_id than the one with this hash. The path is namespace/name, or only a
-// name; the revision is the etcd revision at which the object was written. An error
-// of each ends the search and is returned.
-type Stale func(ctx context.Context, resource, keyIDHash string, each func(path string, revision int64) error) error
+// Stale calls each for the objects of a resource that etcd holds under a provider and a
+// key_id that are not current; a value in the clear has neither. The path is
+// namespace/name, or only a name; the revision is the etcd revision at which the object
+// was written. An error of each ends the search and is returned.
+type Stale func(ctx context.Context, resource string, current func(provider, keyIDHash string) bool, each func(path string, revision int64) error) error
+
+// current tells what needs no patch. As long as two names of the plugin could be that of
+// the provider that writes, nothing is current: the API server decides.
+func (w *walk) current(p *position) func(provider, keyIDHash string) bool {
+	writer := p.Provider
+	if writer == "" && len(w.gate.providers) == 1 {
+		writer = w.gate.providers[0]
+	}
+	return func(provider, keyIDHash string) bool { return provider == writer && keyIDHash == w.hash }
+}
 
 // stale rewrites the stale objects in etcd. These include the failures of an earlier
 // run, but not what it has rewritten.
 func (w *walk) stale(ctx context.Context, k kind, p *position) error {
 	p.Objects -= len(p.Failures)
 	p.Failures = nil
-	var remaining int64
+	remaining := 0
+	current := w.current(p)
 	find := func(each func(string, int64) error) error {
-		if err := w.opts.Stale(ctx, k.gvr.GroupResource().String(), w.hash, each); err != nil {
+		if err := w.opts.Stale(ctx, k.name, current, each); err != nil {
 			return fmt.Errorf("finding stale objects in etcd: %w", err)
 		}
 		return nil
@@ -34,13 +45,15 @@ func (w *walk) stale(ctx context.Context, k kind, p *position) error {
 	}
 	var items []metav1.PartialObjectMetadata
 	flush := func() error {
-		done, err := w.rewrite(ctx, k, items)
+		remaining -= len(items)
+		done, _, err := w.rewrite(ctx, k, items, remaining)
+		items = items[:0]
+		p.add(done)
+		p.here.add(done)
 		if err != nil {
 			return err
 		}
-		remaining -= int64(len(items))
-		items = items[:0]
-		return w.done(ctx, p, done, remaining)
+		return w.done(ctx, k, p, done.Rewritten > 0)
 	}
 	err := find(func(path string, revision int64) error {
 		namespace, name, found := strings.Cut(path, "/")

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 )
 
 // state is a checkpoint in a file. It holds names of objects.
@@ -32,6 +33,9 @@ type position struct {
 	Resource
 	Continue string `json:"continue,omitempty"`
 	Finished bool   `json:"finished"`
+	// partial is what was done of the page at Continue, which the next run does again.
+	// Here is what this run has done.
+	partial, here Resource
 }
 
 const stateVersion = 1
@@ -76,12 +80,20 @@ func (s *state) of(resource string) *position {
 	return p
 }
 
-func (p *position) add(done Resource) {
-	p.Objects += done.Objects
-	p.Rewritten += done.Rewritten
-	p.Current += done.Current
-	p.Gone += done.Gone
-	p.Failures = append(p.Failures, done.Failures...)
+func (r *Resource) add(done Resource) {
+	r.Objects += done.Objects
+	r.Rewritten += done.Rewritten
+	r.Current += done.Current
+	r.Gone += done.Gone
+	r.Failures = append(r.Failures, done.Failures...)
+}
+
+// total returns all that was done, also of a page that is not finished.
+func (p *position) total() Resource {
+	r := p.Resource
+	r.Failures = slices.Clone(r.Failures)
+	r.add(p.partial)
+	return r
 }
 
 // save replaces the file atomically.

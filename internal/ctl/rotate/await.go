@@ -5,12 +5,13 @@ package rotate
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 )
 
-// await repeats a survey until one of them shows that all nodes use the token.
+// await repeats a survey until one of them shows that all nodes serve with the token.
 // Otherwise it returns why it ended early.
 func (o Options) await(ctx context.Context, hash string) (nodes []Node, stuck string) {
 	began := time.Now()
@@ -29,13 +30,13 @@ func (o Options) await(ctx context.Context, hash string) (nodes []Node, stuck st
 			if cut {
 				break
 			}
-			n := Node{Node: a.Node, Moved: serves(a, hash), Seconds: nodes[i].Seconds}
-			if n.Moved {
+			n := Node{Node: a.Node, Moved: uses(a, hash), Serves: a.Health() == "healthy", Seconds: nodes[i].Seconds}
+			if n.ready() {
 				moved++
 			} else {
-				n.Reason = reason(a)
+				n.Reason = reason(a, n.Moved)
 			}
-			if n.Moved && !nodes[i].Moved {
+			if n.ready() && !nodes[i].ready() {
 				n.Seconds = time.Since(began).Round(100 * time.Millisecond).Seconds()
 				if o.Moved != nil {
 					o.Moved(n)
@@ -52,22 +53,27 @@ func (o Options) await(ctx context.Context, hash string) (nodes []Node, stuck st
 		}
 		switch {
 		case ctx.Err() != nil:
-			return nodes, "interrupted before all nodes used the new token"
+			return nodes, "interrupted before all nodes served with the new token"
 		case bounded.Err() != nil:
-			return nodes, fmt.Sprintf("not all nodes use the new token after %s", o.Timeout)
+			return nodes, fmt.Sprintf("not all nodes serve with the new token after %s", o.Timeout)
 		}
 	}
 }
 
-func serves(a fleet.Answer, hash string) bool {
+func (n Node) ready() bool { return n.Moved && n.Serves }
+
+func uses(a fleet.Answer, hash string) bool {
 	return a.State != nil && a.State.Token.AccessorHash == hash
 }
 
-// reason returns why a node does not use the new token, as far as it reports that.
-func reason(a fleet.Answer) string {
+// reason returns why a node does not serve with the new token, as far as it reports
+// that.
+func reason(a fleet.Answer, moved bool) string {
 	switch {
 	case a.State == nil:
 		return a.Unreachable
+	case moved:
+		return "it uses the new token, but does not serve: " + strings.Join(a.State.Reasons, "; ")
 	case a.State.Token.AccessorHash == "":
 		return "it does not report which token it uses: check that it has a configuration, and that the token has Vault's default policy"
 	case !a.State.Reload.InUse:

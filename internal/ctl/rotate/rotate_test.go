@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 	"github.com/trousseau-io/trousseau/internal/ctl/rotate"
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
@@ -29,12 +31,15 @@ type world struct {
 	vault   *vaulttest.Server
 	old     vaulttest.Token // the initial token in the secret
 	options rotate.Options
+	admin   *vaultadmin.Client
 
 	mu sync.Mutex
 	// stands is whether the node keeps its current token.
 	stands bool
 	// serves is the accessor of the node's token.
 	serves string
+	// broken makes the node not serve.
+	broken bool
 }
 
 func newWorld(t *testing.T) *world {
@@ -45,8 +50,9 @@ func newWorld(t *testing.T) *world {
 	w.vault.PutSecret(path, fields(w.old.ID))
 	pages := httptest.NewServer(http.HandlerFunc(w.pages))
 	t.Cleanup(pages.Close)
+	w.admin = dial(t, w.vault)
 	w.options = rotate.Options{
-		Vault:   dial(t, w.vault),
+		Vault:   w.admin,
 		KVMount: "secret", KVPath: path, Field: "vaulttoken",
 		Token:   vaultadmin.TokenOptions{Policies: []string{"trousseau"}, Period: "768h", Orphan: true},
 		Timeout: 10 * time.Second, Interval: 5 * time.Millisecond,
@@ -68,12 +74,12 @@ func dial(t *testing.T, v *vaulttest.Server) *vaultadmin.Client {
 }
 
 func fields(token string) map[string]any {
-	return map[string]any{"vaulttoken": token, "transitkeyname": "kek", "n": 7}
+	return map[string]any{"vaulttoken": token, "transitkeyname": "kek", "vaultaddress": "https://vault.example:8200", "n": 7}
 }
 
 // stored returns the secret.
 func (w *world) stored() map[string]any {
-	found, err := w.options.Vault.Read(context.Background(), "secret/data/"+path)
+	found, err := w.admin.Read(context.Background(), "secret/data/"+path)
 	if err != nil {
 		w.t.Error(err)
 	}
@@ -90,14 +96,14 @@ func (w *world) stand(still bool) {
 
 // pages are the node's ops endpoints.
 func (w *world) pages(out http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/readyz" {
-		fmt.Fprint(out, `{"ready":true}`)
-		return
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if r.URL.Path == "/readyz" {
+		fmt.Fprintf(out, `{"ready":%t,"checks":[{"name":"key","ok":%t,"reason":"Vault is sealed"}]}`, !w.broken, !w.broken)
+		return
+	}
 	if !w.stands {
-		token := w.stored()["vaulttoken"]
+		token := strings.TrimSpace(fmt.Sprint(w.stored()["vaulttoken"]))
 		for _, t := range w.vault.Tokens() {
 			if t.ID == token {
 				w.serves = t.Accessor
@@ -129,6 +135,15 @@ func (w *world) mustHave(stored vaulttest.Token, alive ...vaulttest.Token) {
 	}
 	if fields["transitkeyname"] != "kek" || fmt.Sprint(fields["n"]) != "7" {
 		w.t.Errorf("the other fields are %v", fields)
+	}
+}
+
+// as continues with another administrator's token.
+func (w *world) as(token vaulttest.Token) {
+	w.t.Helper()
+	var err error
+	if w.options.Vault, err = vaultadmin.Dial(vaultadmin.Config{Address: w.vault.URL()}.WithToken(token.ID)); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
@@ -183,7 +198,7 @@ func TestNotAllMove(t *testing.T) {
 	w.stand(true)
 	w.options.Timeout = 2 * time.Second
 	r, err := rotate.Run(t.Context(), w.options)
-	if err != nil || r.Revoked || r.Stuck != "not all nodes use the new token after 2s" || r.Nodes[0].Moved ||
+	if err != nil || r.Revoked || r.Stuck != "not all nodes serve with the new token after 2s" || r.Nodes[0].Moved ||
 		r.Nodes[0].Reason != "it uses another token: check that its Vault Agent runs and renders config.yaml" {
 		t.Errorf("got %+v %v", r, err)
 	}
@@ -192,19 +207,22 @@ func TestNotAllMove(t *testing.T) {
 
 	w.stand(false)
 	w.options.Timeout = 10 * time.Second
-	admin, err := w.options.Vault.AccessorOf(t.Context(), w.vault.RootToken())
+	admin := w.vault.CreateToken(vaulttest.TokenOptions{Policies: []string{"root"}})
+	self, err := w.options.Vault.Self(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for accessor, want := range map[string]string{
-		made.Accessor: "which is in use: give --resume the accessor of the old token",
-		admin:         "accessor " + admin + " is that of a token with policies root, not one of Trousseau",
-		"none":        "vault knows no token with accessor none",
+		made.Accessor:  "which is in use: give --resume the accessor of the old token",
+		self.Accessor:  "is your own, and revoking it would lock you out",
+		admin.Accessor: "the token of accessor " + admin.Accessor + " has policy root, not only trousseau, so others may use it",
+		"none":         "vault knows no token with accessor none",
 	} {
 		if _, err := rotate.Resume(t.Context(), w.options, accessor); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("resume %s: got %v, want %q", accessor, err, want)
 		}
 	}
+	w.vault.Revoke(admin.ID)
 	w.mustHave(made, w.old, made)
 	if r, err := rotate.Resume(t.Context(), w.options, w.old.Accessor); err != nil || !r.Revoked {
 		t.Errorf("got %+v %v", r, err)
@@ -224,7 +242,7 @@ func TestStopped(t *testing.T) {
 		cancel()
 	}()
 	r, err := rotate.Run(ctx, w.options)
-	if err != nil || r.Revoked || r.Stuck != "interrupted before all nodes used the new token" {
+	if err != nil || r.Revoked || r.Stuck != "interrupted before all nodes served with the new token" {
 		t.Errorf("got %+v %v", r, err)
 	}
 	w.mustHave(w.newest(), w.old, w.newest())
@@ -255,10 +273,166 @@ func TestADeadToken(t *testing.T) {
 	w := newWorld(t)
 	w.vault.Revoke(w.old.ID)
 	r, err := rotate.Run(t.Context(), w.options)
-	if err != nil || r.OldAccessor != "" || r.Revoked || r.Stuck != "" {
+	if err != nil || r.OldAccessor != "" || r.Revoked || r.Stuck != "" || r.NoOld != "the old token was revoked or expired" {
 		t.Errorf("got %+v %v", r, err)
 	}
 	w.mustHave(w.newest(), w.newest())
+}
+
+// TestANodeDoesNotServe checks that this is a finding, and that the old token stays
+// valid for a node that has the new one and still does not serve.
+func TestANodeDoesNotServe(t *testing.T) {
+	w := newWorld(t)
+	w.mu.Lock()
+	w.broken = true
+	w.mu.Unlock()
+	node := w.options.Nodes[0].String()
+	r, err := rotate.DryRun(t.Context(), w.options)
+	want := []finding.Finding{{ID: "node-does-not-serve", Severity: finding.Error, Subject: node, Text: "it does not serve: key: Vault is sealed"}}
+	if err != nil || !reflect.DeepEqual(r.Findings, want) {
+		t.Errorf("got %+v %v\nwant %+v", r.Findings, err, want)
+	}
+	w.mustNotHaveWritten()
+
+	w.options.Timeout = 200 * time.Millisecond
+	r, err = rotate.Run(t.Context(), w.options)
+	want = []finding.Finding{
+		{ID: "rotation-incomplete", Severity: finding.Error, Subject: "secret/" + path, Text: "not all nodes serve with the new token after 200ms",
+			Do: "the old token is still valid; fix this, then run rotate-token with --resume " + w.old.Accessor},
+		{ID: "node-does-not-serve", Severity: finding.Error, Subject: node, Text: "it uses the new token, but does not serve: key: Vault is sealed"},
+	}
+	if err != nil || !reflect.DeepEqual(r.Findings, want) || !r.Nodes[0].Moved {
+		t.Errorf("got %+v %v\nwant %+v", r.Findings, err, want)
+	}
+	w.mustHave(w.newest(), w.old, w.newest())
+}
+
+// TestRefusals checks that a token which is not only Trousseau's is not replaced, and
+// that no error shows a value of the secret.
+func TestRefusals(t *testing.T) {
+	const secret = "secret/" + path
+	type token = vaulttest.TokenOptions
+	for _, c := range []struct {
+		name   string
+		token  token // in the secret
+		change func(*world)
+		want   string // "" if it is replaced
+	}{
+		{name: "the administrator's", token: token{Policies: []string{"root"}},
+			want: "the token in " + secret + " has policy root, not only trousseau, so others may use it: if that is Trousseau's policy, name it with --policy; to revoke the token anyway, give --any-policies"},
+		{name: "more policies", token: token{Policies: []string{"trousseau", "app", "ci"}},
+			want: "the token in " + secret + " has policy app, ci, not only trousseau"},
+		{name: "more policies, but told so", token: token{Policies: []string{"trousseau", "app"}},
+			change: func(w *world) { w.options.AnyPolicies = true }},
+		{name: "another cluster's", token: token{Policies: []string{"trousseau-a"}},
+			want: "the token in " + secret + " has policy trousseau-a, not only trousseau"},
+		{name: "no policy", token: token{},
+			want: "the token in " + secret + " does not have policy trousseau, so it is not Trousseau's"},
+		{name: "your own", token: token{Policies: []string{"trousseau", "limited"}},
+			change: func(w *world) { w.as(w.old) },
+			want:   "the token in " + secret + " is your own, and revoking it would lock you out: log in to Vault with another one"},
+		{name: "a child of a child", token: token{Policies: []string{"trousseau"}},
+			change: func(w *world) {
+				w.as(w.vault.CreateToken(token{Policies: []string{"root"}}))
+				w.options.Token.Orphan = false
+			},
+			want: "--orphan=false: the new token would end with your own one, which has a parent, maybe the token to revoke"},
+		{name: "a child of an orphan", token: token{Policies: []string{"trousseau"}},
+			change: func(w *world) { w.options.Token.Orphan = false }},
+		{name: "may not be looked up", token: token{Policies: []string{"trousseau", "silent"}, NoDefaultPolicy: true},
+			change: func(w *world) { w.as(w.vault.CreateToken(token{Policies: []string{"limited"}, Orphan: true})) },
+			want:   "neither the token in " + secret + " nor you may look it up, so it may be valid, and could not be revoked: use a token that may update auth/token/lookup"},
+		{name: "no such field", token: token{Policies: []string{"trousseau"}},
+			change: func(w *world) { w.options.Field = "vaultoken" },
+			want:   secret + " has no token in field vaultoken: check --field; its fields are n, transitkeyname, vaultaddress, vaulttoken"},
+		{name: "another field", token: token{Policies: []string{"trousseau"}},
+			change: func(w *world) { w.options.Field = "transitkeyname" },
+			want:   secret + " has no token in field transitkeyname: check --field"},
+		{name: "an address", token: token{Policies: []string{"trousseau"}},
+			change: func(w *world) { w.options.Field = "vaultaddress" },
+			want:   secret + " has no token in field vaultaddress: check --field"},
+		{name: "a number", token: token{Policies: []string{"trousseau"}},
+			change: func(w *world) { w.options.Field = "n" },
+			want:   secret + " has no token in field n: check --field"},
+		{name: "no such secret", token: token{Policies: []string{"trousseau"}},
+			change: func(w *world) { w.options.KVPath = "trousseau/other" },
+			want:   "there is no secret secret/trousseau/other in a KV engine of version 2: create it with `trousseauctl setup`, or check --cluster, --kv-mount and --kv-path"},
+		{name: "KV version 1", token: token{Policies: []string{"trousseau"}},
+			change: func(w *world) {
+				if _, err := w.options.Vault.Write(t.Context(), "sys/mounts/kv1", map[string]any{"type": "kv"}); err != nil {
+					t.Fatal(err)
+				}
+				w.vault.ResetCounts()
+				w.options.KVMount = "kv1"
+			},
+			want: "the KV engine at kv1/ is KV version 1, not 2: name another one with --kv-mount, or see `vault kv enable-versioning -h`"},
+		{name: "a newline after the value", token: token{Policies: []string{"trousseau"}},
+			change: func(w *world) { w.vault.PutSecret(path, fields(w.old.ID+"\n")) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.vault.SetPolicy("silent", nil)
+			w.vault.SetPolicy("limited", vaulttest.Rules{"secret/data/*": {"read", "update"}})
+			w.vault.Revoke(w.old.ID)
+			c.token.Orphan = true
+			w.old = w.vault.CreateToken(c.token)
+			w.serves = w.old.Accessor
+			w.vault.PutSecret(path, fields(w.old.ID))
+			w.vault.ResetCounts()
+			if c.change != nil {
+				c.change(w)
+			}
+			_, dry := rotate.DryRun(t.Context(), w.options)
+			r, err := rotate.Run(t.Context(), w.options)
+			if c.want == "" {
+				if dry != nil || err != nil || !r.Revoked || w.vault.TokenAlive(w.old.ID) {
+					t.Errorf("got %v, %+v %v", dry, r, err)
+				}
+				return
+			}
+			for _, err := range []error{dry, err} {
+				if err == nil || !strings.HasPrefix(err.Error(), c.want) {
+					t.Errorf("got %v\nwant %s", err, c.want)
+				} else if _, leaked := w.vault.Leak(err.Error()); leaked {
+					t.Errorf("the error holds a token: %v", err)
+				}
+			}
+			if !w.vault.TokenAlive(w.old.ID) || w.vault.Count(vaulttest.OpKVWrite)+w.vault.Count(vaulttest.OpCreateToken) != 0 {
+				t.Error("something was changed")
+			}
+		})
+	}
+}
+
+// TestABatchToken has nothing that could be revoked.
+func TestABatchToken(t *testing.T) {
+	w := newWorld(t)
+	batch := w.vault.CreateToken(vaulttest.TokenOptions{Policies: []string{"trousseau"}, Type: vaulttest.Batch})
+	w.vault.PutSecret(path, fields(batch.ID))
+	r, err := rotate.Run(t.Context(), w.options)
+	if err != nil || r.Revoked || r.OldAccessor != "" || r.NoOld != "the old token is a batch token, which ends by itself" {
+		t.Errorf("got %+v %v", r, err)
+	}
+}
+
+// TestResumeWithAChild checks that the parent of the token in the secret is not
+// revoked.
+func TestResumeWithAChild(t *testing.T) {
+	w := newWorld(t)
+	parent := w.vault.CreateToken(vaulttest.TokenOptions{Policies: []string{"root"}, Orphan: true})
+	w.as(parent)
+	child, err := w.options.Vault.CreateToken(t.Context(), vaultadmin.TokenOptions{Policies: []string{"trousseau"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.vault.PutSecret(path, fields(child.ID()))
+	w.options.Vault, w.options.AnyPolicies = dial(t, w.vault), true
+	if _, err := rotate.Resume(t.Context(), w.options, parent.Accessor); err == nil || !strings.Contains(err.Error(), "is not an orphan, and the old token may be its parent") {
+		t.Errorf("got %v", err)
+	}
+	if !w.vault.TokenAlive(child.ID()) {
+		t.Error("the token in the secret was revoked")
+	}
 }
 
 // TestTheSecretIsNotWritten checks that the new token is revoked.

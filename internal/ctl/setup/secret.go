@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
 )
 
@@ -27,7 +29,7 @@ func (p *planner) secret(ctx context.Context) error {
 	case m.kind != "kv":
 		return fmt.Errorf("the engine at %s/ is of type %s: name another path with --kv-mount", o.KVMount, m.kind)
 	case m.version != "2":
-		return fmt.Errorf("the KV engine at %s/ is of version 1: name another path with --kv-mount, or see `vault kv enable-versioning -h`", o.KVMount)
+		return fmt.Errorf("the KV engine at %s/ is KV version 1, not 2: name another path with --kv-mount, or see `vault kv enable-versioning -h`", o.KVMount)
 	default:
 		p.keep(what)
 	}
@@ -49,8 +51,8 @@ func (p *planner) config(ctx context.Context, mounted bool) error {
 	what := "secret " + o.KVMount + "/" + o.KVPath
 	key := o.Keys[0]
 	if fields == nil {
-		p.add(Step{
-			Action: Create, What: what,
+		p.steps = append(p.steps, Step{
+			Action: Create, State: Left, What: what,
 			Details: []string{
 				"transitkeyname=" + key, "vaultaddress=" + o.PluginAddress, "ttl=30s",
 				"vaulttoken: a new orphan token with policy " + o.Policy + " and period " + o.Period,
@@ -66,28 +68,33 @@ printf %%s "$token" |
 		})
 		return nil
 	}
-	if has := text(fields["transitkeyname"]); has != key {
-		return fmt.Errorf("%s names key %q, not %q: data that is encrypted with it could no longer be decrypted; give --key=%s first, or another --kv-path for another cluster", what, has, key, has)
+	// The daemon drops outer white space too.
+	if has := strings.TrimSpace(text(fields["transitkeyname"])); has != key {
+		return fmt.Errorf("%s names key %q, not %q: data that is encrypted with it could no longer be decrypted; give --key=%s first, or --cluster or another --kv-path for another cluster", what, has, key, has)
 	}
-	hint, err := p.without(ctx, text(fields["vaulttoken"]))
-	if err != nil {
-		return err
-	}
-	p.add(Step{Action: Keep, What: what, Details: []string{"unchanged"}, Hint: hint})
-	return nil
+	p.keep(what, "unchanged")
+	return p.token(ctx, what, strings.TrimSpace(text(fields["vaulttoken"])))
 }
 
-// without returns what to do if the secret has no valid token.
-func (p *planner) without(ctx context.Context, token string) (hint string, err error) {
-	const remedy = ": issue a new one with `trousseauctl rotate-token`"
+// token finds out whether the token in the secret is valid.
+func (p *planner) token(ctx context.Context, what, token string) error {
+	const rotate = "issue a new one with trousseauctl rotate-token"
 	if token == "" {
-		return "it has no vaulttoken" + remedy, nil
+		p.find(finding.Error, "token-missing", what, "it has no vaulttoken",
+			fmt.Sprintf("add an empty one (vault kv patch %s vaulttoken=), then %s", quote(strings.TrimPrefix(what, "secret ")), rotate))
+		return nil
 	}
-	accessor, err := p.vault.AccessorOf(ctx, token)
-	if err == nil && accessor == "" {
-		hint = "its vaulttoken is revoked or expired, or you may not look it up" + remedy
+	_, err := p.vault.Lookup(ctx, token)
+	switch {
+	case vaultadmin.CauseOf(err) == vaultadmin.Unknown:
+		p.find(finding.Error, "token-dead", what, "its vaulttoken is revoked or expired", rotate)
+	case vaultadmin.Denied(err) && vaultadmin.CauseOf(err) == "":
+		p.warn("token-unknown", what, "whether its vaulttoken is valid is unknown: neither it nor you may look it up",
+			"run this with a token that may update auth/token/lookup")
+	default:
+		return err
 	}
-	return hint, err
+	return nil
 }
 
 // readyWithin is the time limit for a KV engine to be ready after mounting.

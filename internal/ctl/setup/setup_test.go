@@ -3,6 +3,9 @@
 package setup_test
 
 import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -49,7 +52,7 @@ func empty(t *testing.T) administrator {
 func complete(t *testing.T) administrator {
 	t.Helper()
 	a := empty(t)
-	if err := a.make(options()).Apply(t.Context(), nil); err != nil {
+	if err := a.make(options()).Apply(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	a.server.ResetCounts()
@@ -102,6 +105,13 @@ const (
 	role   = "auth/kubernetes/role/trousseau"
 )
 
+func findings(p setup.Plan) (all []string) {
+	for _, f := range p.Findings {
+		all = append(all, strings.Join([]string{string(f.Severity), f.ID, f.Subject, f.Text, f.Do}, " | "))
+	}
+	return all
+}
+
 func actions(p setup.Plan) (all []string) {
 	for _, s := range p.Steps {
 		if s.Action != setup.Keep {
@@ -117,23 +127,60 @@ func TestPlan(t *testing.T) {
 		vault  func(administrator)
 		change func(*setup.Options)
 		want   []string
+		finds  []string
 	}{
 		{name: "all is there", want: nil},
 		{name: "a key that can be deleted", vault: func(a administrator) { a.set(key+"/config", map[string]any{"deletion_allowed": true}) },
 			want: []string{"change key transit/keys/trousseau-kms-vault | deletion_allowed: false, was true"}},
-		{name: "too much in a policy", vault: func(a administrator) {
-			a.set("sys/policies/acl/trousseau-agent", map[string]any{"policy": "path \"secret/data/trousseau/config\" {\n  capabilities = [\"read\"]\n}\npath \"secret/*\" {\n  capabilities = [\"list\"]\n}\n"})
-		}, want: []string{`change policy trousseau-agent | - path "secret/*" { | - capabilities = ["list"]`}},
+		{name: "more in a policy", vault: func(a administrator) { a.policy("trousseau-agent", more) },
+			finds: []string{moreFound}},
+		{name: "more in a policy, which is removed", vault: func(a administrator) { a.policy("trousseau-agent", more) },
+			change: func(o *setup.Options) { o.Remove = []string{"secret/*"} },
+			want:   []string{`change policy trousseau-agent | - path "secret/*": list`}},
+		{name: "more on a needed path, which is removed", vault: func(a administrator) {
+			a.policy("trousseau-agent", "path \"secret/data/trousseau/config\" { capabilities = [\"read\", \"sudo\"] }")
+		}, change: func(o *setup.Options) { o.Remove = []string{"secret/data/trousseau/config"} },
+			want: []string{`change policy trousseau-agent | - path "secret/data/trousseau/config": read, sudo | + path "secret/data/trousseau/config": read`}},
+		{name: "a wildcard that grants some", vault: func(a administrator) {
+			a.policy("trousseau-agent", "path \"secret/data/+/config\" { capabilities = [\"list\"] }")
+		}, want: []string{`change policy trousseau-agent | + path "secret/data/trousseau/config": list, read`},
+			finds: []string{strings.NewReplacer("'secret/*'", "secret/data/+/config", "secret/*", "secret/data/+/config").Replace(moreFound)}},
+		{name: "a wildcard that grants all", vault: func(a administrator) {
+			a.policy("trousseau-agent", "path \"secret/*\" { capabilities = [\"read\", \"list\"] }")
+		},
+			finds: []string{strings.NewReplacer("list", "read, list").Replace(moreFound)}},
+		{name: "nothing to remove", change: func(o *setup.Options) { o.Remove = []string{"secret/"} },
+			finds: []string{"warning | nothing-to-remove | secret/ | there is nothing of this name to remove in the policies and the role | "}},
 		{name: "another CA", vault: func(a administrator) {
 			a.set(config, map[string]any{"kubernetes_host": options().KubernetesHost, "kubernetes_ca_cert": otherCA, "disable_local_ca_jwt": true})
 		},
-			want: []string{"change auth/kubernetes/config | kubernetes_ca_cert: replaced by ca.crt"}},
+			want: []string{"change auth/kubernetes/config | kubernetes_ca_cert: adds those of ca.crt"}},
+		{name: "a local CA", vault: func(a administrator) {
+			a.set(config, map[string]any{"kubernetes_host": options().KubernetesHost, "kubernetes_ca_cert": ca})
+		}, finds: []string{"warning | reviews-as-vault | auth/kubernetes/config | disable_local_ca_jwt is false: a Vault in a pod reviews tokens as its own ServiceAccount, and trusts the CA of its own cluster | " +
+			"if Trousseau cannot log in, set it to true, together with all the other fields"}},
+		{name: "no CA", vault: func(a administrator) {
+			a.set(config, map[string]any{"kubernetes_host": options().KubernetesHost, "disable_local_ca_jwt": true})
+		}, finds: []string{"warning | no-ca | auth/kubernetes/config | kubernetes_ca_cert is empty, so Vault trusts other CAs | if Trousseau cannot log in, set it to ca.crt, together with all the other fields"}},
 		{name: "a role for more", vault: func(a administrator) {
 			a.set(role, map[string]any{"bound_service_account_namespaces": "kube-system,default", "token_period": "24h"})
-		}, want: []string{"change role auth/kubernetes/role/trousseau | bound_service_account_namespaces: kube-system, was default,kube-system | token_period: 0, was 86400s"}},
+		}, finds: []string{"warning | role-admits-more | role " + role + " | it also has bound_service_account_namespaces=default | if no client needs it, run this with --remove bound_service_account_namespaces=default"}},
+		{name: "a role for more, which is removed", vault: func(a administrator) {
+			a.set(role, map[string]any{"bound_service_account_namespaces": "kube-system,default"})
+		}, change: func(o *setup.Options) { o.Remove = []string{"bound_service_account_namespaces=default"} },
+			want: []string{"change role auth/kubernetes/role/trousseau | bound_service_account_namespaces: kube-system, was default,kube-system"}},
+		{name: "a role for another", vault: func(a administrator) {
+			a.set(role, map[string]any{"bound_service_account_names": "app", "token_policies": "app"})
+		}, want: []string{"change role auth/kubernetes/role/trousseau | bound_service_account_names: app,trousseau, was app | token_policies: app,trousseau-agent, was app"},
+			finds: []string{
+				"warning | role-admits-more | role " + role + " | it also has bound_service_account_names=app | if no client needs it, run this with --remove bound_service_account_names=app",
+				"warning | role-admits-more | role " + role + " | it also has token_policies=app | if no client needs it, run this with --remove token_policies=app",
+			}},
+		{name: "a role for all", vault: func(a administrator) { a.set(role, map[string]any{"bound_service_account_names": "*"}) },
+			finds: []string{"warning | role-admits-more | role " + role + " | it also has bound_service_account_names=* | if no client needs it, run this with --remove 'bound_service_account_names=*'"}},
 		{name: "a second key", change: func(o *setup.Options) { o.Keys = append(o.Keys, "old") }, want: []string{
 			"create key transit/keys/old | aes256-gcm96, not exportable, cannot be deleted",
-			`change policy trousseau | + path "transit/decrypt/old" { | + path "transit/keys/old" {`,
+			`change policy trousseau | + path "transit/decrypt/old": update | + path "transit/keys/old": read`,
 		}},
 		{name: "login", change: func(o *setup.Options) { o.Login, o.Role = true, "login" }, want: []string{
 			"create role auth/kubernetes/role/login | bound_service_account_names=trousseau | bound_service_account_namespaces=kube-system | token_policies=trousseau | token_period=24h",
@@ -143,8 +190,8 @@ func TestPlan(t *testing.T) {
 			o.TransitMount, o.KVMount, o.Policy, o.AgentPolicy = "t", "k", "p", "a"
 		}, want: []string{
 			"create transit engine at t/", "create key t/keys/trousseau-kms-vault | aes256-gcm96, not exportable, cannot be deleted",
-			`create policy p | + path "t/encrypt/trousseau-kms-vault" { | + capabilities = ["update"] | + } | + path "t/decrypt/trousseau-kms-vault" { | + capabilities = ["update"] | + } | + path "t/keys/trousseau-kms-vault" { | + capabilities = ["read"] | + }`,
-			`create policy a | + path "k/data/trousseau/config" { | + capabilities = ["read"] | + }`,
+			`create policy p | + path "t/encrypt/trousseau-kms-vault": update | + path "t/decrypt/trousseau-kms-vault": update | + path "t/keys/trousseau-kms-vault": read`,
+			`create policy a | + path "k/data/trousseau/config": read`,
 			"create KV engine, version 2, at k/",
 			"create secret k/trousseau/config | transitkeyname=trousseau-kms-vault | vaultaddress=https://vault.example:8200 | ttl=30s | vaulttoken: a new orphan token with policy p and period 768h",
 		}},
@@ -161,6 +208,15 @@ func TestPlan(t *testing.T) {
 			if got := actions(p); !slices.Equal(got, c.want) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.want, "\n"))
 			}
+			if got := findings(p); !slices.Equal(got, c.finds) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.finds, "\n"))
+			}
+			if err := p.Apply(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if again := a.make(o); again.Count(setup.Left) != 0 {
+				t.Errorf("a second run would do %s", strings.Join(actions(again), "\n"))
+			}
 			for _, s := range p.Steps {
 				if (s.Command == "") != (s.Action == setup.Keep) {
 					t.Errorf("%s %s has command %q", s.Action, s.What, s.Command)
@@ -168,6 +224,19 @@ func TestPlan(t *testing.T) {
 			}
 		})
 	}
+}
+
+// more is a policy with more than the agent's.
+const (
+	more = "path \"secret/data/trousseau/config\" {\n  capabilities = [\"read\"]\n}\n# for backups\npath \"secret/*\" {\n  capabilities = [\"list\"]\n}\n"
+
+	moreFound = "warning | policy-grants-more | policy trousseau-agent | it also has path \"secret/*\": list | " +
+		"if no cluster needs it, run this with --remove 'secret/*'; if another cluster needs it, give each cluster its own names with --cluster"
+)
+
+func (a administrator) policy(name, text string) {
+	a.t.Helper()
+	a.set("sys/policies/acl/"+name, map[string]any{"policy": text})
 }
 
 // TestRefusals checks that harmful changes are not planned.
@@ -190,21 +259,27 @@ func TestRefusals(t *testing.T) {
 		{"kv version 1", func(a administrator) {
 			a.server.Unmount("", "secret")
 			a.set("sys/mounts/secret", body{"type": "kv", "options": body{"version": "1"}})
-		}, "the KV engine at secret/ is of version 1: name another path with --kv-mount, or see `vault kv enable-versioning -h`"},
+		}, "the KV engine at secret/ is KV version 1, not 2: name another path with --kv-mount, or see `vault kv enable-versioning -h`"},
 		{"another key's secret", func(a administrator) { a.server.PutSecret("trousseau/config", body{"transitkeyname": "kek"}) },
-			`secret secret/trousseau/config names key "kek", not "trousseau-kms-vault": data that is encrypted with it could no longer be decrypted; give --key=kek first, or another --kv-path for another cluster`},
+			`secret secret/trousseau/config names key "kek", not "trousseau-kms-vault": data that is encrypted with it could no longer be decrypted; give --key=kek first, or --cluster or another --kv-path for another cluster`},
 		{"another auth method", func(a administrator) {
 			a.server.EnableKubernetes("", "kubernetes").Disable()
 			a.set("sys/auth/kubernetes", body{"type": "jwt"})
 		}, "the auth method at auth/kubernetes/ is of type jwt: name another path with --auth-mount"},
 		{"another cluster", func(a administrator) {
 			a.set(config, body{"kubernetes_host": "https://other:6443", "kubernetes_ca_cert": ca, "disable_local_ca_jwt": true})
-		}, "auth/kubernetes/config is for the cluster at https://other:6443, whose clients could no longer log in: name another path with --auth-mount, or give --kubernetes-host=https://other:6443 if it is the same cluster"},
+		}, "auth/kubernetes/config is for the cluster at https://other:6443, whose clients could no longer log in: give --cluster or another --auth-mount, or --kubernetes-host=https://other:6443 if it is the same cluster"},
+		{"another cluster, with a password", func(a administrator) {
+			a.set(config, body{"kubernetes_host": "https://user:password@other:6443", "kubernetes_ca_cert": ca, "disable_local_ca_jwt": true})
+		}, "auth/kubernetes/config is for the cluster at https://user:xxxxx@other:6443, whose clients could no longer log in: give --cluster or another --auth-mount, or --kubernetes-host=https://user:xxxxx@other:6443 if it is the same cluster"},
 		{"a reviewer", func(a administrator) {
-			a.set(config, body{"kubernetes_host": options().KubernetesHost, "kubernetes_ca_cert": ca, "token_reviewer_jwt": "a.b.c"})
-		}, "auth/kubernetes/config needs a change (disable_local_ca_jwt: true, was false), which would delete its token_reviewer_jwt or pem_keys: run `vault write auth/kubernetes/config` with these fields as well, or name another path with --auth-mount"},
+			a.set(config, body{"kubernetes_host": options().KubernetesHost, "kubernetes_ca_cert": otherCA, "token_reviewer_jwt": "a.b.c"})
+		}, "auth/kubernetes/config needs a change (kubernetes_ca_cert: adds those of ca.crt), which would delete its token_reviewer_jwt: run `vault write auth/kubernetes/config` with this field as well, or name another path with --auth-mount"},
 		{"the plugin's role", func(a administrator) { a.set(role, body{"token_policies": "trousseau"}) },
-			"role auth/kubernetes/role/trousseau has policy trousseau, so it is the role of Trousseau itself, which could no longer use the key: give another --role, or delete this one if it is unused"},
+			"role auth/kubernetes/role/trousseau has policy trousseau, so it is the role of Trousseau itself, and must not become that of both: give another --role, or delete this one if it is unused"},
+		{"a policy that denies", func(a administrator) {
+			a.policy("trousseau", "path \"transit/keys/+\" { capabilities = [\"deny\"] }")
+		}, "policy trousseau denies transit/keys/trousseau-kms-vault, which is needed: take that rule away with --remove, or give another name for the policy"},
 	} {
 		a := complete(t)
 		c.vault(a)
@@ -214,25 +289,170 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestSecretWithoutAToken checks that the secret is not changed, and that the hint
-// says what to do.
-func TestSecretWithoutAToken(t *testing.T) {
-	for _, c := range []struct {
-		token string
-		want  string
-	}{
-		{"", "it has no vaulttoken: issue a new one with `trousseauctl rotate-token`"},
-		{"hvs.dead", "its vaulttoken is revoked or expired, or you may not look it up: issue a new one with `trousseauctl rotate-token`"},
+// TestPoliciesThatOthersWrote checks a policy that the fake Vault cannot parse.
+func TestPoliciesThatOthersWrote(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"path": {"secret/data/trousseau/config": {"capabilities": ["read"]}}}`: "",
+		`{"path": {"secret/data/other": {"capabilities": ["read"]}}}`: `policy trousseau-agent is written in JSON, which this program does not change: ` +
+			`give another name for it, or change it yourself: + path "secret/data/trousseau/config": read`,
+		"path \"/secret/data/trousseau/config\" {\n policy = \"write\"\n allowed_parameters = { \"*\" = [] }\n}": "",
+		`path`: "policy trousseau-agent is not one that this program can parse: give another name for it",
 	} {
 		a := complete(t)
-		a.server.PutSecret("trousseau/config", map[string]any{"transitkeyname": options().Keys[0], "vaulttoken": c.token})
-		p := a.make(options())
-		i := slices.IndexFunc(p.Steps, func(s setup.Step) bool { return s.What == "secret secret/trousseau/config" })
-		if s := p.Steps[i]; s.Action != setup.Keep || s.Hint != c.want {
-			t.Errorf("got %s %q, want %s %q", s.Action, s.Hint, setup.Keep, c.want)
+		a.server.Inject(vaulttest.Fault{Match: vaulttest.Ops(vaulttest.OpReadPolicy), Handle: func(_ string, w http.ResponseWriter, r *http.Request) bool {
+			if !strings.HasSuffix(r.URL.Path, "/trousseau-agent") {
+				return false
+			}
+			_ = json.NewEncoder(w).Encode(map[string]any{"request_id": "x", "data": map[string]any{"policy": text}})
+			return true
+		}})
+		p, err := a.try(options())
+		if want == "" && (err != nil || p.Count(setup.Left) != 0) || want != "" && (err == nil || err.Error() != want) {
+			t.Errorf("%s: got %v %v, want %s", text, actions(p), err, want)
 		}
-		if p.Changes() != 0 {
-			t.Errorf("%d changes, want none", p.Changes())
+	}
+}
+
+// TestNothingIsTakenAway sets up over any policy. A token with it can afterwards do all
+// that it could, and what Trousseau needs. The fake Vault decides what a token can do.
+func TestNothingIsTakenAway(t *testing.T) {
+	paths := []string{
+		"transit/encrypt/trousseau-kms-vault", "transit/decrypt/trousseau-kms-vault", "transit/keys/trousseau-kms-vault",
+		"transit/encrypt/kek", "transit/keys/kek", "transit/keys/kek/rotate", "secret/data/app",
+	}
+	rules := append([]string{"transit/*", "transit/keys/*", "transit/keys/trousseau*", "transit/+/trousseau-kms-vault", "+/keys/+", "transit/+/*", "*"}, paths...)
+	words := []string{"create", "read", "update", "delete", "list", "sudo"}
+	random := rand.New(rand.NewPCG(1, 2))
+	a, o := empty(t), setup.Defaults()
+	o.WithoutKubernetes, o.Login = true, true
+	capabilities := func(token string) map[string]any {
+		c, err := vaultadmin.Dial(vaultadmin.Config{Address: a.server.URL()}.WithToken(token))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := c.Write(t.Context(), "sys/capabilities-self", map[string]any{"paths": paths})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	token := a.server.CreateToken(vaulttest.TokenOptions{Policies: []string{"trousseau"}}).ID
+	for range 200 {
+		text := ""
+		for range random.IntN(6) {
+			text += fmt.Sprintf("path %q { capabilities = [%q, %q] }\n", rules[random.IntN(len(rules))], words[random.IntN(len(words))], words[random.IntN(len(words))])
+		}
+		a.policy("trousseau", "# before\n"+text)
+		before := capabilities(token)
+		if err := a.make(o).Apply(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		after := capabilities(token)
+		for i, path := range paths {
+			need := map[int]string{0: "update", 1: "update", 2: "read"}[i]
+			for _, c := range append(before[path].([]any), need) {
+				if c != "deny" && c != "" && !slices.Contains(after[path].([]any), c) {
+					t.Fatalf("%s: had %v, has %v, needs %q\n%s", path, before[path], after[path], need, text)
+				}
+			}
+		}
+		if p := a.make(o); p.Count(setup.Left) != 0 {
+			t.Fatalf("a second run would do %v\n%s", actions(p), text)
+		}
+	}
+}
+
+// TestNothingElseIsReset checks that a change of the auth method's configuration keeps
+// its other fields, as Vault does not.
+func TestNothingElseIsReset(t *testing.T) {
+	a := complete(t)
+	a.set(config, map[string]any{
+		"kubernetes_host": options().KubernetesHost, "kubernetes_ca_cert": otherCA, "disable_local_ca_jwt": true,
+		"issuer": "https://issuer", "disable_iss_validation": false, "use_annotations_as_alias_metadata": true,
+	})
+	if err := a.make(options()).Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	found, err := a.Read(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for field, want := range map[string]string{
+		"kubernetes_ca_cert": otherCA + ca, "disable_local_ca_jwt": "true", "issuer": "https://issuer",
+		"disable_iss_validation": "false", "use_annotations_as_alias_metadata": "true",
+	} {
+		if got := fmt.Sprint(found[field]); got != want {
+			t.Errorf("%s is %q, want %q", field, got, want)
+		}
+	}
+}
+
+// TestForCluster checks that no two clusters share a name, nor an agent's with a
+// plugin's.
+func TestForCluster(t *testing.T) {
+	d := setup.Defaults()
+	seen := map[string]string{d.Policy: "default", d.AgentPolicy: "default"}
+	for _, cluster := range []string{"a", "b", "a-b", "kms-vault", "config", "trousseau", "a.agent", "x-agent"} {
+		names, err := setup.ForCluster(cluster)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, flag := range []string{"policy", "agent-policy"} {
+			if other, taken := seen[names[flag]]; taken {
+				t.Errorf("%s has the policy %s of %s", cluster, names[flag], other)
+			}
+			seen[names[flag]] = cluster
+		}
+		for flag, usual := range map[string]string{"key": d.Keys[0], "role": d.Role, "kv-path": d.KVPath, "auth-mount": d.AuthMount} {
+			if names[flag] != usual+"-"+cluster {
+				t.Errorf("--%s is %s for %s", flag, names[flag], cluster)
+			}
+		}
+		o := options()
+		o.Keys, o.Policy, o.AgentPolicy, o.Role, o.KVPath, o.AuthMount = []string{names["key"]}, names["policy"], names["agent-policy"], names["role"], names["kv-path"], names["auth-mount"]
+		if err := o.Validate(); err != nil {
+			t.Errorf("%s: %v", cluster, err)
+		}
+	}
+	for _, cluster := range []string{"agent", "agent-a", "A", "a/b", "a b", "-a", "a-", "*"} {
+		if names, err := setup.ForCluster(cluster); err == nil || !strings.HasPrefix(err.Error(), "--cluster: ") {
+			t.Errorf("%s: got %v %v", cluster, names, err)
+		}
+	}
+}
+
+// TestSecretWithoutAToken checks that the secret is not changed, and that a finding
+// says what to do.
+func TestSecretWithoutAToken(t *testing.T) {
+	const what = " | secret secret/trousseau/config | "
+	a := complete(t)
+	a.server.SetPolicy("silent", nil)
+	a.server.SetPolicy("limited", vaulttest.Rules{"sys/*": {"read"}, "transit/*": {"read"}, "auth/kubernetes/*": {"read"}, "secret/*": {"read"}})
+	silent := a.server.CreateToken(vaulttest.TokenOptions{Policies: []string{"silent"}, NoDefaultPolicy: true}).ID
+	valid := a.server.CreateToken(vaulttest.TokenOptions{Policies: []string{"trousseau"}}).ID
+	limited, err := vaultadmin.Dial(vaultadmin.Config{Address: a.server.URL()}.WithToken(a.server.CreateToken(vaulttest.TokenOptions{Policies: []string{"limited"}}).ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		token string
+		as    *vaultadmin.Client
+		want  []string
+	}{
+		{"", a.Client, []string{"error | token-missing" + what + "it has no vaulttoken | add an empty one (vault kv patch secret/trousseau/config vaulttoken=), then issue a new one with trousseauctl rotate-token"}},
+		{"hvs.dead", a.Client, []string{"error | token-dead" + what + "its vaulttoken is revoked or expired | issue a new one with trousseauctl rotate-token"}},
+		{silent, a.Client, nil},
+		{silent, limited, []string{"warning | token-unknown" + what + "whether its vaulttoken is valid is unknown: neither it nor you may look it up | run this with a token that may update auth/token/lookup"}},
+		{valid, limited, nil},
+		{"\t" + valid + "\n", limited, nil},
+	} {
+		a.server.PutSecret("trousseau/config", map[string]any{"transitkeyname": options().Keys[0] + "\n", "vaulttoken": c.token})
+		p := administrator{c.as, t, a.server}.make(options())
+		if got := findings(p); !slices.Equal(got, c.want) {
+			t.Errorf("got %v\nwant %v", got, c.want)
+		}
+		if p.Count(setup.Left) != 0 {
+			t.Errorf("changes %v, want none", actions(p))
 		}
 	}
 }
@@ -241,7 +461,7 @@ func TestSecretWithoutAToken(t *testing.T) {
 func TestLoginKeepsTheAgents(t *testing.T) {
 	o := options()
 	o.Login = true
-	const want = "role auth/kubernetes/role/trousseau has policy trousseau-agent, so it is the role of the Vault Agent, which could no longer read the secret: give another --role"
+	const want = "role auth/kubernetes/role/trousseau has policy trousseau-agent, so it is the role of the Vault Agent, and must not become that of both: give another --role"
 	if _, err := complete(t).try(o); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got %v\nwant %s…", err, want)
 	}
@@ -265,7 +485,8 @@ func TestApply(t *testing.T) {
 	} {
 		a := empty(t)
 		a.server.Inject(c.fault)
-		err := a.make(options()).Apply(t.Context(), nil)
+		p := a.make(options())
+		err := p.Apply(t.Context())
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
 		}
@@ -279,20 +500,56 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// TestDenied checks that the plan tells what is done, what failed and what is left.
+func TestDenied(t *testing.T) {
+	a := empty(t)
+	p := a.make(options())
+	a.server.Inject(vaulttest.Fault{Match: vaulttest.Ops(vaulttest.OpWritePolicy), Status: http.StatusForbidden})
+	if err := p.Apply(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "policy trousseau: writing sys/policies/acl/trousseau") {
+		t.Errorf("got %v", err)
+	}
+	var states []string
+	for _, s := range p.Steps {
+		states = append(states, string(s.State))
+	}
+	if got, want := strings.Join(states, " "), "done done failed left left left left left left"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestValidate(t *testing.T) {
 	for want, change := range map[string]func(*setup.Options){
-		"--key is missing":                    func(o *setup.Options) { o.Keys = nil },
-		`--key: "a*" is not a valid name`:     func(o *setup.Options) { o.Keys = []string{"a*"} },
-		`--kv-path: "/a" is not a valid name`: func(o *setup.Options) { o.KVPath = "/a" },
-		"--agent-policy: \"trousseau\"":       func(o *setup.Options) { o.AgentPolicy = "trousseau" },
-		"--kubernetes-host: give":             func(o *setup.Options) { o.KubernetesHost = "" },
-		"--kubernetes-ca: give":               func(o *setup.Options) { o.KubernetesCA = "" },
+		"--key is missing": func(o *setup.Options) { o.Keys = nil },
+		`--key: "a*" is not a valid transit key name`:                  func(o *setup.Options) { o.Keys = []string{"a*"} },
+		`--key: "a b" is not a valid transit key name`:                 func(o *setup.Options) { o.Keys = []string{"kek", "a b"} },
+		`--key: "a/b" is not a valid transit key name`:                 func(o *setup.Options) { o.Keys = []string{"a/b"} },
+		`--key: the value (not shown, it could be a token) belongs in`: func(o *setup.Options) { o.Keys = []string{"hvs." + strings.Repeat("a", 24)} },
+		`--transit-mount: "a//b" has an empty segment`:                 func(o *setup.Options) { o.TransitMount = "a//b" },
+		`--transit-mount: "a+b" is not a valid name`:                   func(o *setup.Options) { o.TransitMount = "a+b" },
+		`--auth-mount: "auth/kubernetes" begins with auth/`:            func(o *setup.Options) { o.AuthMount = "auth/kubernetes" },
+		`--namespace: "a/*" is not a valid name`:                       func(o *setup.Options) { o.Namespace = "a/*" },
+		`--kv-path: "/a" is not a valid name`:                          func(o *setup.Options) { o.KVPath = "/a" },
+		`--policy: "Trousseau": Vault writes`:                          func(o *setup.Options) { o.Policy = "Trousseau" },
+		"--agent-policy: \"trousseau\"":                                func(o *setup.Options) { o.AgentPolicy = "trousseau" },
+		"--plugin-address: has no scheme":                              func(o *setup.Options) { o.PluginAddress = "vault.example:8200" },
+		"--plugin-address: must not have a path":                       func(o *setup.Options) { o.PluginAddress = "https://host/vault" },
+		"--plugin-address: contains a user name or password":           func(o *setup.Options) { o.PluginAddress = "https://user:hidden@host" },
+		"--plugin-address: must not have a query":                      func(o *setup.Options) { o.PluginAddress = "https://host:8200?x=hidden" },
+		"--plugin-address: must begin with https://":                   func(o *setup.Options) { o.PluginAddress = "unix:///run/agent.sock" },
+		"--kubernetes-host: give":                                      func(o *setup.Options) { o.KubernetesHost = "" },
+		"--kubernetes-host: give the https:// URL":                     func(o *setup.Options) { o.KubernetesHost = "https://user:hidden@host" },
+		"--kubernetes-ca: give":                                        func(o *setup.Options) { o.KubernetesCA = "" },
 	} {
 		o := options()
 		change(&o)
-		if err := o.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if err := o.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "hidden") {
 			t.Errorf("got %v, want %s…", err, want)
 		}
+	}
+	// As the daemon keeps it.
+	o := options()
+	if o.PluginAddress = "https://vault.example/ "; o.Validate() != nil || o.PluginAddress != "https://vault.example" {
+		t.Errorf("the address is %q", o.PluginAddress)
 	}
 }
 
@@ -309,7 +566,8 @@ path "a/b/transit/keys/k" {
   capabilities = ["read"]
 }
 `
-	if got := setup.Policy("/a/b/", "transit", []string{"k"}); got != want {
+	o := setup.Options{Namespace: "/a/b/", TransitMount: "transit", Keys: []string{"k"}}
+	if got := o.PolicyText(); got != want {
 		t.Errorf("got\n%s", got)
 	}
 }

@@ -78,33 +78,3 @@ func unfit(key map[string]any) string {
 	}
 	return ""
 }
-
-// policies plans the policies.
-func (p *planner) policies(ctx context.Context) error {
-	if err := p.policy(ctx, p.options.Policy, p.options.policy()); err != nil {
-		return err
-	}
-	if p.options.Login {
-		return nil
-	}
-	return p.policy(ctx, p.options.AgentPolicy, p.options.agentPolicy())
-}
-
-func (p *planner) policy(ctx context.Context, name, want string) error {
-	path := "sys/policies/acl/" + name
-	found, err := p.vault.Read(ctx, path)
-	if err != nil {
-		return err
-	}
-	command := "vault policy write " + quote(name) + " - <<'EOF'\n" + want + "EOF"
-	body := map[string]any{"policy": want}
-	switch was := text(found["policy"]); {
-	case found == nil:
-		p.write(Create, "policy "+name, difference("", want), command, path, body)
-	case !samePolicy(was, want):
-		p.write(Change, "policy "+name, difference(was, want), command, path, body)
-	default:
-		p.keep("policy " + name)
-	}
-	return nil
-}

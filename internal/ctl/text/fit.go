@@ -29,10 +29,14 @@ func Hanging(w io.Writer, first, s string) {
 	_, _ = io.WriteString(w, first+hang+strings.Join(strings.Fields(s), " ")+"\n")
 }
 
+// Line is like [Hanging], but where there is no terminal it stays on one line, for
+// other programs.
+func Line(w io.Writer, first, s string) { _, _ = io.WriteString(w, first+hang+hang+s+"\n") }
+
 // Fit lays out what a command wrote, for a terminal with so many columns, or for
 // another output if columns is 0.
 //
-//   - A paragraph, by [Paragraph] or [Hanging], is wrapped between words.
+//   - A paragraph, by [Paragraph], [Hanging] or [Line], is wrapped between words.
 //   - A line with tabs is a row of a table, which an empty line ends. On a terminal
 //     that is too narrow, cells are wrapped, and if that is not enough, each row
 //     continues on further lines. Elsewhere a row is one line, for other programs.
@@ -62,6 +66,8 @@ func fitBlock(block string, columns int) string {
 		switch {
 		case strings.Contains(line, "\t"):
 			lines[i] = t.row(strings.Split(line, "\t"))
+		case found && columns == 0 && strings.HasPrefix(s, hang):
+			lines[i] = first + s[len(hang):]
 		case found:
 			lines[i] = paragraph(first, s, columns)
 		}

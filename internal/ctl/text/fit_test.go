@@ -34,6 +34,17 @@ func TestFitParagraph(t *testing.T) {
 	}
 }
 
+func TestFitLine(t *testing.T) {
+	var b strings.Builder
+	text.Line(&b, "node: ", "a word  or "+strings.Repeat("two ", 30)+"three")
+	if got := text.Fit(b.String(), 0); got != "node: a word  or "+strings.Repeat("two ", 30)+"three\n" {
+		t.Errorf("elsewhere: got %q", got)
+	}
+	if got := text.Fit(b.String(), 30); !strings.HasPrefix(got, "node: a word or two two two\n      two two") {
+		t.Errorf("at 30 columns: got %q", got)
+	}
+}
+
 func TestFitTable(t *testing.T) {
 	nodes := "NODE\tHEALTH\tKEY_ID\tTOKEN\n" +
 		"10.0.0.1\t\x1b[32mhealthy\x1b[0m\t1f0c9a4e73b2\t31d, renewed\n" +

@@ -94,6 +94,15 @@ func Printable(s string) string {
 	}, s)
 }
 
+// Cut makes one line of s. If it is longer than width, at least 1, it ends with …
+func Cut(s string, width int) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if utf8.RuneCountInString(s) <= width {
+		return s
+	}
+	return string([]rune(s)[:width-1]) + "…"
+}
+
 // Errno returns the operating system's error within err, without the path or the
 // address that it is about, or err itself if there is none.
 func Errno(err error) error {

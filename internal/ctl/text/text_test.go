@@ -25,6 +25,8 @@ func TestWords(t *testing.T) {
 		{text.Are(1200, "object"), "1,200 objects are"},
 		{text.List([]string{"a", "b"}), "a, b"},
 		{text.List(strings.Split("abcdefghijklmn", "")), "a, b, c, d, e, f, g, h, i, j, k, l and 2 more"},
+		{text.Cut("two\nlines", 9), "two lines"},
+		{text.Cut("über alles", 5), "über…"},
 		{text.Span(-time.Hour), "0 seconds"},
 		{text.Span(time.Second), "1 second"},
 		{text.Span(90 * time.Minute), "90 minutes"},

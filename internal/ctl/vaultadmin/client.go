@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault-client-go"
+
+	"github.com/trousseau-io/trousseau/internal/config"
 )
 
 // timeout is the time limit for one call.
@@ -24,7 +26,7 @@ const timeout = 30 * time.Second
 
 // Config says which Vault to call, with which token. Formatting it shows no token.
 type Config struct {
-	// Address is the URL of Vault, without a path.
+	// Address is the URL of Vault. Dial refuses one with a path, a query or a user.
 	Address string
 	// Namespace is a Vault Enterprise namespace; "" for none.
 	Namespace string
@@ -39,7 +41,7 @@ type Config struct {
 // `vault login` leaves in the home directory.
 func FromEnvironment(getenv func(string) string) (Config, error) {
 	c := Config{
-		Address:    strings.TrimRight(getenv("VAULT_ADDR"), "/"),
+		Address:    getenv("VAULT_ADDR"),
 		Namespace:  strings.Trim(getenv("VAULT_NAMESPACE"), "/"),
 		CACertFile: getenv("VAULT_CACERT"),
 	}
@@ -71,13 +73,18 @@ func (c Config) WithToken(token string) Config {
 // refuses a call, the error is an [*Error].
 type Client struct {
 	// A func, because fmt could follow a pointer to the token.
-	api     func() *vault.Client
-	config  Config
-	address string
+	api    func() *vault.Client
+	config Config
 }
 
 // Dial returns a Client. Its only I/O is to read the CA file.
 func Dial(c Config) (*Client, error) {
+	// The daemon's rule: vault-client-go would drop the path, and call another server.
+	base, err := config.Check("address", c.Address)
+	if err != nil {
+		return nil, fmt.Errorf("VAULT_ADDR: %w", err)
+	}
+	c.Address = base
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CACertFile != "" {
 		pem, err := os.ReadFile(c.CACertFile)
@@ -92,7 +99,7 @@ func Dial(c Config) (*Client, error) {
 	api, err := vault.New(
 		vault.WithAddress(c.Address),
 		vault.WithHTTPClient(&http.Client{
-			Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig, TLSHandshakeTimeout: 10 * time.Second},
+			Transport:     vaultOnly{&http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig, TLSHandshakeTimeout: 10 * time.Second}},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}),
 		vault.WithRequestTimeout(timeout),
@@ -101,7 +108,7 @@ func Dial(c Config) (*Client, error) {
 		vault.WithDisableRedirects(),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("VAULT_ADDR: %q is not a URL such as https://vault.example:8200", c.Address)
+		return nil, errors.New("VAULT_ADDR is not a URL such as https://vault.example:8200")
 	}
 	if c.token == nil {
 		return nil, errors.New("no Vault token")
@@ -114,11 +121,11 @@ func Dial(c Config) (*Client, error) {
 			return nil, fmt.Errorf("VAULT_NAMESPACE: %q holds characters that an HTTP header cannot carry", c.Namespace)
 		}
 	}
-	return &Client{api: func() *vault.Client { return api }, config: c, address: c.Address}, nil
+	return &Client{api: func() *vault.Client { return api }, config: c}, nil
 }
 
 // Address returns the URL of Vault.
-func (c *Client) Address() string { return c.address }
+func (c *Client) Address() string { return c.config.Address }
 
 // Read returns the data at a path without /v1/; nil if there is none. The data may
 // hold secrets.

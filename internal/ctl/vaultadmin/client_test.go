@@ -10,11 +10,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
+	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
 
 // getenv is an environment with only these variables.
@@ -61,7 +63,7 @@ func TestFromEnvironment(t *testing.T) {
 	var token, namespace string
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, namespace = r.Header.Get("X-Vault-Token"), r.Header.Get("X-Vault-Namespace")
-		_, _ = w.Write([]byte(`{"data":{"a":1}}`))
+		_, _ = w.Write([]byte(`{"request_id":"x","data":{"a":1}}`))
 	}))
 	defer s.Close()
 	config, err := vaultadmin.FromEnvironment(getenv("VAULT_ADDR", s.URL+"/", "HOME", home, "VAULT_NAMESPACE", "team/"))
@@ -102,9 +104,9 @@ func TestErrors(t *testing.T) {
 			"the secret has changed since it was read: check `vault kv metadata get`, and run this again (400)", vaultadmin.Changed},
 		{400, `{"errors":["Upgrading from non-versioned to versioned data. hvs.secret"]}`, "the KV engine is not ready yet: run this again (400)", vaultadmin.Upgrading},
 		{503, `{"errors":["Vault is sealed hvs.secret"]}`, "vault is sealed or has no active node (503): unseal it", ""},
-		{500, `hvs.secret`, "vault answered 500 Internal Server Error: see Vault's log", ""},
-		{404, `{"errors":["hvs.secret"]}`, "not found (404)", ""},
-		{200, `hvs.secret`, "the answer is not from Vault: check VAULT_ADDR", ""},
+		{500, `{"errors":["hvs.secret"]}`, "vault answered 500 Internal Server Error: see Vault's log", ""},
+		{404, `{"errors":["hvs.secret"]}`, "not found (404)", vaultadmin.Unknown},
+		{403, `{"errors":["1 error occurred:\n\t* permission denied\n\t* invalid token\n\n"]}`, "your token is revoked or expired (403)", vaultadmin.Dead},
 		{307, ``, "vault redirects to another node, and redirects are not followed, to protect the token: set VAULT_ADDR to an address of the active node", ""},
 	} {
 		status, body = e.status, e.body
@@ -123,9 +125,108 @@ func TestErrors(t *testing.T) {
 	if data, err := c.Read(t.Context(), "a/b"); data != nil || err != nil {
 		t.Errorf("nothing there: got %v %v", data, err)
 	}
+	status, body = 404, `{"request_id":"a","data":null,"warnings":["Invalid path for a versioned K/V secrets engine."]}`
+	if data, err := c.Read(t.Context(), "a/b"); data != nil || err != nil {
+		t.Errorf("an answer of the KV engine: got %v %v", data, err)
+	}
 	s.Close()
 	if _, err := c.Read(t.Context(), "a/b"); err == nil || !strings.Contains(err.Error(), "connection refused: check that Vault is up") {
 		t.Errorf("no server: %v", err)
+	}
+}
+
+// TestNotVault checks that the pages of other servers never look like Vault's words
+// about a token or a path.
+func TestNotVault(t *testing.T) {
+	status, body := 0, ""
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	}))
+	defer s.Close()
+	c := dial(t, s.URL)
+	for _, status = range []int{200, 400, 403, 404, 500, 503} {
+		for _, body = range []string{"", "default backend - 404", "<html>permission denied, bad token, invalid accessor</html>", `"errors"`, "[]",
+			`{"kind":"Status","apiVersion":"v1","status":"Failure","code":404}`} {
+			want := fmt.Sprintf("the answer (%d) is not from Vault: check VAULT_ADDR", status)
+			_, read := c.Read(t.Context(), "sys/mounts")
+			_, written := c.Write(t.Context(), "sys/mounts/x", nil)
+			_, created := c.CreateToken(t.Context(), vaultadmin.TokenOptions{})
+			_, found := c.Lookup(t.Context(), "hvs.x")
+			for _, err := range []error{read, written, created, found} {
+				if err == nil || !strings.Contains(err.Error(), want) || vaultadmin.CauseOf(err) != "" || vaultadmin.Denied(err) || vaultadmin.Answered(err) {
+					t.Errorf("%d %s: got %v", status, body, err)
+				}
+			}
+		}
+	}
+}
+
+// TestAddress checks that an address which the daemon refuses is refused, and that no
+// error shows its password.
+func TestAddress(t *testing.T) {
+	for address, want := range map[string]string{
+		"https://user:password@vault.example":       "contains a user name or password",
+		"https://user:pass word@vault.example:8200": "is not a URL",
+		"https://vault.example/path":                "must not have a path",
+		"https://vault.example?password=1":          "must not have a query",
+		"unix:///run/agent.sock":                    "must begin with https://",
+		"vault.example:8200":                        "has no scheme",
+	} {
+		_, err := vaultadmin.Dial(vaultadmin.Config{Address: address}.WithToken("hvs.admin"))
+		if err == nil || !strings.HasPrefix(err.Error(), "VAULT_ADDR: "+want) || strings.Contains(err.Error(), "pass") && !strings.Contains(want, "pass") {
+			t.Errorf("%s: got %v, want %s…", address, err, want)
+		}
+	}
+	c, err := vaultadmin.Dial(vaultadmin.Config{Address: " https://vault.example:8200/ "}.WithToken("hvs.admin"))
+	if err != nil || c.Address() != "https://vault.example:8200" {
+		t.Errorf("got %v %v", c, err)
+	}
+}
+
+// TestLookup tells a token that is revoked from one that Vault says nothing about.
+func TestLookup(t *testing.T) {
+	v := vaulttest.Start(t)
+	v.SetPolicy("nothing", nil)
+	v.SetPolicy("looks", vaulttest.Rules{"auth/token/lookup": {"update"}})
+	silent := v.CreateToken(vaulttest.TokenOptions{Policies: []string{"nothing"}, NoDefaultPolicy: true})
+	usual := v.CreateToken(vaulttest.TokenOptions{Policies: []string{"trousseau"}, Orphan: true})
+	once := v.CreateToken(vaulttest.TokenOptions{NumUses: 1})
+	gone := v.CreateToken(vaulttest.TokenOptions{})
+	v.Revoke(gone.ID)
+	batch := v.CreateToken(vaulttest.TokenOptions{Type: vaulttest.Batch})
+	may := v.CreateToken(vaulttest.TokenOptions{Policies: []string{"looks"}}).ID
+	mayNot := v.CreateToken(vaulttest.TokenOptions{}).ID
+	for _, c := range []struct {
+		name, admin string
+		token       vaulttest.Token
+		cause       vaultadmin.Cause
+		denied      bool
+	}{
+		{name: "usual", admin: may, token: usual},
+		{name: "usual, by itself", admin: mayNot, token: usual},
+		{name: "silent", admin: may, token: silent},
+		{name: "silent, by itself", admin: mayNot, token: silent, denied: true},
+		{name: "one use", admin: may, token: once},
+		{name: "revoked", admin: may, token: gone, cause: vaultadmin.Unknown, denied: true},
+		{name: "revoked, by itself", admin: mayNot, token: gone, cause: vaultadmin.Unknown, denied: true},
+		{name: "the administrator's is revoked", admin: gone.ID, token: usual, cause: vaultadmin.Dead, denied: true},
+		{name: "batch", admin: may, token: batch},
+	} {
+		client, err := vaultadmin.Dial(vaultadmin.Config{Address: v.URL()}.WithToken(c.admin))
+		if err != nil {
+			t.Fatal(err)
+		}
+		i, err := client.Lookup(t.Context(), c.token.ID)
+		if vaultadmin.CauseOf(err) != c.cause || vaultadmin.Denied(err) != c.denied || err == nil && i.Accessor != c.token.Accessor {
+			t.Errorf("%s: got %+v %v (%s), want accessor %q", c.name, i, err, vaultadmin.CauseOf(err), c.token.Accessor)
+		}
+		if c.name == "usual" && (!slices.Equal(i.Policies, []string{"default", "trousseau"}) || !i.Orphan) {
+			t.Errorf("got %+v", i)
+		}
+	}
+	if !v.TokenAlive(once.ID) {
+		t.Error("the look-up has spent the token's use")
 	}
 }
 

@@ -34,8 +34,10 @@ const (
 	Changed Cause = "changed"
 	// Upgrading: the KV engine was just mounted, and is not ready.
 	Upgrading Cause = "upgrading"
-	// Unknown: there is no such token or accessor.
+	// Unknown: there is no such token or accessor, or not any more.
 	Unknown Cause = "unknown"
+	// Dead: the caller's own token is revoked or expired. Only Vault from 1.17 says so.
+	Dead Cause = "dead"
 )
 
 func (e *Error) Error() string { return e.text }
@@ -62,13 +64,6 @@ func Answered(err error) bool {
 	return errors.As(err, &e) && e.Status < http.StatusInternalServerError
 }
 
-// gone reports whether Vault knows no such token. It answers 403 for a token, 403 or
-// 404 for an accessor, and in some versions 400 for both.
-func gone(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && (e.Status == http.StatusForbidden || e.Status == http.StatusNotFound || e.Cause == Unknown)
-}
-
 // causes maps messages of Vault 1.21 to causes.
 var causes = []struct {
 	message string
@@ -79,12 +74,13 @@ var causes = []struct {
 	{"Upgrading from non-versioned", Upgrading, "the KV engine is not ready yet: run this again"},
 	{"invalid accessor", Unknown, "there is no such accessor"},
 	{"bad token", Unknown, "the token is revoked or expired"},
+	{"invalid token", Dead, "your token is revoked or expired"},
 }
 
 // explain returns an error of ours for a failed call, with what to do.
 func (c *Client) explain(doing, capability, path string, err error) error {
 	fail := func(format string, args ...any) string {
-		return fmt.Sprintf("%s %s at %s: ", doing, path, c.address) + fmt.Sprintf(format, args...)
+		return fmt.Sprintf("%s %s at %s: ", doing, path, c.Address()) + fmt.Sprintf(format, args...)
 	}
 	var redirect *vault.RedirectError
 	if errors.As(err, &redirect) {
@@ -100,20 +96,17 @@ func (c *Client) explain(doing, capability, path string, err error) error {
 		if strings.Contains(said, known.message) {
 			e.Cause = known.cause
 			e.text = fail("%s (%d)", known.reason, e.Status)
-			if e.Status != http.StatusForbidden {
-				return e
-			}
+			return e
 		}
 	}
-	switch {
-	case e.Status == http.StatusForbidden:
+	switch e.Status {
+	case http.StatusForbidden:
 		e.text = fail("permission denied (403): the token is revoked or expired, or its policies lack %q on %s", capability, path)
-	case e.Status == http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable:
 		e.text = fail("vault is sealed or has no active node (503): unseal it")
-	case e.Status == http.StatusNotFound:
+	case http.StatusNotFound:
+		e.Cause = Unknown // older versions, for an accessor
 		e.text = fail("not found (404)")
-	case e.Status == http.StatusBadRequest && strings.Contains(string(resp.RawResponseBytes), "HTTP request to an HTTPS server"):
-		e.text = fail("the server uses TLS: set VAULT_ADDR to an https:// URL")
 	default:
 		e.text = fail("vault answered %d %s: see Vault's log", e.Status, http.StatusText(e.Status))
 	}
@@ -125,7 +118,10 @@ func (c *Client) explain(doing, capability, path string, err error) error {
 func (c *Client) network(fail func(string, ...any) string, err error) error {
 	var op *net.OpError
 	var verify *tls.CertificateVerificationError
+	var foreign foreignError
 	switch {
+	case errors.As(err, &foreign):
+		return errors.New(fail("%v", foreign))
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s%w", fail(""), context.Canceled)
 	case errors.Is(err, context.DeadlineExceeded):
@@ -135,5 +131,5 @@ func (c *Client) network(fail func(string, ...any) string, err error) error {
 	case errors.As(err, &op):
 		return errors.New(fail("%v: check that Vault is up, and VAULT_ADDR", op))
 	}
-	return errors.New(fail("the answer is not from Vault: check VAULT_ADDR"))
+	return errors.New(fail("the answer is incomplete: check what is between here and Vault"))
 }

@@ -5,6 +5,7 @@ package vaultadmin
 import (
 	"context"
 	"errors"
+	"net/http"
 )
 
 // Token is a token for Trousseau. Formatting it shows only the accessor.
@@ -54,42 +55,65 @@ func (c *Client) CreateToken(ctx context.Context, o TokenOptions) (Token, error)
 	return Token{Accessor: resp.Auth.Accessor, id: func() string { return id }}, nil
 }
 
-// AccessorOf looks up a token's accessor, first with the token itself, then as the
-// administrator. It is "" if Vault denies both, as it does for a token that is
-// revoked or expired.
-func (c *Client) AccessorOf(ctx context.Context, token string) (string, error) {
-	own, err := Dial(c.config.WithToken(token))
-	if err != nil {
-		return "", errors.New("the stored token is not a token: it holds characters that an HTTP header cannot carry")
-	}
-	data, err := own.Read(ctx, "auth/token/lookup-self")
-	if Denied(err) {
-		data, err = c.Write(ctx, "auth/token/lookup", map[string]any{"token": token})
-		if gone(err) {
-			return "", nil
-		}
-	}
-	if err != nil {
-		return "", err
-	}
-	accessor, _ := data["accessor"].(string)
-	return accessor, nil
+// Info is what Vault says about a token.
+type Info struct {
+	// Accessor is "" for a batch token, which cannot be revoked.
+	Accessor string
+	// Policies include those of the token's entity.
+	Policies []string
+	// Orphan tokens have no parent.
+	Orphan bool
 }
 
-// Policies returns the policies of an accessor's token; known is false if there is no
-// such token.
-func (c *Client) Policies(ctx context.Context, accessor string) (policies []string, known bool, err error) {
-	data, err := c.Write(ctx, "auth/token/lookup-accessor", map[string]any{"accessor": accessor})
-	if CauseOf(err) == Unknown || gone(err) && !Denied(err) {
-		return nil, false, nil
+// Uses reports whether token is the client's own.
+func (c *Client) Uses(token string) bool { return token == c.config.token() }
+
+// Self looks up the client's own token.
+func (c *Client) Self(ctx context.Context) (Info, error) {
+	data, err := c.Read(ctx, "auth/token/lookup-self")
+	return info(data), err
+}
+
+// Lookup looks up a token. It asks with the client's token first, because a request
+// with the token itself could spend its last use. The cause of the error is Unknown if
+// the token is revoked or expired. The error is [Denied] if Vault tells neither of
+// them.
+func (c *Client) Lookup(ctx context.Context, token string) (Info, error) {
+	data, err := c.Write(ctx, "auth/token/lookup", map[string]any{"token": token})
+	if !Denied(err) || CauseOf(err) != "" {
+		return info(data), err
 	}
-	list, _ := data["policies"].([]any)
-	for _, policy := range list {
-		if name, ok := policy.(string); ok {
-			policies = append(policies, name)
+	own, err := Dial(c.config.WithToken(token))
+	if err != nil {
+		return Info{}, errors.New("the stored token is not a token: it holds characters that an HTTP header cannot carry")
+	}
+	found, err := own.Self(ctx)
+	if CauseOf(err) == Dead {
+		err = &Error{Status: http.StatusForbidden, Cause: Unknown, text: "the token is revoked or expired"}
+	}
+	return found, err
+}
+
+// LookupAccessor looks up the token of an accessor. The cause of the error is Unknown
+// if there is none.
+func (c *Client) LookupAccessor(ctx context.Context, accessor string) (Info, error) {
+	data, err := c.Write(ctx, "auth/token/lookup-accessor", map[string]any{"accessor": accessor})
+	return info(data), err
+}
+
+func info(data map[string]any) Info {
+	var i Info
+	i.Accessor, _ = data["accessor"].(string)
+	i.Orphan, _ = data["orphan"].(bool)
+	for _, field := range []string{"policies", "identity_policies"} {
+		list, _ := data[field].([]any)
+		for _, policy := range list {
+			if name, ok := policy.(string); ok {
+				i.Policies = append(i.Policies, name)
+			}
 		}
 	}
-	return policies, err == nil, err
+	return i
 }
 
 // Revoke revokes the token of an accessor, and its children.

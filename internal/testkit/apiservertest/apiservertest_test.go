@@ -19,7 +19,7 @@ import (
 )
 
 // seen is what the product reads from the server.
-func seen(t *testing.T, s *apiservertest.Server) (told string, written map[string]bool) {
+func seen(t *testing.T, s *apiservertest.Server) (told string, written float64) {
 	t.Helper()
 	client, err := apiserver.New(&rest.Config{BearerToken: "t"}, s.URL())
 	if err != nil {
@@ -29,7 +29,7 @@ func seen(t *testing.T, s *apiservertest.Server) (told string, written map[strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ids.Told["trousseau"].Hash, ids.Written
+	return ids.Told["trousseau"].Hash, ids.Uses[apiserver.Use{Resource: "secrets", Written: true, Prefix: "k8s:enc:kms:v2:trousseau:"}]
 }
 
 // patch patches a Secret with the product's client and returns the new
@@ -67,15 +67,15 @@ func TestWritesWhatIsStale(t *testing.T) {
 		if err != nil || revision != step.revision {
 			t.Errorf("after it was told %s: got revision %s, %v, want %s", step.learn, revision, err, step.revision)
 		}
-		want := apiservertest.Secret{Name: "s00000", KeyIDHash: step.learn, Revision: s.Secrets()[0].Revision, Rewrites: step.rewrites}
+		want := apiservertest.Secret{Name: "s00000", Provider: "trousseau", KeyIDHash: step.learn, Revision: s.Secrets()[0].Revision, Rewrites: step.rewrites}
 		if got := s.Secrets()[0]; got != want {
 			t.Errorf("after it was told %s: got %+v, want %+v", step.learn, got, want)
 		}
-		if told, written := seen(t, s); told != step.learn || written["one"] != (step.rewrites == 2) {
-			t.Errorf("after it was told %s: the metrics say told %s, written under %v", step.learn, told, written)
+		if told, written := seen(t, s); told != step.learn || written != float64(step.rewrites) {
+			t.Errorf("after it was told %s: the metrics say told %s, written %v times", step.learn, told, written)
 		}
 	}
-	if got, want := s.Secrets()[1], (apiservertest.Secret{Name: "s00001", KeyIDHash: "one", Revision: 2}); got != want {
+	if got, want := s.Secrets()[1], (apiservertest.Secret{Name: "s00001", Provider: "trousseau", KeyIDHash: "one", Revision: 2}); got != want {
 		t.Errorf("the other Secret: got %+v, want %+v", got, want)
 	}
 }

@@ -3,6 +3,7 @@
 package apiservertest
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strconv"
@@ -66,6 +67,16 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request) {
 		refuse(w, metav1.Status{Code: http.StatusBadRequest, Reason: metav1.StatusReasonBadRequest, Message: "only empty merge patches are served, and metadata"})
 		return
 	}
+	one, instead := s.update(r.Context(), name, r.URL.Query().Get("dryRun") == metav1.DryRunAll)
+	if instead != nil {
+		refuse(w, *instead)
+		return
+	}
+	answer(w, one.metadata())
+}
+
+// update patches a Secret, or returns the refusal.
+func (s *Server) update(ctx context.Context, name string, dryRun bool) (Secret, *metav1.Status) {
 	s.mu.Lock()
 	s.under++
 	s.busiest = max(s.busiest, s.under)
@@ -73,35 +84,37 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	var instead *metav1.Status
 	if on != nil {
-		instead = on(r.Context(), name)
+		instead = on(ctx, name)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.under--
 	if instead != nil {
-		refuse(w, *instead)
-		return
+		return Secret{}, instead
 	}
 	for i := range s.secrets {
 		if one := &s.secrets[i]; one.Name == name {
-			s.rewrite(one)
-			answer(w, one.metadata())
-			return
+			if !dryRun {
+				s.rewrite(one)
+			}
+			return *one, nil
 		}
 	}
-	refuse(w, metav1.Status{Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound, Message: "secrets " + strconv.Quote(name) + " not found"})
+	return Secret{}, &metav1.Status{Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound, Message: "secrets " + strconv.Quote(name) + " not found"}
 }
 
 // rewrite rewrites a stale Secret. The caller holds s.mu.
 func (s *Server) rewrite(one *Secret) {
-	hash := s.writer()
-	if one.KeyIDHash == hash {
+	if len(s.providers) == 0 {
+		return
+	}
+	s.uses[use{false, one.Provider}]++
+	provider, hash := s.writer()
+	if one.Provider == provider && one.KeyIDHash == hash {
 		return
 	}
 	s.revision++
-	one.Revision, one.KeyIDHash = s.revision, hash
+	one.Revision, one.Provider, one.KeyIDHash = s.revision, provider, hash
 	one.Rewrites++
-	if hash != "" {
-		s.written = record(s.written, hash)
-	}
+	s.uses[use{true, provider}]++
 }

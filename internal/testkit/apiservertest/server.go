@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package apiservertest is a stateful fake of kube-apiserver with one KMS v2 plugin,
-// for tests. It serves health endpoints, metrics and Secrets; a patch rewrites a
-// stale Secret. It stores and serves only the metadata of Secrets.
+// for tests. It serves discovery, health endpoints, metrics and Secrets; a patch
+// rewrites a stale Secret. It stores and serves only the metadata of Secrets.
 //
-// It writes under the key_id last reported by its plugin and treats Secrets under
-// any other as stale (GuaranteedUpdate in apiserver/pkg/storage/etcd3/store.go).
-// Tests report a key_id with [Server.Learn].
+// It writes under the key_id last reported to its first provider and treats Secrets
+// under any other, or of another provider, as stale (GuaranteedUpdate in
+// apiserver/pkg/storage/etcd3/store.go). Tests report a key_id with [Server.Learn].
 package apiservertest
 
 import (
@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	migrationv1 "k8s.io/api/storagemigration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -38,6 +39,8 @@ type Options struct {
 	// Token is the bearer token that every request needs; empty disables
 	// authentication.
 	Token string
+	// Migrates serves storagemigration.k8s.io/v1, as since Kubernetes 1.37.
+	Migrates bool
 }
 
 // Server is one kube-apiserver. It is safe for concurrent use. It is also an
@@ -48,9 +51,10 @@ type Server struct {
 	token string
 
 	mu        sync.Mutex
-	told      []keyID // by the plugin, oldest first
-	written   []keyID // key_ids used to write, oldest first
-	demoted   bool
+	providers []string // the first one writes; "" is identity
+	told      []keyID  // by the plugin, oldest first
+	uses      map[use]int
+	config    string
 	secrets   []Secret // by name
 	revision  int64
 	onPatch   func(ctx context.Context, name string) *metav1.Status
@@ -60,18 +64,33 @@ type Server struct {
 	requests  []Request
 	under     int // patches in progress
 	busiest   int
+
+	migrates   bool
+	idle       bool // no kube-controller-manager
+	migrations map[string]*migrationv1.StorageVersionMigration
 }
 
-// keyID is the hash of a key_id and when it was last reported or used to write.
+// Provider is the name of the provider of a new Server.
+const Provider = "trousseau"
+
+// keyID is the hash of a key_id and when it was last reported to a provider.
 type keyID struct {
-	hash string
-	at   time.Time
+	provider, hash string
+	at             time.Time
+}
+
+// use is how Secrets were read or written: through a provider.
+type use struct {
+	written  bool
+	provider string
 }
 
 // Secret is the stored state of a Secret.
 type Secret struct {
 	Name string
-	// KeyIDHash is the hash of its key_id; empty if another provider wrote it.
+	// Provider wrote it; empty for identity.
+	Provider string
+	// KeyIDHash is the hash of its key_id; empty for identity.
 	KeyIDHash string
 	// Revision is the etcd revision of the last write.
 	Revision int64
@@ -93,7 +112,10 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting fake kube-apiserver: %w", err)
 	}
-	s := &Server{token: o.Token, codes: make(map[string]int)}
+	s := &Server{
+		token: o.Token, codes: make(map[string]int), providers: []string{Provider}, uses: make(map[use]int),
+		migrates: o.Migrates, migrations: make(map[string]*migrationv1.StorageVersionMigration),
+	}
 	s.route()
 	s.http = &httptest.Server{Listener: listener, Config: &http.Server{Handler: s}, EnableHTTP2: true}
 	if o.TLS {
@@ -110,42 +132,64 @@ func (s *Server) URL() string { return s.http.URL }
 // Close stops the server and waits for all requests to end.
 func (s *Server) Close() { s.http.Close() }
 
-// Learn reports the key_id with this hash, as the plugin's Status would. The server
-// uses it for all later writes.
+// Learn reports the key_id with this hash to all providers, as the plugin's Status
+// would. The server uses it for all later writes.
 func (s *Server) Learn(keyIDHash string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.told = record(s.told, keyIDHash)
+	for _, p := range s.providers {
+		s.learn(p, keyIDHash)
+	}
 }
 
-// record makes a key_id the latest. Its time exceeds the previous one by more than
-// the rounding of the metrics' floating-point values.
-func record(ids []keyID, hash string) []keyID {
-	ids = slices.DeleteFunc(ids, func(k keyID) bool { return k.hash == hash })
+// LearnBy is Learn for one provider.
+func (s *Server) LearnBy(provider, keyIDHash string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.learn(provider, keyIDHash)
+}
+
+// learn makes a key_id the latest of a provider. Its time exceeds the previous one by
+// more than the rounding of the metrics' floating-point values.
+func (s *Server) learn(provider, hash string) {
+	if provider == "" {
+		return
+	}
+	s.told = slices.DeleteFunc(s.told, func(k keyID) bool { return k.provider == provider && k.hash == hash })
 	at := time.Now()
-	if n := len(ids); n > 0 {
-		if next := ids[n-1].at.Add(10 * time.Millisecond); next.After(at) {
+	if n := len(s.told); n > 0 {
+		if next := s.told[n-1].at.Add(10 * time.Millisecond); next.After(at) {
 			at = next
 		}
 	}
-	return append(ids, keyID{hash, at})
+	s.told = append(s.told, keyID{provider, hash, at})
 }
 
-// writer returns the hash of the key_id used for writes; empty for none. The caller
-// holds s.mu.
-func (s *Server) writer() string {
-	if s.demoted || len(s.told) == 0 {
-		return ""
+// writer returns the provider and the hash of the key_id used for writes; empty for
+// identity. The caller holds s.mu.
+func (s *Server) writer() (provider, hash string) {
+	for _, k := range s.told {
+		if k.provider == s.providers[0] {
+			hash = k.hash
+		}
 	}
-	return s.told[len(s.told)-1].hash
+	return s.providers[0], hash
 }
 
-// Demote makes another provider the first in EncryptionConfiguration: it handles all
-// writes, and the plugin only reads.
-func (s *Server) Demote() {
+// Load loads an EncryptionConfiguration with this hash, in which Secrets have these
+// providers. The first one writes; "" is identity. Without any, no Secret is stale, and
+// nothing is counted.
+func (s *Server) Load(hash string, providers ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.demoted = true
+	s.config, s.providers = hash, providers
+}
+
+// StopController stops kube-controller-manager: no migration begins any more.
+func (s *Server) StopController() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.idle = true
 }
 
 // Store adds n Secrets under the key_id with this hash, as if written by an earlier
@@ -155,7 +199,7 @@ func (s *Server) Store(n int, keyIDHash string) {
 	defer s.mu.Unlock()
 	for range n {
 		s.revision++
-		s.secrets = append(s.secrets, Secret{Name: fmt.Sprintf("s%05d", len(s.secrets)), KeyIDHash: keyIDHash, Revision: s.revision})
+		s.secrets = append(s.secrets, Secret{Name: fmt.Sprintf("s%05d", len(s.secrets)), Provider: Provider, KeyIDHash: keyIDHash, Revision: s.revision})
 	}
 }
 

@@ -37,6 +37,7 @@ const (
 	OpKVRead          = "kv-read"
 	OpKVWrite         = "kv-write"
 	OpListMounts      = "list-mounts"
+	OpShowMount       = "show-mount"
 	OpMount           = "mount"
 	OpListAuth        = "list-auth"
 	OpEnableAuth      = "enable-auth"

@@ -77,6 +77,32 @@ func (st *store) listMounts(req *request) reply {
 	return reply{data: data, mount: "system"}
 }
 
+// showMount is sys/internal/ui/mounts/<path>: the engine of a path, for every token that has a rule for something in it.
+func (st *store) showMount(req *request, t *token) reply {
+	for _, m := range st.enginesIn(req.namespace) {
+		if strings.HasPrefix(req.name+"/", m.path+"/") && st.hasRuleIn(t, m.path+"/") {
+			data := m.describe(map[string]any{})
+			data["path"] = m.path + "/"
+			return reply{data: data, mount: "system"}
+		}
+	}
+	return refuse(http.StatusForbidden, fmt.Sprintf("preflight capability check returned 403, please ensure client's policies grant access to path %q", req.name+"/"))
+}
+
+func (st *store) hasRuleIn(t *token, prefix string) bool {
+	if slices.Contains(t.policies, "root") {
+		return true
+	}
+	for _, name := range t.policies {
+		for rule := range st.policies[name].rules {
+			if strings.HasPrefix(rule, prefix) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // listAuth is sys/auth.
 func (st *store) listAuth(req *request) reply {
 	data := map[string]any{}

@@ -50,7 +50,8 @@ func (st *store) handle(req *request) reply {
 	if !within(t.namespace, req.namespace) {
 		return refuse(http.StatusForbidden, "permission denied")
 	}
-	if !st.allows(t, req.full(), st.capability(req)) || req.op == OpEnableAuth && !st.allows(t, req.full(), "sudo") {
+	// This path is open to every token, and checks the mount itself.
+	if req.op != OpShowMount && !st.allows(t, req.full(), st.capability(req)) || req.op == OpEnableAuth && !st.allows(t, req.full(), "sudo") {
 		return refuse(http.StatusForbidden, wrapped("permission denied"))
 	}
 	return st.dispatch(req, t)
@@ -77,6 +78,8 @@ func (st *store) dispatch(req *request, t *token) reply {
 		return st.capabilitiesSelf(req, t)
 	case OpListMounts:
 		return st.listMounts(req)
+	case OpShowMount:
+		return st.showMount(req, t)
 	case OpMount:
 		return st.mountEngine(req)
 	case OpListAuth:
@@ -117,6 +120,9 @@ func (st *store) dispatch(req *request, t *token) reply {
 		verb := map[string]string{http.MethodGet: "get", http.MethodPost: "put", http.MethodDelete: "delete", "LIST": "list"}[req.method]
 		return reply{status: http.StatusNotFound, warnings: []string{"Invalid path for a versioned K/V secrets engine. See the API docs for" +
 			" the appropriate API endpoints to use. If using the Vault CLI, use 'vault kv " + verb + "' for this operation."}}
+	}
+	if m != nil && m.kind == kindKV && req.method == http.MethodGet {
+		return refuse(http.StatusNotFound) // this fake keeps nothing in version 1
 	}
 	if req.name != "" {
 		return refuse(http.StatusMethodNotAllowed, wrapped("unsupported operation"))
@@ -173,6 +179,7 @@ func systemOp(method, path string) (op, name string) {
 		return OpListAuth, ""
 	}
 	for _, below := range []struct{ prefix, op string }{
+		{"GET sys/internal/ui/mounts/", OpShowMount},
 		{"POST sys/mounts/", OpMount},
 		{"POST sys/auth/", OpEnableAuth},
 		{"GET sys/policies/acl/", OpReadPolicy},

@@ -177,6 +177,10 @@ func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 func (st *store) lookupToken(req *request, t *token) reply {
 	if id := req.fields.text("token"); id != "" {
 		t = st.tokens[id]
+		if kind, rest, dot := strings.Cut(id, "."); dot && t == nil && (strings.Contains(rest, ".") || !slices.Contains([]string{"hvs", "hvb", "s", "b"}, kind)) {
+			// Behind the last dot is the id of a namespace (SplitIDFromString in vault/helper/namespace).
+			return refuse(http.StatusInternalServerError, wrapped("no namespace"))
+		}
 	}
 	if !st.alive(t, req.now) {
 		return refuse(http.StatusForbidden, "bad token")
