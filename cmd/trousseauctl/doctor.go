@@ -67,7 +67,7 @@ The exit code is 3 if a check fails. A warning means: it works, but it is a risk
 	flags.StringVar(&options.Kubeconfig, "kubeconfig", "", "`file` with credentials for kube-apiserver")
 	flags.DurationVar(&options.RequestTimeout, "request-timeout", 2500*time.Millisecond, "trousseau's --request-timeout")
 	flags.DurationVar(&options.Timeout, "timeout", doctor.DefaultTimeout, "time limit for all checks together")
-	out := outputFlag(cmd, "Doctor")
+	out := outputFlag(cmd, "Doctor", "junit")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		// In a container, the first process is trousseau itself.
 		if cmdline, err := os.ReadFile("/proc/1/cmdline"); err == nil {
@@ -83,7 +83,7 @@ The exit code is 3 if a check fails. A warning means: it works, but it is a risk
 		if cmd.Context().Err() != nil {
 			err = errors.New("interrupted before all checks were made")
 		}
-		return out.write(cmd, result{Report: r, Findings: r.Findings, Err: err}, func(w io.Writer, paint painter) error {
+		return out.write(cmd, result{Report: r, Findings: r.Findings, Cases: doctorCases(r), Err: err}, func(w io.Writer, paint painter) error {
 			return printExamination(w, r, paint)
 		})
 	}
@@ -140,6 +140,14 @@ func examine(options *doctor.Options, endpoints []string) (err error) {
 		return fmt.Errorf("--ops: %w", err)
 	}
 	return nil
+}
+
+func doctorCases(r doctor.Report) (cases []testCase) {
+	results := map[doctor.Result]caseResult{doctor.Fail: caseFailed, doctor.Warn: caseWarned, doctor.Skip: caseSkipped}
+	for _, c := range r.Checks {
+		cases = append(cases, testCase{named(c), "doctor", 0, results[c.Result], strings.TrimSpace(c.Seen + " " + c.Fix)})
+	}
+	return cases
 }
 
 var doctorMoods = map[doctor.Result]mood{doctor.OK: good, doctor.Warn: doubtful, doctor.Fail: bad}

@@ -105,8 +105,11 @@ func (a across) run(cmd *cobra.Command, args []string) error {
 	switch {
 	case !slices.Contains([]string{"table", "json", "yaml"}, out.format):
 		return usageError{fmt.Errorf("--output: %s is for one cluster: add --cluster", out.format)}
-	case cmd.Flags().Changed("watch"), cmd.Flags().Changed("html"):
-		return usageError{errors.New("--watch and --html are for one cluster: add --cluster")}
+	}
+	for _, name := range []string{"watch", "html", "resume"} {
+		if cmd.Flags().Changed(name) {
+			return usageError{fmt.Errorf("--%s is for one cluster: add --cluster", name)}
+		}
 	}
 	r := ofClusters{Clusters: a.all(cmd, clusters)}
 	out.kind += "OfClusters"

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 	"github.com/trousseau-io/trousseau/internal/ctl/rotate"
 	"github.com/trousseau-io/trousseau/internal/ctl/text"
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
@@ -20,20 +19,26 @@ import (
 
 func newRotateToken() *cobra.Command {
 	o := rotate.Options{Interval: time.Second, Token: vaultadmin.TokenOptions{Policies: []string{"trousseau"}}}
-	var nodesFrom, resume, cluster string
+	var nodes nodeFlags
+	var resume, cluster string
 	var dryRun bool
 	cmd := &cobra.Command{
-		Use:   "rotate-token ADDR...",
+		Use:   "rotate-token [ADDR...]",
 		Short: "Replace Trousseau's token, and revoke the old one when every node uses the new one",
 		Long: `For a Trousseau whose token a Vault Agent renders from a KV secret. Creates a new
 token, writes it to the secret without changing the other fields, waits until
 every node serves with it, and revokes the old token. Run it before the token
 expires, for example monthly.
 
-Each ADDR is the host:port of a node's ops endpoints, its --ops-addr. Name all
-nodes: a node that you leave out loses its token. If a node does not answer, or
-uses another token than the one in the secret, nothing is changed. If a node does
-not serve with the new token within --timeout, both tokens stay valid, the exit code
+It finds the nodes in the cluster of --kubeconfig and --context, like trousseauctl
+status, and refuses if an API server has no pod of trousseau on its node: a node
+that is left out loses its token. Under systemd, name the nodes: each ADDR is the
+host:port of a node's ops endpoints, its --ops-addr. With --kubeconfig their number
+is compared with that of the API servers; without it, state that you have named
+every node with --all-nodes.
+
+If a node does not answer, or uses another token than the one in the secret,
+nothing is changed. If a node does not serve with the new token within --timeout, both tokens stay valid, the exit code
 is 3, and the output says how to resume.
 
 It refuses, before it changes anything, if the token in the secret is your own; if it
@@ -42,12 +47,14 @@ may look it up; or if --field names a field that does not hold a token.
 
 It needs an administrator's token, not Trousseau's. VAULT_ADDR, VAULT_TOKEN,
 VAULT_CACERT and VAULT_NAMESPACE work as for the vault command.`,
-		Example: `  trousseauctl rotate-token --dry-run 10.0.0.1:8095 10.0.0.2:8095 10.0.0.3:8095
-  trousseauctl rotate-token --nodes-from nodes.txt --timeout 10m`,
+		Example: `  trousseauctl rotate-token --kubeconfig admin.conf --dry-run
+  trousseauctl rotate-token --all-nodes --dry-run 10.0.0.1:8095 10.0.0.2:8095 10.0.0.3:8095
+  trousseauctl rotate-token --kubeconfig admin.conf --nodes-from nodes.txt --timeout 10m`,
 	}
 	flags := cmd.Flags()
 	clusterFlag(cmd, &cluster)
-	flags.StringVar(&nodesFrom, "nodes-from", "", "`file` with one ADDR per line, instead of arguments; - for stdin")
+	nodes.register(flags)
+	flags.BoolVar(&o.AllNodes, "all-nodes", false, "the addresses are those of every node that uses the token")
 	flags.BoolVar(&dryRun, "dry-run", false, "write nothing; print what would be done")
 	flags.StringVar(&resume, "resume", "", "complete an earlier rotation: wait for the token in the secret, and revoke the token of this `accessor`")
 	flags.DurationVar(&o.Timeout, "timeout", 5*time.Minute, "time limit for all nodes to use the new token")
@@ -67,29 +74,30 @@ VAULT_CACERT and VAULT_NAMESPACE work as for the vault command.`,
 		switch {
 		case o.Timeout <= 0:
 			return usageError{fmt.Errorf("--timeout: %s is not a positive duration such as 5m", o.Timeout)}
-		case len(args) == 0 && nodesFrom == "":
-			return usageError{errors.New("ADDR is missing: name every node, such as 10.0.0.1:8095, or give --nodes-from; a node that you leave out loses its token")}
 		case o.Token.Period != "" && o.Token.TTL != "":
 			return usageError{errors.New("--ttl: a periodic token has no TTL; add --period=")}
 		case dryRun && resume != "":
 			return usageError{errors.New("give --dry-run or --resume, not both")}
+		case nodes.typed(args) && !nodes.cluster.given(flags) && !o.AllNodes:
+			return usageError{errors.New("a node that you leave out loses its token: add --kubeconfig, to compare the addresses with the API servers, or --all-nodes, if you have named every node")}
 		}
-		var err error
-		if o.Nodes, err = (&nodeFlags{from: nodesFrom}).parse(cmd.InOrStdin(), args); err != nil {
+		which, err := nodes.options(cmd, args)
+		if err != nil {
 			return err
 		}
-		if o.Vault, err = administrator(); err != nil {
+		o.Nodes, o.Find = which.Nodes, which.Find
+		if o.Vault, err = administrator(cmd.Context()); err != nil {
 			return err
 		}
 		o.Moved = func(n rotate.Node) {
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s serves with the new token after %.1fs\n", n.Node, n.Seconds)
 		}
-		return rotateToken(cmd, o, dryRun, resume, out)
+		return rotateToken(cmd, o, dryRun, resume, out, where(o)+nodes.again(cmd.Flags(), args))
 	}
 	return cmd
 }
 
-func rotateToken(cmd *cobra.Command, o rotate.Options, dryRun bool, resume string, out *output) error {
+func rotateToken(cmd *cobra.Command, o rotate.Options, dryRun bool, resume string, out *output, again string) error {
 	ctx := cmd.Context()
 	var r rotate.Report
 	var err error
@@ -108,11 +116,11 @@ func rotateToken(cmd *cobra.Command, o rotate.Options, dryRun bool, resume strin
 		if dryRun {
 			return printRotationPlan(w, o, r)
 		}
-		return printRotation(w, o, r)
+		return printRotation(w, r, again)
 	})
 }
 
-func printRotation(w io.Writer, o rotate.Options, r rotate.Report) error {
+func printRotation(w io.Writer, r rotate.Report, again string) error {
 	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(columns, "NODE\tTOKEN\tSERVES\tAFTER")
 	for _, n := range r.Nodes {
@@ -148,12 +156,12 @@ func printRotation(w io.Writer, o rotate.Options, r rotate.Report) error {
 		fmt.Fprintf(w, `The old token is NOT revoked: %s.
 When that is fixed, resume:
 
-  trousseauctl rotate-token%s --resume %s %s
+  trousseauctl rotate-token --resume %s%s
 
 To revoke it anyway, although nodes with the old token then fail:
 
   vault token revoke -accessor %s
-`, r.Stuck, where(o), r.OldAccessor, addresses(o.Nodes), r.OldAccessor)
+`, r.Stuck, r.OldAccessor, again, r.OldAccessor)
 	}
 	return nil
 }
@@ -170,13 +178,17 @@ func printRotationPlan(w io.Writer, o rotate.Options, r rotate.Report) error {
 	if o.Token.Period != "" {
 		kind += "periodic (" + o.Token.Period + ") "
 	}
+	var names []string
+	for _, n := range r.Nodes {
+		names = append(names, n.Node)
+	}
 	_, err := fmt.Fprintf(w, `Nothing was written. Without --dry-run this command would
 
   1. create a new token: %swith policy %s
   2. write it to %s, field %s, and keep the other fields
   3. wait at most %s until these nodes serve with it: %s
   4. %s
-`, kind, strings.Join(o.Token.Policies, ", "), r.Secret, o.Field, o.Timeout, addresses(o.Nodes), old)
+`, kind, strings.Join(o.Token.Policies, ", "), r.Secret, o.Field, o.Timeout, strings.Join(names, ", "), old)
 	for _, f := range r.Findings {
 		fmt.Fprintf(w, "\n%s: %s\n", f.Severity, sentence(f))
 	}
@@ -200,13 +212,8 @@ func where(o rotate.Options) (flags string) {
 	if o.AnyPolicies {
 		flags += " --any-policies"
 	}
-	return flags
-}
-
-func addresses(nodes []fleet.Node) string {
-	var all []string
-	for _, n := range nodes {
-		all = append(all, n.String())
+	if o.AllNodes {
+		flags += " --all-nodes"
 	}
-	return strings.Join(all, " ")
+	return flags
 }

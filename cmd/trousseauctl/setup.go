@@ -4,6 +4,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -92,7 +93,7 @@ nothing, and prints the plan as a script of vault commands.`,
 		if err := o.Validate(); err != nil {
 			return usageError{err}
 		}
-		vault, err := administrator()
+		vault, err := administrator(cmd.Context())
 		if err != nil {
 			return err
 		}
@@ -102,9 +103,10 @@ nothing, and prints the plan as a script of vault commands.`,
 	return cmd
 }
 
-// administrator returns a client for the Vault that the environment names.
-func administrator() (*vaultadmin.Client, error) {
-	config, err := vaultadmin.FromEnvironment(os.Getenv)
+// administrator returns a client for the Vault that the environment names, or the
+// inventory of clusters.
+func administrator(ctx context.Context) (*vaultadmin.Client, error) {
+	config, err := vaultadmin.FromEnvironment(getenv(ctx))
 	if err != nil {
 		return nil, err
 	}

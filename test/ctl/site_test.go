@@ -83,7 +83,8 @@ func newSite(t *testing.T, bed *testbed.Bed) *site {
 		join(t, first.APIServer, fmt.Sprintf("node%d", i+1), siteAddrs[i], siteAddrs[i], n.Trousseau.Args)
 		createSecrets(t, n.APIServer, fmt.Sprintf("of-%d-", i), s.secrets/len(c.Nodes))
 	}
-	s.NewControllerManager().Start() // reencrypt leaves migrations to it
+	// reencrypt leaves migrations to it. Other controllers would evict the pods of nodes without a kubelet.
+	s.NewControllerManager("--controllers=garbage-collector-controller,storage-version-migrator-controller").Start()
 	s.forward("127.0.0.1:8095", "10.0.0.1:8095")
 	s.layOut()
 	c.Etcd.Save(s.path("backup.db"))

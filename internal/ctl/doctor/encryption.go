@@ -112,9 +112,9 @@ func order(ours []entryOf) outcome {
 		case o.first:
 			all = append(all, o.resources())
 		case first.Kind == "identity":
-			return fail("Put the plugin first: trousseauctl encryption-config FILE --in-place.", "%s are written in plaintext: identity is first", o.resources())
+			return fail("Put the plugin first: trousseauctl encryption-config FILE --phase write --in-place.", "%s are written in plaintext: identity is first", o.resources())
 		default:
-			return warn("When every kube-apiserver can read through the plugin, put it first: trousseauctl encryption-config FILE --in-place.", "%s are written by %s; the plugin only reads", o.resources(), first)
+			return warn("When every kube-apiserver can read through the plugin, put it first: trousseauctl encryption-config FILE --phase write --in-place.", "%s are written by %s; the plugin only reads", o.resources(), first)
 		}
 	}
 	return ok("the plugin is first for %s", strings.Join(all, ", "))

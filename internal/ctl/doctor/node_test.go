@@ -297,10 +297,10 @@ var nodeSituations = []struct {
 	{"kms v1", edit("apiVersion: v2", "apiVersion: v1"), []string{
 		`fail encryption-provider DIR/encryption.yaml: the provider "trousseau" uses kms v1, which trousseau does not support | Write apiVersion: v2.`}},
 	{"identity first", edit("  providers:\n", "  providers:\n  - identity: {}\n"), []string{
-		"fail encryption-order DIR/encryption.yaml: secrets are written in plaintext: identity is first | Put the plugin first: trousseauctl encryption-config FILE --in-place.",
+		"fail encryption-order DIR/encryption.yaml: secrets are written in plaintext: identity is first | Put the plugin first: trousseauctl encryption-config FILE --phase write --in-place.",
 		"warn encryption-identity DIR/encryption.yaml: secrets are also read in plaintext: anyone who can write to etcd can plant Secrets | Remove identity when trousseauctl audit finds no plaintext."}},
 	{"only read", edit("  providers:\n", "  providers:\n  - aescbc: {keys: [{name: k, secret: MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=}]}\n"), []string{
-		`warn encryption-order DIR/encryption.yaml: secrets are written by aescbc "k"; the plugin only reads | When every kube-apiserver can read through the plugin, put it first: trousseauctl encryption-config FILE --in-place.`}},
+		`warn encryption-order DIR/encryption.yaml: secrets are written by aescbc "k"; the plugin only reads | When every kube-apiserver can read through the plugin, put it first: trousseauctl encryption-config FILE --phase write --in-place.`}},
 	{"two names while one is replaced", func(n *node) {
 		edit("  providers:\n", "  providers:\n  - kms: {apiVersion: v2, name: new-name, endpoint: unix://"+n.socket+", timeout: 30s}\n")(n)
 	}, nil},
