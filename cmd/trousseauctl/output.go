@@ -56,6 +56,8 @@ type result struct {
 	Findings []finding.Finding
 	// Err is why the command failed. What it did until then is in Report.
 	Err error
+	// Cases are the checks, for a command with the format junit.
+	Cases []testCase
 }
 
 // The verdicts. Each has one exit code, see newRoot.
@@ -116,6 +118,12 @@ func (o *output) write(cmd *cobra.Command, r result, table func(io.Writer, paint
 		if text, err = yaml.Marshal(r.document(o.kind)); err == nil {
 			_, err = w.Write(text)
 		}
+	case "junit":
+		failure := r.Err
+		if errors.Is(failure, errFinding) {
+			failure = nil
+		}
+		err = writeJUnit(w, o.kind, r.Cases, failure)
 	default:
 		err = table(w, painterFor(w))
 	}

@@ -103,7 +103,7 @@ type rotatedKey struct {
 func (f *reencryptFlags) rotateKey(cmd *cobra.Command, o rotatekey.Options, options reencrypt.Options) (r rotatedKey, err error) {
 	progress := f.tell(cmd, &options)
 	defer progress.end()
-	o.Plugins, o.Find = options.Plugins, options.Find
+	o.Plugins = options.Plugins
 	o.Begins = func(s rotatekey.Step) {
 		progress.end()
 		fmt.Fprintf(cmd.ErrOrStderr(), "step %s\n", s.Name)
@@ -139,7 +139,11 @@ func given(cmd, other *cobra.Command) (flags string) {
 	own := []string{"output", "dry-run"}
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
 		if other.Flags().Lookup(flag.Name) != nil && !slices.Contains(own, flag.Name) {
-			flags += " --" + flag.Name + " " + strings.Trim(flag.Value.String(), "[]")
+			value := strings.Trim(flag.Value.String(), "[]")
+			if strings.ContainsAny(value, "* ") { // of a shell
+				value = "'" + value + "'"
+			}
+			flags += " --" + flag.Name + " " + value
 		}
 	})
 	return flags

@@ -3,11 +3,16 @@
 package vault_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/trousseau-io/trousseau/internal/fault"
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
@@ -89,22 +94,48 @@ func TestQueryFails(t *testing.T) {
 	}
 }
 
-// TestConfigTLS checks that a diagnosis uses the client's TLS configuration.
-func TestConfigTLS(t *testing.T) {
+// A diagnosis connects as the client does: with the same certificates and the same
+// limit for the handshake.
+func TestHandshake(t *testing.T) {
 	s := vaulttest.Start(t, vaulttest.Options{TLS: true, ClientCert: true})
 	cfg := vault.Config{CACert: s.CAPEM(), ServerName: "localhost", ClientCert: s.ClientCertPEM(), ClientKey: s.ClientKeyPEM()}
-	tc, err := cfg.TLS()
+	conn, name, err := cfg.Handshake(bounded(t), s.Addr())
+	if err != nil || name != "localhost" || len(conn.ConnectionState().VerifiedChains) == 0 {
+		t.Fatalf("%v, name %q, want a verified chain for localhost", err, name)
+	}
+	fmt.Fprintf(conn, "GET /v1/sys/health HTTP/1.0\r\n\r\n")
+	if answer, err := io.ReadAll(conn); err != nil || !strings.Contains(string(answer), " 200 OK") {
+		t.Errorf("%s, %v, want 200", answer, err)
+	}
+	conn.Close()
+	if _, name, err := (vault.Config{}).Handshake(bounded(t), s.Addr()); err == nil || name != "127.0.0.1" {
+		t.Errorf("%v, name %q, want an unknown authority for 127.0.0.1", err, name)
+	}
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never answers
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: tc}}
-	resp, err := client.Get(s.URL() + "/v1/sys/health")
-	if err != nil {
-		t.Fatal(err)
+	defer silent.Close()
+	defer vault.SetHandshakeTimeout(50 * time.Millisecond)()
+	ctx := bounded(t)
+	if _, _, err := cfg.Handshake(ctx, silent.Addr().String()); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		t.Errorf("a server without TLS: %v, want the client's time limit", err)
 	}
-	resp.Body.Close()
-	cfg.CACert = []byte("none")
-	if _, err := cfg.TLS(); err == nil {
-		t.Error("a CA file without a certificate was accepted")
+}
+
+// An anonymous call has no token, so it does not use one up. Vault's refusal of it is
+// not that of a policy.
+func TestAnonymousQuery(t *testing.T) {
+	s := vaulttest.Start(t)
+	c := dial(t, s, func(cfg *vault.Config) { cfg.Credential = vault.Given(s.RootToken()) })
+	s.Inject(vaulttest.Fault{Handle: func(_ string, _ http.ResponseWriter, r *http.Request) bool {
+		if token := r.Header.Get("X-Vault-Token"); token != "" {
+			t.Error("it has the token")
+		}
+		return false
+	}})
+	query := vault.Query{What: "asking", Path: "sys/wrapping/lookup", Body: []byte(`{"token":"x"}`), Anonymous: true, Refused: "not one"}
+	if err := c.Query(bounded(t), query, &struct{}{}); fault.ClassOf(err) != fault.Denied || !strings.HasSuffix(err.Error(), ": not one (400)") {
+		t.Errorf("%v, want class %s and our words", err, fault.Denied)
 	}
 }

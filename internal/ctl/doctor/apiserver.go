@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -129,14 +130,11 @@ func (e *examination) announced(ctx context.Context, s *apiserver.Server) outcom
 // told is what kube-apiserver received last from our plugin. Where the provider's name
 // is not known, a provider with the plugin's key_id is taken for it.
 func (e *examination) told(ids apiserver.KeyIDs) (last apiserver.Told) {
-	if e.provider != "" {
-		return ids.Told[e.provider]
-	}
-	for _, t := range ids.Told {
-		if t.Hash == e.plugin.Hash {
+	for name, t := range ids.Told {
+		switch {
+		case e.names == nil && t.Hash == e.plugin.Hash:
 			return t
-		}
-		if t.At.After(last.At) {
+		case (e.names == nil || slices.Contains(e.names, name)) && t.At.After(last.At):
 			last = t
 		}
 	}

@@ -45,7 +45,7 @@ const defaultRequestTimeout = 2500 * time.Millisecond
 
 // behindConfig are the checks of every configuration, skipped if there is none.
 var behindConfig = []string{
-	"vault-dns", "vault-tcp", "vault-tls", "vault-health", "vault-clock", "login", "token", "token-life", "token-policies",
+	"vault-dns", "vault-tcp", "vault-tls", "vault-health", "vault-clock", "login", "token", "token-life", "token-policies", "token-networks",
 	"policy", "policy-needs", "policy-excess", "key", "key-settings", "key-versions", "round-trip", "batches",
 }
 
@@ -76,5 +76,5 @@ func Run(ctx context.Context, o Options) Report {
 	e.nodes(ctx)
 	e.apiServer(ctx)
 	e.close()
-	return e.report()
+	return report(e.checks)
 }

@@ -24,8 +24,7 @@ import (
 // EncryptionConfiguration, or else all of them.
 type gate struct {
 	servers []*apiserver.Server
-	plugins []fleet.Node
-	find    func(context.Context) (fleet.Members, error)
+	plugins fleet.Options
 	// want is the hash that all must have; "" for the one that the plugins have.
 	want    string
 	waiting func(reason string)
@@ -40,7 +39,7 @@ type gate struct {
 }
 
 func newGate(ctx context.Context, o Options, c *cluster, kinds []kind) (*gate, error) {
-	g := &gate{plugins: o.Plugins, find: o.Find, want: o.KeyIDHash, waiting: o.Waiting}
+	g := &gate{plugins: o.Plugins, want: o.KeyIDHash, waiting: o.Waiting}
 	if o.EncryptionConfig != nil {
 		var err error
 		if g.encryption, err = newEncryption(o.EncryptionConfig); err != nil {
@@ -150,7 +149,7 @@ func live(ids apiserver.KeyIDs) []string {
 
 // agreed returns the hash of the key_id that all plugins encrypt under.
 func (g *gate) agreed(ctx context.Context) (string, error) {
-	r := fleet.Survey(ctx, fleet.Options{Nodes: g.plugins, Find: g.find})
+	r := fleet.Survey(ctx, g.plugins)
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
@@ -159,7 +158,7 @@ func (g *gate) agreed(ctx context.Context) (string, error) {
 	}
 	var problems []string
 	for _, f := range r.Findings {
-		if f.Severity == finding.Error && !slices.ContainsFunc(r.Nodes, func(a fleet.Answer) bool { return a.Node == f.Subject }) {
+		if f.Severity == finding.Error && f.Subject == "" {
 			problems = append(problems, f.Text)
 		}
 	}

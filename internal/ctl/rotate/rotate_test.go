@@ -389,6 +389,12 @@ func TestRefusals(t *testing.T) {
 		{name: "your own", token: token{Policies: []string{"trousseau", "limited"}},
 			change: func(w *world) { w.as(w.old) },
 			want:   "the token in " + secret + " is your own, and revoking it would lock you out: log in to Vault with another one"},
+		{name: "your own, which may not look itself up", token: token{Policies: []string{"blind"}, NoDefaultPolicy: true},
+			change: func(w *world) {
+				w.as(w.old)
+				w.options.AnyPolicies = true
+			},
+			want: "the token in " + secret + " is your own"},
 		{name: "a child of a child", token: token{Policies: []string{"trousseau"}},
 			change: func(w *world) {
 				w.as(w.vault.CreateToken(token{Policies: []string{"root"}}))
@@ -430,6 +436,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.vault.SetPolicy("silent", nil)
+			w.vault.SetPolicy("blind", vaulttest.Rules{"secret/data/*": {"read", "update"}, "auth/token/lookup": {"update"}})
 			w.vault.SetPolicy("limited", vaulttest.Rules{"secret/data/*": {"read", "update"}})
 			w.vault.Revoke(w.old.ID)
 			c.token.Orphan = true

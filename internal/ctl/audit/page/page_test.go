@@ -23,12 +23,12 @@ import (
 
 // eventful has an entry of every kind.
 func eventful() audit.Report {
-	a := audit.New(audit.Options{Prefix: "/registry/", Drill: true})
+	a := audit.New(audit.Options{Prefixes: []string{"/registry/"}, Drill: true})
 	n := int64(0)
 	add := func(count int, resource string, value func(i int) []byte) {
 		for i := range count {
 			n++
-			a.Add(etcd.Object{Key: fmt.Appendf(nil, "/registry/%s/default/%d", resource, n), Value: value(i), Revision: n})
+			_ = a.Add(etcd.Object{Key: fmt.Appendf(nil, "/registry/%s/default/%d", resource, n), Value: value(i), Revision: n})
 		}
 	}
 	ours := func(version int) func(int) []byte {
@@ -106,8 +106,8 @@ func TestPageStandsAlone(t *testing.T) {
 }
 
 func TestPageOfNothingMuch(t *testing.T) {
-	a := audit.New(audit.Options{Prefix: "/registry/"})
-	a.Add(etcd.Object{Key: []byte("/registry/secrets/a/1"), Value: storedtest.AESGCM("k")})
+	a := audit.New(audit.Options{Prefixes: []string{"/registry/"}})
+	_ = a.Add(etcd.Object{Key: []byte("/registry/secrets/a/1"), Value: storedtest.AESGCM("k")})
 	text := written(t, a.Report(audit.Source{Kind: "etcd", Names: []string{"127.0.0.1:2379"}, Read: time.Unix(0, 0)}))
 	if !strings.Contains(text, "<h2>No findings</h2>") || strings.Contains(text, `id="drill"`) || strings.Contains(text, `id="keys"`) {
 		t.Error("want a page without findings")
