@@ -25,6 +25,7 @@ import (
 func newDoctor() *cobra.Command {
 	options := doctor.Options{}
 	var endpoints []string
+	var pods clusterFlags
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Find out why Trousseau does not work on this node",
@@ -64,7 +65,9 @@ The exit code is 3 if a check fails. A warning means: it works, but it is a risk
 	flags.StringVar(&options.Socket, "socket", "unix:///run/trousseau/kms.sock", "`endpoint` of the plugin, trousseau's --listen-addr")
 	flags.StringSliceVar(&endpoints, "ops", []string{fleet.DefaultAddr}, "`addresses` of the ops endpoints, trousseau's --ops-addr, of one node or of all nodes")
 	flags.StringVar(&options.EncryptionConfig, "encryption-config", "", "kube-apiserver's EncryptionConfiguration `file`")
-	flags.StringVar(&options.Kubeconfig, "kubeconfig", "", "`file` with credentials for kube-apiserver")
+	flags.StringVar(&options.Kubeconfig, "kubeconfig", "", "kubeconfig `file` with credentials for kube-apiserver; without --ops, the nodes are found with it too")
+	flags.StringVar(&options.Context, "context", "", "context `name` in the kubeconfig (default its current context)")
+	pods.registerPods(flags)
 	flags.DurationVar(&options.RequestTimeout, "request-timeout", 2500*time.Millisecond, "trousseau's --request-timeout")
 	flags.DurationVar(&options.Timeout, "timeout", doctor.DefaultTimeout, "time limit for all checks together")
 	out := outputFlag(cmd, "Doctor", "junit")
@@ -77,6 +80,11 @@ The exit code is 3 if a check fails. A warning means: it works, but it is a risk
 		}
 		if err := examine(&options, endpoints); err != nil {
 			return usageError{err}
+		}
+		if pods.kubeconfig, pods.context = options.Kubeconfig, options.Context; pods.kubeconfig != "" && !flags.Changed("ops") {
+			if find, err := pods.findOr(options.Nodes); err == nil { // the kubeconfig has a check of its own
+				options.Find = find
+			}
 		}
 		r := doctor.Run(cmd.Context(), options)
 		var err error

@@ -23,7 +23,7 @@ func (e *examination) apiServer(ctx context.Context) {
 	var s *apiserver.Server
 	e.check(ctx, "kubeconfig", e.Kubeconfig, func(context.Context) outcome {
 		var err error
-		if s, err = dial(e.Kubeconfig); err != nil {
+		if s, err = dial(e.Kubeconfig, e.Context); err != nil {
 			return fail("Give the path of one that works with kubectl.", "%s", reason(err))
 		}
 		return ok("for %s", s.URL())
@@ -37,9 +37,9 @@ func (e *examination) apiServer(ctx context.Context) {
 	e.check(ctx, "apiserver-key-id", "", func(ctx context.Context) outcome { return e.announced(ctx, s) }, grounds...)
 }
 
-// dial makes a client from the kubeconfig in file. It does no network I/O.
-func dial(file string) (*apiserver.Server, error) {
-	config, err := apiserver.ReadKubeconfig(file)
+// dial makes a client from a context of the kubeconfig in file. It does no network I/O.
+func dial(file, context string) (*apiserver.Server, error) {
+	config, err := apiserver.Kubeconfig(file, context)
 	if err != nil {
 		return nil, err
 	}

@@ -27,13 +27,15 @@ type Options struct {
 	Socket string
 	// RequestTimeout is the daemon's --request-timeout; 0 means its default.
 	RequestTimeout time.Duration
-	// Nodes are the ops endpoints to ask.
+	// Nodes are the ops endpoints to ask, if Find is nil or fails.
 	Nodes []fleet.Node
+	Find  func(context.Context) (fleet.Members, error)
 	// EncryptionConfig is the path of kube-apiserver's
 	// --encryption-provider-config.
 	EncryptionConfig string
-	// Kubeconfig is the path of credentials for kube-apiserver.
-	Kubeconfig string
+	// Kubeconfig is the path of credentials for kube-apiserver, Context the context in it;
+	// "" for the current one.
+	Kubeconfig, Context string
 	// Timeout bounds all checks together; 0 means DefaultTimeout.
 	Timeout time.Duration
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -84,6 +85,11 @@ current-context: x
 `, server.URL), 0o600)
 	n.substitute = []string{sockets, "SOCKETS", n.ops, "OPS", server.URL, "APISERVER"}
 	return n
+}
+
+// find has the nodes found, or not.
+func (n *node) find(m fleet.Members, err error) {
+	n.o.Find = func(context.Context) (fleet.Members, error) { return m, err }
 }
 
 func (n *node) nodes(addrs ...string) []fleet.Node {
@@ -271,6 +277,12 @@ var nodeSituations = []struct {
 	}, []string{
 		"fail plugin-key-id SOCKETS/kms.sock: the plugin uses transit/kek, but the configuration says transit/another | Check above which process owns the socket, and with trousseauctl status which configuration it uses."}},
 
+	{"nodes not found", func(n *node) { n.find(fleet.Members{}, errors.New("listing pods: pods is forbidden")) }, []string{
+		"warn nodes-found: listing pods: pods is forbidden | Allow these credentials to find the pods, see docs/clusters.md, or name the nodes with --ops."}},
+	{"a node is left out", func(n *node) {
+		n.find(fleet.Members{Nodes: n.o.Nodes, APIServers: []fleet.APIServer{{Address: "10.0.0.1", Node: "n"}, {Address: "10.0.0.2"}}}, nil)
+	}, []string{
+		"fail nodes-found: The API server at 10.0.0.2 has no pod of trousseau on its node | Check why trousseau does not run there."}},
 	{"no ops endpoints", func(n *node) { n.o.Nodes = n.nodes(n.ops, "127.0.0.1:1") }, []string{
 		"fail node 127.0.0.1:1: connection refused… | Start trousseau there, or give the right addresses with --ops."}},
 	{"configuration refused", func(n *node) {
@@ -326,7 +338,7 @@ var nodeSituations = []struct {
 	{"no kubeconfig", func(n *node) { n.o.Kubeconfig = n.dir + "/none" }, []string{
 		"fail kubeconfig DIR/none: no such file or directory | Give the path of one that works with kubectl."}},
 	{"not a kubeconfig", func(n *node) { n.o.Kubeconfig = n.file }, []string{
-		"fail kubeconfig DIR/config.yaml: not a kubeconfig with a current context | Give the path of one that works with kubectl."}},
+		"fail kubeconfig DIR/config.yaml: DIR/config.yaml is not a kubeconfig with a current context | Give the path of one that works with kubectl."}},
 	{"stale kubeconfig", func(n *node) { n.livez = 401 }, []string{
 		"fail apiserver: kube-apiserver does not accept the credentials (401) | Give a kubeconfig with valid credentials."}},
 	{"no encryption in the API server", func(n *node) { n.providers = 404 }, []string{
