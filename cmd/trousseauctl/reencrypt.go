@@ -15,7 +15,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/apiserver"
-	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 	"github.com/trousseau-io/trousseau/internal/ctl/reencrypt"
 )
 
@@ -29,15 +28,17 @@ are stored under an older key_id, in the clear, or by another provider than the
 first in EncryptionConfiguration, and no others. Concurrent updates are never
 lost. This command reads only metadata, never the value of a Secret.
 
-It refuses to start unless all plugins (--ops) are healthy and have the same
-key_id, and every API server knows that key_id, according to its metrics. An API
-server that does not know it yet would silently skip objects. Each provider of an
-API server learns the key_id by itself: all of them must know it. If one of them
-is not Trousseau, give --encryption-config, the file that every API server has
-loaded, as their metrics confirm: then those that write the resources must know
-it. The API servers are found through the Service kubernetes, or given with
---api-server. The checks are repeated during the run. After the first write, the
-metrics must show that it was by the right provider.
+It refuses to start unless all plugins are healthy and have the same key_id, and
+every API server knows that key_id, according to its metrics. An API server that
+does not know it yet would silently skip objects. Each provider of an API server
+learns the key_id by itself: all of them must know it. If one of them is not
+Trousseau, give --encryption-config, the file that every API server has loaded, as
+their metrics confirm: then those that write the resources must know it. The
+checks are repeated during the run. After the first write, the metrics must show
+that it was by the right provider.
+
+The plugins are found in the cluster, as by status, or given with --ops. The API
+servers are found through the Service kubernetes, or given with --api-server.
 
 --via says who sends the patches:
 - walk: this command. It reaches every object, and names those that are refused.
@@ -96,19 +97,18 @@ it has any other finding.`,
 
 // reencryptFlags are the flags of reencrypt.
 type reencryptFlags struct {
-	kubeconfig, context string
-	resources           []string
-	via                 string
-	rate                string
-	concurrency         int
-	maxRefusals         int
-	state               string
-	dryRun              bool
-	apiServers          []string
-	encryptionConfig    string
-	ops                 []string
-	wait                time.Duration
-	etcd                etcdFlags
+	nodes            nodeFlags
+	resources        []string
+	via              string
+	rate             string
+	concurrency      int
+	maxRefusals      int
+	state            string
+	dryRun           bool
+	apiServers       []string
+	encryptionConfig string
+	wait             time.Duration
+	etcd             etcdFlags
 }
 
 var vias = []string{string(reencrypt.Auto), string(reencrypt.Walk), string(reencrypt.Migration)}
@@ -116,8 +116,7 @@ var vias = []string{string(reencrypt.Auto), string(reencrypt.Walk), string(reenc
 // register adds the flags that rotate-key has too.
 func (f *reencryptFlags) register(cmd *cobra.Command, endpoints string, wait time.Duration) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file` (default KUBECONFIG, then ~/.kube/config)")
-	flags.StringVar(&f.context, "context", "", "`name` of the kubeconfig's context (default the current one)")
+	f.nodes.register(flags)
 	flags.StringSliceVar(&f.resources, "resources", []string{"secrets"}, "resources to rewrite, as in EncryptionConfiguration: also *. for the core group, *.apps, and *.* for all")
 	flags.StringVar(&f.via, "via", vias[0], "who rewrites: auto, walk for this command, or migration for kube-controller-manager")
 	flags.StringVar(&f.rate, "rate", "50/s", "maximum patch `rate`, per second, minute or hour, such as 50/s, 600/m or 20000/h")
@@ -125,54 +124,48 @@ func (f *reencryptFlags) register(cmd *cobra.Command, endpoints string, wait tim
 	flags.IntVar(&f.maxRefusals, "max-refusals", 200, "refusals in a row that end a resource, because they have one cause; 0 for no limit")
 	flags.StringSliceVar(&f.apiServers, "api-server", nil, "`URL` of every API server, not of a load balancer (default: from the Service kubernetes)")
 	flags.StringVar(&f.encryptionConfig, "encryption-config", "", "EncryptionConfiguration `file` that every API server has loaded, which says who writes a resource")
-	flags.StringSliceVar(&f.ops, "ops", []string{fleet.DefaultAddr}, "`ADDR` of the ops endpoints of every plugin, as in status")
 	flags.DurationVar(&f.wait, "wait", wait, "time to wait for the API servers to learn the current key_id")
 	f.etcd.register(cmd, endpoints)
 	_ = cmd.RegisterFlagCompletionFunc("via", cobra.FixedCompletions(vias, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // check reports a mistake on the command line.
-func (f *reencryptFlags) check() (limit rate.Limit, plugins []fleet.Node, err error) {
+func (f *reencryptFlags) check() (limit rate.Limit, err error) {
 	switch {
 	case f.concurrency < 1:
-		return 0, nil, fmt.Errorf("--concurrency: %d is less than 1", f.concurrency)
+		return 0, fmt.Errorf("--concurrency: %d is less than 1", f.concurrency)
 	case f.maxRefusals < 0:
-		return 0, nil, fmt.Errorf("--max-refusals: %d is negative; 0 is no limit", f.maxRefusals)
+		return 0, fmt.Errorf("--max-refusals: %d is negative; 0 is no limit", f.maxRefusals)
 	case f.wait < 0:
-		return 0, nil, fmt.Errorf("--wait: %s is negative; give a duration such as 2m", f.wait)
+		return 0, fmt.Errorf("--wait: %s is negative; give a duration such as 2m", f.wait)
 	case len(f.resources) == 0:
-		return 0, nil, errors.New("--resources: name at least one, such as secrets")
-	case len(f.ops) == 0:
-		return 0, nil, errors.New("--ops: give the address of at least one plugin, such as " + fleet.DefaultAddr)
+		return 0, errors.New("--resources: name at least one, such as secrets")
 	case !slices.Contains(vias, f.via):
-		return 0, nil, fmt.Errorf("--via: %q is none of %s", f.via, strings.Join(vias, ", "))
+		return 0, fmt.Errorf("--via: %q is none of %s", f.via, strings.Join(vias, ", "))
 	}
 	if limit, err = reencrypt.ParseRate(f.rate); err != nil {
-		return 0, nil, fmt.Errorf("--rate: %w", err)
+		return 0, fmt.Errorf("--rate: %w", err)
 	}
 	for _, r := range f.resources {
 		if name := strings.TrimPrefix(r, "*."); name != "" && strings.ContainsAny(name, "/* ") && r != "*.*" || r == "" {
-			return 0, nil, fmt.Errorf("--resources: %q is not a resource such as secrets, widgets.example.com or *.apps", r)
+			return 0, fmt.Errorf("--resources: %q is not a resource such as secrets, widgets.example.com or *.apps", r)
 		}
 	}
 	for _, u := range f.apiServers {
 		if !isURL(u) {
-			return 0, nil, fmt.Errorf("--api-server: %q is not a URL such as https://10.0.0.1:6443", u)
+			return 0, fmt.Errorf("--api-server: %q is not a URL such as https://10.0.0.1:6443", u)
 		}
 	}
-	if plugins, err = fleet.ParseNodes(f.ops); err != nil {
-		return 0, nil, fmt.Errorf("--ops: %w", err)
-	}
-	return limit, plugins, f.etcd.check()
+	return limit, f.etcd.check()
 }
 
 func (f *reencryptFlags) options(cmd *cobra.Command) (reencrypt.Options, error) {
-	limit, plugins, err := f.check()
+	limit, err := f.check()
 	if err != nil {
 		return reencrypt.Options{}, usageError{err}
 	}
 	options := reencrypt.Options{
-		APIServers: f.apiServers, Plugins: plugins, Resources: f.resources, Via: reencrypt.Via(f.via), DryRun: f.dryRun,
+		APIServers: f.apiServers, Resources: f.resources, Via: reencrypt.Via(f.via), DryRun: f.dryRun,
 		Rate: limit, Concurrency: f.concurrency, MaxRefusals: f.maxRefusals, State: f.state, Wait: f.wait,
 	}
 	for _, flag := range []string{"state", "rate", "concurrency"} {
@@ -184,7 +177,10 @@ func (f *reencryptFlags) options(cmd *cobra.Command) (reencrypt.Options, error) 
 		}
 		options.Via = reencrypt.Walk
 	}
-	if options.Config, err = apiserver.Kubeconfig(f.kubeconfig, f.context); err != nil {
+	if options.Plugins, err = f.nodes.options(cmd, nil); err != nil {
+		return options, err
+	}
+	if options.Config, err = apiserver.Kubeconfig(f.nodes.cluster.kubeconfig, f.nodes.cluster.context); err != nil {
 		return options, err
 	}
 	if f.encryptionConfig != "" {
@@ -200,11 +196,13 @@ func (f *reencryptFlags) options(cmd *cobra.Command) (reencrypt.Options, error) 
 
 // tell shows on stderr how far the work is, and why it waits.
 func (f *reencryptFlags) tell(cmd *cobra.Command, options *reencrypt.Options) *progress {
-	progress := newProgress(cmd.ErrOrStderr())
+	progress := newProgress(cmd.Context(), cmd.ErrOrStderr())
+	progress.tell("starting", 0, 0)
 	options.Progress = func(resource string, done, total int64) { progress.tell("rewriting "+resource, done, total) }
 	options.Waiting = func(reason string) {
 		progress.end()
 		fmt.Fprintln(cmd.ErrOrStderr(), "waiting: "+reason)
+		progress.tell("waiting", 0, 0)
 	}
 	return progress
 }

@@ -81,7 +81,7 @@ min_decryption_version may be raised.`,
 		if err != nil {
 			return err
 		}
-		if o.Vault, err = administrator(); err != nil {
+		if o.Vault, err = administrator(cmd.Context()); err != nil {
 			return err
 		}
 		o.Namespace = strings.Trim(os.Getenv("VAULT_NAMESPACE"), "/")
@@ -126,7 +126,7 @@ func (f *reencryptFlags) rotateKey(cmd *cobra.Command, o rotatekey.Options, opti
 		return *r.Reencrypt.Audit, findings, nil
 	}
 	o.Commands = rotatekey.Commands{
-		Await:     "trousseauctl status " + strings.Join(f.ops, " "),
+		Await:     "trousseauctl status" + given(cmd, newStatus()),
 		Reencrypt: "trousseauctl reencrypt" + given(cmd, newReencrypt()),
 		Audit:     "trousseauctl audit" + given(cmd, newAudit()),
 	}
@@ -139,7 +139,11 @@ func given(cmd, other *cobra.Command) (flags string) {
 	own := []string{"output", "dry-run"}
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
 		if other.Flags().Lookup(flag.Name) != nil && !slices.Contains(own, flag.Name) {
-			flags += " --" + flag.Name + " " + strings.Trim(flag.Value.String(), "[]")
+			value := strings.Trim(flag.Value.String(), "[]")
+			if strings.ContainsAny(value, "* ") { // of a shell
+				value = "'" + value + "'"
+			}
+			flags += " --" + flag.Name + " " + value
 		}
 	})
 	return flags
@@ -151,7 +155,7 @@ func printRotateKey(w io.Writer, r rotatedKey, paint painter) error {
 	}
 	fmt.Fprintf(w, "%s: version %d, min_decryption_version %d\nkey_id %s\n\n", r.Key, r.Version, r.MinDecryptionVersion, r.KeyIDHash)
 	for _, s := range r.Steps {
-		fmt.Fprintln(w, strings.TrimSpace(fmt.Sprintf("%-9s  %-7s  %s", s.Name, s.Result, s.Text)))
+		fmt.Fprintf(w, "%s\t%s\t%s\n", s.Name, s.Result, s.Text)
 	}
 	fmt.Fprint(w, "\nBy hand:\n\n")
 	for _, s := range r.Steps {

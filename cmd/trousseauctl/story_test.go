@@ -120,6 +120,7 @@ func storyCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 		"render":        cmdRender,
 		"schema":        cmdSchema,
 		"revision":      cmdRevision,
+		"fits":          cmdFits,
 		"healthy":       cmdHealthy,
 		"login":         cmdLogin,
 		"serves":        cmdServes,

@@ -58,7 +58,7 @@ func newSite(t *testing.T, bed *testbed.Bed) *site {
 	s.bind(first.Dir, "/etc/trousseau")
 	s.bind(filepath.Join(first.Dir, "run"), "/run/trousseau")
 	first.APIServer.Args = append(first.APIServer.Args, "--encryption-provider-config="+
-		bed.Write("/etc/kubernetes/encryption-config.yaml", bed.Documented("encryption-config.yaml")))
+		bed.Write("/etc/kubernetes/encryption/encryption-config.yaml", bed.Documented("encryption-config.yaml")))
 	second.Encrypt()
 	for i, n := range c.Nodes {
 		// An API server's identity is derived from the hostname at its start.
@@ -83,7 +83,8 @@ func newSite(t *testing.T, bed *testbed.Bed) *site {
 		join(t, first.APIServer, fmt.Sprintf("node%d", i+1), siteAddrs[i], siteAddrs[i], n.Trousseau.Args)
 		createSecrets(t, n.APIServer, fmt.Sprintf("of-%d-", i), s.secrets/len(c.Nodes))
 	}
-	s.NewControllerManager().Start() // reencrypt leaves migrations to it
+	// reencrypt leaves migrations to it. Other controllers would evict the pods of nodes without a kubelet.
+	s.NewControllerManager("--controllers=garbage-collector-controller,storage-version-migrator-controller").Start()
 	s.forward("127.0.0.1:8095", "10.0.0.1:8095")
 	s.layOut()
 	c.Etcd.Save(s.path("backup.db"))

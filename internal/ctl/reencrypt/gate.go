@@ -24,7 +24,7 @@ import (
 // EncryptionConfiguration, or else all of them.
 type gate struct {
 	servers []*apiserver.Server
-	plugins []fleet.Node
+	plugins fleet.Options
 	// want is the hash that all must have; "" for the one that the plugins have.
 	want    string
 	waiting func(reason string)
@@ -149,7 +149,7 @@ func live(ids apiserver.KeyIDs) []string {
 
 // agreed returns the hash of the key_id that all plugins encrypt under.
 func (g *gate) agreed(ctx context.Context) (string, error) {
-	r := fleet.Survey(ctx, fleet.Options{Nodes: g.plugins})
+	r := fleet.Survey(ctx, g.plugins)
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}

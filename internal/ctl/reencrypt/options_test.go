@@ -102,7 +102,7 @@ func plugin(t *testing.T, hash string) fleet.Node {
 func options(t *testing.T, s apiServer) reencrypt.Options {
 	t.Helper()
 	return reencrypt.Options{
-		Config: &rest.Config{Host: s.URL()}, Plugins: []fleet.Node{plugin(t, current)}, Resources: []string{"secrets"},
+		Config: &rest.Config{Host: s.URL()}, Plugins: fleet.Options{Nodes: []fleet.Node{plugin(t, current)}}, Resources: []string{"secrets"},
 		Via: reencrypt.Walk, Rate: 1e6, Concurrency: 8, Patience: 10 * time.Second,
 	}
 }

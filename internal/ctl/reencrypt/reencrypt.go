@@ -56,8 +56,8 @@ type Options struct {
 	// APIServers are the URLs of all API servers, which accept Config's credentials.
 	// Nil means those of the Service kubernetes if there are several, else Config's.
 	APIServers []string
-	// Plugins are the ops endpoints of the plugins of all API servers.
-	Plugins []fleet.Node
+	// Plugins say how to ask the plugins of all API servers.
+	Plugins fleet.Options
 	// KeyIDHash is the hash of the key_id to wait for; "" for the one that all plugins
 	// have.
 	KeyIDHash string

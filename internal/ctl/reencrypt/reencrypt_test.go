@@ -427,14 +427,14 @@ func TestRefusesToStart(t *testing.T) {
 			o.APIServers = []string{s.URL(), other.URL()}
 		}, "does not know the plugins' key_id yet"},
 		"a plugin has the older key_id": {func(_ apiServer, o *reencrypt.Options) {
-			o.Plugins = append(o.Plugins, plugin(t, older))
+			o.Plugins.Nodes = append(o.Plugins.Nodes, plugin(t, older))
 		}, "The nodes disagree on key_id"},
 		"a plugin does not answer": {func(_ apiServer, o *reencrypt.Options) {
 			gone, err := fleet.ParseNode("127.0.0.1:1")
 			if err != nil {
 				t.Fatal(err)
 			}
-			o.Plugins = append(o.Plugins, gone)
+			o.Plugins.Nodes = append(o.Plugins.Nodes, gone)
 		}, "127.0.0.1:1 is unreachable: connection refused"},
 		"an API server's plugin is not healthy": {func(s apiServer, _ *reencrypt.Options) {
 			s.Answer("/readyz/kms-providers", http.StatusInternalServerError)

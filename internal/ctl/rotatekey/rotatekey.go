@@ -30,8 +30,8 @@ type Options struct {
 	Vault *vaultadmin.Client
 	// Namespace is that of Vault, Mount the path of the transit engine in it.
 	Namespace, Mount, Key string
-	// Plugins are the ops endpoints of the plugins of all API servers.
-	Plugins []fleet.Node
+	// Plugins say how to ask the plugins of all API servers.
+	Plugins fleet.Options
 	// Resume leaves out the rotation: an earlier run has made it.
 	Resume bool
 	// DryRun ends after the checks, before the rotation.
@@ -210,7 +210,7 @@ func (w *work) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	survey := fleet.Survey(ctx, fleet.Options{Nodes: w.Plugins})
+	survey := fleet.Survey(ctx, w.Plugins)
 	if err := ctx.Err(); err != nil {
 		return errors.New("interrupted; nothing was changed")
 	}
@@ -223,8 +223,10 @@ func (w *work) check(ctx context.Context) error {
 		}
 	}
 	switch {
+	case survey.Err != nil:
+		return survey.Err
 	case has == 0 && len(survey.KeyIDs) == 0:
-		return fmt.Errorf("no node says which key it uses: run trousseauctl status")
+		return errors.New("no node says which key it uses: run trousseauctl status")
 	case has == 0:
 		return fmt.Errorf("the nodes do not use the key %s of this Vault (key_id %s of key %s): check --transit-mount, --key, VAULT_ADDR and VAULT_NAMESPACE",
 			w.engine+"/"+w.Key, survey.KeyIDs[0].Hash, survey.KeyIDs[0].Name)

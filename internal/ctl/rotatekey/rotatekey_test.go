@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -69,7 +70,7 @@ func newWorld(t *testing.T) *world {
 			return w.audited(2, ""), nil, nil
 		},
 	}
-	if w.Plugins, err = fleet.ParseNodes([]string{pages.URL}); err != nil {
+	if w.Plugins.Nodes, err = fleet.ParseNodes([]string{pages.URL}); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -92,9 +93,13 @@ func (w *world) read() map[string]any {
 }
 
 // number reads a number about the key in Vault.
-func (w *world) number(field string) int {
-	var n int
-	fmt.Sscan(fmt.Sprint(w.read()[field]), &n)
+func (w *world) number(field string) int { return int(w.parse(w.read()[field])) }
+
+func (w *world) parse(v any) int64 {
+	n, err := strconv.ParseInt(fmt.Sprint(v), 10, 64)
+	if err != nil {
+		w.t.Error(err)
+	}
 	return n
 }
 
@@ -103,7 +108,7 @@ func (w *world) latest() int { return w.number("latest_version") }
 func (w *world) hash(version int) string {
 	id := keyid.ID{Engine: "transit", Key: name, Version: version}
 	if created := w.read()["keys"].(map[string]any)[fmt.Sprint(version)]; !w.blind {
-		fmt.Sscan(fmt.Sprint(created), &id.Created)
+		id.Created = w.parse(created)
 	}
 	return keyid.Hash(id.String())
 }
@@ -228,7 +233,7 @@ func TestRefuses(t *testing.T) {
 			if err != nil {
 				w.t.Fatal(err)
 			}
-			w.Plugins = gone
+			w.Plugins.Nodes = gone
 		}, "no node says which key it uses"},
 		"an API server": {func(w *world) {
 			w.Await = func(context.Context, string) error { return errors.New("is down") }
