@@ -9,12 +9,13 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
 	"github.com/trousseau-io/trousseau/internal/testkit/clustertest"
 )
 
-// TestFindOr finds the plugins for doctor: pods if there are any,
+// TestFindOr finds the nodes of doctor: pods if there are any,
 // and otherwise the addresses.
 func TestFindOr(t *testing.T) {
 	pods := []corev1.Pod{clustertest.Pod("p", "node1", "10.0.0.1", fleet.DefaultAddr)}
