@@ -15,7 +15,8 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit"
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/drill"
-	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit/page"
+	"github.com/trousseau-io/trousseau/internal/ctl/audit/textfile"
 	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
@@ -33,9 +34,18 @@ questions:
 - Which key versions are still needed?
 - How far can min_decryption_version be raised?
 
+The last answer counts every value that may need the key: a wrapped key that begins
+with vault:vN: needs version N, whichever plugin wrote it, with KMS v2 or KMS v1.
+If a value may need the key and says nothing of a version, the answer is unknown.
+So it reads all keys of etcd, and warns about encrypted values outside of --prefix.
+
 With --verify it unwraps every distinct seed once, through Vault with a
-configuration of Trousseau, or through a plugin's socket, and lists the objects
-that can no longer be decrypted. Use it to test a backup.
+configuration of Trousseau, or through a plugin's socket. It lists the objects
+that can no longer be decrypted, and for each the call that deletes it, in case the
+key is gone for good. Use it to test a backup. What KMS v1 or another plugin wrapped
+with a transit key is tried with each key of the configuration.
+
+With -o prometheus it prints metrics for the textfile collector of node_exporter.
 
 It changes nothing in etcd, and uses Vault only to decrypt. It prints names of
 objects, key_ids and hashes, never a seed or any part of a value.
@@ -51,49 +61,72 @@ code 3 if
   with any key, or
 - with --verify, a seed cannot be unwrapped, or its state is unknown.`,
 		Example: `  trousseauctl audit --snapshot backup.db
-  trousseauctl audit --snapshot backup.db --verify --vault-config config.yaml --html audit.html
+  trousseauctl audit --snapshot backup.db --verify --vault-config config.yaml \
+    --html audit.html --title production
   trousseauctl audit --endpoints https://127.0.0.1:2379 \
     --cacert /etc/kubernetes/pki/etcd/ca.crt \
     --cert /etc/kubernetes/pki/apiserver-etcd-client.crt \
-    --key /etc/kubernetes/pki/apiserver-etcd-client.key --resource secrets`,
+    --key /etc/kubernetes/pki/apiserver-etcd-client.key --resource secrets
+  trousseauctl audit --snapshot backup.db --prefix /registry --prefix /kubernetes.io
+  trousseauctl audit --snapshot backup.db -o prometheus`,
 		Args: noArguments,
 	}
 	f.register(cmd)
-	out := outputFlag(cmd, "Audit")
+	out := outputFlag(cmd, "Audit", formatPrometheus)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := f.check(); err != nil {
+		err := f.check()
+		if err == nil && f.outFile != "" && out.format != formatPrometheus {
+			err = errors.New("--out-file needs -o prometheus")
+		}
+		if err != nil {
 			return usageError{err}
 		}
-		page, err := newPageFile(f.html)
+		html, err := createFile("--html", f.html)
 		if err != nil {
 			return err
 		}
-		defer page.discard()
-		progress := newProgress(cmd.ErrOrStderr())
+		defer html.discard()
+		metrics, err := createFile("--out-file", f.outFile)
+		if err != nil {
+			return err
+		}
+		defer metrics.discard()
+		progress := newProgress(cmd.Context(), cmd.ErrOrStderr())
+		progress.tell("starting", 0, 0)
 		report, err := f.run(cmd.Context(), progress)
 		progress.end()
 		if err != nil {
 			return err
 		}
-		if err := page.write(report); err != nil {
+		if err := html.write(0o600, func(w io.Writer) error { return page.Write(w, report, page.Options{Title: f.title, Version: version}) }); err != nil {
 			return err
 		}
-		return out.report(cmd, report, len(report.Findings) == 0, func(w io.Writer, paint painter) error {
-			return printAudit(w, report, paint)
+		return out.write(cmd, result{Report: report, Findings: report.Findings}, func(w io.Writer, paint painter) error {
+			switch {
+			case out.table():
+				return printAudit(w, report, paint)
+			case metrics != nil:
+				// node_exporter runs as another user. The metrics name no objects.
+				return metrics.write(0o644, func(w io.Writer) error { return textfile.Write(w, report) })
+			}
+			return textfile.Write(w, report)
 		})
 	}
 	return cmd
 }
 
+// formatPrometheus is the output format for node_exporter's textfile collector.
+const formatPrometheus = "prometheus"
+
 // auditFlags are the flags of audit.
 type auditFlags struct {
-	etcd                etcdFlags
-	snapshot            string
-	resources           []string
-	verify              bool
-	vaultConfig, plugin string
-	endpoint            endpoint.Endpoint // plugin, parsed
-	html                string
+	etcd                 etcdFlags
+	snapshot             string
+	resources            []string
+	verify               bool
+	vaultConfig, plugin  string
+	endpoint             endpoint.Endpoint // plugin, parsed
+	html, title, outFile string
 }
 
 func (f *auditFlags) register(cmd *cobra.Command) {
@@ -105,6 +138,8 @@ func (f *auditFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.vaultConfig, "vault-config", "", "config.yaml `file` of Trousseau, to verify through Vault")
 	flags.StringVar(&f.plugin, "plugin", "", "`endpoint` of a plugin, as in EncryptionConfiguration, to verify through it")
 	flags.StringVar(&f.html, "html", "", "`file` for an additional HTML report")
+	flags.StringVar(&f.title, "title", "", "heading of the HTML report, such as the `name` of the cluster (default: the source)")
+	flags.StringVar(&f.outFile, "out-file", "", "`file` for the metrics of -o prometheus, instead of stdout; replaced as a whole")
 }
 
 // check reports a mistake on the command line.
@@ -114,6 +149,8 @@ func (f *auditFlags) check() error {
 		return errors.New("no source: give either --endpoints, such as https://127.0.0.1:2379, or --snapshot FILE")
 	case f.verify && (f.vaultConfig == "") == (f.plugin == ""):
 		return errors.New("--verify needs either --vault-config or --plugin, to unwrap the seeds")
+	case f.title != "" && f.html == "":
+		return errors.New("--title needs --html")
 	case !f.verify && (f.vaultConfig != "" || f.plugin != ""):
 		return errors.New("--vault-config and --plugin need --verify")
 	}
@@ -146,9 +183,9 @@ func checkResources(flag string, names []string) error {
 func (f *auditFlags) run(ctx context.Context, progress *progress) (audit.Report, error) {
 	slices.Sort(f.resources)
 	a := audit.New(audit.Options{
-		Prefix: f.etcd.root(),
-		Asked:  slices.Compact(f.resources),
-		Drill:  f.verify,
+		Prefixes: f.etcd.roots(),
+		Asked:    slices.Compact(f.resources),
+		Drill:    f.verify,
 	})
 	unwrapper, err := f.unwrapper(ctx)
 	if err != nil {
@@ -162,10 +199,7 @@ func (f *auditFlags) run(ctx context.Context, progress *progress) (audit.Report,
 	defer reader.close()
 	source := reader.source
 	source.Read = time.Now().UTC().Truncate(time.Second)
-	reading, err := reader.Read(ctx, a.Prefixes(), func(o etcd.Object) error {
-		a.Add(o)
-		return nil
-	})
+	reading, err := reader.Read(ctx, a.Prefixes(), a.Add)
 	if err != nil {
 		return audit.Report{}, err
 	}
@@ -182,8 +216,13 @@ func (f *auditFlags) run(ctx context.Context, progress *progress) (audit.Report,
 			return audit.Report{}, err
 		}
 		a.Drilled(results)
+		if a.AnyUnreadable() {
+			if _, err := reader.again().Read(ctx, a.Prefixes(), a.AddUnreadable); err != nil {
+				return audit.Report{}, err
+			}
+		}
 	}
-	source.Revision, source.Checksum = reading.Revision, reading.Checksum
+	source.Revision, source.Checksum, source.OutsideUnread = reading.Revision, reading.Checksum, reading.OutsideDenied
 	for _, r := range reading.Resumptions {
 		source.Resumptions = append(source.Resumptions, audit.Resumption{Revision: r.Revision, Key: r.Key})
 	}

@@ -18,14 +18,22 @@ import (
 type auditReader struct {
 	etcd.Reader
 	source audit.Source
-	close  func()
+	// again returns a reader of the same keys that counts nothing outside of them.
+	again func() etcd.Reader
+	close func()
 }
 
+// reader reads the whole key space, unless the audit is limited to some resources.
 func (f *auditFlags) reader(ctx context.Context, a *audit.Audit, progress *progress) (auditReader, error) {
+	outside := a.AddOutside
+	if f.resources != nil {
+		outside = nil
+	}
 	if f.snapshot != "" {
 		return auditReader{
-			Reader: &etcd.Snapshot{File: f.snapshot, Older: a.AddOlder, Progress: progress.tell},
+			Reader: &etcd.Snapshot{File: f.snapshot, Older: a.AddOlder, Outside: outside, Progress: progress.tell},
 			source: audit.Source{Kind: "snapshot", Names: []string{f.snapshot}},
+			again:  func() etcd.Reader { return &etcd.Snapshot{File: f.snapshot, Progress: progress.tell} },
 			close:  func() {},
 		}, nil
 	}
@@ -33,7 +41,13 @@ func (f *auditFlags) reader(ctx context.Context, a *audit.Audit, progress *progr
 	if err != nil {
 		return auditReader{}, err
 	}
-	return auditReader{Reader: live, source: audit.Source{Kind: "etcd", Names: f.etcd.endpoints}, close: live.Close}, nil
+	live.Outside = outside
+	return auditReader{
+		Reader: live,
+		source: audit.Source{Kind: "etcd", Names: f.etcd.endpoints},
+		again:  func() etcd.Reader { live.Outside = nil; return live },
+		close:  live.Close,
+	}, nil
 }
 
 // auditUnwrapper unwraps seeds. Without --verify it has no Unwrapper.

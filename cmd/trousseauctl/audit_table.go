@@ -10,6 +10,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit"
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
@@ -32,17 +33,49 @@ func printAudit(w io.Writer, r audit.Report, paint painter) error {
 			text.Paragraph(&b, "  ", note)
 		}
 	}
-	if len(r.Findings) == 0 {
-		b.WriteString("\n" + paint(good, "No findings.") + "\n")
-	} else {
-		b.WriteString("\n" + paint(bad, "Findings") + "\n")
-		for _, f := range r.Findings {
-			text.Paragraph(&b, "  ", f.Text)
-			printKeys(&b, f.FirstKeys, f.Objects)
-		}
-	}
+	printFindings(&b, r, paint)
+	printUnreadable(&b, r)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func printFindings(b *strings.Builder, r audit.Report, paint painter) {
+	heading := paint(bad, "Findings")
+	if !finding.Problem(r.Findings) {
+		fmt.Fprintf(b, "\n%s\n", paint(good, "No findings."))
+		heading = paint(doubtful, "Warnings")
+	}
+	if len(r.Findings) > 0 {
+		fmt.Fprintf(b, "\n%s\n", heading)
+	}
+	for _, f := range r.Findings {
+		line := f.Text
+		if f.Do != "" {
+			line += "; " + f.Do
+		}
+		text.Paragraph(b, "  ", line)
+		printKeys(b, f.Examples, f.Objects)
+	}
+}
+
+// printUnreadable writes the commands that delete what cannot be read.
+func printUnreadable(b *strings.Builder, r audit.Report) {
+	if len(r.Unreadable) == 0 {
+		return
+	}
+	b.WriteString("\nDeleting what cannot be read\n")
+	text.Paragraph(b, "  ", "If a backup has the key, restore it instead: then nothing is lost. Each of these calls deletes an object for good. kube-apiserver skips its finalizers, its preconditions and the admission of the deletion, so that what depends on the object may break. "+
+		"kube-apiserver 1.37 accepts the call from a user with the verbs delete and unsafe-delete-ignore-read-errors, and refuses it for an object that it can read. To try it, add &dryRun=All inside the quotes.")
+	for _, u := range r.Unreadable {
+		if u.Remove == "" {
+			text.Paragraph(b, "      ", "kube-apiserver deletes no such object unread. Delete its key from etcd: "+u.Key)
+			continue
+		}
+		fmt.Fprintf(b, "      %s\n", u.Remove)
+	}
+	if total := r.UnreadableObjects(); total > len(r.Unreadable) {
+		text.Paragraph(b, "      ", fmt.Sprintf("and %d more: audit again after these", total-len(r.Unreadable)))
+	}
 }
 
 func printSource(b *strings.Builder, r audit.Report) {
@@ -54,7 +87,7 @@ func printSource(b *strings.Builder, r audit.Report) {
 	if r.Source.Checksum != "" {
 		line += fmt.Sprintf(", sha256 %s", r.Source.Checksum)
 	}
-	text.Paragraph(b, "", line+fmt.Sprintf(": %s under %s", text.Count(r.Objects, "object"), r.Source.Prefix))
+	text.Paragraph(b, "", line+fmt.Sprintf(": %s under %s", text.Count(r.Objects, "object"), strings.Join(r.Source.Prefixes, " and ")))
 }
 
 func printResources(b *strings.Builder, r audit.Report, paint painter) {
@@ -64,7 +97,7 @@ func printResources(b *strings.Builder, r audit.Report, paint painter) {
 		}
 		fmt.Fprintf(b, "\n%s: %s\n", res.Name, text.Count(res.Objects, "object"))
 		for _, g := range res.Groups {
-			fmt.Fprintf(b, "%9d  %s\n", g.Objects, describe(g, paint))
+			fmt.Fprintf(b, "%9d\t%s\n", g.Objects, describe(g, paint))
 		}
 	}
 	heading := "\nnot encrypted\n"
@@ -78,7 +111,7 @@ func printResources(b *strings.Builder, r audit.Report, paint painter) {
 		for _, g := range res.Groups {
 			forms = append(forms, g.Form)
 		}
-		fmt.Fprintf(b, "%9d  %s (%s)\n", res.Objects, res.Name, strings.Join(forms, ", "))
+		fmt.Fprintf(b, "%9d\t%s (%s)\n", res.Objects, res.Name, strings.Join(forms, ", "))
 	}
 }
 
@@ -88,10 +121,22 @@ func describe(g audit.Group, paint painter) string {
 		return paint(bad, "IN THE CLEAR") + " (" + g.Form + ")"
 	case form == stored.Malformed:
 		return paint(bad, "MALFORMED") + ": " + g.Problem
-	case form == stored.KMSv2:
+	case form == stored.KMSv2 && g.Version > 0:
 		return fmt.Sprintf("kms v2 %s, %s under %s", g.Name, text.Count(g.Seeds, "seed"), g.KeyID)
+	case form == stored.KMSv2:
+		return fmt.Sprintf("kms v2 %s, %s under %s%s", g.Name, text.Count(g.Seeds, "seed"), g.KeyID, wrappedBy(g))
+	case form == stored.KMSv1:
+		return fmt.Sprintf("kms v1 %s, %s%s", g.Name, text.Count(g.Seeds, "DEK"), wrappedBy(g))
 	}
 	return g.Form + " " + g.Name
+}
+
+// wrappedBy says which version of an unknown transit key a group needs.
+func wrappedBy(g audit.Group) string {
+	if g.WrappedBy == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", wrapped by version %d of a transit key", g.WrappedBy)
 }
 
 func printStoredKeyIDs(b *strings.Builder, r audit.Report) {
@@ -104,15 +149,15 @@ func printStoredKeyIDs(b *strings.Builder, r audit.Report) {
 		if k.Created != nil {
 			made = ", created " + k.Created.Format(time.DateOnly)
 		}
-		fmt.Fprintf(b, "  %s\n      %s\n      %s by provider %s, %s%s\n", k.KeyID, k.Hash,
-			text.Count(k.Objects, "object"), k.Provider, text.Count(k.Seeds, "seed"), made)
+		fmt.Fprintf(b, "  %s\n      %s\n", k.KeyID, k.Hash)
+		text.Paragraph(b, "      ", fmt.Sprintf("%s by provider %s, %s%s", text.Count(k.Objects, "object"), k.Provider, text.Count(k.Seeds, "seed"), made))
 	}
 }
 
 func printDrill(b *strings.Builder, r audit.Report) {
 	if d := r.Drill; d != nil {
-		fmt.Fprintf(b, "\n%s unwrapped: %d readable, %d lost (%s), %d unknown (%s)\n",
-			text.Count(d.Seeds, "seed"), d.Readable, d.Lost, text.Count(d.LostObjects, "object"), d.Unknown, text.Count(d.UnknownObjects, "object"))
+		text.Paragraph(b, "\n", fmt.Sprintf("%s unwrapped: %d readable, %d lost (%s), %d unknown (%s)",
+			text.Count(d.Seeds, "seed"), d.Readable, d.Lost, text.Count(d.LostObjects, "object"), d.Unknown, text.Count(d.UnknownObjects, "object")))
 	}
 }
 

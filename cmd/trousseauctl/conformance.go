@@ -53,14 +53,17 @@ Exit code 3 if a "must" fails or is skipped. A failed "should" is only a warning
 	for _, flag := range []string{"run", "skip"} {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))
 	}
-	out := outputFlag(cmd, "Conformance")
+	out := outputFlag(cmd, "Conformance", "junit")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := selection(&options, run, skip); err != nil {
 			return err
 		}
 		if list {
-			checks := selected(options)
-			return out.write(cmd, result{Report: checks}, func(w io.Writer, _ painter) error { return printChecks(w, checks) })
+			var report conformance.Report
+			for _, c := range selected(options) {
+				report.Checks = append(report.Checks, conformance.Checked{Check: c})
+			}
+			return out.write(cmd, result{Report: report, Cases: conformanceCases(report)}, func(w io.Writer, _ painter) error { return printChecks(w, report.Checks) })
 		}
 		if socket == "" {
 			return usageError{errors.New("--endpoint is missing: give the endpoint in EncryptionConfiguration, such as unix:///run/trousseau/kms.sock")}
@@ -73,10 +76,10 @@ Exit code 3 if a "must" fails or is skipped. A failed "should" is only a warning
 			return usageError{fmt.Errorf("--endpoint: %w", err)}
 		}
 		report, err := conformance.Run(cmd.Context(), options)
-		if err != nil {
+		if err != nil && report.Checks == nil {
 			return err
 		}
-		return out.report(cmd, report, report.Conformant, func(w io.Writer, paint painter) error {
+		return out.write(cmd, result{Report: report, Findings: report.Findings, Err: err, Cases: conformanceCases(report)}, func(w io.Writer, paint painter) error {
 			return printReport(w, report, paint)
 		})
 	}
@@ -114,7 +117,7 @@ func selected(options conformance.Options) []conformance.Check {
 	return checks
 }
 
-func printChecks(w io.Writer, checks []conformance.Check) error {
+func printChecks(w io.Writer, checks []conformance.Checked) error {
 	var b strings.Builder
 	group := ""
 	for _, c := range checks {
@@ -122,7 +125,7 @@ func printChecks(w io.Writer, checks []conformance.Check) error {
 			group = c.Group
 			fmt.Fprintf(&b, "%s\n", group)
 		}
-		fmt.Fprintf(&b, "  %-27s  %s\n", c.Name, c.Level)
+		fmt.Fprintf(&b, "  %-27s\t%s\n", c.Name, c.Level)
 		text.Paragraph(&b, "      ", c.Rule)
 		text.Paragraph(&b, "      ", "From: "+c.Source)
 	}
@@ -131,19 +134,27 @@ func printChecks(w io.Writer, checks []conformance.Check) error {
 	return err
 }
 
+func conformanceCases(r conformance.Report) (cases []testCase) {
+	results := map[conformance.Result]caseResult{conformance.Fail: caseFailed, conformance.Warn: caseWarned, conformance.Skip: caseSkipped, "": caseSkipped}
+	for _, c := range r.Checks {
+		cases = append(cases, testCase{c.Name, c.Group, c.Seconds, results[c.Result], strings.TrimSpace(c.Rule + " " + c.Detail + " " + c.Advice)})
+	}
+	return cases
+}
+
 var conformanceMoods = map[conformance.Result]mood{conformance.Fail: bad, conformance.Warn: doubtful}
 
 func printReport(w io.Writer, r conformance.Report, paint painter) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, time limit for a call %s\n", r.Endpoint, r.Timeout)
 	group := ""
-	for _, f := range r.Findings {
+	for _, f := range r.Checks {
 		if f.Group != group {
 			group = f.Group
 			fmt.Fprintf(&b, "\n%s\n", group)
 		}
 		if f.Result == conformance.Pass {
-			fmt.Fprintf(&b, "  %s  %-27s  %s\n", paint(good, "pass"), f.Name, f.Detail)
+			fmt.Fprintf(&b, "  %s\t%-27s\t%s\n", paint(good, "pass"), f.Name, f.Detail)
 			continue
 		}
 		fmt.Fprintf(&b, "  %s  %s\n", paint(conformanceMoods[f.Result], strings.ToUpper(string(f.Result))), f.Name)
@@ -154,8 +165,8 @@ func printReport(w io.Writer, r conformance.Report, paint painter) error {
 		}
 		text.Paragraph(&b, "        ", "From: "+f.Source)
 	}
-	fmt.Fprintf(&b, "\n%s: %d passed, %d failed, %s, %d skipped\n",
-		text.Count(len(r.Findings), "check"), r.Passed, r.Failed, text.Count(r.Warned, "warning"), r.Skipped)
+	text.Paragraph(&b, "\n", fmt.Sprintf("%s: %d passed, %d failed, %s, %d skipped",
+		text.Count(len(r.Checks), "check"), r.Passed, r.Failed, text.Count(r.Warned, "warning"), r.Skipped))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

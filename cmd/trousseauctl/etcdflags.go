@@ -19,7 +19,7 @@ type etcdFlags struct {
 	endpoints          []string
 	caCert, cert, key  string
 	user, passwordFile string
-	prefix             string
+	prefixes           []string
 }
 
 func (f *etcdFlags) register(cmd *cobra.Command, endpoints string) {
@@ -30,7 +30,7 @@ func (f *etcdFlags) register(cmd *cobra.Command, endpoints string) {
 	flags.StringVar(&f.key, "key", "", "PEM `file` with the private key of --cert (kube-apiserver's --etcd-keyfile)")
 	flags.StringVar(&f.user, "user", "", "etcd user `name`, if authentication is enabled")
 	flags.StringVar(&f.passwordFile, "password-file", "", "`file` with the password of --user")
-	flags.StringVar(&f.prefix, "prefix", "/registry", "`prefix` of the keys, kube-apiserver's --etcd-prefix")
+	flags.StringSliceVar(&f.prefixes, "prefix", []string{"/registry"}, "`prefix` of the keys, kube-apiserver's --etcd-prefix; may be repeated")
 }
 
 // given reports whether etcd's servers are given.
@@ -45,8 +45,16 @@ func (f *etcdFlags) check() error {
 		return errors.New("--cert needs --key, and --key needs --cert")
 	case (f.user == "") != (f.passwordFile == ""):
 		return errors.New("--user needs --password-file, and --password-file needs --user")
-	case !strings.HasPrefix(f.prefix, "/") || strings.Trim(f.prefix, "/") == "":
-		return fmt.Errorf("--prefix: %q does not begin with a slash and a name, such as /registry", f.prefix)
+	case len(f.prefixes) == 0:
+		return errors.New("--prefix: give at least one, such as /registry")
+	}
+	for _, p := range f.prefixes {
+		if !strings.HasPrefix(p, "/") || strings.Trim(p, "/") == "" {
+			return fmt.Errorf("--prefix: %q does not begin with a slash and a name, such as /registry", p)
+		}
+	}
+	if err := etcd.CheckPrefixes(f.roots()); err != nil {
+		return fmt.Errorf("--prefix: %w", err)
 	}
 	for _, e := range f.endpoints {
 		if !isURL(e) {
@@ -59,8 +67,14 @@ func (f *etcdFlags) check() error {
 // isURL reports whether s begins as an HTTP URL.
 func isURL(s string) bool { return strings.HasPrefix(s, "https://") || strings.HasPrefix(s, "http://") }
 
-// root returns the prefix with one slash on each side.
-func (f *etcdFlags) root() string { return "/" + strings.Trim(f.prefix, "/") + "/" }
+// roots returns the prefixes with one slash on each side.
+func (f *etcdFlags) roots() []string {
+	roots := make([]string, len(f.prefixes))
+	for i, p := range f.prefixes {
+		roots[i] = "/" + strings.Trim(p, "/") + "/"
+	}
+	return roots
+}
 
 // dial connects. The caller must close the result.
 func (f *etcdFlags) dial(ctx context.Context, progress etcd.Progress) (*etcd.Live, error) {

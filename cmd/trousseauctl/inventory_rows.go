@@ -38,6 +38,21 @@ func doctorRow(report any) string {
 	return fmt.Sprintf("%d checks are ok", fields[struct{ OK int }](report).OK)
 }
 
+func rotateTokenRow(report any) string {
+	r := fields[struct {
+		Nodes              []any
+		DryRun, OldRevoked bool
+	}](report)
+	switch nodes := text.Count(len(r.Nodes), "node"); {
+	case r.DryRun:
+		return "nothing was written; the token can be rotated on " + nodes
+	case r.OldRevoked:
+		return nodes + " with the new token, and the old one is revoked"
+	default:
+		return nodes + " with the new token; there was no old one to revoke"
+	}
+}
+
 func fields[T any](report any) (values T) {
 	document, err := json.Marshal(report)
 	if err == nil {

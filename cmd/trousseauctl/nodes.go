@@ -24,12 +24,12 @@ type clusterFlags struct {
 
 func (f *clusterFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster (default KUBECONFIG, then ~/.kube/config)")
+	flags.StringVar(&f.context, "context", "", "context `name` in the kubeconfig (default its current context)")
 	f.registerPods(flags)
 }
 
-// registerPods adds the flags of a command that has --kubeconfig already.
+// registerPods adds the flags of a command that has the others already.
 func (f *clusterFlags) registerPods(flags *pflag.FlagSet) {
-	flags.StringVar(&f.context, "context", "", "context `name` in the kubeconfig (default its current context)")
 	flags.StringVar(&f.namespace, "namespace", "", "namespace `name` of trousseau's pods (default all)")
 	flags.StringVar(&f.selector, "selector", cluster.Selector, "label `selector` of trousseau's pods")
 }
@@ -97,6 +97,19 @@ func (f *nodeFlags) options(cmd *cobra.Command, args []string) (fleet.Options, e
 		}
 		return found, err
 	}}, nil
+}
+
+// again repeats the flags and arguments, for a command line to copy.
+func (f *nodeFlags) again(flags *pflag.FlagSet, args []string) (words string) {
+	for _, name := range []string{"kubeconfig", "context", "namespace", "selector", "nodes-from"} {
+		if flags.Changed(name) {
+			words += " --" + name + " " + flags.Lookup(name).Value.String()
+		}
+	}
+	for _, addr := range append(args, f.ops...) {
+		words += " " + addr
+	}
+	return words
 }
 
 // parse reads the addresses.

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/finding"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 // output is how a command prints its result.
@@ -56,6 +57,8 @@ type result struct {
 	Findings []finding.Finding
 	// Err is why the command failed. What it did until then is in Report.
 	Err error
+	// Cases are the checks, for a command with the format junit.
+	Cases []testCase
 }
 
 // The verdicts. Each has one exit code, see newRoot.
@@ -100,7 +103,8 @@ func (r result) document(kind string) document {
 	return d
 }
 
-// write prints r: as a document, or by table, with colors if the output is a terminal.
+// write prints r: as a document, or by table, laid out for the output, with colors if
+// it is a terminal.
 // It returns r.Err, or errFinding if a finding is an error.
 func (o *output) write(cmd *cobra.Command, r result, table func(io.Writer, painter) error) error {
 	w := cmd.OutOrStdout()
@@ -112,10 +116,21 @@ func (o *output) write(cmd *cobra.Command, r result, table func(io.Writer, paint
 		encoder.SetIndent("", "  ")
 		err = encoder.Encode(r.document(o.kind))
 	case "yaml":
-		var text []byte
-		if text, err = yaml.Marshal(r.document(o.kind)); err == nil {
-			_, err = w.Write(text)
+		var document []byte
+		if document, err = yaml.Marshal(r.document(o.kind)); err == nil {
+			_, err = w.Write(document)
 		}
+	case "table":
+		var b strings.Builder
+		if err = table(&b, painterFor(w)); err == nil {
+			_, err = io.WriteString(w, text.Fit(b.String(), columns(w)))
+		}
+	case "junit":
+		failure := r.Err
+		if errors.Is(failure, errFinding) {
+			failure = nil
+		}
+		err = writeJUnit(w, o.kind, r.Cases, failure)
 	default:
 		err = table(w, painterFor(w))
 	}

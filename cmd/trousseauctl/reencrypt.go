@@ -196,11 +196,13 @@ func (f *reencryptFlags) options(cmd *cobra.Command) (reencrypt.Options, error) 
 
 // tell shows on stderr how far the work is, and why it waits.
 func (f *reencryptFlags) tell(cmd *cobra.Command, options *reencrypt.Options) *progress {
-	progress := newProgress(cmd.ErrOrStderr())
+	progress := newProgress(cmd.Context(), cmd.ErrOrStderr())
+	progress.tell("starting", 0, 0)
 	options.Progress = func(resource string, done, total int64) { progress.tell("rewriting "+resource, done, total) }
 	options.Waiting = func(reason string) {
 		progress.end()
 		fmt.Fprintln(cmd.ErrOrStderr(), "waiting: "+reason)
+		progress.tell("waiting", 0, 0)
 	}
 	return progress
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit"
@@ -46,9 +47,7 @@ func (f *reencryptFlags) audit(ctx context.Context, r *reencrypted, resources []
 		return nil, fmt.Errorf("the objects were rewritten, but auditing etcd failed: %w", err)
 	}
 	r.Audit = &report
-	for _, f := range report.Findings {
-		findings = append(findings, finding.Finding{ID: strings.ReplaceAll(f.Kind, " ", "-"), Severity: finding.Error, Text: f.Text, Objects: f.Objects, Examples: f.FirstKeys})
-	}
+	findings = slices.Clone(report.Findings)
 	for _, res := range r.Resources {
 		if n := elsewhere(report, res, r.KeyIDHash); n > 0 {
 			r.Elsewhere += n
@@ -85,7 +84,10 @@ func (f *reencryptFlags) stale(ctx context.Context, resource string, current fun
 		return err
 	}
 	defer reader.Close()
-	prefixes := stored.Prefixes(f.etcd.root(), resource)
+	var prefixes []string
+	for _, root := range f.etcd.roots() {
+		prefixes = append(prefixes, stored.Prefixes(root, resource)...)
+	}
 	_, err = reader.Read(ctx, prefixes, func(o etcd.Object) error {
 		if v := stored.Parse(o.Value); v.Object != nil && current(v.Name, keyid.Hash(v.Object.KeyID)) {
 			return nil

@@ -54,10 +54,7 @@ func TestSchemas(t *testing.T) {
 		if flag == nil {
 			continue
 		}
-		out, ok := flag.Value.(*output)
-		if !ok {
-			continue // encryption-config prints a document of Kubernetes
-		}
+		out := flag.Value.(*output)
 		kinds := []string{out.kind}
 		if command.Flags().Lookup("inventory") != nil {
 			kinds = append(kinds, out.kind+"OfClusters")
@@ -190,14 +187,30 @@ func conforms(kind string, text []byte) error {
 
 // reencryptIDs begin with those of the audit after it.
 var reencryptIDs = []string{
-	"in-the-clear", "malformed", "lost", "not-verified",
+	"in-the-clear", "malformed", "lost", "not-verified", "outside-prefixes",
 	"refused", "stopped", "not-listed", "other-provider", "not-encrypted", "migration-failed", "not-proven", "under-other",
 }
 
 var contracts = map[string]contract{
-	"Audit":       {report: audit.Report{}},
-	"Conformance": {report: conformance.Report{}},
-	"Doctor":      {report: doctor.Report{}},
+	"Audit": {
+		report: audit.Report{},
+		ids:    []string{audit.InTheClear, audit.Malformed, audit.Lost, audit.NotVerified, audit.OutsidePrefixes},
+	},
+	"Conformance": {report: conformance.Report{}, ids: conformanceIDs()},
+	"EncryptionConfig": {report: encryptionConfigReport{}, ids: []string{
+		"not-read-before", "resource-without-group", "kms-v1", "timeout-short", "invalid", "yaml-style",
+		"name-in-use", "wildcard-covers", "several-items", "more-resources", "name-of-kms-v1",
+		"endpoint-differs", "timeout-differs", "second-name", "encryption-being-disabled",
+	}},
+	"Doctor": {report: doctor.Report{}, ids: []string{
+		"config", "file-mode", "vault-dns", "vault-tcp", "vault-tls", "vault-health", "vault-clock",
+		"login", "token", "token-life", "token-policies", "token-networks", "policy", "policy-needs", "policy-excess",
+		"key", "key-settings", "key-versions", "round-trip", "batches",
+		"socket", "socket-mode", "plugin-status", "plugin-key-id",
+		"encryption-config", "encryption-provider", "encryption-order", "encryption-timeout", "encryption-identity",
+		"node", "node-config", "node-token", "nodes-agree", "plugin-node",
+		"kubeconfig", "apiserver", "apiserver-kms", "apiserver-key-id",
+	}},
 	"Reencrypt":   {report: reencrypted{}, ids: reencryptIDs},
 	"RotateKey":   {report: rotatedKey{}, ids: append([]string{rotatekey.NotRaised}, reencryptIDs...)},
 	"RotateToken": {report: rotate.Report{}, ids: []string{"node-does-not-serve", "node-keeps-old-token", "rotation-incomplete"}},
@@ -211,4 +224,11 @@ var contracts = map[string]contract{
 var statusIDs = []string{
 	"node-unreachable", "node-unhealthy", "config-not-in-use", "token-expires", "key-ids-differ", "node-not-named",
 	"api-server-without-plugin", "api-servers-unknown", "plugin-unavailable", "plugin-unhealthy", "plugin-not-a-node",
+}
+
+func conformanceIDs() (ids []string) {
+	for _, c := range conformance.Checks() {
+		ids = append(ids, c.Name)
+	}
+	return ids
 }

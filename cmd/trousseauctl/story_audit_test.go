@@ -25,7 +25,10 @@ import (
 //
 //	seed                  Vault encrypts a new seed with the key's newest version
 //	put KEY FORM [N]      objects KEY-1 to KEY-N, or just KEY: kms, clear, json,
-//	                      aescbc, secretbox, kms-v1, malformed or another plugin's
+//	                      aescbc, secretbox, malformed, another plugin's, or under
+//	                      the seed with KMS v1 (kms-v1) or a plugin whose key_id is a
+//	                      bare version (bare); a KEY with a slash first is under
+//	                      another prefix
 //	delete KEY
 //	rotate                the transit key
 //	minimum N             the transit key's min_decryption_version
@@ -59,14 +62,17 @@ func (h *history) step(step []string) {
 	case "seed":
 		h.seed = h.wrap()
 	case "put":
+		if !strings.HasPrefix(step[1], "/") {
+			step[1] = "/registry/" + step[1]
+		}
 		if len(step) == 3 {
-			h.file.Put("/registry/"+step[1], h.value(step[2]))
+			h.file.Put(step[1], h.value(step[2]))
 			return
 		}
 		n, err := strconv.Atoi(step[3])
 		h.ts.Check(err)
 		for i := range n {
-			h.file.Put(fmt.Sprintf("/registry/%s-%d", step[1], i+1), h.value(step[2]))
+			h.file.Put(fmt.Sprintf("%s-%d", step[1], i+1), h.value(step[2]))
 		}
 	case "delete":
 		h.file.Delete("/registry/" + step[1])
@@ -96,7 +102,9 @@ func (h *history) value(form string) []byte {
 	case "secretbox":
 		return storedtest.Secretbox("key1")
 	case "kms-v1":
-		return storedtest.KMSv1("old")
+		return storedtest.KMSv1("old", h.seed.Ciphertext)
+	case "bare":
+		return storedtest.KMSv2("falco", seed.Wrapped{KeyID: "1", Ciphertext: h.seed.Ciphertext})
 	case "malformed":
 		return []byte("k8s:enc:kms:v2:trousseau:" + storedtest.Secret)
 	case "another":

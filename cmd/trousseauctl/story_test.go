@@ -119,6 +119,7 @@ func storyCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 		"render":        cmdRender,
 		"schema":        cmdSchema,
 		"revision":      cmdRevision,
+		"fits":          cmdFits,
 		"healthy":       cmdHealthy,
 		"login":         cmdLogin,
 		"serves":        cmdServes,

@@ -73,11 +73,11 @@ var lineRules = []rule{
 // Their problems do not quote the value, which may contain a secret.
 var placeholders = []rule{
 	mustNot(`<nil>`, "contains <nil>: the template printed a field that does not exist; correct its name in the template"),
-	mustNot(`^\$(\{.*\}|[A-Z_]+)$`, "contains a ${…} placeholder, but environment variables are not read; "+
+	mustNot(`\$\{.*\}|^\$[A-Z_]+$`, "contains a ${…} placeholder, but environment variables are not read; "+
 		"write the value itself"),
 	mustNot(`^<.*>$`, "contains a <…> placeholder; write the value itself"),
-	mustNot(`^\{\{.*\}\}$`, "contains a {{…}} template that was not rendered; write the value itself"),
-	mustNot(`^map\[.*\]$`, "contains a whole KV secret, printed as map[…]; name one of its fields in the template"),
+	mustNot(`\{\{.*\}\}`, "contains a {{…}} template that was not rendered; write the value itself"),
+	mustNot(`map\[.*\]`, "contains a whole KV secret, printed as map[…]; name one of its fields in the template"),
 }
 
 // line returns a check of one line of text that is no placeholder.

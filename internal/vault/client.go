@@ -142,10 +142,9 @@ func (c *Client) Address() string { return c.api().Configuration().Address }
 // Engine returns the namespace, if any, and the mount, joined by a slash.
 func (s *session) Engine() string { return s.engine }
 
-// TLS is the TLS configuration of a [Client] that is dialed with cfg; the caller
-// owns it. An empty ServerName means the host of the address that is connected
-// to. An error means that cfg itself is wrong.
-func (cfg Config) TLS() (*tls.Config, error) {
+// tls is the TLS configuration of a [Client] that is dialed with cfg. An empty
+// ServerName means the host of the address that is connected to.
+func (cfg Config) tls() (*tls.Config, error) {
 	tc := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: cfg.ServerName}
 	if cfg.CACert != nil {
 		tc.RootCAs = x509.NewCertPool()

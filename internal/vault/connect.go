@@ -5,6 +5,7 @@ package vault
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -94,6 +95,37 @@ func connect(ctx context.Context, lookup lookup, network, address string) (*net.
 		}
 	}
 	return nil, allFailed(network, failed)
+}
+
+// Connect opens a connection to a host and port as a [Client] does: to any of the
+// host's addresses, within the same time, and through no proxy.
+func Connect(ctx context.Context, address string) (*net.TCPConn, error) {
+	return connect(ctx, net.DefaultResolver.LookupNetIP, "tcp", address)
+}
+
+// Handshake is Connect, and then a TLS handshake as a [Client] that is dialed with
+// cfg makes it, but for as long as ctx allows. The name is the one that the certificate
+// must have. The caller closes the connection.
+func (cfg Config) Handshake(ctx context.Context, address string) (conn *tls.Conn, name string, err error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, "", err
+	}
+	config, err := cfg.tls()
+	if err != nil {
+		return nil, "", err
+	}
+	config.ServerName = cmp.Or(config.ServerName, host)
+	raw, err := Connect(ctx, address)
+	if err != nil {
+		return nil, config.ServerName, err
+	}
+	conn = tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, config.ServerName, err
+	}
+	return conn, config.ServerName, nil
 }
 
 func connectTo(ctx context.Context, network, address string) (*net.TCPConn, error) {

@@ -76,7 +76,7 @@ func TestOneAddressAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			start := time.Now()
-			conn, err := vault.Connect(bounded(t), resolvesTo(append(slices.Clone(test.before), "127.0.0.1")...), "tcp", "vault.example:"+port)
+			conn, err := vault.ConnectBy(bounded(t), resolvesTo(append(slices.Clone(test.before), "127.0.0.1")...), "tcp", "vault.example:"+port)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -139,7 +139,7 @@ func TestNoAddressAnswers(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(bounded(t), time.Second)
 			defer cancel()
-			conn, err := vault.Connect(ctx, test.lookup, "tcp", "vault.example:"+port)
+			conn, err := vault.ConnectBy(ctx, test.lookup, "tcp", "vault.example:"+port)
 			if err == nil {
 				_ = conn.Close()
 				t.Fatal("connected")
@@ -161,7 +161,7 @@ func TestErrorNamesTheAddress(t *testing.T) {
 	c := dial(t, s, func(cfg *vault.Config) {
 		cfg.Addresses = []string{"http://vault.example:1"}
 		cfg.Transport = &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return vault.Connect(ctx, resolvesTo("127.0.0.1", "127.0.0.2"), network, address)
+			return vault.ConnectBy(ctx, resolvesTo("127.0.0.1", "127.0.0.2"), network, address)
 		}}
 	})
 	wantError(t, c, encrypt(bounded(t), c), fault.Unavailable, "encrypting with transit/kek at ADDRESS: "+
@@ -183,7 +183,7 @@ func TestName(t *testing.T) {
 }
 
 func TestSocketOptions(t *testing.T) {
-	conn, err := vault.Connect(bounded(t), resolvesTo("127.0.0.1"), "tcp", listen(t, func(net.Conn) {}))
+	conn, err := vault.ConnectBy(bounded(t), resolvesTo("127.0.0.1"), "tcp", listen(t, func(net.Conn) {}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,4 +6,4 @@ import "time"
 
 func init() { dialTimeout, handshakeTimeout = 6*time.Second, 6*time.Second }
 
-var Connect = connect
+var ConnectBy = connect

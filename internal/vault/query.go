@@ -23,6 +23,11 @@ type Query struct {
 	Namespace string
 	// Body is JSON to post; nil makes the call a GET.
 	Body []byte
+	// Anonymous sends no token.
+	Anonymous bool
+	// Refused says what a refusal means where it is not about a policy, and gives it
+	// the class [fault.Denied]; "" if it means nothing.
+	Refused string
 	// Missing says what a 404 without a reason means, and gives it the class
 	// [fault.KeyLost]; "" if it means nothing.
 	Missing string
@@ -33,13 +38,16 @@ type Query struct {
 // initialized: that is an answer, not an error.
 func (c *Client) Query(ctx context.Context, q Query, into any) error {
 	// vault.WithNamespace("") would keep the client's namespace.
-	inNamespace := vault.WithRequestCallbacks(func(req *http.Request) {
+	headers := vault.WithRequestCallbacks(func(req *http.Request) {
+		if q.Anonymous {
+			req.Header.Del("X-Vault-Token")
+		}
 		req.Header.Del("X-Vault-Namespace")
 		if q.Namespace != "" {
 			req.Header.Set("X-Vault-Namespace", q.Namespace)
 		}
 	})
-	call := call{operation: "query", what: q.What, path: q.Path, body: q.Body, option: inNamespace, missing: q.Missing}
+	call := call{operation: "query", what: q.What, path: q.Path, body: q.Body, option: headers, refused: q.Refused, missing: q.Missing}
 	_, err := ask(ctx, c, call, func(a answer) (any, *fault.Error) {
 		if json.Unmarshal(marshal(a.Data), into) != nil {
 			return nil, unusable("a field has the wrong type")

@@ -4,6 +4,7 @@ package vault_test
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"strings"
@@ -89,22 +90,37 @@ func TestQueryFails(t *testing.T) {
 	}
 }
 
-// TestConfigTLS checks that a diagnosis uses the client's TLS configuration.
-func TestConfigTLS(t *testing.T) {
+// A diagnosis connects as the client does: with the same certificates and name.
+func TestHandshake(t *testing.T) {
 	s := vaulttest.Start(t, vaulttest.Options{TLS: true, ClientCert: true})
 	cfg := vault.Config{CACert: s.CAPEM(), ServerName: "localhost", ClientCert: s.ClientCertPEM(), ClientKey: s.ClientKeyPEM()}
-	tc, err := cfg.TLS()
-	if err != nil {
-		t.Fatal(err)
+	conn, name, err := cfg.Handshake(bounded(t), s.Addr())
+	if err != nil || name != "localhost" || len(conn.ConnectionState().VerifiedChains) == 0 {
+		t.Fatalf("%v, name %q, want a verified chain for localhost", err, name)
 	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: tc}}
-	resp, err := client.Get(s.URL() + "/v1/sys/health")
-	if err != nil {
-		t.Fatal(err)
+	fmt.Fprintf(conn, "GET /v1/sys/health HTTP/1.0\r\n\r\n")
+	if answer, err := io.ReadAll(conn); err != nil || !strings.Contains(string(answer), " 200 OK") {
+		t.Errorf("%s, %v, want 200", answer, err)
 	}
-	resp.Body.Close()
-	cfg.CACert = []byte("none")
-	if _, err := cfg.TLS(); err == nil {
-		t.Error("a CA file without a certificate was accepted")
+	conn.Close()
+	if _, name, err := (vault.Config{}).Handshake(bounded(t), s.Addr()); err == nil || name != "127.0.0.1" {
+		t.Errorf("%v, name %q, want an unknown authority for 127.0.0.1", err, name)
+	}
+}
+
+// An anonymous call has no token, so it does not use one up. Vault's refusal of it is
+// not that of a policy.
+func TestAnonymousQuery(t *testing.T) {
+	s := vaulttest.Start(t)
+	c := dial(t, s, func(cfg *vault.Config) { cfg.Credential = vault.Given(s.RootToken()) })
+	s.Inject(vaulttest.Fault{Handle: func(_ string, _ http.ResponseWriter, r *http.Request) bool {
+		if token := r.Header.Get("X-Vault-Token"); token != "" {
+			t.Error("it has the token")
+		}
+		return false
+	}})
+	query := vault.Query{What: "asking", Path: "sys/wrapping/lookup", Body: []byte(`{"token":"x"}`), Anonymous: true, Refused: "not one"}
+	if err := c.Query(bounded(t), query, &struct{}{}); fault.ClassOf(err) != fault.Denied || !strings.HasSuffix(err.Error(), ": not one (400)") {
+		t.Errorf("%v, want class %s and our words", err, fault.Denied)
 	}
 }

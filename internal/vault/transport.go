@@ -58,7 +58,7 @@ func newGuard(cfg Config) (*guard, error) {
 	if cfg.Transport != nil {
 		return &guard{next: cfg.Transport, drop: func() {}}, nil
 	}
-	tlsConfig, err := cfg.TLS()
+	tlsConfig, err := cfg.tls()
 	if err != nil {
 		return nil, err
 	}

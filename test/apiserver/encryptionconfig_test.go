@@ -5,10 +5,8 @@ package apiserver_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -37,53 +35,17 @@ func TestEncryptionConfigIsJudgedAlike(t *testing.T) {
 	}
 }
 
-// TestEncryptionConfigIsJudgedAlikeAtRandom does the same with random changes to
-// valid files.
-func TestEncryptionConfigIsJudgedAlikeAtRandom(t *testing.T) {
-	t.Parallel()
-	var good []string
-	for _, text := range encryptionConfigs(t) {
-		if takes(t, text) == nil {
-			good = append(good, text)
-		}
-	}
-	// Sorted, so that each run with the same seed is the same.
-	slices.Sort(good)
-	taken := 0
-	const rounds = 3000
-	for seed := range uint64(rounds) {
-		r := rand.New(rand.NewPCG(seed, 5))
-		text := good[r.IntN(len(good))]
-		for range 1 + r.IntN(3) {
-			text = mutate(r, text)
-		}
-		if judgedAlike(t, text) {
-			taken++
-		}
-		if t.Failed() {
-			t.Fatalf("seed %d", seed)
-		}
-	}
-	t.Logf("%d of %d accepted", taken, rounds)
-	if taken < rounds/20 || taken > rounds*19/20 {
-		t.Errorf("%d of %d accepted: the test proves nothing", taken, rounds)
-	}
-}
-
-// judgedAlike compares the results and reports whether both accept the text.
-func judgedAlike(t *testing.T, text string) bool {
+// judgedAlike compares the results.
+func judgedAlike(t *testing.T, text string) {
 	t.Helper()
 	_, ours := encryptionconfig.Parse([]byte(text))
 	theirs := takes(t, text)
 	switch {
-	case ours == nil && theirs == nil:
-		return true
-	case ours == nil:
+	case ours == nil && theirs != nil:
 		t.Errorf("kube-apiserver refuses, trousseauctl accepts: %v\n%s", theirs, text)
-	case theirs == nil && !stricter(ours):
+	case ours != nil && theirs == nil && !stricter(ours):
 		t.Errorf("kube-apiserver accepts, trousseauctl refuses: %v\n%s", ours, text)
 	}
-	return false
 }
 
 // stricter lists errors that only trousseauctl returns: for files that
@@ -189,34 +151,6 @@ func encryptionConfigs(t *testing.T) map[string]string {
 		t.Fatalf("only %d cases in %s", len(all), cases)
 	}
 	return all
-}
-
-// mutate makes one change to a file that could be an operator's mistake.
-func mutate(r *rand.Rand, text string) string {
-	lines := strings.SplitAfter(text, "\n")
-	i := r.IntN(len(lines))
-	switch r.IntN(5) {
-	case 0:
-		return strings.Join(append(lines[:i:i], lines[i+1:]...), "")
-	case 1:
-		return strings.Join(append(lines[:i+1:i+1], lines[i:]...), "")
-	case 2:
-		j := r.IntN(len(lines))
-		lines[i], lines[j] = lines[j], lines[i]
-		return strings.Join(lines, "")
-	case 3:
-		name, _, found := strings.Cut(lines[i], ": ")
-		if !found {
-			return text
-		}
-		values := []string{"", "null", "~", "yes", "12", "1e3", "0x10", "2001-01-01", "1:30", "'12'", "{}", "[]", "[secrets]", "['*.*', events]", "'*.'", "secrets",
-			"unix:///run/a.sock", "unix:", "tcp://a", "'%zz'", "v1", "v2", "3s", "-1s", "a:b", "trousseau", "c2VjcmV0IGlzIHNlY3VyZQ==", "c2VjcmV0", "'a b'", "=", "-5", "2147483648", "{identity: {}}"}
-		lines[i] = name + ": " + values[r.IntN(len(values))] + "\n"
-		return strings.Join(lines, "")
-	}
-	swaps := []string{"secrets", "events.events.k8s.io", "secrets", "*.*", "configmaps", "secrets", "events", "'*.*'", "name", "Name", "kms", "identity", "aescbc", "secretbox", "v2", "v1", "trousseau", "old", "- ", "", "  ", " ", "[", "", "providers", "resources"}
-	j := r.IntN(len(swaps)/2) * 2
-	return strings.Replace(text, swaps[j], swaps[j+1], 1+r.IntN(2))
 }
 
 // TestEncryptionConfigPhases takes two API servers from aescbc to trousseau, one

@@ -78,7 +78,7 @@ func TestAuditOfACluster(t *testing.T) {
 		}
 	}
 	f, code := audit(t, append(endpoints, "--html", filepath.Join(bed.Dir, "audit.html"))...)
-	if code != 3 || len(f.Findings) != 2 || f.Findings[0].FirstKeys[0] != "/registry/secrets/default/clear" || f.Findings[1].FirstKeys[0] != "/registry/secrets/default/broken" {
+	if code != 3 || len(f.Findings) != 2 || f.Findings[0].Examples[0] != "/registry/secrets/default/clear" || f.Findings[1].Examples[0] != "/registry/secrets/default/broken" {
 		t.Errorf("exit code %d, %+v, want the plaintext and the broken Secret", code, f.Findings)
 	}
 	if f.TransitKeys[0].MinDecryptionVersionMayBecome != 0 {

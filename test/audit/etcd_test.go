@@ -136,10 +136,21 @@ func TestSecuredEtcd(t *testing.T) {
 	for _, args := range [][]string{{"user", "add", "root:s3cret-of-etcd"}, {"user", "grant-role", "root", "root"}, {"user", "add", "stranger:nothing"}, {"auth", "enable"}} {
 		etcdctl(t, bed, with(args...)...)
 	}
-	if f, code := audit(t, with("--user", "root", "--password-file", password)...); code != 0 || f.Objects != 1 {
-		t.Errorf("with a user: %d objects, exit code %d, want 1 and 0", f.Objects, code)
+	if f, code := audit(t, with("--user", "root", "--password-file", password)...); code != 0 || f.Objects != 1 || f.Source.OutsideUnread {
+		t.Errorf("with a user: %d objects, exit code %d, outside unread: %t, want 1, 0 and false", f.Objects, code, f.Source.OutsideUnread)
 	}
 	wrong := bed.Write("wrong", "nothing")
+	// A user of kube-apiserver's prefix reads that, and the audit says what it has not seen.
+	asRoot := []string{"--user", "root:s3cret-of-etcd"}
+	for _, args := range [][]string{
+		{"role", "add", "registry"}, {"role", "grant-permission", "registry", "--prefix=true", "read", "/registry/"},
+		{"user", "add", "reader:s3cret-of-etcd"}, {"user", "grant-role", "reader", "registry"},
+	} {
+		etcdctl(t, bed, with(append(args, asRoot...)...)...)
+	}
+	if f, code := audit(t, with("--user", "reader", "--password-file", password)...); code != 0 || f.Objects != 1 || !f.Source.OutsideUnread {
+		t.Errorf("with a user of the prefix: %d objects, exit code %d, outside unread: %t, want 1, 0 and true", f.Objects, code, f.Source.OutsideUnread)
+	}
 	for name, test := range map[string]struct {
 		args []string
 		want string

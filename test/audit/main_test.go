@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
@@ -51,9 +52,10 @@ var trousseauctl = sync.OnceValues(func() (string, error) {
 type found struct {
 	Objects int
 	Source  struct {
-		Revision    int64
-		SHA256      string
-		Resumptions []struct{ FromKey string }
+		Revision      int64
+		SHA256        string
+		OutsideUnread bool
+		Resumptions   []struct{ FromKey string }
 	}
 	Resources []struct {
 		Name                           string
@@ -68,13 +70,11 @@ type found struct {
 		Version        int
 		Objects, Seeds int
 	}
-	TransitKeys []struct{ MinDecryptionVersionMayBecome int }
-	Drill       *struct{ Seeds, Readable, Lost, LostObjects, Unknown int }
-	Findings    []struct {
-		Kind      string
-		Objects   int
-		FirstKeys []string
-	}
+	TransitKeys  []struct{ MinDecryptionVersionMayBecome int }
+	Unattributed []struct{ Version, Objects int } `json:"unattributedVersions"`
+	Drill        *struct{ Seeds, Readable, Lost, LostObjects, Unknown, UnknownObjects int }
+	Unreadable   []struct{ Key, Remove string }
+	Findings     []finding.Finding `json:"-"` // beside the report
 }
 
 // audit runs the command and returns its report and exit code.
@@ -84,7 +84,11 @@ func audit(t *testing.T, args ...string) (f found, code int) {
 	if code != 0 && code != 3 {
 		t.Fatalf("trousseauctl audit %v: exit code %d: %s", args, code, stderr)
 	}
-	if err := json.Unmarshal([]byte(stdout), &f); err != nil {
+	document := struct {
+		Report   *found
+		Findings *[]finding.Finding
+	}{&f, &f.Findings}
+	if err := json.Unmarshal([]byte(stdout), &document); err != nil {
 		t.Fatal(err)
 	}
 	return f, code

@@ -21,6 +21,7 @@ func TestAgent(t *testing.T) {
 	trousseau := s.attach(pod)
 	s.node.ConfigFile = filepath.Join(pod.Volume("config"), "config.yaml")
 	s.mustBeHealthy(pod, trousseau)
+	s.mustBeSound(pod, "")
 
 	api := s.node.APIServer
 	api.Stop()

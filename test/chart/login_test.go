@@ -26,6 +26,7 @@ func TestLogin(t *testing.T) {
 	pod := s.schedule("trousseau-login")
 	trousseau := s.attach(pod)
 	s.mustBeHealthy(pod, trousseau)
+	s.mustBeSound(pod, "")
 
 	load := s.StartLoad(testbed.LoadOptions{Plugins: []*testbed.Trousseau{trousseau}})
 	load.AwaitMore(20)

@@ -61,6 +61,7 @@ func TestQuickInstall(t *testing.T) {
 		chart, installed, "helm install trousseau", strings.Join(append([]string{"helm install trousseau"}, s.with("{}")...), " "))
 
 	began := time.Now()
+	var pod *kubelet.Pod
 	var trousseau *testbed.Trousseau
 	for _, block := range steps {
 		name, command := block[1], here.Replace(strings.ReplaceAll("\n"+block[2], "\n   ", "\n"))
@@ -73,7 +74,7 @@ func TestQuickInstall(t *testing.T) {
 		}
 		s.paste(name, command)
 		if name == "install" {
-			pod := s.schedule("trousseau-quick")
+			pod = s.schedule("trousseau-quick")
 			trousseau = s.attach(pod)
 			s.mustBeHealthy(pod, trousseau)
 		}
@@ -91,6 +92,7 @@ func TestQuickInstall(t *testing.T) {
 	if got := api.Kubectl("get", "secret", "hello", "-o", "jsonpath={.data.who}"); got != "d29ybGQ=" {
 		t.Errorf("the Secret reads %q", got)
 	}
+	s.mustBeSound(pod, filepath.Join(kubernetes, "encryption"), "encryption-identity")
 	if registry != "" {
 		s.Observe("image and chart are from the registry %s", registry)
 	}

@@ -125,6 +125,7 @@ func newRealClusters(t *testing.T, bed *testbed.Bed) (all []*realCluster) {
 			// It publishes this address itself. It need not be one of this machine.
 			"--endpoint-reconciler-type=master-count", fmt.Sprintf("--advertise-address=10.0.0.%d", i+1), "--service-cluster-ip-range=10.96.0.0/16")
 		n.APIServer.Start()
+		n.APIServer.AwaitLive() // one at a time: three that start would compete for this machine
 	}
 	c.SetUpVault()
 	c.Nodes[0].SetUpAgent()

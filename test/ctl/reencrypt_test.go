@@ -132,7 +132,7 @@ func TestReencrypt(t *testing.T) {
 // kmsPluginHealthzPositiveTTL in apiserver/pkg/server/options/encryptionconfig/config.go).
 func awaitPoll(t *testing.T, bed *testbed.Bed, api *testbed.APIServer) {
 	t.Helper()
-	config, err := apiserver.ReadKubeconfig(api.Kubeconfig())
+	config, err := apiserver.Kubeconfig(api.Kubeconfig(), "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,7 +60,7 @@ func TestRotateTokenRefuses(t *testing.T) {
 	} {
 		vault.CLIWithInput(c.stored, "kv", "patch", "secret/trousseau/config", "vaulttoken=-")
 		before := vault.CLI("read", "-field=current_version", "secret/metadata/trousseau/config")
-		_, errs := c.as.trousseauctl(1, append([]string{"rotate-token", "127.0.0.1:1"}, c.args...)...)
+		_, errs := c.as.trousseauctl(1, append([]string{"rotate-token", "--all-nodes", "127.0.0.1:1"}, c.args...)...)
 		mustHold(t, errs, c.want)
 		if strings.Contains(errs, strings.TrimSpace(c.stored)) {
 			t.Errorf("%s: the output contains the token", c.name)
@@ -113,9 +113,9 @@ func TestRotateToken(t *testing.T) {
 	c.Configure("note=kept")
 	before := version()
 
-	dry, _ := admin.trousseauctl(0, append([]string{"rotate-token", "--dry-run"}, addrs...)...)
+	dry, _ := admin.trousseauctl(0, append([]string{"rotate-token", "--all-nodes", "--dry-run"}, addrs...)...)
 	mustHold(t, dry, "Nothing was written.", "orphan periodic (768h) with policy trousseau", strings.Join(addrs, " "), "vault token revoke -accessor ")
-	_, errs := admin.trousseauctl(1, "rotate-token", addrs[0], "127.0.0.1:1")
+	_, errs := admin.trousseauctl(1, "rotate-token", "--all-nodes", addrs[0], "127.0.0.1:1")
 	mustHold(t, errs, "nothing was changed, because some nodes would not get the new token:\n  127.0.0.1:1: connection refused")
 	if version() != before {
 		t.Error("the dry run or the refused run wrote the secret")
@@ -126,7 +126,7 @@ func TestRotateToken(t *testing.T) {
 	})
 	load.AwaitMore(20)
 	began := time.Now()
-	out, errs := admin.trousseauctl(0, append([]string{"rotate-token", "-o", "json"}, addrs...)...)
+	out, errs := admin.trousseauctl(0, append([]string{"rotate-token", "--all-nodes", "-o", "json"}, addrs...)...)
 	took := time.Since(began)
 	r := rotated(t, out)
 	c.KeepSecret(token())
@@ -151,7 +151,7 @@ func TestRotateToken(t *testing.T) {
 
 	// One node's agent is stopped.
 	second.Agent.Stop()
-	out, _ = admin.trousseauctl(3, append([]string{"rotate-token", "--timeout=20s", "-o", "json"}, addrs...)...)
+	out, _ = admin.trousseauctl(3, append([]string{"rotate-token", "--all-nodes", "--timeout=20s", "-o", "json"}, addrs...)...)
 	stuck := rotated(t, out)
 	c.KeepSecret(token())
 	if stuck.OldRevoked || stuck.OldAccessor != r.NewAccessor || !alive(stuck.OldAccessor) || !alive(stuck.NewAccessor) {
@@ -164,13 +164,13 @@ func TestRotateToken(t *testing.T) {
 		t.Errorf("the node with the old token: %v", err)
 	}
 	before = version()
-	_, errs = admin.trousseauctl(1, append([]string{"rotate-token"}, addrs...)...)
+	_, errs = admin.trousseauctl(1, append([]string{"rotate-token", "--all-nodes"}, addrs...)...)
 	mustHold(t, errs, "nothing was changed", addrs[1]+": uses another token than the one in secret/trousseau/config: if a rotation was interrupted, use --resume")
-	resume := []string{"rotate-token", "--timeout=3s", "--resume", stuck.OldAccessor, addrs[0], addrs[1]}
+	resume := []string{"rotate-token", "--all-nodes", "--timeout=3s", "--resume", stuck.OldAccessor, addrs[0], addrs[1]}
 	out, _ = admin.trousseauctl(3, resume...)
 	mustHold(t, out, "  old    yes     -", "The old token is NOT revoked: not all nodes serve with the new token after 3s.",
-		"trousseauctl rotate-token --resume "+stuck.OldAccessor+" "+strings.Join(addrs, " "), "vault token revoke -accessor "+stuck.OldAccessor)
-	_, errs = admin.trousseauctl(1, append([]string{"rotate-token", "--resume", stuck.NewAccessor}, addrs...)...)
+		"trousseauctl rotate-token --resume "+stuck.OldAccessor+" --all-nodes "+strings.Join(addrs, " "), "vault token revoke -accessor "+stuck.OldAccessor)
+	_, errs = admin.trousseauctl(1, append([]string{"rotate-token", "--all-nodes", "--resume", stuck.NewAccessor}, addrs...)...)
 	mustHold(t, errs, "which is in use: give --resume the accessor of the old token")
 	if version() != before || !alive(stuck.OldAccessor) {
 		t.Error("the secret was written, or the old token revoked")

@@ -58,7 +58,7 @@ func newSite(t *testing.T, bed *testbed.Bed) *site {
 	s.bind(first.Dir, "/etc/trousseau")
 	s.bind(filepath.Join(first.Dir, "run"), "/run/trousseau")
 	first.APIServer.Args = append(first.APIServer.Args, "--encryption-provider-config="+
-		bed.Write("/etc/kubernetes/encryption-config.yaml", bed.Documented("encryption-config.yaml")))
+		bed.Write("/etc/kubernetes/encryption/encryption-config.yaml", bed.Documented("encryption-config.yaml")))
 	second.Encrypt()
 	for i, n := range c.Nodes {
 		// An API server's identity is derived from the hostname at its start.

@@ -6,9 +6,7 @@ package apiserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"syscall"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,22 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 )
-
-// ReadKubeconfig reads the current context of a kubeconfig file. Its errors never
-// quote the file, which holds secrets: they are the operating system's or our own.
-func ReadKubeconfig(file string) (*rest.Config, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", file)
-	var errno syscall.Errno
-	switch {
-	case errors.As(err, &errno):
-		return nil, errno
-	case err != nil:
-		return nil, errors.New("not a kubeconfig with a current context")
-	}
-	return config, nil
-}
 
 // Server is one kube-apiserver. It is safe for concurrent use. If the server has
 // answered, the errors of its methods are those of apimachinery's pkg/api/errors.

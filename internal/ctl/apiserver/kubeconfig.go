@@ -32,7 +32,7 @@ func Kubeconfig(file, context string) (*rest.Config, error) {
 		return config, nil
 	case errors.As(err, &errno):
 		return nil, fmt.Errorf("reading %s: %w", where, errno)
-	case clientcmd.IsEmptyConfig(err):
+	case clientcmd.IsEmptyConfig(err) && file == "":
 		return nil, fmt.Errorf("there is no cluster in %s: give --kubeconfig", where)
 	}
 	return nil, fmt.Errorf("%s is not a kubeconfig with a current context", where)

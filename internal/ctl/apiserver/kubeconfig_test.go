@@ -49,7 +49,7 @@ func TestKubeconfig(t *testing.T) {
 		{"", good, "three", "", good + ` has no context "three"`},
 		{"", dir + "/none", "", "", "reading " + dir + "/none: no such file or directory"},
 		{"", "", "", "", "there is no cluster in KUBECONFIG or ~/.kube/config: give --kubeconfig"},
-		{"", empty, "", "", "there is no cluster in " + empty + ": give --kubeconfig"},
+		{"", empty, "", "", empty + " is not a kubeconfig with a current context"},
 		{"", broken, "", "", broken + " is not a kubeconfig with a current context"},
 		{broken, "", "", "", "KUBECONFIG or ~/.kube/config is not a kubeconfig with a current context"},
 	} {

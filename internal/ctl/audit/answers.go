@@ -4,6 +4,7 @@ package audit
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
@@ -46,7 +47,7 @@ func inTheClear(r *Report) Answer {
 		if len(left) > 0 {
 			intro = "However, "
 		}
-		a.Text = append(a.Text, fmt.Sprintf("%sall %s of %s are encrypted.", intro, objects(total), list(encrypted)))
+		a.Text = append(a.Text, fmt.Sprintf("%sall %s of %s are encrypted.", intro, text.Count(total, "object"), text.List(encrypted)))
 	}
 	if len(left)+len(encrypted) == 0 {
 		a.Verdict = "yes"
@@ -56,7 +57,7 @@ func inTheClear(r *Report) Answer {
 		a.Text = append(a.Text, local)
 	}
 	if len(others) > 0 {
-		a.Text = append(a.Text, fmt.Sprintf("Not encrypted, and not expected to be: %s. To check a resource that should be encrypted, name it with --resource.", list(others)))
+		a.Text = append(a.Text, fmt.Sprintf("Not encrypted, and not expected to be: %s. To check a resource that should be encrypted, name it with --resource.", text.List(others)))
 	}
 	older := 0
 	for _, res := range r.Resources {
@@ -90,14 +91,7 @@ func localKeys(r *Report) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s encrypted with a key in the EncryptionConfiguration itself (%s). Keep that key there until you have run trousseauctl reencrypt.", verb(n), list(names))
-}
-
-func verb(n int) string {
-	if n == 1 {
-		return "1 object is"
-	}
-	return objects(n) + " are"
+	return fmt.Sprintf("%s encrypted with a key in the EncryptionConfiguration itself (%s). Keep that key there until you have run trousseauctl reencrypt.", text.Are(n, "object"), text.List(names))
 }
 
 func versions(r *Report) Answer {
@@ -107,31 +101,37 @@ func versions(r *Report) Answer {
 		var each []string
 		for _, v := range key.Versions {
 			short = append(short, fmt.Sprintf("%s/%s v%d", key.Engine, key.Key, v.Version))
-			each = append(each, fmt.Sprintf("version %d for %s under %s", v.Version, objects(v.Objects), text.Count(v.Seeds, "seed")))
+			each = append(each, fmt.Sprintf("version %d for %s under %s", v.Version, text.Count(v.Objects, "object"), text.Count(v.Seeds, "seed")))
 		}
 		a.Text = append(a.Text, fmt.Sprintf("%s/%s: %s.", key.Engine, key.Key, strings.Join(each, "; ")))
 	}
-	foreign, seeds := 0, 0
-	for _, k := range r.KeyIDs {
-		if k.Key == "" {
-			foreign += k.Objects
-			seeds += k.Seeds
+	if len(r.Unattributed) > 0 {
+		var each []string
+		for _, v := range r.Unattributed {
+			short = append(short, fmt.Sprintf("unrecorded key v%d", v.Version))
+			each = append(each, fmt.Sprintf("version %d for %s", v.Version, text.Count(v.Objects, "object")))
+		}
+		a.Text = append(a.Text, fmt.Sprintf("A transit key that is not recorded, because KMS v1 or another plugin wrote the objects: %s.", strings.Join(each, "; ")))
+	}
+	opaque := 0
+	for _, res := range r.everything() {
+		for _, g := range res.Groups {
+			if form := stored.Form(g.Form); (form == stored.KMSv1 || form == stored.KMSv2) && g.WrappedBy == 0 {
+				opaque += g.Objects
+			}
 		}
 	}
-	if foreign > 0 {
-		a.Text = append(a.Text, fmt.Sprintf("%s, with %s, under key_ids of another plugin: ask that plugin which of its keys they need.", text.Capital(verb(foreign)), text.Count(seeds, "seed")))
-	}
-	if v1 := count(r, stored.KMSv1); v1 > 0 {
-		a.Text = append(a.Text, text.Capital(verb(v1))+" stored by KMS v1, which does not record the key.")
+	if opaque > 0 {
+		a.Text = append(a.Text, text.Are(opaque, "object")+" under a wrapped key that names no version of a transit key: ask the plugin that wrote them which of its keys they need.")
 	}
 	if len(short) > 0 {
 		a.Verdict = strings.Join(short, ", ")
 	}
 	if len(a.Text) == 0 {
-		a.Text = []string{"None: nothing is encrypted by KMS v2."}
+		a.Text = []string{"None: nothing is encrypted by KMS."}
 	}
 	if len(short) > 0 && r.Source.Asked != nil {
-		a.Text = append(a.Text, "Only "+list(r.Source.Asked)+" was audited: other resources may need more versions.")
+		a.Text = append(a.Text, "Only "+text.List(r.Source.Asked)+" was audited: other resources may need more versions.")
 	}
 	return a
 }
@@ -143,23 +143,49 @@ func minimum(r *Report) Answer {
 		name := key.Engine + "/" + key.Key
 		if key.Unknown != "" {
 			short = append(short, name+": unknown")
-			a.Text = append(a.Text, fmt.Sprintf("%s: unknown: %s.", name, key.Unknown))
+			a.Text = append(a.Text, fmt.Sprintf("%s: unknown, because %s.", name, key.Unknown))
 			continue
 		}
 		short = append(short, fmt.Sprintf("%s: %d", name, key.MayBecome))
-		oldest := key.Versions[len(key.Versions)-1]
-		line := fmt.Sprintf("%s: to %d, no further. %s still under version %d", name, key.MayBecome, text.Capital(verb(oldest.Objects)), oldest.Version)
-		if newest := key.Versions[0]; newest.Version > oldest.Version {
-			line += fmt.Sprintf("; once they are re-encrypted, you can raise it to %d", key.Versions[len(key.Versions)-2].Version)
+		a.Text = append(a.Text, fmt.Sprintf("%s: to %d, no further. %s", name, key.MayBecome, limit(key.Versions, r.Unattributed)))
+	}
+	if len(short) > 0 {
+		a.Verdict = strings.Join(short, ", ")
+		return withCautions(a, r)
+	}
+	line := "Unknown, because no object is under a key_id of Trousseau."
+	if lowest := oldest(r.Unattributed); lowest > 0 {
+		line += fmt.Sprintf(" Do not raise it above %d for any key that KMS v1 or another plugin uses.", lowest)
+	}
+	a.Text = []string{line}
+	return a
+}
+
+// limit says which objects keep the minimum of a key from being raised, and to what it
+// could be raised without them. Any key may be that of others.
+func limit(own, others []TransitVersion) string {
+	var by []string
+	next := 0
+	lowest := oldest(own, others)
+	for i, versions := range [][]TransitVersion{own, others} {
+		for _, v := range versions {
+			switch {
+			case v.Version > lowest:
+				if next == 0 || v.Version < next {
+					next = v.Version
+				}
+			case i == 0:
+				by = append(by, fmt.Sprintf("%s still under version %d", text.Are(v.Objects, "object"), v.Version))
+			default:
+				by = append(by, fmt.Sprintf("%s under version %d of a key that KMS v1 and other plugins do not record, and which may be this one", text.Are(v.Objects, "object"), v.Version))
+			}
 		}
-		a.Text = append(a.Text, line+".")
 	}
-	if len(short) == 0 {
-		a.Text = []string{"Unknown: no object is under a key_id of Trousseau."}
-		return a
+	line := strings.Join(by, ". ")
+	if next > 0 {
+		line += fmt.Sprintf("; once they are re-encrypted, you can raise it to %d", next)
 	}
-	a.Verdict = strings.Join(short, ", ")
-	return withCautions(a, r)
+	return line + "."
 }
 
 // withCautions adds what to consider that this audit cannot see.
@@ -173,7 +199,7 @@ func withCautions(a Answer, r *Report) Answer {
 	}
 	a.Text = append(a.Text,
 		"Check your etcd backups first: a restored backup needs the key versions of its time. Audit the oldest backup that you would restore (--snapshot).",
-		"Check other clusters that use the same key: they may need older versions.")
+		"Check other clusters that use the same key, and other etcds of this cluster (kube-apiserver's --etcd-servers-overrides): they may need older versions.")
 	if r.Source.Kind == "snapshot" {
 		a.Text = append(a.Text, "This result is about the snapshot: audit the running etcd too.")
 	} else {
@@ -183,22 +209,15 @@ func withCautions(a Answer, r *Report) Answer {
 	return a
 }
 
-func count(r *Report, form stored.Form) int {
+// count counts the audited objects of some forms.
+func count(r *Report, forms ...stored.Form) int {
 	n := 0
 	for _, res := range r.Resources {
 		for _, g := range res.Groups {
-			if stored.Form(g.Form) == form {
+			if slices.Contains(forms, stored.Form(g.Form)) {
 				n += g.Objects
 			}
 		}
 	}
 	return n
-}
-
-func list(names []string) string {
-	const most = 12
-	if len(names) > most {
-		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
-	}
-	return strings.Join(names, ", ")
 }

@@ -10,19 +10,21 @@ package audit
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/drill"
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
 	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
 	"github.com/trousseau-io/trousseau/internal/keyid"
-	"github.com/trousseau-io/trousseau/internal/seed"
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
 // Options say what to audit.
 type Options struct {
-	// Prefix is kube-apiserver's --etcd-prefix with a slash after it.
-	Prefix string
+	// Prefixes are kube-apiserver's --etcd-prefix and those of further API servers,
+	// each with a slash after it. None is part of another one.
+	Prefixes []string
 	// Asked limits the audit to some resources, all of which are expected to be
 	// encrypted. What other resources need is then unknown. Nil is no limit.
 	Asked []string
@@ -37,56 +39,57 @@ type Audit struct {
 	opts      Options
 	objects   int
 	resources map[string]*resource
-	seeds     seeds
+	// outside are the encrypted objects under none of the prefixes, by the first part
+	// of their keys.
+	outside map[string]*resource
+	seeds   seeds
 	// results are those of the drill, in the order of the seeds; nil without one.
-	results []drill.Result
+	results    []drill.Result
+	unreadable []Unreadable
 }
 
 // New returns an empty Audit.
 func New(opts Options) *Audit {
-	return &Audit{opts: opts, resources: make(map[string]*resource), seeds: newSeeds(opts.Drill)}
+	return &Audit{opts: opts, resources: make(map[string]*resource), outside: make(map[string]*resource), seeds: newSeeds()}
 }
 
 // Prefixes returns the prefixes of the keys to read.
 func (a *Audit) Prefixes() []string {
 	if a.opts.Asked == nil {
-		return []string{a.opts.Prefix}
+		return a.opts.Prefixes
 	}
 	var prefixes []string
-	known := make(map[string]bool)
-	for _, r := range a.opts.Asked {
-		for _, p := range stored.Prefixes(a.opts.Prefix, r) {
-			if !known[p] {
-				known[p] = true
-				prefixes = append(prefixes, p)
-			}
+	for _, root := range a.opts.Prefixes {
+		for _, r := range a.opts.Asked {
+			prefixes = append(prefixes, stored.Prefixes(root, r)...)
 		}
 	}
-	return prefixes
+	slices.Sort(prefixes)
+	return slices.Compact(prefixes)
 }
 
-// Add counts an object. It does not keep o.
-func (a *Audit) Add(o etcd.Object) {
+// Add counts an object. It does not keep o, and returns nil.
+func (a *Audit) Add(o etcd.Object) error {
 	a.objects++
-	key := string(o.Key)
-	r := a.resource(key)
-	r.objects++
-	v := stored.Parse(o.Value)
-	checkVersion(&v)
-	form := form{form: v.Form, name: v.Name, problem: v.Problem}
-	if v.Object != nil {
-		form.keyID = v.Object.KeyID
+	v := named(a.resources, a.resource(string(o.Key))).add(o)
+	if a.opts.Drill && v.Wrapped != nil {
+		a.seeds.keep(v, string(o.Key))
 	}
-	g := r.group(form)
-	g.add(key, o.Revision)
-	if v.Object != nil {
-		g.seeds[a.seeds.add(v, key)] = struct{}{}
+	return nil
+}
+
+// AddOutside counts an object under none of the prefixes, if it is encrypted. It
+// returns nil.
+func (a *Audit) AddOutside(o etcd.Object) error {
+	if !stored.IsClear(o.Value) {
+		named(a.outside, firstPart(string(o.Key))).add(o)
 	}
+	return nil
 }
 
 // AddOlder counts a value that was overwritten or deleted.
 func (a *Audit) AddOlder(o etcd.Object) {
-	r := a.resource(string(o.Key))
+	r := named(a.resources, a.resource(string(o.Key)))
 	r.older++
 	if stored.IsClear(o.Value) {
 		r.olderClear++
@@ -108,33 +111,47 @@ func (a *Audit) Seeds() []drill.Seed {
 // Drilled sets the results of the drill, in the order of Seeds.
 func (a *Audit) Drilled(results []drill.Result) { a.results = results }
 
-func (a *Audit) resource(key string) *resource {
-	name := stored.Resource(a.opts.Prefix, key)
-	r := a.resources[name]
+// resource returns the resource that a key belongs to.
+func (a *Audit) resource(key string) string { return stored.Resource(a.prefix(key), key) }
+
+// prefix returns the prefix of a key; "" if it has none.
+func (a *Audit) prefix(key string) string {
+	i := slices.IndexFunc(a.opts.Prefixes, func(p string) bool { return strings.HasPrefix(key, p) })
+	if i < 0 {
+		return ""
+	}
+	return a.opts.Prefixes[i]
+}
+
+// firstPart returns the first part of a key, with the slashes on both sides of it.
+func firstPart(key string) string {
+	first, _, _ := strings.Cut(strings.TrimPrefix(key, "/"), "/")
+	return "/" + first + "/"
+}
+
+func named(resources map[string]*resource, name string) *resource {
+	r := resources[name]
 	if r == nil {
 		r = &resource{name: name, groups: make(map[form]*group)}
-		a.resources[name] = r
+		resources[name] = r
 	}
 	return r
 }
 
-// checkVersion makes a value Malformed if its key_id and its ciphertext name
-// different key versions: Trousseau refuses it, so kube-apiserver cannot read it.
-func checkVersion(v *stored.Value) {
+// parse describes a value. The version is that which its wrapped key names, whichever
+// plugin wrote it; 0 if it names none.
+//
+// A value whose key_id and wrapped seed name different versions is Malformed: Trousseau
+// refuses it, so kube-apiserver cannot read it.
+func parse(value []byte) (v stored.Value, version int) {
+	v = stored.Parse(value)
+	version, _ = vault.CiphertextVersion(v.Wrapped)
 	if v.Object == nil {
-		return
+		return v, version
 	}
-	id, err := keyid.Parse(v.Object.KeyID)
-	if err != nil {
-		return
+	if id, err := keyid.Parse(v.Object.KeyID); err == nil && version != 0 && version != id.Version {
+		return stored.Value{Form: stored.Malformed, Name: v.Name,
+			Problem: fmt.Sprintf("its key_id names version %d, but its seed was wrapped by version %d: Trousseau refuses to unwrap it", id.Version, version)}, 0
 	}
-	if version, ok := vault.CiphertextVersion(v.Object.EncryptedDEKSource); ok && version != id.Version {
-		*v = stored.Value{Form: stored.Malformed, Name: v.Name,
-			Problem: fmt.Sprintf("its key_id names version %d, but its seed was wrapped by version %d: Trousseau refuses to unwrap it", id.Version, version)}
-	}
-}
-
-// wrapped returns what a plugin unwraps for an object.
-func wrapped(v stored.Value) seed.Wrapped {
-	return seed.Wrapped{KeyID: v.Object.KeyID, Ciphertext: v.Object.EncryptedDEKSource, Annotations: v.Object.Annotations}
+	return v, version
 }

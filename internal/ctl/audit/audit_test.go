@@ -5,6 +5,7 @@ package audit_test
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/audit"
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/drill"
 	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/keyid"
 	"github.com/trousseau-io/trousseau/internal/seed"
 	"github.com/trousseau-io/trousseau/internal/testkit/storedtest"
@@ -21,12 +23,12 @@ import (
 
 // counted is an audit of several objects, by key.
 func counted(opts audit.Options, objects map[string][]byte) *audit.Audit {
-	opts.Prefix = "/registry/"
+	opts.Prefixes = []string{"/registry/"}
 	a := audit.New(opts)
 	revision := int64(1)
 	for key, value := range objects {
 		revision++
-		a.Add(etcd.Object{Key: []byte(key), Value: value, Revision: revision})
+		_ = a.Add(etcd.Object{Key: []byte(key), Value: value, Revision: revision})
 	}
 	return a
 }
@@ -103,20 +105,20 @@ func TestFindings(t *testing.T) {
 	}{
 		"a secret in the clear": {
 			objects: map[string][]byte{"/registry/secrets/a/1": trousseau(1, "x"), "/registry/secrets/a/2": storedtest.Protobuf(), "/registry/secrets/a/3": storedtest.JSON()},
-			want:    "in the clear: 2 of 3 secrets are in the clear", first: "/registry/secrets/a/2 /registry/secrets/a/3",
+			want:    "in-the-clear: 2 of 3 secrets are in the clear", first: "/registry/secrets/a/2 /registry/secrets/a/3",
 		},
 		"all secrets in the clear": {
 			objects: map[string][]byte{"/registry/secrets/a/1": storedtest.Protobuf()},
-			want:    "in the clear: 1 of 1 secrets are in the clear", first: "/registry/secrets/a/1",
+			want:    "in-the-clear: 1 of 1 secrets are in the clear", first: "/registry/secrets/a/1",
 		},
 		"half a resource": {
 			objects: map[string][]byte{"/registry/configmaps/a/1": storedtest.AESCBC("k"), "/registry/configmaps/a/2": storedtest.Protobuf()},
-			want:    "in the clear: 1 of 2 configmaps are in the clear", first: "/registry/configmaps/a/2",
+			want:    "in-the-clear: 1 of 2 configmaps are in the clear", first: "/registry/configmaps/a/2",
 		},
 		"asked for": {
 			opts:    audit.Options{Asked: []string{"widgets.example.com"}},
 			objects: map[string][]byte{"/registry/example.com/widgets/a/1": storedtest.JSON()},
-			want:    "in the clear: 1 of 1 widgets.example.com are in the clear", first: "/registry/example.com/widgets/a/1",
+			want:    "in-the-clear: 1 of 1 widgets.example.com are in the clear", first: "/registry/example.com/widgets/a/1",
 		},
 		"malformed": {
 			objects: map[string][]byte{"/registry/pods/a/1": []byte("k8s:enc:kms:v2:p:x")},
@@ -130,7 +132,7 @@ func TestFindings(t *testing.T) {
 			objects: map[string][]byte{"/registry/secrets/a/1": trousseau(1, "x"), "/registry/pods/a/1": storedtest.Protobuf(), "/registry/ranges/serviceips": []byte("?")},
 		},
 		"local keys": {
-			objects: map[string][]byte{"/registry/secrets/a/1": storedtest.AESGCM("k"), "/registry/secrets/a/2": storedtest.Secretbox("k"), "/registry/secrets/a/3": storedtest.KMSv1("p")},
+			objects: map[string][]byte{"/registry/secrets/a/1": storedtest.AESGCM("k"), "/registry/secrets/a/2": storedtest.Secretbox("k"), "/registry/secrets/a/3": storedtest.KMSv1("p", []byte("vault:v1:x"))},
 		},
 	}
 	for name, test := range tests {
@@ -138,8 +140,8 @@ func TestFindings(t *testing.T) {
 			r := counted(test.opts, test.objects).Report(live)
 			var got, first string
 			for _, f := range r.Findings {
-				got += f.Kind + ": " + f.Text
-				first += strings.Join(f.FirstKeys, " ")
+				got += f.ID + ": " + f.Text
+				first += strings.Join(f.Examples, " ")
 			}
 			if got != test.want || first != test.first {
 				t.Errorf("got %q, with %s\nwant %q, with %s", got, first, test.want, test.first)
@@ -148,40 +150,118 @@ func TestFindings(t *testing.T) {
 	}
 }
 
-// If it is uncertain what all objects need, no version is reported as safe.
+// If it is uncertain what all objects need, no version is reported as safe. Values that
+// name a version of a key, but not the key, may need any of the keys.
 func TestMinimumIsNotGuessed(t *testing.T) {
+	other := func(provider, keyID, ciphertext string) []byte {
+		return storedtest.KMSv2(provider, seed.Wrapped{KeyID: keyID, Ciphertext: []byte(ciphertext)})
+	}
 	tests := map[string]struct {
 		opts   audit.Options
 		object []byte
+		may    int
 		want   string
 	}{
-		"only some resources":  {audit.Options{Asked: []string{"secrets"}}, trousseau(3, "x"), "only secrets was audited"},
-		"malformed":            {audit.Options{}, []byte("k8s:enc:kms:v2:x"), "cannot be decoded"},
-		"of another kind":      {audit.Options{}, storedtest.KMSv2("trousseau", seed.Wrapped{KeyID: "1", Ciphertext: []byte("x")}), "not one of Trousseau"},
-		"of our KMS v1":        {audit.Options{}, storedtest.KMSv1("trousseau"), "stored by KMS v1"},
-		"another plugin's":     {audit.Options{}, storedtest.KMSv2("aws", seed.Wrapped{KeyID: "1", Ciphertext: []byte("x")}), ""},
-		"another's KMS v1":     {audit.Options{}, storedtest.KMSv1("aws"), ""},
-		"a local key":          {audit.Options{}, storedtest.AESCBC("k"), ""},
-		"without its creation": {audit.Options{}, storedtest.KMSv2("trousseau", seed.Wrapped{KeyID: "transit/kms/v3", Ciphertext: []byte("vault:v3:x")}), ""},
+		"only some resources":       {audit.Options{Asked: []string{"secrets"}}, trousseau(3, "x"), 0, "only secrets was audited"},
+		"malformed":                 {audit.Options{}, []byte("k8s:enc:kms:v2:x"), 0, "cannot be decoded"},
+		"not Vault's":               {audit.Options{}, other("trousseau", "1", "x"), 0, "1 object of secrets, stored by KMS v2 under provider trousseau, may need any version"},
+		"another plugin's":          {audit.Options{}, other("aws", "arn:aws:kms", "AQIDBA=="), 0, "under provider aws, may need any version"},
+		"version 0":                 {audit.Options{}, other("aws", "1", "vault:v0:x"), 0, "may need any version"},
+		"not first":                 {audit.Options{}, other("aws", "1", `{"a":"vault:v3:x"}`), 0, "may need any version"},
+		"ours without a version":    {audit.Options{}, other("trousseau", "transit/kms/v3", "x"), 0, "may need any version"},
+		"KMS v1, not Vault's":       {audit.Options{}, storedtest.KMSv1("aws", []byte("x")), 0, "1 object of secrets, stored by KMS v1 under provider aws, may need any version"},
+		"KMS v1 without a DEK":      {audit.Options{}, storedtest.KMSv1("aws", nil), 0, "may need any version"},
+		"KMS v1, older":             {audit.Options{}, storedtest.KMSv1("old", []byte("vault:v2:x")), 2, "2 of a key that KMS v1 and other plugins do not record, and which may be this one; once they are re-encrypted, you can raise it to 3."},
+		"KMS v1, newer":             {audit.Options{}, storedtest.KMSv1("old", []byte("vault:v4:x")), 3, "1 object is still under version 3; once they are re-encrypted, you can raise it to 4."},
+		"a bare version, older":     {audit.Options{}, other("falco", "1", "vault:v1:x"), 1, "1 object is under version 1 of a key that KMS v1"},
+		"a bare key, the same":      {audit.Options{}, other("falco", "kms", "vault:v3:x"), 3, "under version 3 of a key that KMS v1"},
+		"a local key":               {audit.Options{}, storedtest.AESCBC("k"), 3, "no further"},
+		"without its creation":      {audit.Options{}, other("trousseau", "transit/kms/v3", "vault:v3:x"), 3, "no further"},
+		"older, by another of ours": {audit.Options{}, other("eu", "team-a/transit/kms/v1", "vault:v1:x"), 3, "no further"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			r := counted(test.opts, map[string][]byte{"/registry/secrets/a/1": trousseau(3, "x"), "/registry/secrets/a/2": test.object}).Report(live)
-			key, a := r.TransitKeys[0], answer(t, r, audit.QuestionMinimum)
-			if test.want == "" {
-				if key.MayBecome != 3 || a.Verdict != "transit/kms: 3" {
-					t.Errorf("got %+v, %+v, want 3", key, a)
-				}
-				return
+			i := slices.IndexFunc(r.TransitKeys, func(k audit.TransitKey) bool { return k.Engine == "transit" })
+			key, a := r.TransitKeys[i], answer(t, r, audit.QuestionMinimum)
+			verdict := fmt.Sprint("transit/kms: ", test.may)
+			if test.may == 0 {
+				verdict = "transit/kms: unknown"
 			}
-			if key.MayBecome != 0 || !strings.Contains(key.Unknown, test.want) || a.Verdict != "transit/kms: unknown" || !strings.Contains(a.Text[0], test.want) {
-				t.Errorf("got %+v, %+v, want it unknown, with %q", key, a, test.want)
+			if key.MayBecome != test.may || (key.Unknown == "") != (test.may > 0) || !strings.Contains(a.Verdict, verdict) {
+				t.Errorf("got %+v, %s, want %s", key, a.Verdict, verdict)
+			}
+			if text := strings.Join(a.Text, " "); !strings.Contains(text, test.want) {
+				t.Errorf("got %s\nwant %s", text, test.want)
 			}
 		})
 	}
 	r := counted(audit.Options{}, map[string][]byte{"/registry/secrets/a/1": storedtest.AESCBC("k")}).Report(live)
 	if a := answer(t, r, audit.QuestionMinimum); a.Verdict != "unknown" {
 		t.Errorf("with no key of transit's: %+v", a)
+	}
+	r = counted(audit.Options{}, map[string][]byte{"/registry/secrets/a/1": storedtest.KMSv1("old", []byte("vault:v2:x"))}).Report(live)
+	if a := answer(t, r, audit.QuestionMinimum); a.Verdict != "unknown" || !strings.Contains(a.Text[0], "Do not raise it above 2 for any key") {
+		t.Errorf("with KMS v1 only: %+v", a)
+	}
+	if a := answer(t, r, audit.QuestionVersions); a.Verdict != "unrecorded key v2" {
+		t.Errorf("with KMS v1 only: %+v", a)
+	}
+}
+
+// Encrypted values outside of the prefixes count for the versions that they need, and
+// are named. If they cannot be read, no version is safe.
+func TestOutside(t *testing.T) {
+	a := counted(audit.Options{}, map[string][]byte{"/registry/secrets/a/1": trousseau(3, "x")})
+	for key, value := range map[string][]byte{
+		"/kubernetes.io/secrets/a/1": trousseau(2, "y"),
+		"/kubernetes.io/secrets/a/2": storedtest.KMSv1("old", []byte("vault:v4:x")),
+		"/kubernetes.io/pods/a/1":    storedtest.Protobuf(),
+		"compact_rev_key":            []byte("1234"),
+	} {
+		_ = a.AddOutside(etcd.Object{Key: []byte(key), Value: value, Revision: 7})
+	}
+	r := a.Report(live)
+	if r.Objects != 1 || r.TransitKeys[0].MayBecome != 2 || r.KeyIDs[1].Objects != 1 {
+		t.Errorf("%d objects, %+v, %+v, want 1, and version 2 needed by what is outside", r.Objects, r.TransitKeys, r.KeyIDs)
+	}
+	want := finding.Finding{
+		ID: audit.OutsidePrefixes, Severity: finding.Warning, Subject: "/kubernetes.io/", Objects: 2,
+		Text:     "2 encrypted objects are under /kubernetes.io/, outside of /registry/: counted here only for the key versions that they need",
+		Do:       "add --prefix /kubernetes.io to audit them too",
+		Examples: []string{"/kubernetes.io/secrets/a/1", "/kubernetes.io/secrets/a/2"},
+	}
+	if len(r.Findings) != 1 || !reflect.DeepEqual(r.Findings[0], want) {
+		t.Errorf("findings %+v\nwant %+v", r.Findings, want)
+	}
+	unread := live
+	unread.OutsideUnread = true
+	r = counted(audit.Options{}, map[string][]byte{"/registry/secrets/a/1": trousseau(3, "x")}).Report(unread)
+	if key := r.TransitKeys[0]; key.MayBecome != 0 || !strings.Contains(key.Unknown, "may not read outside of /registry/") {
+		t.Errorf("%+v, want it unknown", key)
+	}
+	if len(r.Findings) != 0 || !strings.Contains(strings.Join(r.Notes, " "), "may not read outside of /registry/: encrypted values there") {
+		t.Errorf("findings %+v, notes %q, want a note", r.Findings, r.Notes)
+	}
+}
+
+// Several prefixes are audited as one.
+func TestSeveralPrefixes(t *testing.T) {
+	a := audit.New(audit.Options{Prefixes: []string{"/kubernetes.io/", "/openshift.io/"}})
+	for key, value := range map[string][]byte{
+		"/kubernetes.io/secrets/a/1":              trousseau(3, "x"),
+		"/openshift.io/oauth/accesstokens/sha256": trousseau(2, "x"),
+	} {
+		_ = a.Add(etcd.Object{Key: []byte(key), Value: value})
+	}
+	r := a.Report(live)
+	if len(r.Resources) != 2 || r.Resources[0].Name != "oauth" || r.Resources[1].Name != "secrets" || r.TransitKeys[0].MayBecome != 2 {
+		t.Errorf("%+v, %+v", r.Resources, r.TransitKeys)
+	}
+	asked := audit.New(audit.Options{Prefixes: []string{"/kubernetes.io/", "/openshift.io/"}, Asked: []string{"secrets", "routes"}})
+	want := []string{"/kubernetes.io/routes/", "/kubernetes.io/secrets/", "/openshift.io/routes/", "/openshift.io/secrets/"}
+	if got := asked.Prefixes(); !slices.Equal(got, want) {
+		t.Errorf("to read: %q, want %q", got, want)
 	}
 }
 
@@ -256,12 +336,75 @@ func TestDrill(t *testing.T) {
 		"/registry/secrets/a/00", "/registry/secrets/a/04", "/registry/secrets/a/08", "/registry/secrets/a/12", "/registry/secrets/a/16"}) {
 		t.Errorf("%+v", lost)
 	}
-	if len(r.Findings) != 2 || r.Findings[0].Kind != audit.FindingLost || r.Findings[1].Kind != audit.FindingUnknown ||
+	if len(r.Findings) != 2 || r.Findings[0].ID != audit.Lost || r.Findings[1].ID != audit.NotVerified ||
 		r.Findings[0].Text != "5 objects under 1 seed of key_id transit/kms/v1@1700000001 can no longer be decrypted: gone" {
 		t.Errorf("findings %+v", r.Findings)
 	}
-	if !strings.HasPrefix(r.Notes[0], "1 object is encrypted by another provider than KMS v2") {
+	if !strings.HasPrefix(r.Notes[0], "1 object is encrypted with a local key") {
 		t.Errorf("notes %q", r.Notes)
+	}
+}
+
+// After a drill, each unreadable object has the call that deletes it, which is safe in a
+// shell.
+func TestUnreadable(t *testing.T) {
+	lost := trousseau(1, "lost")
+	calls := map[string]string{
+		"/registry/secrets/default/a":                                   "/api/v1/namespaces/default/secrets/a",
+		"/registry/services/specs/default/a":                            "/api/v1/namespaces/default/services/a",
+		"/registry/minions/node-1":                                      "/api/v1/nodes/node-1",
+		"/registry/deployments/default/a":                               "/apis/apps/v1/namespaces/default/deployments/a",
+		"/registry/apiregistration.k8s.io/apiservices/v1.":              "/apis/apiregistration.k8s.io/v1/apiservices/v1.",
+		"/registry/example.com/widgets/default/a":                       "/apis/example.com/VERSION/namespaces/default/widgets/a",
+		"/registry/secrets/default/system:a":                            "/api/v1/namespaces/default/secrets/system:a",
+		"/registry/secrets/de fault/a'; rm -rf $HOME; '?x=1#\n\x1b[2J/": "", // has no name at the end
+		"/registry/secrets/de fault/a'; rm $HOME `x` ?y=1#\n\x1b[2J\\":  "/api/v1/namespaces/de%20fault/secrets/a%27%3B%20rm%20$HOME%20%60x%60%20%3Fy=1%23%0A%1B%5B2J%5C",
+		"/registry/namespaces/default":                                  "",
+		"/registry/roles/default/a":                                     "",
+		"/registry/ranges/serviceips":                                   "",
+		"/registry/secrets/a/b/c":                                       "",
+		"/registry/secrets/":                                            "",
+	}
+	objects := map[string][]byte{"/registry/secrets/default/readable": trousseau(2, "x"), "/registry/pods/a/1": storedtest.Protobuf()}
+	for key := range calls {
+		objects[key] = lost
+	}
+	objects["/registry/secrets/default/a"] = []byte("k8s:enc:kms:v2:p:x")
+	a := counted(audit.Options{Drill: true}, objects)
+	var results []drill.Result
+	for _, s := range a.Seeds() {
+		verdict := drill.Readable
+		if string(s.Ciphertext) == "vault:v1:lost" {
+			verdict = drill.Lost
+		}
+		results = append(results, drill.Result{Verdict: verdict})
+	}
+	a.Drilled(results)
+	if !a.AnyUnreadable() {
+		t.Error("the audit does not ask for the objects again")
+	}
+	for key, value := range objects {
+		_ = a.AddUnreadable(etcd.Object{Key: []byte(key), Value: value})
+	}
+	r := a.Report(live)
+	if len(r.Unreadable) != len(calls) || r.UnreadableObjects() != len(calls) {
+		t.Errorf("%d of %d are listed, want %d", len(r.Unreadable), r.UnreadableObjects(), len(calls))
+	}
+	got := make(map[string]bool)
+	for _, u := range r.Unreadable {
+		got[u.Remove] = true
+	}
+	for key, path := range calls {
+		want := ""
+		if path != "" {
+			want = "kubectl delete --raw '" + path + "?ignoreStoreReadErrorWithClusterBreakingPotential=true'"
+		}
+		if !got[want] {
+			t.Errorf("%q: no call %s", key, want)
+		}
+	}
+	if well := counted(audit.Options{Drill: true}, map[string][]byte{"/registry/secrets/a/1": trousseau(1, "x")}); well.AnyUnreadable() {
+		t.Error("without unreadable objects, etcd would be read twice")
 	}
 }
 

@@ -4,51 +4,73 @@ package audit
 
 import (
 	"fmt"
+	"strings"
 
+	"github.com/trousseau-io/trousseau/internal/ctl/audit/drill"
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
-// findings lists the problems:
-//
-//   - an object in the clear, of a resource that is meant to be encrypted
-//     (see [Resource]);
-//   - a value of any resource that kube-apiserver could not read with any key;
-//   - after a drill, a seed that was not unwrapped, for whatever reason.
-func findings(r *Report) []Finding {
-	all := []Finding{}
+// The ids of the findings.
+const (
+	// InTheClear: an object in the clear, of a resource that is meant to be encrypted
+	// (see [Resource]).
+	InTheClear = "in-the-clear"
+	// Malformed: a value that kube-apiserver could not read with any key.
+	Malformed = "malformed"
+	// Lost: after a drill, a seed that can no longer be unwrapped.
+	Lost = "lost"
+	// NotVerified: after a drill, a seed that was not unwrapped for another reason.
+	NotVerified = "not-verified"
+	// OutsidePrefixes: encrypted objects that the audit counts only for the key
+	// versions that they need. A warning.
+	OutsidePrefixes = "outside-prefixes"
+)
+
+func findings(r *Report) []finding.Finding {
+	var all []finding.Finding
 	for _, res := range r.Resources {
 		if res.Encrypted && res.Clear > 0 {
-			all = append(all, Finding{Kind: FindingClear, Objects: res.Clear,
-				Text:      fmt.Sprintf("%s of %s %s are in the clear", text.Number(res.Clear), text.Number(res.Objects), res.Name),
-				FirstKeys: res.keysOf(func(g Group) bool { return stored.Form(g.Form).Clear() })})
+			all = append(all, finding.Finding{ID: InTheClear, Severity: finding.Error, Subject: res.Name, Objects: res.Clear,
+				Text:     fmt.Sprintf("%s of %s %s are in the clear", text.Number(res.Clear), text.Number(res.Objects), res.Name),
+				Do:       "run trousseauctl reencrypt, then audit again",
+				Examples: res.keysOf(func(g Group) bool { return stored.Form(g.Form).Clear() })})
 		}
 		for _, g := range res.Groups {
 			if stored.Form(g.Form) == stored.Malformed {
-				all = append(all, Finding{Kind: FindingMalformed, Objects: g.Objects,
-					Text:      fmt.Sprintf("%s of %s cannot be read with any key: %s", objects(g.Objects), res.Name, g.Problem),
-					FirstKeys: g.FirstKeys})
+				all = append(all, finding.Finding{ID: Malformed, Severity: finding.Error, Subject: res.Name, Objects: g.Objects,
+					Text:     fmt.Sprintf("%s of %s cannot be read with any key: %s", text.Count(g.Objects, "object"), res.Name, g.Problem),
+					Do:       "restore them from a backup of etcd, or delete them: --verify prints how",
+					Examples: g.FirstKeys})
 			}
 		}
 	}
-	return append(all, drillFindings(r.Drill)...)
+	all = append(all, drillFindings(r.Drill)...)
+	for _, res := range r.Outside {
+		all = append(all, finding.Finding{ID: OutsidePrefixes, Severity: finding.Warning, Subject: res.Name, Objects: res.Objects,
+			Text:     fmt.Sprintf("%s under %s, outside of %s: counted here only for the key versions that they need", text.Are(res.Objects, "encrypted object"), res.Name, strings.Join(r.Source.Prefixes, " and ")),
+			Do:       "add --prefix " + strings.TrimSuffix(res.Name, "/") + " to audit them too",
+			Examples: res.keysOf(func(Group) bool { return true })})
+	}
+	return all
 }
 
 // drillFindings groups seeds that failed for the same reason.
-func drillFindings(d *Drill) []Finding {
+func drillFindings(d *Drill) []finding.Finding {
 	if d == nil {
 		return nil
 	}
 	type cause struct{ verdict, keyID, reason string }
-	sums := make(map[cause]*Finding)
-	counts := make(map[*Finding]int)
+	sums := make(map[cause]*finding.Finding)
+	counts := make(map[*finding.Finding]int)
 	var order []cause
 	for _, f := range d.Failures {
 		c := cause{f.Verdict, f.KeyID, f.Reason}
 		if sums[c] == nil {
-			sums[c] = &Finding{Kind: FindingUnknown}
-			if f.Verdict == "lost" {
-				sums[c].Kind = FindingLost
+			sums[c] = &finding.Finding{ID: NotVerified, Severity: finding.Error, Subject: f.KeyID}
+			if f.Verdict == string(drill.Lost) {
+				sums[c].ID = Lost
 			}
 			order = append(order, c)
 		}
@@ -56,21 +78,26 @@ func drillFindings(d *Drill) []Finding {
 		counts[sum]++
 		sum.Objects += f.Objects
 		for _, key := range f.FirstKeys {
-			(*firstKeys)(&sum.FirstKeys).add(key)
+			(*firstKeys)(&sum.Examples).add(key)
 		}
 	}
-	var all []Finding
+	var all []finding.Finding
 	for _, c := range order {
 		sum := sums[c]
-		what := "can no longer be decrypted"
-		if sum.Kind == FindingUnknown {
-			what = "could not be verified"
+		under := fmt.Sprintf("under %s of key_id %s", text.Count(counts[sum], "seed"), c.keyID)
+		if c.keyID == "" {
+			under = fmt.Sprintf("stored by KMS v1 under %s", text.Count(counts[sum], "DEK"))
 		}
-		sum.Text = fmt.Sprintf("%s under %s of key_id %s %s: %s", objects(sum.Objects), text.Count(counts[sum], "seed"), c.keyID, what, c.reason)
+		what := "can no longer be decrypted"
+		sum.Do = "restore the key or its version; if it is gone for good, delete the objects unread"
+		if sum.ID == NotVerified {
+			what, sum.Do = "could not be verified", ""
+		}
+		sum.Text = fmt.Sprintf("%s %s %s: %s", text.Count(sum.Objects, "object"), under, what, c.reason)
 		all = append(all, *sum)
 	}
 	if rest := d.Lost + d.Unknown - len(d.Failures); rest > 0 {
-		all = append(all, Finding{Kind: FindingUnknown, FirstKeys: []string{},
+		all = append(all, finding.Finding{ID: NotVerified, Severity: finding.Error,
 			Text: fmt.Sprintf("%s more could not be unwrapped and are not listed", text.Count(rest, "seed"))})
 	}
 	return all
@@ -88,5 +115,3 @@ func (r Resource) keysOf(match func(Group) bool) []string {
 	}
 	return keys
 }
-
-func objects(n int) string { return text.Count(n, "object") }

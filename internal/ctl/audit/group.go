@@ -6,9 +6,11 @@ import (
 	"slices"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
+	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
 )
 
-// resource counts the objects of one resource.
+// resource counts the objects of one resource, or those outside of the prefixes whose
+// keys begin alike.
 type resource struct {
 	name              string
 	objects           int
@@ -21,6 +23,7 @@ type form struct {
 	form    stored.Form
 	name    string
 	keyID   string
+	version int // of the transit key, as the wrapped key names it
 	problem string
 }
 
@@ -32,13 +35,24 @@ type group struct {
 	seeds          map[digest]struct{}
 }
 
-func (r *resource) group(f form) *group {
+// add counts an object and returns how it is stored.
+func (r *resource) add(o etcd.Object) stored.Value {
+	r.objects++
+	v, version := parse(o.Value)
+	f := form{form: v.Form, name: v.Name, version: version, problem: v.Problem}
+	if v.Object != nil {
+		f.keyID = v.Object.KeyID
+	}
 	g := r.groups[f]
 	if g == nil {
 		g = &group{seeds: make(map[digest]struct{})}
 		r.groups[f] = g
 	}
-	return g
+	g.add(string(o.Key), o.Revision)
+	if v.Wrapped != nil {
+		g.seeds[digestOf(v)] = struct{}{}
+	}
+	return v
 }
 
 func (g *group) add(key string, revision int64) {

@@ -4,6 +4,7 @@ package audit
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
 	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
@@ -19,20 +20,15 @@ func notes(r *Report) []string {
 	for _, s := range r.Source.Resumptions {
 		all = append(all, fmt.Sprintf("etcd was compacted during the audit: keys from %s on were read at revision %d. Objects written in the meantime are counted in their old or their new form.", s.Key, s.Revision))
 	}
+	if r.Source.OutsideUnread {
+		all = append(all, fmt.Sprintf("The etcd user may not read outside of %s: encrypted values there, such as those of another API server, were not counted.", strings.Join(r.Source.Prefixes, " and ")))
+	}
 	for _, k := range recreated(r) {
 		all = append(all, fmt.Sprintf("The key was deleted and recreated: key_id %s has the same version as another one, but a different creation time. Vault can unwrap only the seeds of the key that it has now. Use --verify to find them.", k.KeyID))
 	}
 	if r.Drill != nil {
-		left := r.Objects
-		for _, k := range r.KeyIDs {
-			left -= k.Objects
-		}
-		clear := 0
-		for _, res := range r.Resources {
-			clear += res.Clear
-		}
-		if left -= clear; left > 0 {
-			all = append(all, fmt.Sprintf("%s encrypted by another provider than KMS v2, or malformed, and could not be verified.", text.Capital(verb(left))))
+		if left := count(r, stored.AESCBC, stored.AESGCM, stored.Secretbox); left > 0 {
+			all = append(all, fmt.Sprintf("%s encrypted with a local key, and could not be verified.", text.Are(left, "object")))
 		}
 		all = append(all, "A seed that unwraps proves that the key exists. Only kube-apiserver can tell whether the object itself is undamaged, by reading it.")
 	}
@@ -44,7 +40,7 @@ func notes(r *Report) []string {
 		}
 	}
 	if count(r, stored.Other) > 0 {
-		all = append(all, fmt.Sprintf("%s in the clear in an unknown encoding (other).", text.Capital(verb(count(r, stored.Other)))))
+		all = append(all, fmt.Sprintf("%s in the clear in an unknown encoding (other).", text.Are(count(r, stored.Other), "object")))
 	}
 	return all
 }

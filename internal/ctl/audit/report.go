@@ -3,9 +3,11 @@
 package audit
 
 import (
+	"slices"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 )
 
 // Report is the result of an audit, as printed in JSON and YAML. Texts from etcd are
@@ -14,31 +16,45 @@ type Report struct {
 	Source    Source     `json:"source"`
 	Objects   int        `json:"objects"`
 	Resources []Resource `json:"resources"`
-	// KeyIDs are the key_ids of the KMS v2 seeds of all resources.
+	// Outside are the encrypted objects under none of the prefixes. Their names are the
+	// first parts of their keys.
+	Outside []Resource `json:"outside"`
+	// KeyIDs are the key_ids of the KMS v2 seeds of all resources and of Outside.
 	KeyIDs []KeyID `json:"keyIDs"`
 	// TransitKeys are the keys that Trousseau's key_ids name.
 	TransitKeys []TransitKey `json:"transitKeys"`
+	// Unattributed are the versions of transit keys that are needed by values which do
+	// not record the key: those of KMS v1, and of other plugins.
+	Unattributed []TransitVersion `json:"unattributedVersions"`
 	// Drill is nil if no seed was unwrapped.
-	Drill   *Drill   `json:"drill,omitempty"`
-	Answers []Answer `json:"answers"`
-	// Findings are the problems; none means that all is well.
-	Findings []Finding `json:"findings"`
+	Drill *Drill `json:"drill,omitempty"`
+	// Unreadable are the objects that kube-apiserver cannot read; at most 1,000, and
+	// only after a drill.
+	Unreadable []Unreadable      `json:"unreadable,omitempty"`
+	Answers    []Answer          `json:"answers"`
+	Findings   []finding.Finding `json:"-"` // they are elsewhere in the document
 	// Notes are what you need to know to judge the rest.
 	Notes []string `json:"notes"`
 }
+
+// everything returns the resources, and what is outside of the prefixes.
+func (r *Report) everything() []Resource { return slices.Concat(r.Resources, r.Outside) }
 
 // Source says what was read.
 type Source struct {
 	Kind string `json:"kind"` // "etcd" or "snapshot"
 	// Names are the endpoints, or the file.
 	Names    []string  `json:"names"`
-	Prefix   string    `json:"prefix"`
+	Prefixes []string  `json:"prefixes"`
 	Asked    []string  `json:"onlyResources,omitempty"`
 	Revision int64     `json:"revision"`
 	Read     time.Time `json:"read"`
 	// Checksum says whether a snapshot is undamaged: "ok" or "missing".
 	Checksum    etcd.Checksum `json:"sha256,omitempty"`
 	Resumptions []Resumption  `json:"resumptions,omitempty"`
+	// OutsideUnread says that the etcd user may not read all keys outside of the
+	// prefixes, so that what is there is unknown.
+	OutsideUnread bool `json:"outsideUnread,omitempty"`
 }
 
 // Resumption says that keys from Key on were read at a newer revision.
@@ -71,10 +87,13 @@ type Group struct {
 	KeyID     string `json:"keyID,omitempty"`
 	KeyIDHash string `json:"keyIDHash,omitempty"`
 	// Version is the transit key's version, if the key_id is one of Trousseau.
-	Version int    `json:"version,omitempty"`
-	Problem string `json:"problem,omitempty"`
-	Objects int    `json:"objects"`
-	Seeds   int    `json:"seeds,omitempty"`
+	Version int `json:"version,omitempty"`
+	// WrappedBy is the version that the wrapped key names in vault:vN:, whichever
+	// plugin wrote it.
+	WrappedBy int    `json:"wrappedByVersion,omitempty"`
+	Problem   string `json:"problem,omitempty"`
+	Objects   int    `json:"objects"`
+	Seeds     int    `json:"seeds,omitempty"`
 	// OldestRevision and NewestRevision are the etcd revisions at which the first
 	// and the last of them were written.
 	OldestRevision int64 `json:"oldestRevision"`
@@ -94,8 +113,10 @@ type KeyID struct {
 	Key     string     `json:"key,omitempty"`
 	Version int        `json:"version,omitempty"`
 	Created *time.Time `json:"created,omitempty"`
-	Objects int        `json:"objects"`
-	Seeds   int        `json:"seeds"`
+	// WrappedBy is as in Group.
+	WrappedBy int `json:"wrappedByVersion,omitempty"`
+	Objects   int `json:"objects"`
+	Seeds     int `json:"seeds"`
 }
 
 // TransitKey is a key of Vault's transit engine that a key_id names.
@@ -103,8 +124,8 @@ type TransitKey struct {
 	Engine   string           `json:"engine"`
 	Key      string           `json:"key"`
 	Versions []TransitVersion `json:"versions"` // newest first
-	// MayBecome is the highest min_decryption_version with which every audited
-	// object stays readable; 0 if it is unknown, for the reason in Unknown.
+	// MayBecome is a min_decryption_version with which every audited object stays
+	// readable, as high as is certain; 0 if it is unknown, for the reason in Unknown.
 	MayBecome int    `json:"minDecryptionVersionMayBecome"`
 	Unknown   string `json:"unknown,omitempty"`
 }
@@ -124,22 +145,13 @@ type Answer struct {
 	Text    []string `json:"text"`
 }
 
-// Finding is one problem.
-type Finding struct {
-	// Kind is FindingClear, FindingMalformed, FindingLost or FindingUnknown.
-	Kind      string   `json:"kind"`
-	Objects   int      `json:"objects"`
-	Text      string   `json:"text"`
-	FirstKeys []string `json:"firstKeys"`
+// Unreadable is an object that kube-apiserver cannot read.
+type Unreadable struct {
+	Key string `json:"key"`
+	// Remove is a command that makes kube-apiserver delete the object unread; "" if it
+	// has no such call.
+	Remove string `json:"remove,omitempty"`
 }
-
-// The kinds of findings.
-const (
-	FindingClear     = "in the clear"
-	FindingMalformed = "malformed"
-	FindingLost      = "lost"
-	FindingUnknown   = "not verified"
-)
 
 // Drill is the result of unwrapping every seed.
 type Drill struct {
@@ -159,8 +171,8 @@ type SeedFailure struct {
 	// Seed is a hash of the wrapped seed.
 	Seed      string   `json:"seed"`
 	Provider  string   `json:"provider"`
-	KeyID     string   `json:"keyID"`
-	KeyIDHash string   `json:"keyIDHash"`
+	KeyID     string   `json:"keyID,omitempty"` // KMS v1 has none
+	KeyIDHash string   `json:"keyIDHash,omitempty"`
 	Verdict   string   `json:"verdict"` // "lost" or "unknown"
 	Reason    string   `json:"reason"`
 	Objects   int      `json:"objects"`

@@ -9,6 +9,8 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/drill"
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
+	"github.com/trousseau-io/trousseau/internal/keyid"
+	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
 // digest identifies a wrapped seed. Seeds that differ in key_id, ciphertext or
@@ -16,9 +18,29 @@ import (
 // k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2/envelope.go).
 type digest [16]byte
 
-// seeds tells seeds apart, and keeps them if keep is set.
+func digestOf(v stored.Value) digest {
+	s := seedOf(v)
+	text := s.Identity() + v.Name
+	if s.DEK {
+		text += "\x00dek"
+	}
+	sum := sha256.Sum256([]byte(text))
+	return digest(sum[:])
+}
+
+// seedOf returns what the plugin unwraps for a value. KMS v1 has no key_id.
+func seedOf(v stored.Value) drill.Seed {
+	if v.Object == nil {
+		return drill.Seed{Wrapped: seed.Wrapped{Ciphertext: v.Wrapped}, DEK: true}
+	}
+	return drill.Seed{
+		Wrapped: seed.Wrapped{KeyID: v.Object.KeyID, Ciphertext: v.Wrapped, Annotations: v.Object.Annotations},
+		DEK:     v.Object.EncryptedDEKSourceType == kmstypes.EncryptedDEKSourceType_AES_GCM_KEY,
+	}
+}
+
+// seeds are the distinct seeds for a drill.
 type seeds struct {
-	keep  bool
 	index map[digest]int
 	kept  []*kept
 }
@@ -32,30 +54,20 @@ type kept struct {
 	first    firstKeys
 }
 
-func newSeeds(keep bool) seeds {
-	return seeds{keep: keep, index: make(map[digest]int)}
-}
+func newSeeds() seeds { return seeds{index: make(map[digest]int)} }
 
-// add records the seed of a KMS v2 value.
-func (s *seeds) add(v stored.Value, key string) digest {
-	w := wrapped(v)
-	dek := v.Object.EncryptedDEKSourceType == kmstypes.EncryptedDEKSourceType_AES_GCM_KEY
-	text := w.Identity() + v.Name
-	if dek {
-		text += "\x00dek"
-	}
-	sum := sha256.Sum256([]byte(text))
-	d := digest(sum[:])
-	if !s.keep {
-		return d
-	}
+// keep keeps the seed of a value.
+func (s *seeds) keep(v stored.Value, key string) {
+	d := digestOf(v)
 	i, known := s.index[d]
 	if !known {
 		i = len(s.kept)
 		s.index[d] = i
-		s.kept = append(s.kept, &kept{Seed: drill.Seed{Wrapped: w, DEK: dek}, digest: d, provider: v.Name})
+		k := &kept{Seed: seedOf(v), digest: d, provider: v.Name}
+		_, err := keyid.Parse(k.KeyID)
+		k.Foreign = err != nil
+		s.kept = append(s.kept, k)
 	}
 	s.kept[i].objects++
 	s.kept[i].first.add(key)
-	return d
 }

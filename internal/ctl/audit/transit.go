@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 // transitKeys sums r.KeyIDs by transit key, and finds the highest safe
-// min_decryption_version of each.
+// min_decryption_version of each. r.Unattributed must be set: any of these values may
+// need any of the keys.
 func transitKeys(r *Report) []TransitKey {
 	all := []TransitKey{}
 	for _, k := range r.KeyIDs {
@@ -25,54 +27,81 @@ func transitKeys(r *Report) []TransitKey {
 			i = len(all)
 			all = append(all, TransitKey{Engine: k.Engine, Key: k.Key})
 		}
-		versions := &all[i].Versions
-		j := slices.IndexFunc(*versions, func(v TransitVersion) bool { return v.Version == k.Version })
-		if j < 0 {
-			j = len(*versions)
-			*versions = append(*versions, TransitVersion{Version: k.Version})
-		}
-		(*versions)[j].Objects += k.Objects
-		(*versions)[j].Seeds += k.Seeds
+		all[i].Versions = summed(all[i].Versions, TransitVersion{k.Version, k.Objects, k.Seeds})
 	}
+	unknown := undecided(r)
 	for i := range all {
-		key := &all[i]
-		slices.SortFunc(key.Versions, func(x, y TransitVersion) int { return cmp.Compare(y.Version, x.Version) })
-		if key.Unknown = undecided(r, key); key.Unknown == "" {
-			key.MayBecome = key.Versions[len(key.Versions)-1].Version
+		if all[i].Unknown = unknown; unknown == "" {
+			all[i].MayBecome = oldest(all[i].Versions, r.Unattributed)
 		}
 	}
 	return all
 }
 
-// undecided returns why the oldest version of a key that is needed is unknown; "" if
-// it is known.
-func undecided(r *Report, key *TransitKey) string {
-	if r.Source.Asked != nil {
-		return "only " + strings.Join(r.Source.Asked, ", ") + " was audited, and other resources may need older versions: audit without --resource"
-	}
-	ours := make(map[string]bool) // providers
+// unattributed sums the values that name a version of a transit key, but not the key:
+// those of KMS v1, and of plugins with other key_ids than Trousseau.
+func unattributed(r *Report) []TransitVersion {
+	all := []TransitVersion{}
 	for _, k := range r.KeyIDs {
-		if k.Engine == key.Engine && k.Key == key.Key {
-			ours[k.Provider] = true
+		if k.Key == "" && k.WrappedBy > 0 {
+			all = summed(all, TransitVersion{k.WrappedBy, k.Objects, k.Seeds})
 		}
 	}
-	for _, k := range r.KeyIDs {
-		if ours[k.Provider] && k.Key == "" {
-			return fmt.Sprintf("%s under provider %s and key_id %s, which is not one of Trousseau: which version they need is unknown", objects(k.Objects), k.Provider, k.KeyID)
-		}
-	}
-	for _, res := range r.Resources {
+	for _, res := range r.everything() {
 		for _, g := range res.Groups {
-			switch {
-			case g.Form == string(stored.Malformed):
-				return fmt.Sprintf("%s of %s cannot be decoded, and may need any version: restore or delete malformed objects, then audit again", objects(g.Objects), res.Name)
-			case g.Form == string(stored.KMSv1) && ours[g.Name]:
-				return fmt.Sprintf("%s of %s stored by KMS v1 under the same provider name may need any version: re-encrypt them first", objects(g.Objects), res.Name)
+			if stored.Form(g.Form) == stored.KMSv1 && g.WrappedBy > 0 {
+				all = summed(all, TransitVersion{g.WrappedBy, g.Objects, g.Seeds})
+			}
+		}
+	}
+	return all
+}
+
+// summed adds v to the versions, which are sorted with the newest first.
+func summed(versions []TransitVersion, v TransitVersion) []TransitVersion {
+	i, found := slices.BinarySearchFunc(versions, v, func(x, y TransitVersion) int { return cmp.Compare(y.Version, x.Version) })
+	if !found {
+		return slices.Insert(versions, i, v)
+	}
+	versions[i].Objects += v.Objects
+	versions[i].Seeds += v.Seeds
+	return versions
+}
+
+// oldest returns the lowest version in the lists; 0 if there is none.
+func oldest(lists ...[]TransitVersion) (version int) {
+	for _, v := range slices.Concat(lists...) {
+		if version == 0 || v.Version < version {
+			version = v.Version
+		}
+	}
+	return version
+}
+
+// undecided returns why the oldest version of any key that is needed is unknown; "" if
+// it is known. A value counts as needing no key only if it says so itself.
+func undecided(r *Report) string {
+	switch {
+	case r.Source.Asked != nil:
+		return "only " + strings.Join(r.Source.Asked, ", ") + " was audited, and other resources may need older versions: audit without --resource"
+	case r.Source.OutsideUnread:
+		return "the etcd user may not read outside of " + strings.Join(r.Source.Prefixes, ", ") + ", and what is there may need older versions: audit with a user that may read all keys, or audit a snapshot"
+	}
+	for _, res := range r.everything() {
+		for _, g := range res.Groups {
+			switch form := stored.Form(g.Form); {
+			case form == stored.Malformed:
+				return fmt.Sprintf("%s of %s cannot be decoded, and may need any version: restore or delete malformed objects, then audit again", text.Count(g.Objects, "object"), res.Name)
+			case (form == stored.KMSv1 || form == stored.KMSv2) && g.WrappedBy == 0:
+				return fmt.Sprintf("%s of %s, stored by %s under provider %s, may need any version, because the wrapped key does not begin with vault:v and a version: re-encrypt them first", text.Count(g.Objects, "object"), res.Name, spoken(form), g.Name)
 			}
 		}
 	}
 	return ""
 }
+
+// spoken is a form as in a sentence.
+func spoken(form stored.Form) string { return strings.Replace(string(form), "kms", "KMS", 1) }
 
 // recreated returns the key_ids that have the version of an earlier one but another
 // creation time: their key was deleted and recreated under its name.

@@ -27,6 +27,9 @@ import (
 // Selector is the label selector of the chart's pods, static ones included.
 const Selector = "app.kubernetes.io/name=trousseau"
 
+// ErrNoPods means that no pod has the labels.
+var ErrNoPods = errors.New("no pod has the labels")
+
 // Options say where the plugin's pods are.
 type Options struct {
 	// Config reaches the cluster's API.
@@ -54,14 +57,14 @@ func New(o Options) (*Cluster, error) {
 }
 
 // Find returns the nodes of the plugin's pods, sorted by name, and the API servers. It
-// fails if there is no pod.
+// fails with ErrNoPods if there is none.
 func (c *Cluster) Find(ctx context.Context) (fleet.Members, error) {
 	pods, err := c.pods(ctx)
 	if err != nil {
 		return fleet.Members{}, fmt.Errorf("listing pods: %w", err)
 	}
 	if len(pods) == 0 {
-		return fleet.Members{}, fmt.Errorf("no pod has the labels %s: check --selector and --namespace, or name the nodes", c.options.Selector)
+		return fleet.Members{}, fmt.Errorf("%w %s: check --selector and --namespace, or name the nodes", ErrNoPods, c.options.Selector)
 	}
 	var found fleet.Members
 	for _, p := range pods {

@@ -19,6 +19,7 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/conformance"
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
@@ -56,7 +57,7 @@ func runWithin(t *testing.T, e endpoint.Endpoint, only string, timeout time.Dura
 // check compares a report's broken rules with the wanted ones.
 func check(t *testing.T, report conformance.Report, want []string, blocks bool) {
 	t.Helper()
-	for _, f := range report.Findings {
+	for _, f := range report.Checks {
 		wanted := conformance.Pass
 		if slices.Contains(want, f.Name) {
 			wanted = conformance.Fail
@@ -84,10 +85,10 @@ func TestGoodPlugin(t *testing.T) {
 	start := time.Now()
 	report := run(t, newPlugin().serve(t), "")
 	check(t, report, nil, false)
-	if len(report.Findings) != len(conformance.Checks()) {
-		t.Errorf("got %d findings, want one for each of %d checks", len(report.Findings), len(conformance.Checks()))
+	if len(report.Checks) != len(conformance.Checks()) {
+		t.Errorf("got %d results, want one for each of %d checks", len(report.Checks), len(conformance.Checks()))
 	}
-	if !report.Conformant || report.Failed+report.Skipped > 0 || report.Passed+report.Warned != len(report.Findings) {
+	if finding.Problem(report.Findings) || report.Failed+report.Skipped > 0 || report.Passed+report.Warned != len(report.Checks) {
 		t.Errorf("got %+v, want a conformant plugin", report)
 	}
 	if took := time.Since(start); took > 30*time.Second {
@@ -111,8 +112,8 @@ func TestDefects(t *testing.T) {
 			must := slices.ContainsFunc(conformance.Checks(), func(c conformance.Check) bool {
 				return c.Level == conformance.Must && slices.Contains(d.fails, c.Name)
 			})
-			if report.Conformant == must {
-				t.Errorf("conformant: got %t with %v, want %t", report.Conformant, d.fails, !must)
+			if finding.Problem(report.Findings) != must {
+				t.Errorf("got %+v with %v, want an error: %t", report.Findings, d.fails, must)
 			}
 		})
 	}
@@ -165,7 +166,7 @@ func TestSelection(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, f := range report.Findings {
+	for _, f := range report.Checks {
 		got = append(got, f.Name+" "+string(f.Result))
 	}
 	if want := []string{"decrypt-round-trip pass", "decrypt-any-bytes pass"}; !slices.Equal(got, want) {
@@ -178,10 +179,10 @@ func TestUnjudgedIsNotConformant(t *testing.T) {
 	p := newPlugin()
 	defects()[slices.IndexFunc(defects(), func(d defect) bool { return d.name == "Encrypt is an error" })].put(p)
 	report := run(t, p.serve(t), "^decrypt-any-bytes$")
-	if len(report.Findings) != 1 || report.Findings[0].Result != conformance.Skip || report.Conformant {
+	if len(report.Checks) != 1 || report.Checks[0].Result != conformance.Skip || !finding.Problem(report.Findings) {
 		t.Errorf("got %+v, want one check that is skipped, and no conformance", report)
 	}
-	if got := report.Findings[0].Detail; !strings.Contains(got, "encrypt-answers") || !strings.Contains(got, "not yet") {
+	if got := report.Checks[0].Detail; !strings.Contains(got, "encrypt-answers") || !strings.Contains(got, "not yet") {
 		t.Errorf("detail: got %q, want what is needed and what is wrong there", got)
 	}
 }
@@ -233,12 +234,12 @@ func TestNoGRPC(t *testing.T) {
 	if took := time.Since(start); took > 15*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	for _, f := range report.Findings {
+	for _, f := range report.Checks {
 		if (f.Name == "status-answers" || f.Name == "encrypt-answers") != (f.Result == conformance.Fail) {
 			t.Errorf("%s: got %s (%s)", f.Name, f.Result, f.Detail)
 		}
 	}
-	if report.Conformant {
+	if !finding.Problem(report.Findings) {
 		t.Error("reported as conformant")
 	}
 }
@@ -269,7 +270,7 @@ func TestDetailsArePrintable(t *testing.T) {
 	p := newPlugin()
 	p.rename("kek-\x1b[2J1\n")
 	p.onStatus(func(r *kmsapi.StatusResponse) { r.Healthz = "\x1b[31mill" })
-	for _, f := range run(t, p.serve(t), "^status-").Findings {
+	for _, f := range run(t, p.serve(t), "^status-").Checks {
 		if strings.ContainsFunc(f.Detail, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			t.Errorf("%s: %q", f.Name, f.Detail)
 		}

@@ -8,42 +8,23 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
 func decryptChecks() []Check {
-	const group = "decrypt"
-	return []Check{
-		{
-			Name: roundTrips, Group: group, Level: Must,
-			Rule:   "Decrypt returns the seed for the answer of Encrypt, with another uid.",
-			Source: sourceEnvelope + "TransformFromStorage",
-			needs:  []string{encryptAnswers}, run: checkRoundTrip,
-		},
-		{
-			Name: "decrypt-any-bytes", Group: group, Level: Must,
-			Rule:   "A seed is bytes, not text: any bytes are returned unchanged.",
-			Source: sourceEnvelope + "GenerateTransformer",
-			needs:  []string{roundTrips}, run: checkAnyBytes,
-		},
-		{
-			Name: "decrypt-any-size", Group: group, Level: Must,
-			Rule:   "A plaintext of another size is refused or returned unchanged.",
-			Source: sourceAPI + "EncryptRequest; kube-apiserver's plaintexts always have 32 bytes",
-			needs:  []string{roundTrips}, run: checkAnySize,
-		},
-		{
-			Name: "decrypt-again", Group: group, Level: Must,
-			Rule:   "Decrypt returns the same result each time, on each connection.",
-			Source: sourceEnvelope + "TransformFromStorage: each kube-apiserver calls it again at each start",
-			needs:  []string{roundTrips}, run: checkAgain,
-		},
-		{
-			Name: "decrypt-latency", Group: group, Level: Should,
-			Rule:   "Decrypt usually takes less than 10ms.",
-			Source: sourceDocs + "Decryption",
-			needs:  []string{roundTrips}, run: checkDecryptLatency,
-		},
-	}
+	return inGroup("decrypt",
+		must(roundTrips, "Decrypt returns the seed for the answer of Encrypt, with another uid.",
+			sourceEnvelope+"TransformFromStorage", checkRoundTrip, encryptAnswers),
+		must("decrypt-any-bytes", "A seed is bytes, not text: any bytes are returned unchanged.",
+			sourceEnvelope+"GenerateTransformer", checkAnyBytes, roundTrips),
+		must("decrypt-any-size", "A plaintext of another size is refused or returned unchanged.",
+			sourceAPI+"EncryptRequest; kube-apiserver's plaintexts always have 32 bytes", checkAnySize, roundTrips),
+		must("decrypt-again", "Decrypt returns the same result each time, on each connection.",
+			sourceEnvelope+"TransformFromStorage: each kube-apiserver calls it again at each start", sampled(checkAgain), roundTrips),
+		should("decrypt-latency", "Decrypt usually takes less than 10ms.",
+			sourceDocs+"Decryption", checkDecryptLatency, roundTrips),
+	)
 }
 
 func checkRoundTrip(ctx context.Context, s *subject) outcome {
@@ -102,12 +83,8 @@ func checkAnySize(ctx context.Context, s *subject) outcome {
 	return pass("%d to %d bytes", sizes[0], sizes[len(sizes)-1])
 }
 
-func checkAgain(ctx context.Context, s *subject) outcome {
+func checkAgain(ctx context.Context, s *subject, plaintext []byte, w seed.Wrapped) outcome {
 	const advice = "Make a ciphertext depend only on the key, not on the connection or process that created it, nor on how often it was used."
-	plaintext, w, err := s.main.sample(ctx)
-	if err != nil {
-		return broken("", "%v", err)
-	}
 	for range 3 {
 		if err := s.main.gives(ctx, w, plaintext); err != nil {
 			return broken(advice, "again on the same connection: %v", err)

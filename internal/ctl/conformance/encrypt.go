@@ -17,75 +17,30 @@ import (
 )
 
 func encryptChecks() []Check {
-	const group = "encrypt"
-	return []Check{
-		{
-			Name: encryptAnswers, Group: group, Level: Must,
-			Rule:   "Encrypt of a 32-byte seed is answered within the timeout.",
-			Source: sourceEnvelope + "GenerateTransformer",
-			run:    checkEncryptAnswers,
-		},
-		{
-			Name: "encrypt-key-id", Group: group, Level: Must,
-			Rule:   "Encrypt answers with the key_id that Status announces.",
-			Source: sourceProbe + "rotateDEKOnKeyIDChange; " + sourceKEP + "key_id and rotation",
-			needs:  []string{statusAnswers, encryptAnswers}, run: checkKeyIDAgrees,
-		},
-		{
-			Name: "encrypt-ciphertext-size", Group: group, Level: Must,
-			Rule:   "Ciphertext has 1 to 1024 bytes.",
-			Source: sourceEnvelope + "validateEncryptedDEKSource",
-			needs:  []string{encryptAnswers}, run: checkCiphertextSize,
-		},
-		{
-			Name: "encrypt-annotation-keys", Group: group, Level: Must,
-			Rule:   "The key of each annotation is a fully qualified domain name.",
-			Source: sourceEnvelope + "validateAnnotations",
-			needs:  []string{encryptAnswers}, run: checkAnnotationKeys,
-		},
-		{
-			Name: "encrypt-annotation-size", Group: group, Level: Must,
-			Rule:   "The annotations, keys and values, have at most 32768 bytes.",
-			Source: sourceEnvelope + "validateAnnotations",
-			needs:  []string{encryptAnswers}, run: checkAnnotationSize,
-		},
-		{
-			Name: "encrypt-hides-seed", Group: group, Level: Must,
-			Rule:   "Ciphertext, key_id and annotations do not contain the seed: etcd stores them unencrypted.",
-			Source: sourceAPI + "EncryptResponse",
-			needs:  []string{encryptAnswers}, run: checkSeedHidden,
-		},
-		{
-			Name: "encrypt-distinct", Group: group, Level: Must,
-			Rule:   "Different seeds, even by one bit, have different answers.",
-			Source: sourceDocs + "Encryption; " + sourceEnvelope + "generateCacheKey",
-			needs:  []string{encryptAnswers}, run: checkDistinct,
-		},
-		{
-			Name: "encrypt-varies", Group: group, Level: Should,
-			Rule:   "Encrypting the same seed twice gives two ciphertexts, so that etcd does not reveal equal seeds.",
-			Source: "no rule of Kubernetes; usual for encryption",
-			needs:  []string{encryptAnswers}, run: checkVaries,
-		},
-		{
-			Name: "encrypt-latency", Group: group, Level: Should,
-			Rule:   "Encrypt usually takes less than 100ms.",
-			Source: sourceDocs + "Encryption",
-			needs:  []string{encryptAnswers}, run: checkEncryptLatency,
-		},
-		{
-			Name: "encrypt-empty", Group: group, Level: Should,
-			Rule:   "Encrypt of an empty plaintext is an error.",
-			Source: "no rule of Kubernetes; kube-apiserver never does it",
-			needs:  []string{encryptAnswers}, run: checkEncryptEmpty,
-		},
-		{
-			Name: "encrypt-oversized", Group: group, Level: Should,
-			Rule:   "Encrypt of 64 KiB is an error, because the result could not be stored.",
-			Source: sourceEnvelope + "validateEncryptedDEKSource",
-			needs:  []string{encryptAnswers}, run: checkEncryptOversized,
-		},
-	}
+	return inGroup("encrypt",
+		must(encryptAnswers, "Encrypt of a 32-byte seed is answered within the timeout.",
+			sourceEnvelope+"GenerateTransformer", checkEncryptAnswers),
+		must("encrypt-key-id", "Encrypt answers with the key_id that Status announces.",
+			sourceProbe+"rotateDEKOnKeyIDChange; "+sourceKEP+"key_id and rotation", checkKeyIDAgrees, statusAnswers, encryptAnswers),
+		must("encrypt-ciphertext-size", "Ciphertext has 1 to 1024 bytes.",
+			sourceEnvelope+"validateEncryptedDEKSource", sealed(checkCiphertextSize), encryptAnswers),
+		must("encrypt-annotation-keys", "The key of each annotation is a fully qualified domain name.",
+			sourceEnvelope+"validateAnnotations", sealed(checkAnnotationKeys), encryptAnswers),
+		must("encrypt-annotation-size", "The annotations, keys and values, have at most 32768 bytes.",
+			sourceEnvelope+"validateAnnotations", sealed(checkAnnotationSize), encryptAnswers),
+		must("encrypt-hides-seed", "Ciphertext, key_id and annotations do not contain the seed: etcd stores them unencrypted.",
+			sourceAPI+"EncryptResponse", sampled(checkSeedHidden), encryptAnswers),
+		must("encrypt-distinct", "Different seeds, even by one bit, have different answers.",
+			sourceDocs+"Encryption; "+sourceEnvelope+"generateCacheKey", checkDistinct, encryptAnswers),
+		should("encrypt-varies", "Encrypting the same seed twice gives two ciphertexts, so that etcd does not reveal equal seeds.",
+			"no rule of Kubernetes; usual for encryption", checkVaries, encryptAnswers),
+		should("encrypt-latency", "Encrypt usually takes less than 100ms.",
+			sourceDocs+"Encryption", checkEncryptLatency, encryptAnswers),
+		should("encrypt-empty", "Encrypt of an empty plaintext is an error.",
+			"no rule of Kubernetes; kube-apiserver never does it", checkEncryptEmpty, encryptAnswers),
+		should("encrypt-oversized", "Encrypt of 64 KiB is an error, because the result could not be stored.",
+			sourceEnvelope+"validateEncryptedDEKSource", checkEncryptOversized, encryptAnswers),
+	)
 }
 
 func checkEncryptAnswers(ctx context.Context, s *subject) outcome {
@@ -117,24 +72,21 @@ func checkKeyIDAgrees(ctx context.Context, s *subject) outcome {
 	return pass("the same")
 }
 
-// sealed returns some encrypted seeds.
-func sealed(ctx context.Context, s *subject) ([]seed.Wrapped, error) {
-	const some = 4
-	all := make([]seed.Wrapped, some)
-	for i := range all {
-		var err error
-		if _, all[i], err = s.main.sample(ctx); err != nil {
-			return nil, err
+// sealed is a check of some encrypted seeds.
+func sealed(check func([]seed.Wrapped) outcome) func(context.Context, *subject) outcome {
+	return func(ctx context.Context, s *subject) outcome {
+		all := make([]seed.Wrapped, 4)
+		for i := range all {
+			var err error
+			if _, all[i], err = s.main.sample(ctx); err != nil {
+				return broken("", "%v", err)
+			}
 		}
+		return check(all)
 	}
-	return all, nil
 }
 
-func checkCiphertextSize(ctx context.Context, s *subject) outcome {
-	all, err := sealed(ctx, s)
-	if err != nil {
-		return broken("", "%v", err)
-	}
+func checkCiphertextSize(all []seed.Wrapped) outcome {
 	var sizes []int
 	for _, w := range all {
 		size := len(w.Ciphertext)
@@ -146,11 +98,7 @@ func checkCiphertextSize(ctx context.Context, s *subject) outcome {
 	return pass("%d bytes", slices.Max(sizes))
 }
 
-func checkAnnotationKeys(ctx context.Context, s *subject) outcome {
-	all, err := sealed(ctx, s)
-	if err != nil {
-		return broken("", "%v", err)
-	}
+func checkAnnotationKeys(all []seed.Wrapped) outcome {
 	for _, w := range all {
 		for key := range w.Annotations {
 			if len(validation.IsFullyQualifiedDomainName(nil, key)) > 0 {
@@ -164,11 +112,7 @@ func checkAnnotationKeys(ctx context.Context, s *subject) outcome {
 	return pass("no annotations")
 }
 
-func checkAnnotationSize(ctx context.Context, s *subject) outcome {
-	all, err := sealed(ctx, s)
-	if err != nil {
-		return broken("", "%v", err)
-	}
+func checkAnnotationSize(all []seed.Wrapped) outcome {
 	for _, w := range all {
 		if size := annotationsSize(w); size > maxAnnotations {
 			return broken("Keep annotations small: they are stored with each object.", "%d bytes", size)
@@ -177,11 +121,7 @@ func checkAnnotationSize(ctx context.Context, s *subject) outcome {
 	return pass("%d bytes", annotationsSize(all[0]))
 }
 
-func checkSeedHidden(ctx context.Context, s *subject) outcome {
-	plaintext, w, err := s.main.sample(ctx)
-	if err != nil {
-		return broken("", "%v", err)
-	}
+func checkSeedHidden(ctx context.Context, s *subject, plaintext []byte, w seed.Wrapped) outcome {
 	parts := map[string]string{"ciphertext": string(w.Ciphertext), "key_id": w.KeyID}
 	for key, value := range w.Annotations {
 		parts["annotation "+shortened(key)] = key + " " + string(value)

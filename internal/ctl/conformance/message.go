@@ -19,39 +19,18 @@ import (
 )
 
 func messageChecks() []Check {
-	const group = "message"
-	return []Check{
-		{
-			Name: "message-unknown-field", Group: group, Level: Must,
-			Rule:   "An unknown field is ignored: a newer kube-apiserver may send one.",
-			Source: "protobuf.dev/programming-guides/proto3, Unknown Fields",
-			needs:  []string{roundTrips}, run: checkUnknownField,
-		},
-		{
-			Name: "message-unknown-method", Group: group, Level: Should,
-			Rule:   "A call of an unknown method or service fails with Unimplemented.",
-			Source: "grpc.io/docs/guides/status-codes",
-			needs:  []string{roundTrips}, run: checkUnknownMethod,
-		},
-		{
-			Name: "message-garbage", Group: group, Level: Must,
-			Rule:   "A message that is not protobuf is an error, and does not affect others.",
-			Source: "grpc.io/docs/guides/status-codes",
-			needs:  []string{roundTrips}, run: checkGarbage,
-		},
-		{
-			Name: "message-huge", Group: group, Level: Must,
-			Rule:   "A message of 5 MiB is an error, and does not affect others.",
-			Source: "gRPC's limit is 4 MiB; kube-apiserver's messages have at most 34 KiB",
-			needs:  []string{roundTrips}, run: checkHuge,
-		},
-		{
-			Name: "message-authority", Group: group, Level: Should,
-			Rule:   "The socket's path is accepted as :authority: kube-apiserver up to 1.31 sends it.",
-			Source: "kubernetes/kubernetes#126930",
-			needs:  []string{roundTrips}, run: checkAuthority,
-		},
-	}
+	return inGroup("message",
+		must("message-unknown-field", "An unknown field is ignored: a newer kube-apiserver may send one.",
+			"protobuf.dev/programming-guides/proto3, Unknown Fields", checkUnknownField, roundTrips),
+		should("message-unknown-method", "A call of an unknown method or service fails with Unimplemented.",
+			"grpc.io/docs/guides/status-codes", checkUnknownMethod, roundTrips),
+		must("message-garbage", "A message that is not protobuf is an error, and does not affect others.",
+			"grpc.io/docs/guides/status-codes", sampled(checkGarbage), roundTrips),
+		must("message-huge", "A message of 5 MiB is an error, and does not affect others.",
+			"gRPC's limit is 4 MiB; kube-apiserver's messages have at most 34 KiB", checkHuge, roundTrips),
+		should("message-authority", "The socket's path is accepted as :authority: kube-apiserver up to 1.31 sends it.",
+			"kubernetes/kubernetes#126930", checkAuthority, roundTrips),
+	)
 }
 
 // field returns a field of a message in wire format.
@@ -107,11 +86,7 @@ func checkUnknownMethod(ctx context.Context, s *subject) outcome {
 	return pass("%d methods", len(methods))
 }
 
-func checkGarbage(ctx context.Context, s *subject) outcome {
-	_, w, err := s.main.sample(ctx)
-	if err != nil {
-		return broken("", "%v", err)
-	}
+func checkGarbage(ctx context.Context, s *subject, _ []byte, w seed.Wrapped) outcome {
 	// A string that is shorter than its length prefix, and a tag of field 0.
 	cut, tag := []byte{fieldUID<<3 | byte(protowire.BytesType), 100, 'x'}, []byte{7, 7, 7}
 	whole := slices.Concat(field(fieldCiphertext, w.Ciphertext), field(fieldKeyID, []byte(w.KeyID)))

@@ -2,7 +2,17 @@
 
 package conformance
 
-import "time"
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
+)
 
 // Result is the result of a check.
 type Result string
@@ -19,49 +29,96 @@ const (
 	Skip Result = "skip"
 )
 
-// Finding is a check and its result.
-type Finding struct {
+// Checked is a check and its result. The result of a check that was only listed is "".
+type Checked struct {
 	Check
-	Result Result `json:"result"`
+	Result Result `json:"result,omitempty"`
 	// Detail is what was seen.
-	Detail string `json:"detail"`
+	Detail string `json:"detail,omitempty"`
 	// Advice is what to do; "" after Pass and Skip.
 	Advice  string  `json:"advice,omitempty"`
-	Seconds float64 `json:"seconds"`
+	Seconds float64 `json:"seconds,omitempty"`
 }
 
 // Report is the result of all selected checks.
 type Report struct {
-	Endpoint string `json:"endpoint"`
+	Endpoint string `json:"endpoint,omitempty"`
 	// Timeout is the time limit for one call, in the format of time.Duration.
-	Timeout string `json:"timeout"`
-	// Conformant is false if a check of level Must has failed or was skipped.
-	Conformant bool `json:"conformant"`
-	Passed     int  `json:"passed"`
-	Failed     int  `json:"failed"`
-	Warned     int  `json:"warned"`
-	Skipped    int  `json:"skipped"`
-	// Findings are in the order of the checks.
-	Findings []Finding `json:"checks"`
+	Timeout string `json:"timeout,omitempty"`
+	Passed  int    `json:"passed"`
+	Failed  int    `json:"failed"`
+	Warned  int    `json:"warned"`
+	Skipped int    `json:"skipped"`
+	// Checks are in the order in which they ran.
+	Checks []Checked `json:"checks"`
+	// Findings are the checks that do not pass, by their names. A check of level Must
+	// that was skipped is an error: the plugin is not known to be conformant.
+	Findings []finding.Finding `json:"-"`
 }
 
 func (r *Report) add(c Check, o outcome, took time.Duration) {
-	f := Finding{Check: c, Result: o.result, Detail: o.detail, Advice: o.advice, Seconds: took.Seconds()}
-	if f.Result == Fail && c.Level == Should {
-		f.Result = Warn
+	if o.result == Fail && c.Level == Should {
+		o.result = Warn
 	}
-	switch f.Result {
+	r.Checks = append(r.Checks, Checked{c, o.result, o.detail, o.advice, took.Seconds()})
+	severity := finding.Error
+	switch o.result {
 	case Pass:
 		r.Passed++
-	case Warn:
-		r.Warned++
+		return
 	case Fail:
 		r.Failed++
+	case Warn:
+		r.Warned++
+		severity = finding.Warning
 	case Skip:
 		r.Skipped++
+		if c.Level == Should {
+			return
+		}
 	}
-	if c.Level == Must && f.Result != Pass {
-		r.Conformant = false
+	r.Findings = append(r.Findings, finding.Finding{ID: c.Name, Severity: severity, Subject: r.Endpoint, Text: c.Rule + " Seen: " + o.detail, Do: o.advice})
+}
+
+// outcome is the result of a check, before its level is considered.
+type outcome struct {
+	result Result // Pass, Fail or Skip
+	detail string
+	advice string
+}
+
+// pass means that the plugin follows the rule.
+func pass(format string, args ...any) outcome {
+	return outcome{result: Pass, detail: fmt.Sprintf(format, args...)}
+}
+
+// broken means that the plugin breaks the rule: what to do, and what was seen. The
+// default advice is to read the plugin's log.
+func broken(advice, format string, args ...any) outcome {
+	return outcome{result: Fail, detail: fmt.Sprintf(format, args...), advice: cmp.Or(advice, "Read the plugin's log.")}
+}
+
+// skip means that the rule was not checked, or does not apply.
+func skip(format string, args ...any) outcome {
+	return outcome{result: Skip, detail: fmt.Sprintf(format, args...)}
+}
+
+// said returns a plugin's error, for a detail.
+func said(err error) string {
+	st := status.Convert(err)
+	if st.Message() == "" {
+		return st.Code().String()
 	}
-	r.Findings = append(r.Findings, f)
+	return fmt.Sprintf("%s: %s", st.Code(), shortened(st.Message()))
+}
+
+// shortened shortens a text of the plugin to a line or two, and replaces what does not
+// print.
+func shortened(s string) string {
+	const longest = 160
+	s = strings.Join(strings.Fields(text.Printable(s)), " ")
+	if runes := []rune(s); len(runes) > longest {
+		return string(runes[:longest]) + "…"
+	}
+	return s
 }

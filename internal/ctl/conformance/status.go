@@ -5,48 +5,25 @@ package conformance
 import (
 	"context"
 	"time"
+
+	kmsapi "k8s.io/kms/apis/v2"
 )
 
 func statusChecks() []Check {
-	const group = "status"
-	return []Check{
-		{
-			Name: statusAnswers, Group: group, Level: Must,
-			Rule:   "Status is answered within the timeout.",
-			Source: sourceProbe + "kmsv2PluginProbe.check",
-			run:    checkStatusAnswers,
-		},
-		{
-			Name: "status-version", Group: group, Level: Must,
-			Rule:   "Status.version is v2 or v2beta1.",
-			Source: sourceProbe + "isKMSv2ProviderHealthyAndMaybeRotateDEK",
-			needs:  []string{statusAnswers}, run: checkVersion,
-		},
-		{
-			Name: "status-version-stable", Group: group, Level: Must,
-			Rule:   "Status.version never changes.",
-			Source: sourceProbe + "isKMSv2ProviderHealthyAndMaybeRotateDEK",
-			needs:  []string{statusAnswers}, run: checkVersionStable,
-		},
-		{
-			Name: "status-healthz", Group: group, Level: Must,
-			Rule:   "Status.healthz is exactly ok.",
-			Source: sourceKEP + "Status API; " + sourceProbe + "isKMSv2ProviderHealthyAndMaybeRotateDEK",
-			needs:  []string{statusAnswers}, run: checkHealthz,
-		},
-		{
-			Name: "status-key-id", Group: group, Level: Must,
-			Rule:   "Status.key_id has 1 to 1024 bytes.",
-			Source: sourceEnvelope + "ValidateKeyID",
-			needs:  []string{statusAnswers}, run: checkKeyID,
-		},
-		{
-			Name: "status-key-id-stable", Group: group, Level: Must,
-			Rule:   "Status.key_id stays the same on all connections until the key is rotated.",
-			Source: sourceKEP + "key_id and rotation; " + sourceProbe + "rotateDEKOnKeyIDChange",
-			needs:  []string{statusAnswers}, run: checkKeyIDStable,
-		},
-	}
+	return inGroup("status",
+		must(statusAnswers, "Status is answered within the timeout.",
+			sourceProbe+"kmsv2PluginProbe.check", checkStatusAnswers),
+		must("status-version", "Status.version is v2 or v2beta1.",
+			sourceProbe+"isKMSv2ProviderHealthyAndMaybeRotateDEK", answered(checkVersion), statusAnswers),
+		must("status-version-stable", "Status.version never changes.",
+			sourceProbe+"isKMSv2ProviderHealthyAndMaybeRotateDEK", checkVersionStable, statusAnswers),
+		must("status-healthz", "Status.healthz is exactly ok.",
+			sourceKEP+"Status API; "+sourceProbe+"isKMSv2ProviderHealthyAndMaybeRotateDEK", answered(checkHealthz), statusAnswers),
+		must("status-key-id", "Status.key_id has 1 to 1024 bytes.",
+			sourceEnvelope+"ValidateKeyID", answered(checkKeyID), statusAnswers),
+		must("status-key-id-stable", "Status.key_id stays the same on all connections until the key is rotated.",
+			sourceKEP+"key_id and rotation; "+sourceProbe+"rotateDEKOnKeyIDChange", checkKeyIDStable, statusAnswers),
+	)
 }
 
 func checkStatusAnswers(ctx context.Context, s *subject) outcome {
@@ -57,34 +34,33 @@ func checkStatusAnswers(ctx context.Context, s *subject) outcome {
 	return pass("after %s", rounded(time.Since(start)))
 }
 
-func checkVersion(ctx context.Context, s *subject) outcome {
-	st, err := s.main.status(ctx)
-	switch {
-	case err != nil:
-		return broken("", "%s", said(err))
-	case st.GetVersion() != "v2" && st.GetVersion() != "v2beta1":
+// answered is a check of one answer.
+func answered(check func(*kmsapi.StatusResponse) outcome) func(context.Context, *subject) outcome {
+	return func(ctx context.Context, s *subject) outcome {
+		st, err := s.main.status(ctx)
+		if err != nil {
+			return broken("", "%s", said(err))
+		}
+		return check(st)
+	}
+}
+
+func checkVersion(st *kmsapi.StatusResponse) outcome {
+	if st.GetVersion() != "v2" && st.GetVersion() != "v2beta1" {
 		return broken("Return version v2 in Status.", "%q", shortened(st.GetVersion()))
 	}
 	return pass("%s", st.GetVersion())
 }
 
-func checkHealthz(ctx context.Context, s *subject) outcome {
-	st, err := s.main.status(ctx)
-	switch {
-	case err != nil:
-		return broken("", "%s", said(err))
-	case st.GetHealthz() != "ok":
+func checkHealthz(st *kmsapi.StatusResponse) outcome {
+	if st.GetHealthz() != "ok" {
 		return broken("Return healthz ok if the plugin is healthy. If this text is an error, fix its cause.", "%q", shortened(st.GetHealthz()))
 	}
 	return pass("ok")
 }
 
-func checkKeyID(ctx context.Context, s *subject) outcome {
-	st, err := s.main.status(ctx)
-	size := len(st.GetKeyId())
-	switch {
-	case err != nil:
-		return broken("", "%s", said(err))
+func checkKeyID(st *kmsapi.StatusResponse) outcome {
+	switch size := len(st.GetKeyId()); {
 	case size == 0:
 		return broken("Return the public name of the key in Status, or an error if there is no key.", "it is empty")
 	case size > maxKeyID:
@@ -95,12 +71,12 @@ func checkKeyID(ctx context.Context, s *subject) outcome {
 
 // observed calls Status on one connection and then on new ones, and returns one field
 // of each answer.
-func observed(ctx context.Context, s *subject, field func(*caller) (string, error)) ([]string, error) {
+func observed(ctx context.Context, s *subject, field func(*kmsapi.StatusResponse) string) ([]string, error) {
 	const onOne, onNew = 8, 4
 	var all []string
 	see := func(c *caller) error {
-		value, err := field(c)
-		all = append(all, value)
+		st, err := c.status(ctx)
+		all = append(all, field(st))
 		return err
 	}
 	for range onOne {
@@ -123,10 +99,7 @@ func observed(ctx context.Context, s *subject, field func(*caller) (string, erro
 }
 
 func checkVersionStable(ctx context.Context, s *subject) outcome {
-	all, err := observed(ctx, s, func(c *caller) (string, error) {
-		st, err := c.status(ctx)
-		return st.GetVersion(), err
-	})
+	all, err := observed(ctx, s, (*kmsapi.StatusResponse).GetVersion)
 	if err != nil {
 		return broken("", "%s", said(err))
 	}
@@ -137,10 +110,7 @@ func checkVersionStable(ctx context.Context, s *subject) outcome {
 }
 
 func checkKeyIDStable(ctx context.Context, s *subject) outcome {
-	all, err := observed(ctx, s, func(c *caller) (string, error) {
-		st, err := c.status(ctx)
-		return st.GetKeyId(), err
-	})
+	all, err := observed(ctx, s, (*kmsapi.StatusResponse).GetKeyId)
 	if err != nil {
 		return broken("", "%s", said(err))
 	}

@@ -14,7 +14,8 @@ import (
 	"github.com/trousseau-io/trousseau/internal/fault"
 )
 
-// account logs in, and checks the token: its lifetime and what it may do.
+// account logs in, and checks the token: whether each address accepts it, its lifetime,
+// and what it may do.
 func (e *examination) account(ctx context.Context) {
 	c := e.config.Vault.Credential
 	e.check(ctx, "login", "", func(ctx context.Context) outcome {
@@ -24,17 +25,21 @@ func (e *examination) account(ctx context.Context) {
 		case config.Proxied:
 			return ok("not needed: the proxy at the address adds its token")
 		}
-		if _, err := e.vault.Login(ctx); err != nil {
-			return fail("Check the role and its bindings, and that the "+credentialName(c.Method)+" is still valid.", "%v", err)
-		}
-		return ok("by auth/%s/login", c.Path)
+		return e.login(ctx)
 	}, "vault")
 
 	var t *vaultview.Token // nil if it may not look itself up
-	e.check(ctx, "token", "", func(ctx context.Context) (o outcome) {
-		t, o = e.token(ctx)
-		return o
-	}, "login")
+	for _, v := range e.views {
+		address := v.Address()
+		e.check(ctx, "token", address, func(ctx context.Context) outcome {
+			found, o := e.token(ctx, v)
+			if e.vault == nil && o.result != Fail {
+				e.vault, t = v, found
+			}
+			return o
+		}, ground("vault-health", address), "login", "uses")
+	}
+	e.anyOf("token", "token")
 	lookedUp := func(judge func() outcome) func(context.Context) outcome {
 		return func(context.Context) outcome {
 			if t == nil {
@@ -50,7 +55,41 @@ func (e *examination) account(ctx context.Context) {
 		}
 		return ok("%s", strings.Join(slices.Compact(slices.Sorted(slices.Values(append(t.Policies, t.IdentityPolicies...)))), ", "))
 	}), "token")
+	e.check(ctx, "token-networks", "", lookedUp(func() outcome {
+		if len(t.BoundCIDRs) > 0 {
+			return warn("Check that every node that uses this configuration has an address in them.", "Vault accepts it only from %s", strings.Join(t.BoundCIDRs, ", "))
+		}
+		return ok("Vault accepts it from any network (no bound_cidrs)")
+	}), "token")
 	e.policy(ctx)
+}
+
+// unwrap is what to do with a response-wrapping token.
+const unwrap = "Unwrap it (vault unwrap), and write what it holds. Its one use is not spent yet."
+
+// login logs in at the first usable address that neither refuses nor fails.
+func (e *examination) login(ctx context.Context) outcome {
+	c := e.config.Vault.Credential
+	var failed []string
+	for _, v := range e.views {
+		if !e.usable(v, "vault-health") {
+			continue
+		}
+		if c.Method == config.AppRole {
+			if wraps, _ := v.Wraps(ctx, c.SecretID); wraps {
+				return fail(unwrap, "the secret ID is a response-wrapping token, not a secret ID")
+			}
+		}
+		_, err := v.Login(ctx)
+		if err == nil {
+			return ok("by auth/%s/login at %s", c.Path, v.Address())
+		}
+		failed = append(failed, err.Error())
+		if fault.ClassOf(err) == fault.Denied {
+			break // Vault counts refused logins
+		}
+	}
+	return fail("Check the role and its bindings, and that the "+credentialName(c.Method)+" is still valid.", "%s", strings.Join(failed, "; "))
 }
 
 func credentialName(m config.Method) string {
@@ -63,18 +102,27 @@ func credentialName(m config.Method) string {
 	return "JWT"
 }
 
-// token looks the token up. The daemon works with a token that may not look itself
-// up, so then nil is returned, and the other checks go on.
-func (e *examination) token(ctx context.Context) (*vaultview.Token, outcome) {
-	t, err := e.vault.TokenDetails(ctx)
+// token looks the token up at an address. The daemon works with a token that may not
+// look itself up, so then nil is returned, and the other checks go on.
+func (e *examination) token(ctx context.Context, v *vaultview.View) (*vaultview.Token, outcome) {
+	if c := e.config.Vault.Credential; c.Method == config.TokenGiven {
+		switch wraps, err := v.Wraps(ctx, c.Token); {
+		case err != nil:
+			return nil, fail("Allow sys/wrapping/lookup in what is before Vault.", "not used, because it could be a response-wrapping token, which has one use: %v", err)
+		case wraps:
+			return nil, fail(unwrap, "it is a response-wrapping token, not a token for trousseau")
+		}
+	}
+	t, err := v.TokenDetails(ctx)
 	switch denied := fault.ClassOf(err) == fault.Denied; {
-	case denied && (e.vault.Mints() || e.vault.TokenAccepted(ctx)):
+	case denied && (v.Mints() || v.TokenAccepted(ctx)):
 		return nil, warn(`Let its policy read auth/token/lookup-self; the policy "default" does.`, "Vault accepts it, but it may not look itself up: its lifetime and policies are unknown")
 	case denied:
-		return nil, fail("Issue a new token. If this one is still valid, give it the policy that trousseauctl policy prints.", "Vault denies it every call: it is expired or revoked, or has no policy for trousseau")
+		return nil, fail("Issue a new token. If this one is still valid, give it the policy that trousseauctl policy prints, and check that this host is in its bound_cidrs.", "Vault denies it every call: it is expired or revoked, is bound to other networks, or has no policy for trousseau")
 	case err != nil:
 		return nil, fail("Check the namespace, and read Vault's log.", "%v", err)
 	case t.Uses > 0:
+		e.cause["uses"] = ground("token", v.Address())
 		return nil, fail("Issue a token without num_uses: each call of trousseau and of doctor uses one up.", "it is valid for %s more, then never again", text.Count(t.Uses, "call"))
 	}
 	return &t, ok("a %s token", t.Type)
@@ -82,7 +130,7 @@ func (e *examination) token(ctx context.Context) (*vaultview.Token, outcome) {
 
 // life judges who renews or replaces a token before it expires.
 func life(t *vaultview.Token, minted bool, method config.Method) outcome {
-	left := span(t.TTL.Duration())
+	left := text.Span(t.TTL.Duration())
 	switch {
 	case t.Expires == nil:
 		return ok("it never expires")
@@ -93,7 +141,7 @@ func life(t *vaultview.Token, minted bool, method config.Method) outcome {
 	case !t.Renewable:
 		return warn("Issue one that is renewable and has a period: vault token create -orphan -period=…; or make sure that a new one is written in time.", "it expires in %s and cannot be renewed", left)
 	case t.MaxTTL > 0:
-		return warn("Make sure that a new one is written in time, or issue one without explicit_max_ttl.", "%s left; trousseau renews it, up to its maximum of %s in all", left, span(t.MaxTTL.Duration()))
+		return warn("Make sure that a new one is written in time, or issue one without explicit_max_ttl.", "%s left; trousseau renews it, up to its maximum of %s in all", left, text.Span(t.MaxTTL.Duration()))
 	case t.Period == 0:
 		return warn("Issue one with a period, or make sure that a new one is written in time.", "%s left; trousseau renews it, up to Vault's maximum TTL: it has no period", left)
 	}
@@ -142,10 +190,19 @@ func (e *examination) excess() (paths []string) {
 	return append(paths, v.TransitPath+"/keys")
 }
 
-// harmless reports whether trousseau's own policy grants a capability somewhere, or
-// whether it grants nothing.
-func harmless(capability string) bool {
-	return slices.Contains([]string{"deny", "read", "update"}, capability)
+// harmless reports whether a capability on a path of excess is trousseau's own, or
+// gives nothing away.
+func (e *examination) harmless(path, capability string) bool {
+	mount := e.config.Vault.TransitPath
+	switch capability {
+	case "deny":
+		return true
+	case "read":
+		return !strings.HasPrefix(path, mount+"/export/") && !strings.HasPrefix(path, mount+"/backup/")
+	case "update":
+		return strings.HasPrefix(path, mount+"/encrypt/")
+	}
+	return false
 }
 
 func (e *examination) policy(ctx context.Context) {
@@ -202,7 +259,7 @@ func (e *examination) tooMuch(granted map[string][]string) outcome {
 	for _, path := range e.excess() {
 		var more []string
 		for _, capability := range granted[path] {
-			if !harmless(capability) || capability != "deny" && !e.usual(path, capability) {
+			if !e.harmless(path, capability) {
 				more = append(more, capability)
 			}
 		}
@@ -216,24 +273,17 @@ func (e *examination) tooMuch(granted map[string][]string) outcome {
 	return ok("nothing harmful beyond what trousseau needs")
 }
 
-// usual reports whether trousseau's own policy grants a capability on a path.
-func (e *examination) usual(path, capability string) bool {
-	v := e.config.Vault
-	for _, key := range v.KeyNames {
-		if path == v.TransitPath+"/keys/"+key && capability == "read" || path == v.TransitPath+"/encrypt/"+key && capability == "update" {
-			return true
-		}
-	}
-	return false
-}
-
 // close revokes a token that a login has issued, and closes the connections. It has
 // a time of its own, because that of the checks may be up.
 func (e *examination) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), step)
 	defer cancel()
 	for _, v := range e.views {
-		_ = v.Revoke(ctx) // if it fails, the token expires
-		v.Close()
+		if e.usable(v, "vault-health") && v.Revoke(ctx) == nil { // otherwise the token expires
+			break
+		}
+	}
+	if e.views != nil {
+		e.views[0].Close()
 	}
 }

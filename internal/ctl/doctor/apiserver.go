@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/apiserver"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 // apiServer asks kube-apiserver whether it can use the plugin.
@@ -21,7 +23,7 @@ func (e *examination) apiServer(ctx context.Context) {
 	var s *apiserver.Server
 	e.check(ctx, "kubeconfig", e.Kubeconfig, func(context.Context) outcome {
 		var err error
-		if s, err = dial(e.Kubeconfig); err != nil {
+		if s, err = dial(e.Kubeconfig, e.Context); err != nil {
 			return fail("Give the path of one that works with kubectl.", "%s", reason(err))
 		}
 		return ok("for %s", s.URL())
@@ -35,9 +37,9 @@ func (e *examination) apiServer(ctx context.Context) {
 	e.check(ctx, "apiserver-key-id", "", func(ctx context.Context) outcome { return e.announced(ctx, s) }, grounds...)
 }
 
-// dial makes a client from the kubeconfig in file. It does no network I/O.
-func dial(file string) (*apiserver.Server, error) {
-	config, err := apiserver.ReadKubeconfig(file)
+// dial makes a client from a context of the kubeconfig in file. It does no network I/O.
+func dial(file, context string) (*apiserver.Server, error) {
+	config, err := apiserver.Kubeconfig(file, context)
 	if err != nil {
 		return nil, err
 	}
@@ -119,24 +121,21 @@ func (e *examination) announced(ctx context.Context, s *apiserver.Server) outcom
 	case told.Hash == "":
 		return fail("Check that EncryptionConfiguration lists the plugin, and that kube-apiserver has loaded it.", "kube-apiserver has not asked this plugin yet")
 	case told.Hash == e.plugin.Hash:
-		return ok("kube-apiserver received the same key_id %s ago", span(age))
+		return ok("kube-apiserver received the same key_id %s ago", text.Span(age))
 	case age < statusInterval:
-		return warn("Run doctor again in 90 seconds, after kube-apiserver has asked again.", "kube-apiserver received another key_id %s ago", span(age))
+		return warn("Run doctor again in 90 seconds, after kube-apiserver has asked again.", "kube-apiserver received another key_id %s ago", text.Span(age))
 	}
-	return fail("Check that it asks this plugin at all, and read kube-apiserver's log.", "kube-apiserver received another key_id, and has not asked again for %s", span(age))
+	return fail("Check that it asks this plugin at all, and read kube-apiserver's log.", "kube-apiserver received another key_id, and has not asked again for %s", text.Span(age))
 }
 
 // told is what kube-apiserver received last from our plugin. Where the provider's name
 // is not known, a provider with the plugin's key_id is taken for it.
 func (e *examination) told(ids apiserver.KeyIDs) (last apiserver.Told) {
-	if e.provider != "" {
-		return ids.Told[e.provider]
-	}
-	for _, t := range ids.Told {
-		if t.Hash == e.plugin.Hash {
+	for name, t := range ids.Told {
+		switch {
+		case e.names == nil && t.Hash == e.plugin.Hash:
 			return t
-		}
-		if t.At.After(last.At) {
+		case (e.names == nil || slices.Contains(e.names, name)) && t.At.After(last.At):
 			last = t
 		}
 	}

@@ -14,8 +14,11 @@ import (
 	"slices"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/ctl/text"
+	"github.com/trousseau-io/trousseau/internal/ctl/vaultview"
 )
 
 // configuration checks config.yaml and the files that it names.
@@ -32,14 +35,18 @@ func (e *examination) configuration(ctx context.Context) {
 		data, err := open(e.Config)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return fail("Give its path with --config, or check that Vault Agent runs and may write it.", "the file does not exist")
+			return fail("Give its path with --config, or check that Vault Agent runs and may write it. For a pod, run doctor in its container.", "the file does not exist")
 		case errors.Is(err, fs.ErrPermission):
 			return fail("Run doctor as the user that trousseau runs as.", "this user may not read it")
 		case err != nil:
 			return fail("Check what is at this path.", "cannot read it: %s", reason(err))
 		}
 		if e.config, err = config.Parse(data, open); err != nil {
-			return fail("Correct each of these in the template from which Vault Agent renders the file.", "%v", err)
+			return fail("Correct each of these where the file comes from: the template of Vault Agent, or the values of the chart.", "%v", err)
+		}
+		if e.views, err = vaultview.Dial(&e.config.Vault); err != nil {
+			e.config = nil
+			return fail("Check vaultCACert, clientCert, clientKey and the token.", "%v", err)
 		}
 		return ok("%s, credential: %s", text.Count(len(e.config.Vault.KeyNames), "key"), e.config.Vault.Credential.Method)
 	})
@@ -81,6 +88,12 @@ func mode(name string, secret bool) outcome {
 	}
 	const private = "Set mode 0600: chmod 0600, and perms = \"0600\" in the agent's template."
 	seen, bits := owner(info), info.Mode().Perm()
+	if readOnly(name) { // a pod's volume: who mounted it decides who else sees it
+		if secret && bits&otherReads != 0 {
+			return fail(private, "anyone can read the secret in it: %s", seen)
+		}
+		return ok("%s, mounted read-only", seen)
+	}
 	if dir, err := os.Stat(filepath.Dir(name)); err == nil && dir.Mode()&otherWrites != 0 && dir.Mode()&fs.ModeSticky == 0 {
 		return fail("Remove that right: chmod o-w on the directory.", "anyone can replace it: its directory has mode %#o", dir.Mode().Perm())
 	}
@@ -100,6 +113,12 @@ func mode(name string, secret bool) outcome {
 	return ok("%s", seen)
 }
 
+// readOnly reports whether a file is below a read-only mount.
+func readOnly(name string) bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(name, &fs) == nil && fs.Flags&unix.ST_RDONLY != 0
+}
+
 func owner(info fs.FileInfo) string {
 	stat, found := info.Sys().(*syscall.Stat_t)
 	if !found {
@@ -114,3 +133,5 @@ func ownerOf(info fs.FileInfo) int {
 	}
 	return 0
 }
+
+func octal(mode fs.FileMode) string { return fmt.Sprintf("%#o", mode.Perm()) }

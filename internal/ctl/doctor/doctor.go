@@ -27,13 +27,15 @@ type Options struct {
 	Socket string
 	// RequestTimeout is the daemon's --request-timeout; 0 means its default.
 	RequestTimeout time.Duration
-	// Nodes are the ops endpoints to ask.
+	// Nodes are the ops endpoints to ask, if Find is nil or fails.
 	Nodes []fleet.Node
+	Find  func(context.Context) (fleet.Members, error)
 	// EncryptionConfig is the path of kube-apiserver's
 	// --encryption-provider-config.
 	EncryptionConfig string
-	// Kubeconfig is the path of credentials for kube-apiserver.
-	Kubeconfig string
+	// Kubeconfig is the path of credentials for kube-apiserver, Context the context in it;
+	// "" for the current one.
+	Kubeconfig, Context string
 	// Timeout bounds all checks together; 0 means DefaultTimeout.
 	Timeout time.Duration
 }
@@ -43,7 +45,7 @@ const defaultRequestTimeout = 2500 * time.Millisecond
 
 // behindConfig are the checks of every configuration, skipped if there is none.
 var behindConfig = []string{
-	"vault-dns", "vault-tcp", "vault-tls", "vault-health", "vault-clock", "login", "token", "token-life", "token-policies",
+	"vault-dns", "vault-tcp", "vault-tls", "vault-health", "vault-clock", "login", "token", "token-life", "token-policies", "token-networks",
 	"policy", "policy-needs", "policy-excess", "key", "key-settings", "key-versions", "round-trip", "batches",
 }
 
@@ -74,5 +76,5 @@ func Run(ctx context.Context, o Options) Report {
 	e.nodes(ctx)
 	e.apiServer(ctx)
 	e.close()
-	return e.report()
+	return report(e.checks)
 }

@@ -18,11 +18,10 @@ import (
 
 // entryOf is an item of an EncryptionConfiguration that lists our plugin.
 type entryOf struct {
-	place int // index of the plugin in its providers
+	first bool                    // it writes: our plugin is the first of the providers
+	kms   []*encryptionconfig.KMS // the providers that are our plugin: while one is renamed, two
 	encryptionconfig.Entry
 }
-
-func (o entryOf) kms() *encryptionconfig.KMS { return o.Providers[o.place].KMS }
 
 func (o entryOf) resources() string { return strings.Join(o.Resources, ", ") }
 
@@ -61,20 +60,25 @@ func (e *examination) encryption(ctx context.Context) {
 // providers finds our plugin by its endpoint, and returns the items that list it.
 func (e *examination) providers(c encryptionconfig.Configuration) (ours []entryOf, o outcome) {
 	const add = "Add it: trousseauctl encryption-config FILE --phase read, and later --phase write."
-	var names, others []string
+	var others []string
 	socket, _ := endpoint.Parse(e.Socket)
 	for _, entry := range c.Entries {
+		o := entryOf{Entry: entry}
 		for j, p := range entry.Providers {
 			switch {
 			case p.KMS == nil:
-			case !p.KMS.ListensAt(socket):
+			case !p.KMS.ListensAt(socket) && !sameFile(p.KMS.Endpoint, socket):
 				others = append(others, fmt.Sprintf("%q at %s", p.KMS.Name, p.KMS.Endpoint))
 			case p.KMS.APIVersion != "v2":
 				return nil, fail("Write apiVersion: v2.", "the provider %q uses kms %s, which trousseau does not support", p.KMS.Name, p.KMS.APIVersion)
 			default:
-				ours = append(ours, entryOf{j, entry})
-				names = append(names, p.KMS.Name)
+				o.first = o.first || j == 0
+				o.kms = append(o.kms, p.KMS)
+				e.names = append(e.names, p.KMS.Name)
 			}
+		}
+		if o.kms != nil {
+			ours = append(ours, o)
 		}
 	}
 	switch {
@@ -83,34 +87,47 @@ func (e *examination) providers(c encryptionconfig.Configuration) (ours []entryO
 	case len(ours) == 0:
 		return nil, fail(add, "there is no kms provider")
 	}
-	e.provider = names[0]
-	return ours, ok("kms v2 %s at %s", strings.Join(slices.Compact(names), ", "), e.Socket)
+	slices.Sort(e.names)
+	e.names = slices.Compact(e.names)
+	return ours, ok("kms v2 %s at %s", strings.Join(e.names, ", "), e.Socket)
 }
 
-// order judges what comes before our plugin: the first provider writes.
-func order(ours []entryOf) outcome {
-	for _, o := range ours {
-		switch first := o.Providers[0]; {
-		case o.place == 0:
-		case first.Kind == "identity":
-			return fail("Put the plugin first: trousseauctl encryption-config FILE --in-place.", "%s are written in plaintext: identity is first", o.resources())
-		default:
-			return warn("When every kube-apiserver can read through the plugin, put it first: trousseauctl encryption-config FILE --in-place.", "%s are written by %s; the plugin only reads", o.resources(), first)
-		}
+// sameFile reports whether an endpoint is a socket by another path, such as below
+// /var/run and below /run.
+func sameFile(text string, socket endpoint.Endpoint) bool {
+	other, err := endpoint.Parse(text)
+	if err != nil {
+		return false
 	}
+	a, errA := os.Stat(other.Address())
+	b, errB := os.Stat(socket.Address())
+	return errA == nil && errB == nil && os.SameFile(a, b)
+}
+
+// order judges which provider writes: the first one.
+func order(ours []entryOf) outcome {
 	var all []string
 	for _, o := range ours {
-		all = append(all, o.resources())
+		switch first := o.Providers[0]; {
+		case o.first:
+			all = append(all, o.resources())
+		case first.Kind == "identity":
+			return fail("Put the plugin first: trousseauctl encryption-config FILE --phase write --in-place.", "%s are written in plaintext: identity is first", o.resources())
+		default:
+			return warn("When every kube-apiserver can read through the plugin, put it first: trousseauctl encryption-config FILE --phase write --in-place.", "%s are written by %s; the plugin only reads", o.resources(), first)
+		}
 	}
 	return ok("the plugin is first for %s", strings.Join(all, ", "))
 }
 
 // timeouts compares the shortest timeout of our plugin with the daemon's.
 func (e *examination) timeouts(ours []entryOf) outcome {
-	shortest := ours[0].kms()
+	shortest := ours[0].kms[0]
 	for _, o := range ours {
-		if o.kms().Timeout < shortest.Timeout {
-			shortest = o.kms()
+		for _, k := range o.kms {
+			if k.Timeout < shortest.Timeout {
+				shortest = k
+			}
 		}
 	}
 	if shortest.Timeout <= e.RequestTimeout {

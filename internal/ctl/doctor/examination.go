@@ -21,17 +21,17 @@ import (
 // concurrent use.
 type examination struct {
 	Options
-	findings []Finding
+	checks []Check
 	// cause maps each check that failed, or was skipped because of a failure, to
 	// the check that failed first. The keys are grounds.
 	cause map[string]string
 
 	config   *config.Config
-	views    []*vaultview.View         // to be closed
-	vault    *vaultview.View           // the first node that is usable
+	views    []*vaultview.View         // one of each address
+	vault    *vaultview.View           // the first that accepts the token
 	readable map[string]*vaultview.Key // by name, those that the token may read
 	plugin   *fleet.Plugin             // nil until it has answered
-	provider string                    // name in EncryptionConfiguration of the plugin at our socket
+	names    []string                  // in EncryptionConfiguration, of the plugin at our socket
 }
 
 // step bounds one check, so that one cannot use up the time of all.
@@ -76,8 +76,8 @@ func (e *examination) check(ctx context.Context, name, subject string, run func(
 			e.cause[key] = cause
 		}
 	}
-	e.findings = append(e.findings, Finding{
-		Check: name, Subject: subject, Result: o.result, Seen: text.Printable(o.seen), Fix: text.Printable(o.fix),
+	e.checks = append(e.checks, Check{
+		Name: name, Subject: subject, Result: o.result, Seen: text.Printable(o.seen), Fix: text.Printable(o.fix),
 	})
 	return o.result
 }

@@ -7,9 +7,11 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultview"
 	"github.com/trousseau-io/trousseau/internal/fault"
 	"github.com/trousseau-io/trousseau/internal/vault"
@@ -18,14 +20,15 @@ import (
 // old is the age from which a key version should have a successor.
 const old = 365 * day
 
-// keys checks each key, and encrypts and decrypts with the first one.
+const day = 24 * time.Hour
+
+// keys checks each key, and encrypts and decrypts at each address.
 func (e *examination) keys(ctx context.Context) {
 	v := e.config.Vault
 	e.readable = map[string]*vaultview.Key{}
-	doubt := map[string]error{} // why it is unknown whether a key exists
-	for _, name := range v.KeyNames {
+	for i, name := range v.KeyNames {
 		e.check(ctx, "key", name, func(ctx context.Context) (o outcome) {
-			e.readable[name], doubt[name], o = e.key(ctx, name)
+			e.readable[name], o = e.key(ctx, name)
 			return o
 		}, "token")
 		look := func(judge func(k *vaultview.Key) outcome) func(context.Context) outcome {
@@ -38,19 +41,29 @@ func (e *examination) keys(ctx context.Context) {
 		}
 		path := v.TransitPath + "/keys/" + name
 		e.check(ctx, "key-settings", name, look(func(k *vaultview.Key) outcome { return settings(k, path) }), ground("key", name))
-		e.check(ctx, "key-versions", name, look(func(k *vaultview.Key) outcome { return versions(k, path) }), ground("key", name))
+		e.check(ctx, "key-versions", name, look(func(k *vaultview.Key) outcome { return versions(k, path, i == 0) }), ground("key", name))
 	}
 	active := v.KeyNames[0]
-	e.check(ctx, "round-trip", active, func(ctx context.Context) outcome { return e.roundTrip(ctx, active, doubt[active]) }, "token", ground("key", active),
-		ground("policy-needs", v.TransitPath+"/encrypt/"+active), ground("policy-needs", v.TransitPath+"/decrypt/"+active))
-	e.check(ctx, "batches", active, func(ctx context.Context) outcome { return e.batches(ctx, active) }, ground("round-trip", active))
+	for _, view := range e.views {
+		address := view.Address()
+		e.check(ctx, "round-trip", address, func(ctx context.Context) outcome { return e.roundTrip(ctx, view, active) }, ground("token", address), ground("key", active),
+			ground("policy-needs", v.TransitPath+"/encrypt/"+active), ground("policy-needs", v.TransitPath+"/decrypt/"+active))
+		e.check(ctx, "batches", address, func(ctx context.Context) outcome { return e.batches(ctx, view, active) }, ground("round-trip", address))
+	}
 }
 
-// key reads a key. It returns nil if the token may not, and doubt if it is then
-// unknown whether the key exists at all.
-func (e *examination) key(ctx context.Context, name string) (found *vaultview.Key, doubt error, o outcome) {
+// keyTypes are the types that can encrypt seeds, with associated data too: those of
+// Vault and, with xchacha20-poly1305, of OpenBao.
+var keyTypes = []string{"aes128-gcm96", "aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305", "managed_key"}
+
+func (e *examination) create(name string) string {
+	return "Check keynames, transitPath and namespace. Create the key with vault write -f " + e.config.Vault.TransitPath + "/keys/" + name +
+		", but not if a key of this name has encrypted data: restore that key."
+}
+
+// key reads a key. It returns nil if the token may not.
+func (e *examination) key(ctx context.Context, name string) (*vaultview.Key, outcome) {
 	path := e.config.Vault.TransitPath + "/keys/" + name
-	create := "Check keynames, transitPath and namespace. Create the key with vault write -f " + path + ", but not if a key of this name has encrypted data: restore that key."
 	allow := "Let its policy read " + path + "."
 	k, err := e.vault.KeyDetails(ctx, name)
 	switch fault.ClassOf(err) {
@@ -59,23 +72,23 @@ func (e *examination) key(ctx context.Context, name string) (found *vaultview.Ke
 		exists, err := e.vault.KeyExists(ctx, name)
 		switch {
 		case err != nil:
-			return nil, err, warn(allow, "the token may not read it: whether it exists is unknown")
+			return nil, warn(allow, "the token may not read it: whether it exists is unknown")
 		case !exists:
-			return nil, nil, fail(create, "it does not exist: Vault has no key to decrypt with")
+			return nil, fail(e.create(name), "it does not exist: Vault has no key to decrypt with")
 		}
-		return nil, nil, warn(allow, "it exists, but the token may not read it: its settings are unknown")
+		return nil, warn(allow, "it exists, but the token may not read it: its settings are unknown")
 	case fault.KeyLost:
-		return nil, nil, fail(create, "%v", err)
+		return nil, fail(e.create(name), "%v", err)
 	default:
-		return nil, nil, fail("Check transitPath and namespace, and read Vault's log.", "%v", err)
+		return nil, fail("Check transitPath and namespace, and read Vault's log.", "%v", err)
 	}
 	switch {
-	case k.SupportsEncryption != nil && !*k.SupportsEncryption, !strings.HasPrefix(k.Type, "aes") && !strings.HasPrefix(k.Type, "chacha20"):
-		return nil, nil, fail("Create a key of type aes256-gcm96, and list it in keynames.", "a key of type %s cannot encrypt seeds", k.Type)
+	case !slices.Contains(keyTypes, k.Type):
+		return nil, fail("Create a key of type aes256-gcm96, and list it in keynames.", "a key of type %s is not for seeds", k.Type)
 	case k.Derived:
-		return nil, nil, fail("Create a key with derived=false, and list it in keynames.", "it is a derived key: each call would need a context, which trousseau does not send")
+		return nil, fail("Create a key with derived=false, and list it in keynames.", "it is a derived key: each call would need a context, which trousseau does not send")
 	}
-	return &k, nil, ok("type %s, version %d", k.Type, k.Latest)
+	return &k, ok("type %s, version %d", k.Type, k.Latest)
 }
 
 // settings judges what would let a key leave Vault or be deleted.
@@ -100,8 +113,9 @@ func settings(k *vaultview.Key, path string) outcome {
 	return ok("not exportable, no plaintext backup, deletion not allowed")
 }
 
-// versions judges which versions may be used, and the age of the latest.
-func versions(k *vaultview.Key, path string) outcome {
+// versions judges which versions may be used, and the age of the latest if the key
+// encrypts.
+func versions(k *vaultview.Key, path string, encrypts bool) outcome {
 	if k.MinEncryption > k.Latest {
 		return fail("Reset it: vault write "+path+"/config min_encryption_version=0", "min_encryption_version is %d, but the latest version is %d", k.MinEncryption, k.Latest)
 	}
@@ -111,42 +125,54 @@ func versions(k *vaultview.Key, path string) outcome {
 	}
 	rotation := "no automatic rotation"
 	if k.AutoRotatePeriod > 0 {
-		rotation = "rotated automatically every " + span(k.AutoRotatePeriod.Duration())
+		rotation = "rotated automatically every " + text.Span(k.AutoRotatePeriod.Duration())
 	}
 	created := k.Created()
 	if created.IsZero() {
 		return ok("version %d, %s", k.Latest, rotation)
 	}
 	age := time.Since(created)
-	if age > old {
-		return warn("Rotate it: vault write -f "+path+"/rotate, or set auto_rotate_period.", "version %d is %s old, %s", k.Latest, span(age), rotation)
+	if age > old && encrypts {
+		return warn("Rotate it: vault write -f "+path+"/rotate, or set auto_rotate_period.", "version %d is %s old, %s", k.Latest, text.Span(age), rotation)
 	}
-	return ok("version %d is %s old, %s", k.Latest, span(max(age, 0)), rotation)
+	return ok("version %d is %s old, %s", k.Latest, text.Span(age), rotation)
 }
 
-// roundTrip encrypts and decrypts through the daemon's client. It encrypts only
-// with a key that exists: where the policy allows to create, Vault would create it.
-func (e *examination) roundTrip(ctx context.Context, name string, doubt error) outcome {
+// roundTrip encrypts and decrypts at an address, through the daemon's client, and asks
+// whether the other keys decrypt. It encrypts only with a key that exists there: where
+// the policy allows to create, Vault would create it.
+func (e *examination) roundTrip(ctx context.Context, v *vaultview.View, name string) outcome {
 	const fix = "Correct what the error names, and read Vault's log."
-	if doubt != nil {
-		return fail(fix, "not encrypted, because that could create the key: %v", doubt)
+	switch exists, err := v.KeyExists(ctx, name); {
+	case err != nil:
+		return fail(fix, "not encrypted, because that could create the key: %v", err)
+	case !exists:
+		return fail(e.create(name), "not encrypted, because the key %s does not exist there", name)
 	}
 	seed := make([]byte, 32)
 	_, _ = rand.Read(seed) // never fails
 	data := []byte(e.config.Vault.AssociatedData)
 	began := time.Now()
-	wrapped, _, err := e.vault.Encrypt(ctx, name, 0, seed, data)
+	wrapped, _, err := v.Encrypt(ctx, name, 0, seed, data)
 	encrypted := time.Since(began)
 	if err != nil {
 		return fail(fix, "%v", err)
 	}
-	plain, err := e.vault.Decrypt(ctx, name, wrapped, data)
+	plain, err := v.Decrypt(ctx, name, wrapped, data)
 	decrypted := time.Since(began) - encrypted
 	switch {
 	case err != nil:
 		return fail(fix, "%v", err)
 	case !bytes.Equal(plain, seed):
 		return fail("Check what is between this host and Vault.", "decrypting gave other bytes than were encrypted")
+	}
+	for _, other := range e.config.Vault.KeyNames[1:] {
+		if e.blame([]string{ground("key", other), ground("policy-needs", e.config.Vault.TransitPath+"/decrypt/"+other)}) != "" {
+			continue
+		}
+		if err := v.MayDecrypt(ctx, other); err != nil {
+			return fail(fix, "%v", err)
+		}
 	}
 	if slow := max(encrypted, decrypted); slow > e.RequestTimeout/2 {
 		return warn("Check the network to Vault and Vault's load.", "one call took %s of the %s that --request-timeout allows", slow.Round(time.Millisecond), e.RequestTimeout)
@@ -156,14 +182,14 @@ func (e *examination) roundTrip(ctx context.Context, name string, doubt error) o
 
 // batches encrypts and decrypts two seeds in one call each, as the daemon does under
 // load.
-func (e *examination) batches(ctx context.Context, name string) outcome {
+func (e *examination) batches(ctx context.Context, v *vaultview.View, name string) outcome {
 	items, seeds := make([]vault.Item, 2), make([][]byte, 2)
 	for i := range items {
 		seeds[i] = make([]byte, 32)
 		_, _ = rand.Read(seeds[i]) // never fails
 		items[i] = vault.Item{Data: seeds[i], AssociatedData: []byte(e.config.Vault.AssociatedData)}
 	}
-	for _, call := range []func(context.Context, string, []vault.Item) ([]vault.Outcome, error){e.vault.EncryptBatch, e.vault.DecryptBatch} {
+	for _, call := range []func(context.Context, string, []vault.Item) ([]vault.Outcome, error){v.EncryptBatch, v.DecryptBatch} {
 		outcomes, err := call(ctx, name, items)
 		var refused *vault.BatchRefused
 		if errors.As(err, &refused) {

@@ -3,7 +3,6 @@
 package doctor
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -18,14 +17,16 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/config"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
+	"github.com/trousseau-io/trousseau/internal/ctl/vaultview"
 	"github.com/trousseau-io/trousseau/internal/upstream"
+	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
-// network checks the connection to each address of Vault, layer by layer, and keeps
-// the first address that is usable.
+// network checks the connection to each address of Vault, layer by layer.
 func (e *examination) network(ctx context.Context) {
-	addresses := append([]string{e.config.Vault.Address}, e.config.Vault.Addresses...)
-	for _, address := range addresses {
+	for _, v := range e.views {
+		address := v.Address()
 		u, err := url.Parse(address)
 		if err != nil {
 			continue // config has checked it
@@ -33,14 +34,24 @@ func (e *examination) network(ctx context.Context) {
 		e.check(ctx, "vault-dns", address, func(ctx context.Context) outcome { return resolve(ctx, u.Hostname()) })
 		e.check(ctx, "vault-tcp", address, func(ctx context.Context) outcome { return connect(ctx, u) }, ground("vault-dns", address))
 		e.check(ctx, "vault-tls", address, func(ctx context.Context) outcome { return e.handshake(ctx, u) }, ground("vault-tcp", address))
-		e.health(ctx, address)
+		e.health(ctx, v)
 	}
-	if e.vault == nil {
-		e.cause["vault"] = ground("vault-health", addresses[0])
-		if first := e.cause[ground("vault-health", addresses[0])]; first != "" {
-			e.cause["vault"] = first
+	e.anyOf("vault", "vault-health")
+}
+
+// anyOf makes a ground that holds if a check has not failed at every address.
+func (e *examination) anyOf(name, check string) {
+	for _, v := range e.views {
+		if e.usable(v, check) {
+			return
 		}
 	}
+	e.cause[name] = e.cause[ground(check, e.views[0].Address())]
+}
+
+// usable reports whether a check at an address has not failed.
+func (e *examination) usable(v *vaultview.View, check string) bool {
+	return e.cause[ground(check, v.Address())] == ""
 }
 
 func resolve(ctx context.Context, host string) outcome {
@@ -61,7 +72,7 @@ func resolve(ctx context.Context, host string) outcome {
 
 func connect(ctx context.Context, u *url.URL) outcome {
 	began := time.Now()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", hostPort(u))
+	conn, err := vault.Connect(ctx, hostPort(u))
 	if err != nil {
 		return fail("Check that Vault runs there and listens on this port, and that no firewall blocks it.", "%s", reason(err))
 	}
@@ -84,8 +95,6 @@ func soon(leaf *x509.Certificate) time.Duration {
 	return min(30*day, leaf.NotAfter.Sub(leaf.NotBefore)/3)
 }
 
-const checkTLS = "Check vaultCACert, clientCert and clientKey."
-
 func (e *examination) handshake(ctx context.Context, u *url.URL) outcome {
 	if u.Scheme == "http" {
 		if (&config.Vault{Address: u.String()}).InTheClear() != "" {
@@ -93,21 +102,12 @@ func (e *examination) handshake(ctx context.Context, u *url.URL) outcome {
 		}
 		return ok("http, on this host")
 	}
-	t, err := upstream.Config(&e.config.Vault).TLS()
+	conn, name, err := upstream.Config(&e.config.Vault).Handshake(ctx, hostPort(u))
 	if err != nil {
-		return fail(checkTLS, "%v", err)
+		return refusedHandshake(err, name)
 	}
-	t.ServerName = cmp.Or(t.ServerName, u.Hostname())
-	raw, err := new(net.Dialer).DialContext(ctx, "tcp", hostPort(u))
-	if err != nil {
-		return fail("Run doctor again.", "%s", reason(err))
-	}
-	defer raw.Close()
-	conn := tls.Client(raw, t)
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return refusedHandshake(err, t.ServerName)
-	}
-	return chain(conn.ConnectionState(), t.ServerName)
+	defer conn.Close()
+	return chain(conn.ConnectionState(), name)
 }
 
 // chain judges the expiry of each certificate of the chain. The name is the one that
@@ -126,13 +126,13 @@ func chain(state tls.ConnectionState, name string) outcome {
 				what = fmt.Sprintf("the certificate of its issuer %q", c.Subject.CommonName)
 				fix = "Renew that CA and the certificates it issued. First add the new CA to the file of vault.vaultCACert, beside the old one."
 			}
-			return warn(fix, "%s expires in %s, on %s", what, span(left), c.NotAfter.UTC().Format(time.DateOnly))
+			return warn(fix, "%s expires in %s, on %s", what, text.Span(left), c.NotAfter.UTC().Format(time.DateOnly))
 		}
 		if i > 0 {
 			names = append(names, strconv.Quote(c.Subject.CommonName))
 		}
 	}
-	return ok("%s, %s, expires in %s", tls.VersionName(state.Version), strings.Join(names, " issued by "), span(time.Until(certificates[0].NotAfter)))
+	return ok("%s, %s, expires in %s", tls.VersionName(state.Version), strings.Join(names, " issued by "), text.Span(time.Until(certificates[0].NotAfter)))
 }
 
 func refusedHandshake(err error, name string) outcome {

@@ -17,7 +17,14 @@ func (e *examination) nodes(ctx context.Context) {
 	if len(e.Nodes) == 0 {
 		return
 	}
-	r := fleet.Survey(ctx, fleet.Options{Nodes: e.Nodes, Timeout: step})
+	r := fleet.Survey(ctx, fleet.Options{Nodes: e.Nodes, Find: e.Find, Timeout: step})
+	if e.Find != nil {
+		found := r
+		e.check(ctx, "nodes-found", "", func(context.Context) outcome { return everyNode(found) })
+	}
+	if r.Err != nil {
+		r = fleet.Survey(ctx, fleet.Options{Nodes: e.Nodes, Timeout: step})
+	}
 	var agree []string
 	for _, a := range r.Nodes {
 		e.check(ctx, "node", a.Node, func(context.Context) outcome { return health(a) })
@@ -31,6 +38,20 @@ func (e *examination) nodes(ctx context.Context) {
 	if e.plugin != nil {
 		e.check(ctx, "plugin-node", "", func(context.Context) outcome { return e.member(r) }, agree...)
 	}
+}
+
+// everyNode judges whether the nodes are all of the cluster's.
+func everyNode(r fleet.Report) outcome {
+	missing := r.LeftOut()
+	switch {
+	case r.Err != nil:
+		return warn("Allow these credentials to find the pods, see docs/clusters.md, or name the nodes with --ops.", "%s", r.Err)
+	case missing != "":
+		return fail("Check why trousseau does not run there.", "%s", strings.TrimSuffix(missing, "."))
+	case len(r.APIServers) == 0:
+		return ok("the cluster has no pods of trousseau; its nodes are those of --ops")
+	}
+	return ok("%s, and each of %s has one", text.Count(len(r.Nodes), "node"), text.Count(len(r.APIServers), "API server"))
 }
 
 // reached makes the check of a node a ground, but only if the node was not reached:
@@ -71,9 +92,9 @@ func kept(a fleet.Answer) outcome {
 	case t.Expires.IsZero():
 		return ok("it never expires, or may not be looked up")
 	case t.KeptBy != fleet.Trousseau:
-		return warn("Have a new token written in time, or issue a periodic one.", "it expires in %s, and trousseau cannot renew it", span(time.Until(t.Expires)))
+		return warn("Have a new token written in time, or issue a periodic one.", "it expires in %s, and trousseau cannot renew it", text.Span(time.Until(t.Expires)))
 	}
-	return ok("%s left; trousseau renews it", span(time.Until(t.Expires)))
+	return ok("%s left; trousseau renews it", text.Span(time.Until(t.Expires)))
 }
 
 func agreement(r fleet.Report) outcome {

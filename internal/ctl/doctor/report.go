@@ -2,6 +2,8 @@
 
 package doctor
 
+import "github.com/trousseau-io/trousseau/internal/ctl/finding"
+
 // Result is the outcome of a check.
 type Result string
 
@@ -17,10 +19,10 @@ const (
 	Skip Result = "skip"
 )
 
-// Finding is a check and its result.
-type Finding struct {
-	// Check is its name, which is stable across versions.
-	Check string `json:"check"`
+// Check is a check and its result.
+type Check struct {
+	// Name is stable across versions, and the id of its finding.
+	Name string `json:"check"`
 	// Subject says which of several things was checked: an address, a path, a key.
 	Subject string `json:"subject,omitempty"`
 	Result  Result `json:"result"`
@@ -30,32 +32,36 @@ type Finding struct {
 	Fix string `json:"fix,omitempty"`
 }
 
-// Report is what [Run] has found.
+// Report is what [Run] has checked.
 type Report struct {
-	// Healthy is false if any check failed.
-	Healthy bool `json:"healthy"`
-	OK      int  `json:"ok"`
-	Warned  int  `json:"warned"`
-	Failed  int  `json:"failed"`
-	Skipped int  `json:"skipped"`
-	// Findings are in the order of the checks: each after those that it depends on.
-	Findings []Finding `json:"findings"`
+	OK      int `json:"ok"`
+	Warned  int `json:"warned"`
+	Failed  int `json:"failed"`
+	Skipped int `json:"skipped"`
+	// Checks are in order: each after those that it depends on.
+	Checks []Check `json:"checks"`
+	// Findings are the checks that failed or warn.
+	Findings []finding.Finding `json:"-"`
 }
 
-func (e *examination) report() Report {
-	r := Report{Findings: e.findings}
-	for _, f := range r.Findings {
-		switch f.Result {
+func report(checks []Check) Report {
+	r := Report{Checks: checks}
+	for _, c := range checks {
+		severity := finding.Warning
+		switch c.Result {
 		case OK:
 			r.OK++
+			continue
+		case Skip:
+			r.Skipped++
+			continue
 		case Warn:
 			r.Warned++
 		case Fail:
 			r.Failed++
-		case Skip:
-			r.Skipped++
+			severity = finding.Error
 		}
+		r.Findings = append(r.Findings, finding.Finding{ID: c.Name, Severity: severity, Subject: c.Subject, Text: c.Seen, Do: c.Fix})
 	}
-	r.Healthy = r.Failed == 0
 	return r
 }

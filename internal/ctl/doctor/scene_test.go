@@ -38,6 +38,7 @@ type scene struct {
 	dir   string
 	vault *vaulttest.Server
 	front *httptest.Server // TLS in front of vault
+	pair  tls.Certificate  // its certificate
 
 	key     *vaulttest.Key
 	rules   vaulttest.Rules
@@ -46,6 +47,7 @@ type scene struct {
 	method  string // lines of the credential; empty: token
 
 	address    string
+	keys       string // in keynames
 	caCert     string // the lines for it
 	lines      string // additional lines below vault
 	file       string
@@ -57,7 +59,7 @@ type scene struct {
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	s := &scene{t: t, dir: t.TempDir(), vault: vaulttest.Start(t), fileMode: 0o600, dirMode: 0o755}
+	s := &scene{t: t, dir: t.TempDir(), vault: vaulttest.Start(t), fileMode: 0o600, dirMode: 0o755, keys: keyName}
 	s.key = s.vault.CreateKey(keyName)
 	s.rules = vaulttest.TransitPolicy("transit", keyName)
 	s.options = vaulttest.TokenOptions{Orphan: true, Period: 768 * time.Hour}
@@ -70,15 +72,30 @@ func newScene(t *testing.T) *scene {
 
 // serve serves Vault with TLS and this certificate.
 func (s *scene) serve(pair tls.Certificate) {
-	s.front = httptest.NewUnstartedServer(s.vault.Handler())
-	s.front.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
-	s.front.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.front.StartTLS()
-	s.t.Cleanup(s.front.Close)
+	s.pair = pair
+	s.front = s.inFrontOf(s.vault)
 	s.address = s.front.URL
 	ca := filepath.Join(s.dir, "ca.crt")
 	s.write(ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[len(pair.Certificate)-1]})), 0o644)
 	s.caCert = "  vaultCACert: " + ca + "\n"
+}
+
+func (s *scene) inFrontOf(v *vaulttest.Server) *httptest.Server {
+	front := httptest.NewUnstartedServer(v.Handler())
+	front.TLS = &tls.Config{Certificates: []tls.Certificate{s.pair}}
+	front.Config.ErrorLog = log.New(io.Discard, "", 0)
+	front.StartTLS()
+	s.t.Cleanup(front.Close)
+	return front
+}
+
+// join adds the address of a second node. Without options, it is one of another Vault.
+func (s *scene) join(options ...vaulttest.Options) *vaulttest.Server {
+	node := vaulttest.Start(s.t, options...)
+	front := s.inFrontOf(node)
+	s.lines += "  addresses: [" + front.URL + "]\n"
+	s.substitute = append(s.substitute, front.URL, "SECOND")
+	return node
 }
 
 func (s *scene) write(file, text string, mode fs.FileMode) {
@@ -100,7 +117,7 @@ func (s *scene) configure() string {
 	if s.method == "" {
 		s.method = "  token: " + s.token + "\n"
 	}
-	text := fmt.Sprintf("provider: vault\nvault:\n  keynames: [%s]\n  address: %s\n%s%s%s", keyName, s.address, s.caCert, s.method, s.lines)
+	text := fmt.Sprintf("provider: vault\nvault:\n  keynames: [%s]\n  address: %s\n%s%s%s", s.keys, s.address, s.caCert, s.method, s.lines)
 	s.write(s.file, text, s.fileMode)
 	if err := os.Chmod(s.dir, s.dirMode); err != nil {
 		s.t.Fatal(err)
@@ -115,12 +132,12 @@ func (s *scene) examine() (found []string, r doctor.Report) {
 	r = doctor.Run(s.t.Context(), s.o)
 	words := strings.NewReplacer(append(slices.Clone(s.substitute),
 		s.dir, "DIR", s.front.URL, "VAULT", "127.0.0.1:"+port(s.front.URL), "ADDR", fmt.Sprintf("user %d, group %d", os.Getuid(), os.Getgid()), "ME")...)
-	for _, f := range r.Findings {
+	for _, f := range r.Checks {
 		if secret, leaked := s.vault.Leak(f.Seen + f.Fix); leaked {
-			s.t.Errorf("%s holds a secret: %.4s…", f.Check, secret)
+			s.t.Errorf("%s holds a secret: %.4s…", f.Name, secret)
 		}
 		if f.Result == doctor.Fail || f.Result == doctor.Warn {
-			what := strings.TrimSuffix(f.Check+" "+f.Subject, " ")
+			what := strings.TrimSuffix(f.Name+" "+f.Subject, " ")
 			found = append(found, words.Replace(fmt.Sprintf("%s %s: %s | %s", f.Result, what, f.Seen, f.Fix)))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/kms/pkg/util"
 
 	"github.com/trousseau-io/trousseau/internal/endpoint"
@@ -41,8 +42,6 @@ type KMS struct {
 	Name       string
 	Endpoint   string
 	Timeout    time.Duration
-	// cacheSize is nil if the file has none.
-	cacheSize *int32
 }
 
 // ListensAt reports whether kube-apiserver finds the plugin at e.
@@ -66,10 +65,7 @@ func (p Provider) String() string {
 	return p.Kind + " " + strings.Join(quoted, ", ")
 }
 
-const (
-	kindKMS      = "kms"
-	kindIdentity = "identity"
-)
+const kindIdentity = "identity"
 
 // Parse reads a configuration and checks it as kube-apiserver does. The error is
 // an [*InvalidError]; neither it nor the result holds a key.
@@ -78,5 +74,36 @@ func Parse(text []byte) (Configuration, error) {
 	if err != nil {
 		return Configuration{}, err
 	}
-	return d.config, nil
+	return withoutKeys(d.loaded), nil
+}
+
+func withoutKeys(loaded *apiserver.EncryptionConfiguration) (c Configuration) {
+	for _, r := range loaded.Resources {
+		e := Entry{Resources: r.Resources}
+		for _, p := range r.Providers {
+			switch {
+			case p.KMS != nil:
+				k := KMS{p.KMS.APIVersion, p.KMS.Name, p.KMS.Endpoint, p.KMS.Timeout.Duration}
+				e.Providers = append(e.Providers, Provider{Kind: "kms", KMS: &k})
+			case p.AESGCM != nil:
+				e.Providers = append(e.Providers, keyed("aesgcm", p.AESGCM.Keys))
+			case p.AESCBC != nil:
+				e.Providers = append(e.Providers, keyed("aescbc", p.AESCBC.Keys))
+			case p.Secretbox != nil:
+				e.Providers = append(e.Providers, keyed("secretbox", p.Secretbox.Keys))
+			default:
+				e.Providers = append(e.Providers, Provider{Kind: kindIdentity})
+			}
+		}
+		c.Entries = append(c.Entries, e)
+	}
+	return c
+}
+
+func keyed(kind string, keys []apiserver.Key) Provider {
+	p := Provider{Kind: kind}
+	for _, k := range keys {
+		p.Keys = append(p.Keys, k.Name)
+	}
+	return p
 }

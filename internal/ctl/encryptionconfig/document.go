@@ -4,7 +4,6 @@ package encryptionconfig
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"regexp"
@@ -12,16 +11,15 @@ import (
 	"strconv"
 
 	yamlnode "go.yaml.in/yaml/v3"
-	"sigs.k8s.io/yaml"
+	"k8s.io/apiserver/pkg/apis/apiserver"
 )
 
-// document is a configuration in three forms: text, the tree that kube-apiserver
-// decodes from it, and YAML nodes with their positions in the text.
+// document is a configuration in three forms: text, what kube-apiserver loads from
+// it, and YAML nodes with their positions in the text.
 type document struct {
 	text   []byte
-	tree   any
 	root   *yamlnode.Node
-	config Configuration
+	loaded *apiserver.EncryptionConfiguration
 }
 
 // parse parses and checks a text.
@@ -30,34 +28,11 @@ func parse(text []byte) (*document, error) {
 	if problems != nil {
 		return nil, invalid(problems...)
 	}
-	tree, err := asAPIServer(text)
-	if err != nil {
-		return nil, invalid(Problem{Line: lineIn(err), Text: "kube-apiserver cannot read this as YAML; quote strings"})
+	loaded, problems := load(text, root)
+	if problems != nil {
+		return nil, invalid(problems...)
 	}
-	d := &document{text: text, tree: tree, root: root}
-	r := reader{root: root}
-	d.config = r.configuration(tree)
-	if len(r.problems) == 0 {
-		r.validate(d.config)
-	}
-	if len(r.problems) > 0 {
-		return nil, invalid(r.problems...)
-	}
-	return d, nil
-}
-
-// asAPIServer decodes like kube-apiserver's strict decoder: YAML 1.1 to JSON, and then
-// the JSON (Serializer.unmarshal in
-// apimachinery/pkg/runtime/serializer/json/json.go).
-func asAPIServer(text []byte) (tree any, err error) {
-	asJSON, err := yaml.YAMLToJSONStrict(text)
-	if err != nil {
-		return nil, err
-	}
-	decoder := json.NewDecoder(bytes.NewReader(asJSON))
-	decoder.UseNumber()
-	err = decoder.Decode(&tree)
-	return tree, err
+	return &document{text: text, root: root, loaded: loaded}, nil
 }
 
 // nodes returns the root of the one document in text.
@@ -72,6 +47,8 @@ func nodes(text []byte) (*yamlnode.Node, []Problem) {
 		return nil, []Problem{{Line: firstBadLine(text), Text: "not valid YAML; indent with blanks, not tabs, and check that the file is complete"}}
 	case len(documents) == 0 || documents[0].Content[0].Tag == "!!null":
 		return nil, []Problem{{Text: "the file has no content; omit FILE for a new configuration"}}
+	case documents[0].Content[0].Kind != yamlnode.MappingNode:
+		return nil, []Problem{{Line: documents[0].Content[0].Line, Text: "want fields, each as name: value"}}
 	case len(documents) > 1:
 		return nil, []Problem{{Line: documents[1].Line, Text: `a second YAML document begins here, which kube-apiserver ignores; keep one, and remove the "---" between them`}}
 	}
@@ -139,24 +116,23 @@ func lineIn(err error) int {
 	return 0
 }
 
-// node returns the node at a path, or its last ancestor that exists, and the line
-// where it begins.
-func node(root *yamlnode.Node, p path) (at *yamlnode.Node, line int) {
+var fieldStep = regexp.MustCompile(`[^.\[\]]+`)
+
+// node returns the node of a field such as resources[0].providers, or its last ancestor
+// that exists, and the line where it begins.
+func node(root *yamlnode.Node, field string) (at *yamlnode.Node, line int) {
 	at, line = root, root.Line
-	for _, step := range p {
+	for _, step := range fieldStep.FindAllString(field, -1) {
 		next := (*yamlnode.Node)(nil)
-		switch s := step.(type) {
-		case int:
-			if at.Kind == yamlnode.SequenceNode && s < len(at.Content) {
-				next = at.Content[s]
+		switch at.Kind {
+		case yamlnode.SequenceNode:
+			if i, err := strconv.Atoi(step); err == nil && i < len(at.Content) {
+				next = at.Content[i]
 				line = next.Line
 			}
-		case string:
-			if at.Kind != yamlnode.MappingNode {
-				break
-			}
+		case yamlnode.MappingNode:
 			for i := 0; i < len(at.Content); i += 2 {
-				if at.Content[i].Value == s {
+				if at.Content[i].Value == step {
 					next, line = at.Content[i+1], at.Content[i].Line
 				}
 			}

@@ -5,16 +5,16 @@
 // resources in etcd.
 //
 // It adds one provider, a KMS v2 plugin, and changes nothing else: it splices text
-// into the file, then parses the result and compares it with the intended one. It
-// refuses what kube-apiserver would refuse, by the rules of k8s.io/apiserver v0.37
-// (cited at each), and edits that would make data in etcd unreadable.
+// into the file, then loads the result and compares it with the intended one. It
+// loads with the code of k8s.io/apiserver, so it refuses what kube-apiserver would
+// refuse. It also refuses edits that would make data in etcd unreadable.
 package encryptionconfig
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
@@ -64,8 +64,8 @@ type Result struct {
 	Entry Entry
 	// Added is the name of the provider.
 	Added string
-	// Notes are warnings about the configuration.
-	Notes []string
+	// Findings are warnings about the configuration.
+	Findings []finding.Finding
 }
 
 // New returns a new configuration for resources that are in plaintext: the plugin, and
@@ -74,13 +74,11 @@ func New(o Options) (Result, error) {
 	if err := o.check(); err != nil {
 		return Result{}, err
 	}
-	text := "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n" +
-		lines(entryLines(o), "\n")
-	d, err := parse([]byte(text))
+	d, err := parse(o.file())
 	if err != nil {
 		return Result{}, err
 	}
-	return result(d, o, 0, true), nil
+	return result(d, o, change{kind: extend}), nil
 }
 
 // Edit adds the plugin to the configuration in text. Everything else stays unchanged,
@@ -96,45 +94,58 @@ func Edit(text []byte, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	c, err := before.config.plan(o)
+	c, err := withoutKeys(before.loaded).plan(o)
 	if err != nil {
 		return Result{}, err
 	}
 	if c.kind == nothing {
-		return result(before, o, c.entry, false), nil
+		return result(before, o, c), nil
 	}
 	after, err := before.apply(c, o)
 	if err != nil {
 		return Result{}, err
 	}
-	return result(after, o, c.entry, true), nil
+	return result(after, o, c), nil
 }
 
-func result(d *document, o Options, index int, changed bool) Result {
+func result(d *document, o Options, c change) Result {
+	all := withoutKeys(d.loaded)
 	return Result{
-		Text: d.text, Changed: changed, Phase: o.Phase, Index: index, Entry: d.config.Entries[index],
-		Added: o.Name, Notes: notes(d.config, index, o.Name),
+		Text: d.text, Changed: c.kind != nothing, Phase: o.Phase, Index: c.entry, Entry: all.Entries[c.entry],
+		Added: o.Name, Findings: risks(all, c, o),
 	}
 }
 
-// notes returns warnings about a valid configuration.
-func notes(c Configuration, index int, name string) []string {
-	var all []string
-	// SetDefaults_KMSConfiguration and kmsPrefixTransformer: without apiVersion
-	// it is v1, which needs a feature gate since Kubernetes 1.29.
-	for _, e := range c.Entries {
+// risks returns warnings about a valid configuration.
+func risks(all Configuration, c change, o Options) (found []finding.Finding) {
+	warn := func(id, subject, do, format string, args ...any) {
+		found = append(found, finding.Finding{ID: id, Severity: finding.Warning, Subject: subject, Text: fmt.Sprintf(format, args...), Do: do})
+	}
+	if o.Phase == Write && (c.kind == insert || c.kind == extend) {
+		warn("not-read-before", o.Name, "With several API servers, use --phase read first, and --phase write when all of them have loaded that file.",
+			"Until now this file did not name the plugin: an API server that has not loaded it cannot read what the others write.")
+	}
+	for i, e := range all.Entries {
+		for _, r := range e.Resources {
+			if problem := withoutGroup(r); problem != "" {
+				warn("resource-without-group", r, "", "resources[%d]: %s. As it is, it encrypts nothing.", i, problem)
+			}
+		}
 		for _, p := range e.Providers {
+			// SetDefaults_KMSConfiguration and kmsPrefixTransformer: without apiVersion
+			// it is v1, which needs a feature gate since Kubernetes 1.29.
 			if p.KMS != nil && p.KMS.APIVersion == "v1" {
-				all = append(all, fmt.Sprintf("%s: kube-apiserver needs --feature-gates=KMSv1=true for it. Keep both until no value in etcd is encrypted by it.", p))
+				warn("kms-v1", p.KMS.Name, "Keep both until no value in etcd is encrypted by it.", "%s: kube-apiserver needs --feature-gates=KMSv1=true for it.", p)
 			}
 		}
 	}
-	for _, p := range c.Entries[index].Providers {
-		if p.KMS != nil && p.KMS.Name == name && p.KMS.Timeout <= daemonTimeout {
-			all = append(all, fmt.Sprintf("The timeout of %s is not longer than trousseau's --request-timeout, %s by default, so kube-apiserver gives up before trousseau answers. Raise the timeout, or lower --request-timeout.", p.KMS.Timeout, daemonTimeout))
+	for _, p := range all.Entries[c.entry].Providers {
+		if p.KMS != nil && p.KMS.Name == o.Name && p.KMS.Timeout <= daemonTimeout {
+			warn("timeout-short", o.Name, "Raise the timeout, or lower --request-timeout.",
+				"The timeout of %s is not longer than trousseau's --request-timeout, %s by default, so kube-apiserver gives up before trousseau answers.", p.KMS.Timeout, daemonTimeout)
 		}
 	}
-	return slices.Compact(all)
+	return found
 }
 
 // daemonTimeout is the default of the daemon's --request-timeout.

@@ -10,29 +10,29 @@ import (
 
 // Explanation says in words what a result means.
 type Explanation struct {
+	// Changed is false if the file already was as requested.
+	Changed bool `json:"changed"`
 	// Resources names the resources, Writes and Reads the providers in order.
-	Resources string
-	Writes    string
-	Reads     []string
+	Resources string   `json:"resources"`
+	Writes    string   `json:"writes"`
+	Reads     []string `json:"reads"`
 	// Next are the steps to take, in order.
-	Next []Step
-	// Notes are warnings about the configuration.
-	Notes []string
+	Next []Step `json:"next"`
 }
 
 // Step is something to do.
 type Step struct {
-	Text string
+	Text string `json:"text"`
 	// Command is a shell command for it; "" for none.
-	Command string
+	Command string `json:"command,omitempty"`
 }
 
 // Explain says which providers write and read, and what to do next.
 func (r Result) Explain() Explanation {
 	e := Explanation{
+		Changed:   r.Changed,
 		Resources: fmt.Sprintf("%s, in resources[%d]", strings.Join(r.Entry.Resources, ", "), r.Index),
 		Writes:    r.Entry.Providers[0].String(),
-		Notes:     r.Notes,
 	}
 	for _, p := range r.Entry.Providers {
 		e.Reads = append(e.Reads, p.String())

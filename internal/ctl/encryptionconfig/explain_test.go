@@ -4,11 +4,13 @@ package encryptionconfig_test
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
+	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 )
 
 // TestExplain compares the whole text of both phases.
@@ -58,33 +60,41 @@ read by kms v2 "trousseau", aescbc "key1", identity (plaintext)
 		if got.String() != c.want {
 			t.Errorf("got %s\nwant %s", got.String(), c.want)
 		}
-		if len(e.Notes) != 0 {
-			t.Errorf("notes: %q", e.Notes)
+		if len(c.result.Findings) != 0 {
+			t.Errorf("findings: %+v", c.result.Findings)
 		}
 	}
 }
 
-func TestNotes(t *testing.T) {
+func TestFindings(t *testing.T) {
 	v1 := "  - kms:\n      name: old\n      endpoint: unix:///run/old.sock\n"
 	o := options(encryptionconfig.Write)
-	o.Timeout = 2 * time.Second
-	r, err := encryptionconfig.Edit([]byte(head+entry("'*.*'", v1)), func() encryptionconfig.Options { o.Resources = []string{"*.*"}; return o }())
+	o.Timeout, o.Resources = 2*time.Second, []string{"*.*"}
+	r, err := encryptionconfig.Edit([]byte(head+entry("deployments", aescbc)+entry("'*.*'", v1)), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{
-		`kms v1 "old": kube-apiserver needs --feature-gates=KMSv1=true for it. Keep both until no value in etcd is encrypted by it.`,
-		`The timeout of 2s is not longer than trousseau's --request-timeout, 2.5s by default, so kube-apiserver gives up before trousseau answers. Raise the timeout, or lower --request-timeout.`,
+	want := []finding.Finding{
+		{ID: "not-read-before", Severity: finding.Warning, Subject: "trousseau",
+			Text: "Until now this file did not name the plugin: an API server that has not loaded it cannot read what the others write.",
+			Do:   "With several API servers, use --phase read first, and --phase write when all of them have loaded that file."},
+		{ID: "resource-without-group", Severity: finding.Warning, Subject: "deployments",
+			Text: `resources[0]: "deployments" has a group; write deployments.apps. As it is, it encrypts nothing.`},
+		{ID: "kms-v1", Severity: finding.Warning, Subject: "old",
+			Text: `kms v1 "old": kube-apiserver needs --feature-gates=KMSv1=true for it.`,
+			Do:   "Keep both until no value in etcd is encrypted by it."},
+		{ID: "timeout-short", Severity: finding.Warning, Subject: "trousseau",
+			Text: "The timeout of 2s is not longer than trousseau's --request-timeout, 2.5s by default, so kube-apiserver gives up before trousseau answers.",
+			Do:   "Raise the timeout, or lower --request-timeout."},
 	}
-	e := r.Explain()
-	if fmt.Sprint(e.Notes) != fmt.Sprint(want) {
-		t.Errorf("got %q\nwant %q", e.Notes, want)
+	if !reflect.DeepEqual(r.Findings, want) {
+		t.Errorf("got %+v\nwant %+v", r.Findings, want)
 	}
 	want4 := encryptionconfig.Step{
 		Text:    "Re-encrypt the objects in etcd; give the ops endpoints of all nodes with --ops. Give each RESOURCE that *.* stands for:",
 		Command: "trousseauctl reencrypt --kubeconfig /etc/kubernetes/admin.conf --resources RESOURCE,...",
 	}
-	if e.Next[3] != want4 {
-		t.Errorf("step 4: got %q, want %q", e.Next[3], want4)
+	if next := r.Explain().Next; next[3] != want4 {
+		t.Errorf("step 4: got %q, want %q", next[3], want4)
 	}
 }

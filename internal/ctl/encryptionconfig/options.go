@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"regexp"
 
+	"k8s.io/apiserver/pkg/apis/apiserver"
+	"k8s.io/apiserver/pkg/apis/apiserver/validation"
+
 	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
@@ -23,8 +26,16 @@ func (o Options) check() error {
 			return bad("resources", "has an empty name; separate names with commas, such as secrets,configmaps")
 		}
 	}
-	if problems := resourceProblems(o.Resources); len(problems) > 0 {
-		return bad("resources", "%s", problems[0].text)
+	alone := &apiserver.EncryptionConfiguration{Resources: []apiserver.ResourceConfiguration{
+		{Resources: o.Resources, Providers: []apiserver.ProviderConfiguration{{Identity: &apiserver.IdentityConfiguration{}}}},
+	}}
+	for _, e := range validation.ValidateEncryptionConfiguration(alone, false) {
+		return bad("resources", "%s", said(e))
+	}
+	for _, r := range o.Resources {
+		if problem := withoutGroup(r); problem != "" {
+			return bad("resources", "%s", problem)
+		}
 	}
 	if !nameForm.MatchString(o.Name) {
 		return bad("name", "%q: want letters, digits, dots, dashes and underscores, such as trousseau; it becomes part of every value in etcd", o.Name)

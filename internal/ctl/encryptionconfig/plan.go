@@ -37,14 +37,14 @@ func (c Configuration) plan(o Options) (change, error) {
 	}
 	if index == len(c.Entries) {
 		if at >= 0 {
-			return change{}, refuse("%s is in resources[%d] already, for %s, and a kms v2 name must be unique in the file: give another --name for %s. The endpoint can be the same",
+			return change{}, refuse("name-in-use", "%s is in resources[%d] already, for %s, and a kms v2 name must be unique in the file: give another --name for %s. The endpoint can be the same",
 				c.Entries[entry].Providers[at], entry, strings.Join(c.Entries[entry].Resources, ", "), strings.Join(o.Resources, ", "))
 		}
 		return change{kind: extend, entry: index}, nil
 	}
 	providers := c.Entries[index].Providers
 	if at >= 0 && entry != index {
-		return change{}, refuse("%s is in resources[%d] already, for %s, and a kms v2 name must be unique in the file: give another --name for %s in resources[%d]. The endpoint can be the same",
+		return change{}, refuse("name-in-use", "%s is in resources[%d] already, for %s, and a kms v2 name must be unique in the file: give another --name for %s in resources[%d]. The endpoint can be the same",
 			c.Entries[entry].Providers[at], entry, strings.Join(c.Entries[entry].Resources, ", "), strings.Join(o.Resources, ", "), index)
 	}
 	if err := leaving(index, providers, at); err != nil {
@@ -86,7 +86,7 @@ func (c Configuration) find(resources []string) (int, error) {
 		for j, e := range c.Entries {
 			for _, wildcard := range g.within() {
 				if slices.Contains(parseResources(e.Resources), wildcard) {
-					return 0, refuse("%s is encrypted by resources[%d], as part of %q: a separate item could not decrypt what is in etcd. Give --resources %s",
+					return 0, refuse("wildcard-covers", "%s is encrypted by resources[%d], as part of %q: a separate item could not decrypt what is in etcd. Give --resources %s",
 						g, j, wildcard, flag(e.Resources))
 				}
 			}
@@ -94,7 +94,7 @@ func (c Configuration) find(resources []string) (int, error) {
 	}
 	for i, index := range where {
 		if index != where[0] {
-			return 0, refuse("%s is %s and %s is %s: use one run for each, with another --name for the second. The endpoint can be the same",
+			return 0, refuse("several-items", "%s is %s and %s is %s: use one run for each, with another --name for the second. The endpoint can be the same",
 				wanted[0], place(where[0]), wanted[i], place(index))
 		}
 	}
@@ -104,7 +104,7 @@ func (c Configuration) find(resources []string) (int, error) {
 	e := c.Entries[where[0]]
 	for _, g := range parseResources(e.Resources) {
 		if !slices.Contains(wanted, g) {
-			return 0, refuse("resources[%d] is for %s as well, and its providers are for all of its resources: give --resources %s", where[0], g, flag(e.Resources))
+			return 0, refuse("more-resources", "resources[%d] is for %s as well, and its providers are for all of its resources: give --resources %s", where[0], g, flag(e.Resources))
 		}
 	}
 	return where[0], nil
@@ -118,15 +118,15 @@ func (c Configuration) named(o Options) (entry, provider int, err error) {
 			if p.KMS == nil || p.KMS.Name != o.Name {
 				continue
 			}
-			where := path{"resources", i, "providers", j, "kms"}
+			where := fmt.Sprintf("resources[%d].providers[%d].kms", i, j)
 			switch {
 			case p.KMS.APIVersion != "v2":
-				return 0, 0, refuse("%s is %s: it must stay unchanged, to decrypt what it encrypted. Give another --name", where, p)
+				return 0, 0, refuse("name-of-kms-v1", "%s is %s: it must stay unchanged, to decrypt what it encrypted. Give another --name", where, p)
 			case !p.KMS.ListensAt(o.Endpoint):
-				return 0, 0, refuse("%s is %s at %s, not at %s: give that --endpoint, or another --name for another plugin. If the endpoint of the plugin has changed, edit it in the file yourself",
+				return 0, 0, refuse("endpoint-differs", "%s is %s at %s, not at %s: give that --endpoint, or another --name for another plugin. If the endpoint of the plugin has changed, edit it in the file yourself",
 					where, p, p.KMS.Endpoint, o.Endpoint)
 			case o.Timeout != 0 && p.KMS.Timeout != o.Timeout:
-				return 0, 0, refuse("%s is %s with a timeout of %s, not %s: edit it in the file yourself, or omit --timeout", where, p, p.KMS.Timeout, o.Timeout)
+				return 0, 0, refuse("timeout-differs", "%s is %s with a timeout of %s, not %s: edit it in the file yourself, or omit --timeout", where, p, p.KMS.Timeout, o.Timeout)
 			}
 			return i, j, nil
 		}
@@ -139,7 +139,7 @@ func (c Configuration) named(o Options) (entry, provider int, err error) {
 func renamed(index int, providers []Provider, o Options) error {
 	for j, p := range providers {
 		if p.KMS != nil && p.KMS.APIVersion == "v2" && p.KMS.ListensAt(o.Endpoint) {
-			return refuse("resources[%d].providers[%d].kms is the plugin at %s already, as %q: the name is part of every value in etcd and cannot change. Give --name %s",
+			return refuse("second-name", "resources[%d].providers[%d].kms is the plugin at %s already, as %q: the name is part of every value in etcd and cannot change. Give --name %s",
 				index, j, o.Endpoint, p.KMS.Name, p.KMS.Name)
 		}
 	}
@@ -154,7 +154,7 @@ func leaving(index int, providers []Provider, ours int) error {
 	}
 	for j, p := range providers {
 		if p.Kind != kindIdentity && j != ours {
-			return refuse("resources[%d] writes plaintext, since identity is first, while %s is still read: so encryption is being disabled. Finish that (rewrite all objects, then remove %s), or move it to the front again",
+			return refuse("encryption-being-disabled", "resources[%d] writes plaintext, since identity is first, while %s is still read: so encryption is being disabled. Finish that (rewrite all objects, then remove %s), or move it to the front again",
 				index, p, p)
 		}
 	}

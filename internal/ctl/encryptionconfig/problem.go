@@ -6,8 +6,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
+
+	yamlnode "go.yaml.in/yaml/v3"
 )
 
 // Problem is one mistake in a configuration. It never holds a key.
@@ -49,6 +50,15 @@ func (e *InvalidError) Error() string {
 	return strings.Join(texts, "\n")
 }
 
+// problem is about a field, on its line if there are nodes to find it.
+func problem(root *yamlnode.Node, field, format string, args ...any) Problem {
+	p := Problem{Field: field, Text: fmt.Sprintf(format, args...)}
+	if root != nil {
+		_, p.Line = node(root, field)
+	}
+	return p
+}
+
 func invalid(problems ...Problem) *InvalidError {
 	slices.SortStableFunc(problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 	return &InvalidError{Problems: problems}
@@ -57,14 +67,16 @@ func invalid(problems ...Problem) *InvalidError {
 // RefusedError means that the edit would make data unreadable, or that its result is
 // uncertain.
 type RefusedError struct {
+	// ID is in kebab-case and never changes.
+	ID string
 	// Reason says why, and what to do instead.
 	Reason string
 }
 
 func (e *RefusedError) Error() string { return e.Reason }
 
-func refuse(format string, args ...any) error {
-	return &RefusedError{Reason: fmt.Sprintf(format, args...)}
+func refuse(id, format string, args ...any) error {
+	return &RefusedError{id, fmt.Sprintf(format, args...)}
 }
 
 // OptionError is a mistake in an option.
@@ -76,25 +88,3 @@ type OptionError struct {
 }
 
 func (e *OptionError) Error() string { return e.Option + ": " + e.Reason }
-
-// path is a place in a configuration: names of fields and indices.
-type path []any
-
-func (p path) field(name string) path { return append(slices.Clip(p), name) }
-func (p path) index(i int) path       { return append(slices.Clip(p), i) }
-
-func (p path) String() string {
-	var b strings.Builder
-	for _, step := range p {
-		switch s := step.(type) {
-		case int:
-			b.WriteString("[" + strconv.Itoa(s) + "]")
-		case string:
-			if b.Len() > 0 {
-				b.WriteByte('.')
-			}
-			b.WriteString(s)
-		}
-	}
-	return b.String()
-}

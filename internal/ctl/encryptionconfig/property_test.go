@@ -11,8 +11,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/encryptionconfig"
+	"github.com/trousseau-io/trousseau/internal/endpoint"
 )
 
 // TestProperties edits random files, in many styles and with many providers.
@@ -68,8 +70,8 @@ func checkProperties(t *testing.T, text []byte, o encryptionconfig.Options) (out
 	if err != nil {
 		t.Fatalf("Parse: %v", err)
 	}
-	if want := map[encryptionconfig.Phase]int{encryptionconfig.Read: 1, encryptionconfig.Write: 0}[o.Phase]; position(after, r.Index) > want && r.Changed {
-		t.Errorf("%s: ours is at %d", o.Phase, position(after, r.Index))
+	if want := map[encryptionconfig.Phase]int{encryptionconfig.Read: 1, encryptionconfig.Write: 0}[o.Phase]; position(after, r.Index, "trousseau") > want && r.Changed {
+		t.Errorf("%s: ours is at %d", o.Phase, position(after, r.Index, "trousseau"))
 	}
 	keepsAll(t, before, after)
 	keepsLines(t, string(text), string(r.Text))
@@ -79,8 +81,8 @@ func checkProperties(t *testing.T, text []byte, o encryptionconfig.Options) (out
 	return "edited"
 }
 
-func position(c encryptionconfig.Configuration, index int) int {
-	return slices.IndexFunc(c.Entries[index].Providers, isOurs)
+func position(c encryptionconfig.Configuration, index int, name string) int {
+	return slices.IndexFunc(c.Entries[index].Providers, func(p encryptionconfig.Provider) bool { return p.KMS != nil && p.KMS.Name == name })
 }
 
 func isOurs(p encryptionconfig.Provider) bool { return p.KMS != nil && p.KMS.Name == "trousseau" }
@@ -244,5 +246,43 @@ func FuzzEdit(f *testing.F) {
 			t.Fatal(err)
 		}
 		keepsAll(t, before, after)
+	})
+}
+
+// FuzzOptions puts every option that ends up in a document into new files and into
+// files of both styles. Whatever is not refused must come back as it was given.
+func FuzzOptions(f *testing.F) {
+	f.Add("secrets", "trousseau", "unix:///run/trousseau/kms.sock", int64(0), true)
+	f.Add("*.", "yes", `/run/a"b'c: d.sock`, int64(90e9), false)
+	f.Add("a\"b.example.com,events", "1e3", "/run/#x:", int64(-1), true)
+	f.Add("a: b.c,- d.e", "~", "unix:///@{}", int64(1), false)
+	f.Fuzz(func(t *testing.T, resources, name, socket string, timeout int64, write bool) {
+		e, err := endpoint.Parse(socket)
+		if err != nil {
+			return
+		}
+		o := options(encryptionconfig.Read)
+		if write {
+			o.Phase = encryptionconfig.Write
+		}
+		o.Resources, o.Name, o.Endpoint, o.Timeout = strings.Split(resources, ","), name, e, time.Duration(timeout)
+		for _, text := range []string{"", head + entry("pods.metrics.k8s.io", identity), head + "- {resources: [pods.metrics.k8s.io], providers: [{identity: {}}]}\n"} {
+			r, err := encryptionconfig.New(o)
+			if text != "" {
+				r, err = encryptionconfig.Edit([]byte(text), o)
+			}
+			var mistake *encryptionconfig.OptionError
+			var refused *encryptionconfig.RefusedError
+			if errors.As(err, &mistake) || errors.As(err, &refused) {
+				continue
+			}
+			if err != nil {
+				t.Fatalf("%+v: %v", o, err)
+			}
+			k := r.Entry.Providers[position(encryptionconfig.Configuration{Entries: []encryptionconfig.Entry{r.Entry}}, 0, name)].KMS
+			if !slices.Equal(r.Entry.Resources, o.Resources) || k.Name != name || !k.ListensAt(e) || timeout != 0 && k.Timeout != o.Timeout {
+				t.Errorf("%+v became %+v with %+v:\n%s", o, r.Entry, k, r.Text)
+			}
+		}
 	})
 }

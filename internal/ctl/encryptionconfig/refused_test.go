@@ -126,7 +126,11 @@ func TestOptionsRefused(t *testing.T) {
 	}{
 		{func(o *encryptionconfig.Options) { o.Resources = nil }, "resources: is empty; name at least one, such as secrets"},
 		{func(o *encryptionconfig.Options) { o.Resources = []string{"secrets", ""} }, "resources: has an empty name; separate names with commas, such as secrets,configmaps"},
-		{func(o *encryptionconfig.Options) { o.Resources = []string{"*"} }, `resources: "*" is ambiguous; write *. for the core group or *.* for everything`},
+		{func(o *encryptionconfig.Options) { o.Resources = []string{"*"} }, `resources: Invalid value: "*": use '*.' to encrypt all the resources from core API group or *.* to encrypt all resources`},
+		{func(o *encryptionconfig.Options) { o.Resources = []string{"secrets", "Secrets"} }, `resources: Invalid value: "Secrets": resource name should not contain capital letters`},
+		{func(o *encryptionconfig.Options) { o.Resources = []string{"deployments"} }, `resources: "deployments" has a group; write deployments.apps`},
+		{func(o *encryptionconfig.Options) { o.Resources = []string{"secrets", "ingresses"} }, `resources: "ingresses" has a group; write ingresses.networking.k8s.io`},
+		{func(o *encryptionconfig.Options) { o.Resources = []string{"secret"} }, `resources: "secret" is not in the core group; write its group as well, such as secret.example.com`},
 		{func(o *encryptionconfig.Options) { o.Name = "" }, `name: "": want letters, digits, dots, dashes and underscores, such as trousseau; it becomes part of every value in etcd`},
 		{func(o *encryptionconfig.Options) { o.Name = "a:b" }, `name: "a:b": want letters, digits, dots, dashes and underscores, such as trousseau; it becomes part of every value in etcd`},
 		{func(o *encryptionconfig.Options) { o.Endpoint = endpoint.Endpoint{} }, "endpoint: is missing"},

@@ -18,9 +18,9 @@ type splice struct {
 }
 
 // insert inserts an item at an index.
-func (s splice) insert(at int, block []string, flow string) ([]byte, bool) {
+func (s splice) insert(at int, i item) ([]byte, bool) {
 	if s.seq.Style&yamlnode.FlowStyle != 0 {
-		return s.insertFlow(at, flow)
+		return s.insertFlow(at, i.flow)
 	}
 	b := s.block()
 	row := 0
@@ -29,8 +29,11 @@ func (s splice) insert(at int, block []string, flow string) ([]byte, bool) {
 	} else {
 		row = b.end(at - 1)
 	}
-	text := lines(indented(strings.Repeat(" ", s.seq.Column-1), block), b.eol)
-	return b.join(b.rows[:row], []byte(text), b.rows[row:]), true
+	var text strings.Builder
+	for line := range strings.Lines(i.block) {
+		text.WriteString(strings.Repeat(" ", s.seq.Column-1) + strings.TrimSuffix(line, "\n") + b.eol)
+	}
+	return b.join(b.rows[:row], []byte(text.String()), b.rows[row:]), true
 }
 
 // first moves an item to the front.

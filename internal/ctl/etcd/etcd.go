@@ -35,6 +35,9 @@ type Reading struct {
 	// Resumptions are the keys at which the reading continued at a newer revision,
 	// because the previous one was compacted; live only.
 	Resumptions []Resumption
+	// OutsideDenied says that the user may not read all keys outside of the prefixes;
+	// live only.
+	OutsideDenied bool
 }
 
 // Resumption says that the keys from Key on were read at Revision.
@@ -72,14 +75,15 @@ func hasAnyPrefix(key []byte, prefixes []string) bool {
 	return false
 }
 
-func checkPrefixes(prefixes []string) error {
+// CheckPrefixes returns an error if a prefix is empty, or is part of another one.
+func CheckPrefixes(prefixes []string) error {
 	for i, p := range prefixes {
 		if p == "" {
-			return errors.New("reading etcd: a prefix is empty")
+			return errors.New("a prefix is empty")
 		}
 		for _, other := range prefixes[:i] {
 			if bytes.HasPrefix([]byte(p), []byte(other)) || bytes.HasPrefix([]byte(other), []byte(p)) {
-				return errors.New("reading etcd: prefix " + p + " and prefix " + other + " overlap")
+				return errors.New("prefix " + p + " and prefix " + other + " overlap")
 			}
 		}
 	}

@@ -36,6 +36,10 @@ type Options struct {
 
 // Live reads from etcd's servers. The caller must close it.
 type Live struct {
+	// Outside, if not nil, is called for each object under none of the prefixes. If
+	// the user may not read them, [Reading.OutsideDenied] says so.
+	Outside func(Object) error
+
 	opts   Options
 	client *clientv3.Client
 }

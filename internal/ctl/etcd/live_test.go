@@ -3,6 +3,7 @@
 package etcd_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/etcd"
@@ -143,6 +145,52 @@ func TestLiveGivesUpOnEndlessCompactions(t *testing.T) {
 	_, err := dial(t, s, etcd.Options{}).Read(t.Context(), []string{"/r/"}, func(etcd.Object) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "audit a snapshot instead") {
 		t.Errorf("got %v, want that a snapshot is the way", err)
+	}
+}
+
+// With Outside, every key is read, each once, at one revision.
+func TestLiveReadsOutside(t *testing.T) {
+	s := newServer(t, 1000, 10)
+	for _, key := range []string{"\x01", "/a/1", "/r", "/rx", "\xff"} {
+		s.objects = append(s.objects, &mvccpb.KeyValue{Key: []byte(key)})
+	}
+	slices.SortFunc(s.objects, func(a, b *mvccpb.KeyValue) int { return bytes.Compare(a.Key, b.Key) })
+	live := dial(t, s, etcd.Options{PageSize: 100})
+	var outside []string
+	live.Outside = func(o etcd.Object) error {
+		outside = append(outside, string(o.Key))
+		return nil
+	}
+	inside, reading := keys(t, live, "/r/0005", "/r/0001")
+	if want := []string{"\x01", "/a/1", "/r"}; !slices.Equal(outside[:3], want) {
+		t.Errorf("first keys outside: %q, want %q", outside[:3], want)
+	}
+	all := append(inside, outside...)
+	slices.Sort(all)
+	mustBeAll(t, all, 1005)
+	if len(inside) != 200 || reading.OutsideDenied {
+		t.Errorf("%d keys under the prefixes, %+v, want 200", len(inside), reading)
+	}
+}
+
+// A user that may read only the prefixes gets what is there, and is told.
+func TestLiveMayNotReadOutside(t *testing.T) {
+	s := newServer(t, 10, 10)
+	s.before = func(_ *server, r *pb.RangeRequest) error {
+		if string(r.Key) != "/r/" || string(r.RangeEnd) != "/r0" {
+			return rpctypes.ErrGRPCPermissionDenied
+		}
+		return nil
+	}
+	live := dial(t, s, etcd.Options{})
+	live.Outside = func(o etcd.Object) error { return fmt.Errorf("%s was read", o.Key) }
+	inside, reading := keys(t, live, "/r/")
+	mustBeAll(t, inside, 10)
+	if !reading.OutsideDenied {
+		t.Error("the reading does not say that the rest was denied")
+	}
+	if _, err := live.Read(t.Context(), []string{"/q/"}, func(etcd.Object) error { return nil }); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("a prefix that may not be read: %v, want it denied", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -20,22 +21,57 @@ import (
 // newest revision, and records that in Resumptions. Each key is still read once, but
 // an object that was written in the meantime is read in its old or its new form.
 func (l *Live) Read(ctx context.Context, prefixes []string, each func(Object) error) (Reading, error) {
-	if err := checkPrefixes(prefixes); err != nil {
+	if err := CheckPrefixes(prefixes); err != nil {
 		return Reading{}, err
 	}
-	p := &pages{live: l, size: l.opts.PageSize, each: each}
+	p := &pages{live: l, size: l.opts.PageSize}
+	spans := make([]span, 0, 2*len(prefixes)+1)
 	for _, prefix := range prefixes {
-		if err := p.count(ctx, prefix); err != nil {
-			return Reading{}, err
+		spans = append(spans, span{prefix, clientv3.GetPrefixRangeEnd(prefix), each})
+	}
+	if l.Outside != nil {
+		spans = append(spans, between(prefixes, l.Outside)...)
+	}
+	for i, s := range spans {
+		err := p.count(ctx, s)
+		switch {
+		case i >= len(prefixes) && errors.Is(err, rpctypes.ErrPermissionDenied):
+			p.reading.OutsideDenied = true
+			spans[i].each = nil
+		case err != nil:
+			return Reading{}, p.failed(ctx, err)
 		}
 	}
-	for _, prefix := range prefixes {
-		if err := p.read(ctx, prefix); err != nil {
+	for _, s := range spans {
+		if s.each == nil {
+			continue
+		}
+		if err := p.read(ctx, s); err != nil {
 			return Reading{}, err
 		}
 	}
 	l.opts.Progress.tell(StepReading, p.done, p.done)
 	return p.reading, nil
+}
+
+// span is the keys from from on and before end, and what to call for each.
+type span struct {
+	from, end string
+	each      func(Object) error
+}
+
+// lastKey is the end of a span without an end, and first of all keys.
+const lastKey = "\x00"
+
+// between returns the spans of all keys without any of the prefixes.
+func between(prefixes []string, each func(Object) error) []span {
+	all := make([]span, 0, len(prefixes)+1)
+	from := lastKey
+	for _, p := range slices.Sorted(slices.Values(prefixes)) {
+		all = append(all, span{from, p, each})
+		from = clientv3.GetPrefixRangeEnd(p)
+	}
+	return append(all, span{from, lastKey, each})
 }
 
 // patience is how often a revision may be compacted before one page has been read.
@@ -44,20 +80,19 @@ const patience = 3
 // pages is one reading.
 type pages struct {
 	live        *Live
-	size        int // of a page, in objects
-	each        func(Object) error
+	size        int   // of a page, in objects
 	revision    int64 // 0 is the newest
 	done, total int64
 	reading     Reading
 }
 
 // count counts the keys, and chooses the revision.
-func (p *pages) count(ctx context.Context, prefix string) error {
+func (p *pages) count(ctx context.Context, s span) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	answer, err := p.get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+	answer, err := p.get(ctx, s.from, clientv3.WithRange(s.end), clientv3.WithCountOnly())
 	if err != nil {
-		return p.failed(ctx, err)
+		return err
 	}
 	p.total += answer.Count
 	if p.revision == 0 {
@@ -67,10 +102,9 @@ func (p *pages) count(ctx context.Context, prefix string) error {
 	return nil
 }
 
-func (p *pages) read(ctx context.Context, prefix string) error {
-	end := clientv3.GetPrefixRangeEnd(prefix)
-	for from := prefix; ; {
-		answer, err := p.get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(int64(p.size)), clientv3.WithRev(p.revision))
+func (p *pages) read(ctx context.Context, s span) error {
+	for from := s.from; ; {
+		answer, err := p.get(ctx, from, clientv3.WithRange(s.end), clientv3.WithLimit(int64(p.size)), clientv3.WithRev(p.revision))
 		switch {
 		case errors.Is(err, rpctypes.ErrCompacted):
 			if err := p.resume(ctx, from); err != nil {
@@ -84,7 +118,7 @@ func (p *pages) read(ctx context.Context, prefix string) error {
 			return p.failed(ctx, err)
 		}
 		for _, kv := range answer.Kvs {
-			if err := p.each(Object{Key: kv.Key, Value: kv.Value, Revision: kv.ModRevision}); err != nil {
+			if err := s.each(Object{Key: kv.Key, Value: kv.Value, Revision: kv.ModRevision}); err != nil {
 				return err
 			}
 		}

@@ -125,17 +125,21 @@ func (r *scan) take(revision int64, tombstone bool, value []byte) error {
 	if err := proto.Unmarshal(value, kv); err != nil || len(kv.Key) == 0 {
 		return r.damaged(fmt.Sprintf("the value of revision %d is not from etcd", revision))
 	}
+	each, inside := r.each, hasAnyPrefix(kv.Key, r.prefixes)
+	if !inside {
+		each = r.snapshot.Outside
+	}
 	switch {
-	case !hasAnyPrefix(kv.Key, r.prefixes):
+	case each == nil:
 	case r.met.add(kv.Key):
 		if tombstone {
 			return nil
 		}
 		r.calling = true
-		err := r.each(Object{Key: kv.Key, Value: kv.Value, Revision: revision})
+		err := each(Object{Key: kv.Key, Value: kv.Value, Revision: revision})
 		r.calling = false
 		return err
-	case !tombstone && r.snapshot.Older != nil:
+	case !tombstone && inside && r.snapshot.Older != nil:
 		r.calling = true
 		r.snapshot.Older(Object{Key: kv.Key, Value: kv.Value, Revision: revision})
 		r.calling = false

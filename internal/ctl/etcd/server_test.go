@@ -60,7 +60,7 @@ func (s *server) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse
 	}
 	found := slices.Clone(s.objects)
 	found = slices.DeleteFunc(found, func(kv *mvccpb.KeyValue) bool {
-		return string(kv.Key) < string(r.Key) || string(kv.Key) >= string(r.RangeEnd)
+		return string(kv.Key) < string(r.Key) || string(r.RangeEnd) != "\x00" && string(kv.Key) >= string(r.RangeEnd)
 	})
 	answer := &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: s.revision}, Count: int64(len(found))}
 	if r.CountOnly {

@@ -28,6 +28,8 @@ type Snapshot struct {
 	// Older, if not nil, is called for each value that was overwritten or deleted but
 	// not yet compacted. kube-apiserver compacts etcd every five minutes.
 	Older func(Object)
+	// Outside, if not nil, is called for each object under none of the prefixes.
+	Outside func(Object) error
 	// Progress is called with the progress of the reading; may be nil.
 	Progress Progress
 }
@@ -35,7 +37,7 @@ type Snapshot struct {
 // Read reads the file as [Reader] says, newest revision first. It refuses a file with a
 // wrong checksum before it uses any part of it.
 func (s *Snapshot) Read(ctx context.Context, prefixes []string, each func(Object) error) (Reading, error) {
-	if err := checkPrefixes(prefixes); err != nil {
+	if err := CheckPrefixes(prefixes); err != nil {
 		return Reading{}, err
 	}
 	size, checksum, err := s.check(ctx)

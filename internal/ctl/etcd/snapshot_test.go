@@ -52,6 +52,34 @@ func read(t *testing.T, name string, prefixes ...string) (now map[string]string,
 	return now, older, reading, err
 }
 
+// With Outside, the newest value of each other key is read too.
+func TestSnapshotReadsOutside(t *testing.T) {
+	name := snapshot(t, func(f *etcdtest.File) {
+		f.Put("/r/a", []byte("1"))
+		f.Put("/k/a", []byte("1"))
+		f.Put("/k/a", []byte("2"))
+		f.Put("/k/gone", []byte("1"))
+		f.Delete("/k/gone")
+		f.Put("compact_rev_key", []byte("3"))
+	})
+	outside := make(map[string]string)
+	s := &etcd.Snapshot{
+		File:  name,
+		Older: func(o etcd.Object) { t.Errorf("an older value of %s was read", o.Key) },
+		Outside: func(o etcd.Object) error {
+			outside[string(o.Key)] += string(o.Value)
+			return nil
+		},
+	}
+	inside := 0
+	if _, err := s.Read(t.Context(), []string{"/r/"}, func(etcd.Object) error { inside++; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if want := map[string]string{"/k/a": "2", "compact_rev_key": "3"}; inside != 1 || !maps.Equal(outside, want) {
+		t.Errorf("%d inside, outside %v, want 1 and %v", inside, outside, want)
+	}
+}
+
 func TestSnapshotShowsTheNewestOfEachKey(t *testing.T) {
 	tests := map[string]struct {
 		fill  func(*etcdtest.File)

@@ -58,6 +58,17 @@ func (r *Report) Judge() {
 	r.judgePlugin(add)
 }
 
+// LeftOut says which node is missing in the report, as far as the cluster's API shows
+// that; "" for none. Without APIServers it is not known.
+func (r Report) LeftOut() string {
+	for _, f := range r.Findings {
+		if slices.Contains([]string{"nodes-not-found", "api-server-without-plugin", "node-not-named"}, f.ID) {
+			return f.Text
+		}
+	}
+	return ""
+}
+
 // unpublished is the finding of a cluster that names no API server.
 var unpublished = finding.Finding{
 	ID: "api-servers-unknown", Severity: finding.Warning,

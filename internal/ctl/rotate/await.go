@@ -5,6 +5,7 @@ package rotate
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,32 +20,14 @@ func (o Options) await(ctx context.Context, hash string) (nodes []Node, stuck st
 	defer cancel()
 	again := time.NewTicker(o.Interval)
 	defer again.Stop()
-	nodes = make([]Node, len(o.Nodes))
 	for {
-		moved := 0
-		answers := fleet.Survey(bounded, fleet.Options{Nodes: o.Nodes}).Nodes
-		// A survey cut short by the timeout says nothing about the nodes. Use it only
-		// if there is no other.
-		cut := bounded.Err() != nil && nodes[0].Node != ""
-		for i, a := range answers {
-			if cut {
-				break
-			}
-			n := Node{Node: a.Node, Moved: uses(a, hash), Serves: a.Health() == "healthy", Seconds: nodes[i].Seconds}
-			if n.ready() {
-				moved++
-			} else {
-				n.Reason = reason(a, n.Moved)
-			}
-			if n.ready() && !nodes[i].ready() {
-				n.Seconds = time.Since(began).Round(100 * time.Millisecond).Seconds()
-				if o.Moved != nil {
-					o.Moved(n)
-				}
-			}
-			nodes[i] = n
+		r := o.survey(bounded)
+		// A survey that was cut short, or that found no nodes, says nothing about them. Use
+		// it only if there is no other.
+		if len(nodes) == 0 || bounded.Err() == nil && r.Err == nil {
+			nodes, stuck = o.progress(nodes, r, hash, time.Since(began)), o.leftOut(r)
 		}
-		if moved == len(nodes) {
+		if stuck == "" && !slices.ContainsFunc(nodes, func(n Node) bool { return !n.ready() }) {
 			return nodes, ""
 		}
 		select {
@@ -55,9 +38,30 @@ func (o Options) await(ctx context.Context, hash string) (nodes []Node, stuck st
 		case ctx.Err() != nil:
 			return nodes, "interrupted before all nodes served with the new token"
 		case bounded.Err() != nil:
-			return nodes, fmt.Sprintf("not all nodes serve with the new token after %s", o.Timeout)
+			return nodes, strings.TrimSuffix(fmt.Sprintf("not all nodes serve with the new token after %s: %s", o.Timeout, stuck), ": ")
 		}
 	}
+}
+
+// progress returns the state of the nodes after an earlier one.
+func (o Options) progress(earlier []Node, r fleet.Report, hash string, after time.Duration) (nodes []Node) {
+	known := make(map[string]Node)
+	for _, n := range earlier {
+		known[n.Node] = n
+	}
+	for _, a := range r.Nodes {
+		n := Node{Node: a.Node, Moved: uses(a, hash), Serves: a.Health() == "healthy", Seconds: known[a.Node].Seconds}
+		if !n.ready() {
+			n.Reason = reason(a, n.Moved)
+		} else if !known[a.Node].ready() {
+			n.Seconds = after.Round(100 * time.Millisecond).Seconds()
+			if o.Moved != nil {
+				o.Moved(n)
+			}
+		}
+		nodes = append(nodes, n)
+	}
+	return nodes
 }
 
 func (n Node) ready() bool { return n.Moved && n.Serves }

@@ -24,8 +24,12 @@ import (
 // Options say which secret to rotate, and which nodes use it.
 type Options struct {
 	Vault *vaultadmin.Client
-	// Nodes are all nodes that use the token; at least one.
+	// Nodes are all nodes that use the token, and Find how to find them, which also
+	// says which API servers there are. One of them is needed.
 	Nodes []fleet.Node
+	Find  func(context.Context) (fleet.Members, error)
+	// AllNodes says that nobody is left out, where the cluster cannot tell.
+	AllNodes bool
 	// KVMount and KVPath are the path of the secret; Field is its field with the token.
 	KVMount, KVPath, Field string
 	// Token describes the new token.
@@ -211,7 +215,14 @@ func (o Options) mayRevoke(what string, token, self vaultadmin.Info) error {
 // It runs before anything is changed.
 func (o Options) follows(ctx context.Context, accessor string) (nodes []Node, err error) {
 	var problems []string
-	for _, a := range fleet.Survey(ctx, fleet.Options{Nodes: o.Nodes}).Nodes {
+	survey := o.survey(ctx)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if missing := o.leftOut(survey); missing != "" {
+		return nil, fmt.Errorf("nothing was changed, because a node could lose its token: %s", missing)
+	}
+	for _, a := range survey.Nodes {
 		n := Node{Node: a.Node, Serves: a.Health() == "healthy"}
 		switch {
 		case a.State == nil:
@@ -224,13 +235,23 @@ func (o Options) follows(ctx context.Context, accessor string) (nodes []Node, er
 		}
 		nodes = append(nodes, n)
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	if len(problems) > 0 {
 		return nil, errors.New("nothing was changed, because some nodes would not get the new token:\n  " + strings.Join(problems, "\n  "))
 	}
 	return nodes, nil
+}
+
+func (o Options) survey(ctx context.Context) fleet.Report {
+	return fleet.Survey(ctx, fleet.Options{Nodes: o.Nodes, Find: o.Find})
+}
+
+// leftOut says why a node may be missing; "" if none is.
+func (o Options) leftOut(r fleet.Report) string {
+	missing := r.LeftOut()
+	if missing == "" && len(r.APIServers) == 0 && !o.AllNodes {
+		missing = "the nodes are not compared with the cluster's API servers: give --kubeconfig or, if you have named every node, --all-nodes"
+	}
+	return missing
 }
 
 // Run rotates. If a node does not serve with the new token in time, the old token stays

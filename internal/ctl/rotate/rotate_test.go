@@ -5,6 +5,7 @@ package rotate_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -52,7 +53,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(pages.Close)
 	w.admin = dial(t, w.vault)
 	w.options = rotate.Options{
-		Vault:   w.admin,
+		Vault: w.admin, AllNodes: true,
 		KVMount: "secret", KVPath: path, Field: "vaulttoken",
 		Token:   vaultadmin.TokenOptions{Policies: []string{"trousseau"}, Period: "768h", Orphan: true},
 		Timeout: 10 * time.Second, Interval: 5 * time.Millisecond,
@@ -268,6 +269,63 @@ func TestNothingIsChanged(t *testing.T) {
 	w.mustNotHaveWritten()
 }
 
+// TestANodeIsLeftOut checks that nothing is changed unless the nodes are all.
+func TestANodeIsLeftOut(t *testing.T) {
+	w := newWorld(t)
+	nodes := w.options.Nodes
+	found := func(m fleet.Members) func(context.Context) (fleet.Members, error) {
+		m.Nodes = nodes
+		return func(context.Context) (fleet.Members, error) { return m, nil }
+	}
+	for _, c := range []struct {
+		name string
+		find func(context.Context) (fleet.Members, error)
+		all  bool
+		want string
+	}{
+		{"not compared", nil, false, "the nodes are not compared with the cluster's API servers"},
+		{"no API servers", found(fleet.Members{}), false, "the nodes are not compared with the cluster's API servers"},
+		{"one without a pod", found(fleet.Members{APIServers: []fleet.APIServer{{Address: "a", Node: "n"}, {Address: "b"}}}), true, "The API server at b has no pod"},
+		{"one not named", found(fleet.Members{APIServers: make([]fleet.APIServer, 2), Typed: true}), true, "The cluster has 2 API servers, and only 1 node is named."},
+		{"not found", func(context.Context) (fleet.Members, error) { return fleet.Members{}, errors.New("no pods") }, true, "No pods."},
+	} {
+		w.options.Find, w.options.AllNodes = c.find, c.all
+		for name, run := range map[string]func() error{
+			"run":     func() error { _, err := rotate.Run(t.Context(), w.options); return err },
+			"dry run": func() error { _, err := rotate.DryRun(t.Context(), w.options); return err },
+		} {
+			if err := run(); err == nil || !strings.HasPrefix(err.Error(), "nothing was changed, because a node could lose its token: "+c.want) {
+				t.Errorf("%s, %s: got %v, want %s", c.name, name, err, c.want)
+			}
+		}
+	}
+	w.mustNotHaveWritten()
+	w.options.Find, w.options.AllNodes = found(fleet.Members{APIServers: make([]fleet.APIServer, 1), Typed: true}), false
+	if r, err := rotate.Run(t.Context(), w.options); err != nil || !r.Revoked {
+		t.Errorf("one node of one: got %+v, %v", r, err)
+	}
+}
+
+// TestANodeJoins has a control plane that grows while the nodes get the new token: the old
+// one is not revoked before the new node has it too.
+func TestANodeJoins(t *testing.T) {
+	w := newWorld(t)
+	nodes, calls := w.options.Nodes, 0
+	w.options.AllNodes, w.options.Timeout = false, time.Second
+	w.options.Find = func(context.Context) (fleet.Members, error) {
+		m := fleet.Members{Nodes: nodes, APIServers: []fleet.APIServer{{Address: "a", Node: "n"}}}
+		if calls++; calls > 1 {
+			m.APIServers = append(m.APIServers, fleet.APIServer{Address: "b"})
+		}
+		return m, nil
+	}
+	r, err := rotate.Run(t.Context(), w.options)
+	if want := "not all nodes serve with the new token after 1s: The API server at b has no pod of trousseau on its node."; err != nil || r.Revoked || r.Stuck != want {
+		t.Errorf("got %+v, %v, want %s", r, err, want)
+	}
+	w.mustHave(w.newest(), w.old, w.newest())
+}
+
 // TestADeadToken replaces an expired token and revokes nothing.
 func TestADeadToken(t *testing.T) {
 	w := newWorld(t)
@@ -331,6 +389,12 @@ func TestRefusals(t *testing.T) {
 		{name: "your own", token: token{Policies: []string{"trousseau", "limited"}},
 			change: func(w *world) { w.as(w.old) },
 			want:   "the token in " + secret + " is your own, and revoking it would lock you out: log in to Vault with another one"},
+		{name: "your own, which may not look itself up", token: token{Policies: []string{"blind"}, NoDefaultPolicy: true},
+			change: func(w *world) {
+				w.as(w.old)
+				w.options.AnyPolicies = true
+			},
+			want: "the token in " + secret + " is your own"},
 		{name: "a child of a child", token: token{Policies: []string{"trousseau"}},
 			change: func(w *world) {
 				w.as(w.vault.CreateToken(token{Policies: []string{"root"}}))
@@ -372,6 +436,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.vault.SetPolicy("silent", nil)
+			w.vault.SetPolicy("blind", vaulttest.Rules{"secret/data/*": {"read", "update"}, "auth/token/lookup": {"update"}})
 			w.vault.SetPolicy("limited", vaulttest.Rules{"secret/data/*": {"read", "update"}})
 			w.vault.Revoke(w.old.ID)
 			c.token.Orphan = true

@@ -49,12 +49,14 @@ func (v *View) KeyDetails(ctx context.Context, name string) (k Key, err error) {
 	return k, err
 }
 
-// KeyExists finds out whether a key exists where it may not be read: Vault refuses
-// to decrypt a made-up ciphertext for different reasons. It needs "update" on
-// <mount>/decrypt/<name>. Unlike encrypting, it never creates the key. An error
-// means that the answer does not tell.
+// KeyExists finds out whether a key exists. Where it may not be read, Vault is asked to
+// decrypt a made-up ciphertext, and its refusal tells. Unlike encrypting, neither ever
+// creates the key. An error means that the answers do not tell.
 func (v *View) KeyExists(ctx context.Context, name string) (bool, error) {
-	err := v.MayDecrypt(ctx, name)
+	_, err := v.KeyDetails(ctx, name)
+	if fault.ClassOf(err) == fault.Denied {
+		err = v.MayDecrypt(ctx, name)
+	}
 	if fault.ClassOf(err) == fault.KeyLost {
 		return false, nil
 	}

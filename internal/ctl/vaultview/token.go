@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/config"
+	"github.com/trousseau-io/trousseau/internal/fault"
 	"github.com/trousseau-io/trousseau/internal/vault"
 )
 
@@ -27,6 +29,26 @@ type Token struct {
 	Uses             int        `json:"num_uses"`         // requests left; 0 is any number
 	MaxTTL           Seconds    `json:"explicit_max_ttl"` // of the whole lifetime; 0 is no limit
 	Period           Seconds    `json:"period"`           // what each renewal grants; 0 if it is not periodic
+	BoundCIDRs       []string   `json:"bound_cidrs"`      // the networks that may use it; none: all
+}
+
+// Wraps reports whether a secret is a response-wrapping token. It must be asked before
+// any other call with that token: a wrapping token has one use, and even a call that its
+// policy forbids uses it up. This one does not. An error means that the answer does not
+// tell.
+func (v *View) Wraps(ctx context.Context, secret config.Secret) (bool, error) {
+	body, err := json.Marshal(map[string]string{"token": secret.Reveal()})
+	if err != nil {
+		return false, err
+	}
+	err = v.Query(ctx, vault.Query{
+		What: "asking whether it is a wrapping token", Path: "sys/wrapping/lookup", Namespace: v.config.Credential.Namespace,
+		Body: body, Anonymous: true, Refused: "it is not one",
+	}, &struct{}{})
+	if fault.ClassOf(err) == fault.Denied {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // TokenDetails asks about the client's own token. It needs "read" on

@@ -22,17 +22,20 @@ type View struct {
 	config *config.Vault
 }
 
-// Dial makes a View of the node at address, one of those that v names. It does
-// no I/O, so an error means that v itself is wrong. The caller logs in with
-// [vault.Client.Login] before asking anything but [View.Health].
-func Dial(v *config.Vault, address string) (*View, error) {
-	dial := upstream.Config(v)
-	dial.Addresses = []string{address}
-	nodes, err := vault.Dial(dial)
+// Dial makes a View of each address that v names, in their order. They share a
+// token. It does no I/O, so an error means that v itself is wrong. The caller logs in
+// with [vault.Client.Login] at one of them before asking anything but [View.Health],
+// and closes one, which closes all.
+func Dial(v *config.Vault) ([]*View, error) {
+	clients, err := vault.Dial(upstream.Config(v))
 	if err != nil {
 		return nil, err
 	}
-	return &View{nodes[0], v}, nil
+	views := make([]*View, len(clients))
+	for i, c := range clients {
+		views[i] = &View{c, v}
+	}
+	return views, nil
 }
 
 // TokenAccepted reports whether Vault accepts a token that may not look itself up:
@@ -41,9 +44,6 @@ func Dial(v *config.Vault, address string) (*View, error) {
 func (v *View) TokenAccepted(ctx context.Context) bool {
 	name := v.config.KeyNames[0]
 	_, err := v.Capabilities(ctx, v.config.Namespace, []string{v.keyPath(name)})
-	if fault.ClassOf(err) == fault.Denied {
-		_, err = v.KeyDetails(ctx, name)
-	}
 	if fault.ClassOf(err) == fault.Denied {
 		_, err = v.KeyExists(ctx, name)
 	}

@@ -28,12 +28,12 @@ func dial(t *testing.T, address string, lines ...string) *vaultview.View {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := vaultview.Dial(&cfg.Vault, address)
+	views, err := vaultview.Dial(&cfg.Vault)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(v.Close)
-	return v
+	t.Cleanup(views[0].Close)
+	return views[0]
 }
 
 // token creates a token and returns the configuration line for it.
@@ -77,7 +77,7 @@ func TestHealth(t *testing.T) {
 				t.Errorf("the product is %s, want Vault", h.Product())
 			}
 			test.want.Version, test.want.Time, test.want.Took = vaulttest.Version, h.Time, h.Took
-			h.Initialized, h.Enterprise = nil, nil
+			h.Initialized, h.Enterprise, h.DRMode = nil, nil, ""
 			if h != test.want {
 				t.Errorf("got %+v, want %+v", h, test.want)
 			}

@@ -36,10 +36,10 @@ func AESGCM(key string) []byte { return local("aesgcm", key, 12+64+16) }
 // Secretbox is encrypted with the local key of this name.
 func Secretbox(key string) []byte { return local("secretbox", key, 24+16+64) }
 
-// KMSv1 is encrypted by the plugin of this name.
-func KMSv1(provider string) []byte {
-	head := binary.BigEndian.AppendUint16([]byte("k8s:enc:kms:v1:"+provider+":"), 100)
-	return append(head, random(100+80)...)
+// KMSv1 is encrypted by the plugin of this name, under a DEK that it has wrapped.
+func KMSv1(provider string, dek []byte) []byte {
+	head := binary.BigEndian.AppendUint16([]byte("k8s:enc:kms:v1:"+provider+":"), uint16(len(dek)))
+	return append(append(head, dek...), random(80)...)
 }
 
 // KMSv2 is encrypted by the plugin of this name, under a seed.

@@ -32,6 +32,7 @@ const (
 	OpRevokeAccessor  = "revoke-accessor"
 	OpCreateToken     = "create-token"
 	OpCapabilities    = "capabilities-self"
+	OpWrappingLookup  = "wrapping-lookup"
 	OpHealth          = "health"
 	OpSealStatus      = "seal-status"
 	OpKVRead          = "kv-read"

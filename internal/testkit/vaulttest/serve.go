@@ -42,6 +42,9 @@ func (st *store) handle(req *request) reply {
 	if m := st.auths[req.auth]; m != nil && req.op == OpLogin {
 		return st.login(m, req)
 	}
+	if req.op == OpWrappingLookup {
+		return st.wrappingLookup(req)
+	}
 	t, denied := st.authenticate(req.token, req.now)
 	if denied != nil {
 		return *denied
@@ -169,6 +172,8 @@ func systemOp(method, path string) (op, name string) {
 		return OpCreateToken, ""
 	case "POST sys/capabilities-self":
 		return OpCapabilities, ""
+	case "POST sys/wrapping/lookup":
+		return OpWrappingLookup, ""
 	case "GET sys/health", "HEAD sys/health":
 		return OpHealth, ""
 	case "GET sys/seal-status":

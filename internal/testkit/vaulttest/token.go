@@ -19,6 +19,9 @@ const (
 	Batch   = "batch"
 )
 
+// WrappingPolicy is the only policy of a response-wrapping token, which has one use.
+const WrappingPolicy = "response-wrapping"
+
 // TokenOptions describes a token. The zero value is a renewable service token, child of the root token, with the
 // default policy and Vault's default TTL of 768 h.
 type TokenOptions struct {

@@ -188,6 +188,15 @@ func (st *store) lookupToken(req *request, t *token) reply {
 	return t.lookup(req.now)
 }
 
+// wrappingLookup is sys/wrapping/lookup, which needs no token and does not use up the one in the body.
+func (st *store) wrappingLookup(req *request) reply {
+	t := st.tokens[req.fields.text("token")]
+	if !st.alive(t, req.now) || !slices.Equal(t.policies, []string{WrappingPolicy}) {
+		return refuse(http.StatusBadRequest, "wrapping token is not valid or does not exist")
+	}
+	return reply{data: map[string]any{"creation_path": t.path, "creation_time": t.created, "creation_ttl": seconds(t.ttl)}}
+}
+
 // lookupAccessor is auth/token/lookup-accessor. It returns everything but the token.
 func (st *store) lookupAccessor(req *request) reply {
 	accessor := req.fields.text("accessor")

@@ -67,6 +67,12 @@ func (b box) furnish() error {
 	if err := mountAt(filepath.Join(b.Root, "dev"), "tmpfs", "mode=0755", 0); err != nil {
 		return err
 	}
+	// A runtime makes these links (OCI runtime specification, "Dev symbolic links").
+	for i, name := range []string{"stdin", "stdout", "stderr"} {
+		if err := os.Symlink(fmt.Sprintf("/proc/self/fd/%d", i), filepath.Join(b.Root, "dev", name)); err != nil {
+			return err
+		}
+	}
 	mounts := slices.Clone(b.Mounts)
 	for _, name := range []string{"null", "zero", "full", "random", "urandom"} {
 		mounts = append(mounts, mount{Source: "/dev/" + name, Target: "/dev/" + name})

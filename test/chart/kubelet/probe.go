@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -146,7 +147,8 @@ func (c *Container) ask(ctx context.Context, probe *corev1.Probe) error {
 	defer cancel()
 	switch get := probe.HTTPGet; {
 	case probe.Exec != nil:
-		return c.exec(ctx, probe.Exec.Command)
+		_, err := c.Exec(ctx, nil, probe.Exec.Command...) // pkg/probe/exec
+		return err
 	case get != nil && (get.Scheme == "" || get.Scheme == corev1.URISchemeHTTP):
 		return request(ctx, get)
 	default:
@@ -176,18 +178,19 @@ func request(ctx context.Context, get *corev1.HTTPGetAction) error {
 	return nil
 }
 
-// exec is an exec probe (pkg/probe/exec): it runs a command in the container's
-// namespaces, with its root, user and environment. Unlike a runtime's, the command
-// keeps its capabilities there if the user is root. nsenter(1) does it, because a
-// process with threads, such as this one, cannot join a user namespace.
-func (c *Container) exec(ctx context.Context, command []string) error {
+// Exec runs a command in the container's namespaces, with its root, user and
+// environment, as `kubectl exec` and an exec probe do. It returns what the command
+// prints. Unlike a runtime's, the command keeps its capabilities there if the user is
+// root. nsenter(1) does it, because a process with threads, such as this one, cannot
+// join a user namespace.
+func (c *Container) Exec(ctx context.Context, stdin io.Reader, command ...string) (string, error) {
 	pid, err := c.pid()
 	if err != nil {
-		return err
+		return "", err
 	}
 	enter := []string{"--target=" + strconv.Itoa(pid), "--user", "--mount", "--pid", "--ipc", "--root", "--wd", "--preserve-credentials", "--"}
 	cmd := exec.CommandContext(ctx, "nsenter", append(enter, command...)...)
-	cmd.Env = c.env
+	cmd.Env, cmd.Stdin = c.env, stdin
 	// nsenter forks to enter the namespace of processes.
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
@@ -195,7 +198,7 @@ func (c *Container) exec(ctx context.Context, command []string) error {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return fmt.Errorf("%q: %w: %s", command, err, out)
+		err = fmt.Errorf("%q: %w: %s", command, err, out)
 	}
-	return nil
+	return string(out), err
 }

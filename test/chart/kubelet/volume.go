@@ -50,7 +50,8 @@ func (p *Pod) volume(ctx context.Context, v corev1.Volume) (dir string, err erro
 		dir = p.kubelet.host(v.HostPath.Path)
 		return dir, hostPath(dir, v.HostPath.Type)
 	case v.EmptyDir != nil:
-		return dir, os.MkdirAll(dir, 0o700)
+		// Whatever the umask is (pkg/volume/emptydir).
+		return dir, errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o777))
 	}
 	files, err := p.files(ctx, v)
 	if err != nil {

@@ -10,10 +10,10 @@ import (
 )
 
 // TestNamesAreExposed compares the names in rules, their tests and the dashboard
-// with those exposed by a daemon after all its operations, and evaluates the
-// dashboard on them. Prometheus's linter checks the names themselves.
+// with those exposed by a daemon after all its operations and by an audit, and
+// evaluates the dashboard on them. Prometheus's linter checks the names themselves.
 func TestNamesAreExposed(t *testing.T) {
-	text := expose(t)
+	text := expose(t) + readText(t, auditFile)
 	exposed := parsePage(t, text)
 	exposed.addAPIServer(t)
 	exposed.addState(t)

@@ -24,6 +24,8 @@ const (
 	rulesFile     = root + "/charts/trousseau/monitoring/rules.yaml"
 	dashboardFile = root + "/charts/trousseau/monitoring/dashboard.json"
 	testsFile     = "rules_test.yaml"
+	// auditFile is what an audit writes, as its own test knows.
+	auditFile = root + "/internal/ctl/audit/textfile/testdata/audit.prom"
 )
 
 // rule is an alert in rulesFile.

@@ -21,8 +21,12 @@ import (
 // Seed is a wrapped DEK seed or a wrapped DEK.
 type Seed struct {
 	seed.Wrapped
-	// DEK is true for a DEK, which kube-apiserver before 1.29 wrote.
+	// DEK is true for a DEK, which kube-apiserver before 1.29 wrote, and for KMS v1,
+	// whose DEKs have no key_id.
 	DEK bool
+	// Foreign is true if Trousseau did not wrap it. What Vault unwraps may then be the
+	// plugin's encoding of it, and its length says nothing.
+	Foreign bool
 }
 
 // Unwrapper unwraps seeds. It must be safe for concurrent use.
@@ -152,7 +156,7 @@ func (o Options) unwrap(ctx context.Context, s Seed) error {
 	defer cancel()
 	plaintext, err := o.Unwrapper.Unwrap(ctx, s.Wrapped)
 	defer clear(plaintext)
-	if err != nil {
+	if err != nil || s.Foreign {
 		return err
 	}
 	return usable(plaintext, s.DEK)

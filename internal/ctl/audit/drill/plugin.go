@@ -47,7 +47,13 @@ func DialPlugin(ctx context.Context, e endpoint.Endpoint) (*Plugin, error) {
 func (p *Plugin) Close() { _ = p.conn.Close() }
 
 // Unwrap asks the plugin to decrypt a seed. Its errors are [*Failure]s.
+//
+// Plugins refuse data of another plugin or key as they refuse damaged data, with
+// InvalidArgument: this does not prove a loss.
 func (p *Plugin) Unwrap(ctx context.Context, w seed.Wrapped) ([]byte, error) {
+	if w.KeyID == "" {
+		return nil, &Failure{Verdict: Unknown, Reason: "a plugin of KMS v2 unwraps no DEK of KMS v1; use --vault-config"}
+	}
 	answer, err := p.kms.Decrypt(ctx, &kmsapi.DecryptRequest{
 		Uid:         rand.Text(),
 		Ciphertext:  w.Ciphertext,
@@ -61,7 +67,7 @@ func (p *Plugin) Unwrap(ctx context.Context, w seed.Wrapped) ([]byte, error) {
 	switch status.Code(err) {
 	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Aborted, codes.Canceled:
 		failure.Verdict, failure.Passing = Unknown, true
-	case codes.PermissionDenied, codes.Unauthenticated, codes.Unimplemented, codes.Unknown, codes.Internal:
+	case codes.PermissionDenied, codes.Unauthenticated, codes.Unimplemented, codes.Unknown, codes.Internal, codes.InvalidArgument:
 		failure.Verdict = Unknown
 	}
 	return nil, failure

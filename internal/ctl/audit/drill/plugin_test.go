@@ -79,7 +79,7 @@ func TestPluginRefuses(t *testing.T) {
 		verdict drill.Verdict
 		passing bool
 	}{
-		codes.InvalidArgument:    {drill.Lost, false},
+		codes.InvalidArgument:    {drill.Unknown, false}, // the data may be another plugin's
 		codes.FailedPrecondition: {drill.Lost, false},
 		codes.NotFound:           {drill.Lost, false},
 		codes.Unavailable:        {drill.Unknown, true},
@@ -104,6 +104,21 @@ func TestPluginRefuses(t *testing.T) {
 				t.Errorf("the reason is %q, want the code and a short printable text", r)
 			}
 		})
+	}
+}
+
+// A DEK of KMS v1 is not sent to a plugin of KMS v2.
+func TestPluginOfTheOtherVersion(t *testing.T) {
+	p := &plugin{plaintext: make([]byte, 32)}
+	d, err := drill.DialPlugin(t.Context(), serve(t, p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	_, err = d.Unwrap(t.Context(), seed.Wrapped{Ciphertext: []byte("vault:v1:c")})
+	var failure *drill.Failure
+	if !errors.As(err, &failure) || failure.Verdict != drill.Unknown || !strings.Contains(failure.Reason, "use --vault-config") || p.asked != nil {
+		t.Errorf("got %v, asked %v, want it unknown", err, p.asked)
 	}
 }
 

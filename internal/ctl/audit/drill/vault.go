@@ -80,14 +80,17 @@ func (v *Vault) Close(ctx context.Context) {
 // Unwrap refuses the seeds that Trousseau refuses, and asks Vault to decrypt the
 // others. Its errors are [*Failure]s.
 func (v *Vault) Unwrap(ctx context.Context, w seed.Wrapped) ([]byte, error) {
+	version, ok := vault.CiphertextVersion(w.Ciphertext)
 	id, err := keyid.Parse(w.KeyID)
 	if err != nil {
-		return nil, &Failure{Verdict: Unknown, Reason: "its key_id is not one of Trousseau's; use --plugin with the plugin that wrapped it"}
+		if !ok {
+			return nil, &Failure{Verdict: Unknown, Reason: "neither its key_id nor the wrapped key is one that Vault's transit engine knows; use --plugin with the plugin that wrapped it"}
+		}
+		return v.unwrapForeign(ctx, w)
 	}
 	if id.Engine != v.nodes[0].Engine() || !slices.Contains(v.config.Vault.KeyNames, id.Key) {
 		return nil, &Failure{Verdict: Unknown, Reason: fmt.Sprintf("the configuration does not list the key %s of engine %s; add it to keynames, or use the configuration for that engine", id.Key, id.Engine)}
 	}
-	version, ok := vault.CiphertextVersion(w.Ciphertext)
 	if !ok {
 		return nil, &Failure{Verdict: Lost, Reason: "the wrapped seed is not a transit ciphertext"}
 	}
@@ -98,11 +101,37 @@ func (v *Vault) Unwrap(ctx context.Context, w seed.Wrapped) ([]byte, error) {
 	if err != nil {
 		return nil, failureOf(err)
 	}
-	// A node may be another Vault's: a seed is lost only if all say so.
-	var failed *Failure
+	plaintext, failed := v.decrypt(ctx, id.Key, w.Ciphertext, data)
+	if failed != nil {
+		return nil, failed
+	}
+	return plaintext, nil
+}
+
+// unwrapForeign unwraps what KMS v1 or another plugin wrapped with a transit key. Which
+// key is not recorded, so each of the configuration is tried. That none fits proves
+// nothing.
+func (v *Vault) unwrapForeign(ctx context.Context, w seed.Wrapped) ([]byte, error) {
+	var last *Failure
+	for _, key := range v.config.Vault.KeyNames {
+		plaintext, failed := v.decrypt(ctx, key, w.Ciphertext, nil)
+		if failed == nil {
+			return plaintext, nil
+		}
+		if last == nil || !last.Passing {
+			last = failed
+		}
+	}
+	return nil, &Failure{Verdict: Unknown, Passing: last.Passing,
+		Reason: "KMS v1 and other plugins do not record their transit key, and none of keynames decrypts it: " + last.Reason}
+}
+
+// decrypt asks the nodes. A node may be another Vault's: a seed is lost only if all say
+// so.
+func (v *Vault) decrypt(ctx context.Context, key string, ciphertext, data []byte) (plaintext []byte, failed *Failure) {
 	for range v.nodes {
 		turn := v.turn.Load()
-		plaintext, err := v.node(turn).Decrypt(ctx, id.Key, w.Ciphertext, data)
+		plaintext, err := v.node(turn).Decrypt(ctx, key, ciphertext, data)
 		if err == nil {
 			return plaintext, nil
 		}

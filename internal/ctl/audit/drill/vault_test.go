@@ -53,21 +53,26 @@ func dial(t *testing.T, v *vaulttest.Server, more ...string) (*drill.Vault, erro
 // wrap encrypts a seed with Vault, as Trousseau would.
 func wrap(t *testing.T, v *vaulttest.Server, key, data string) seed.Wrapped {
 	t.Helper()
+	w := wrapped(t, v, key, []byte("0123456789abcdef0123456789abcdef"), data)
+	if data != "" {
+		w.Annotations = map[string][]byte{"associated-data.trousseau.io": []byte("v1")}
+	}
+	return w
+}
+
+func wrapped(t *testing.T, v *vaulttest.Server, key string, plaintext []byte, data string) seed.Wrapped {
+	t.Helper()
 	nodes, err := vault.Dial(vault.Config{Addresses: []string{v.URL()}, Mount: "transit", Credential: vault.Given(v.KMSToken(key))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	client := nodes[0]
 	defer client.Close()
-	ciphertext, version, err := client.Encrypt(t.Context(), key, 0, []byte("0123456789abcdef0123456789abcdef"), []byte(data))
+	ciphertext, version, err := client.Encrypt(t.Context(), key, 0, plaintext, []byte(data))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := seed.Wrapped{KeyID: fmt.Sprintf("transit/%s/v%d", key, version), Ciphertext: ciphertext}
-	if data != "" {
-		w.Annotations = map[string][]byte{"associated-data.trousseau.io": []byte("v1")}
-	}
-	return w
+	return seed.Wrapped{KeyID: fmt.Sprintf("transit/%s/v%d", key, version), Ciphertext: ciphertext}
 }
 
 func TestVaultUnwraps(t *testing.T) {
@@ -87,6 +92,41 @@ func TestVaultUnwraps(t *testing.T) {
 	}
 }
 
+// What KMS v1 or another plugin wrapped is tried with each key of the configuration.
+func TestVaultUnwrapsWhatOthersWrapped(t *testing.T) {
+	v := newVault(t)
+	v.CreateKey(key)
+	v.CreateKey("another")
+	cfg, err := config.Parse(fmt.Appendf(nil, "provider: vault\nvault:\n  keynames: [%s, another]\n  address: %s\n  token: %s\n",
+		key, v.URL(), v.KMSToken(key, "another")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := drill.DialVault(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close(t.Context())
+	var seeds []drill.Seed
+	for _, keyID := range []string{"", "1", "another"} {
+		w := wrap(t, v, "another", "")
+		w.KeyID = keyID
+		seeds = append(seeds, drill.Seed{Wrapped: w, DEK: true, Foreign: true})
+	}
+	// A plugin may encode the DEK before Vault encrypts it.
+	seeds = append(seeds, drill.Seed{Wrapped: wrapped(t, v, "another", []byte("MDEyMzQ1Njc4OWFiY2RlZg=="), ""), DEK: true, Foreign: true})
+	seeds[3].KeyID = ""
+	results, err := drill.Run(t.Context(), drill.Options{Unwrapper: d}, seeds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range results {
+		if r.Verdict != drill.Readable {
+			t.Errorf("seed %d: %+v, want it readable", i, r)
+		}
+	}
+}
+
 // The drill's verdict on a seed matches what Trousseau would do.
 func TestVaultRefuses(t *testing.T) {
 	tests := map[string]struct {
@@ -100,9 +140,22 @@ func TestVaultRefuses(t *testing.T) {
 		"key recreated":          {func(v *vaulttest.Server, k *vaulttest.Key, _ *seed.Wrapped) { k.Delete(); v.CreateKey(key) }, nil, drill.Lost, ""},
 		"another ciphertext":     {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.Ciphertext = []byte("AQIDBA==") }, nil, drill.Lost, "not a transit ciphertext"},
 		"another version":        {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.KeyID = "transit/kms/v3" }, nil, drill.Lost, "wrapped by key version 1, but its key_id names version 3"},
-		"another plugin's":       {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.KeyID = "arn:aws:kms" }, nil, drill.Unknown, "not one of Trousseau's"},
-		"another key":            {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.KeyID = "transit/other/v1" }, nil, drill.Unknown, "does not list the key other of engine transit; add it to keynames"},
-		"another engine":         {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.KeyID = "eu/transit/kms/v1" }, nil, drill.Unknown, "does not list the key kms of engine eu/transit"},
+		"another plugin's": {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) {
+			w.KeyID, w.Ciphertext = "arn:aws:kms", []byte("AQIDBA==")
+		}, nil, drill.Unknown, "use --plugin with the plugin that wrapped it"},
+		"of KMS v1, too old": {func(_ *vaulttest.Server, k *vaulttest.Key, w *seed.Wrapped) {
+			w.KeyID = ""
+			k.Rotate()
+			k.SetMinDecryptionVersion(2)
+		}, nil, drill.Unknown, "none of keynames decrypts it: decrypting with transit/kms"},
+		"of KMS v1, the key is another one": {func(v *vaulttest.Server, k *vaulttest.Key, w *seed.Wrapped) {
+			w.KeyID = ""
+			k.Delete()
+			v.CreateKey(key)
+		}, nil, drill.Unknown, "none of keynames decrypts it"},
+		"of KMS v1, sealed": {func(v *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.KeyID = ""; v.Seal() }, nil, drill.Unknown, "sealed"},
+		"another key":       {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.KeyID = "transit/other/v1" }, nil, drill.Unknown, "does not list the key other of engine transit; add it to keynames"},
+		"another engine":    {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) { w.KeyID = "eu/transit/kms/v1" }, nil, drill.Unknown, "does not list the key kms of engine eu/transit"},
 		"bound": {func(_ *vaulttest.Server, _ *vaulttest.Key, w *seed.Wrapped) {
 			w.Annotations = map[string][]byte{"associated-data.trousseau.io": nil}
 		}, nil, drill.Lost, "associatedData is not set"},

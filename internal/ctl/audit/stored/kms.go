@@ -3,6 +3,7 @@
 package stored
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,12 +13,17 @@ import (
 	kmstypes "k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2/v2"
 )
 
-// checkKMSv1: the length of the wrapped DEK in two bytes, the DEK, then the data
+// parseKMSv1: the length of the wrapped DEK in two bytes, the DEK, then the data
 // (pkg/storage/value/encrypt/envelope/envelope.go, TransformFromStorage).
-func checkKMSv1(_ *Value, data []byte) error {
-	if len(data) < 2 || len(data) <= 2+int(binary.BigEndian.Uint16(data)) {
+func parseKMSv1(v *Value, data []byte) error {
+	if len(data) < 2 {
 		return errShort
 	}
+	end := 2 + int(binary.BigEndian.Uint16(data))
+	if len(data) <= end {
+		return errShort
+	}
+	v.Wrapped = bytes.Clone(data[2:end])
 	return nil
 }
 
@@ -29,7 +35,7 @@ func parseKMSv2(v *Value, data []byte) error {
 	if err := validate(object); err != nil {
 		return err
 	}
-	v.Object = object
+	v.Object, v.Wrapped = object, object.EncryptedDEKSource
 	return nil
 }
 

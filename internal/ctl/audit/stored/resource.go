@@ -23,19 +23,25 @@ var special = map[string]string{
 // resources, their definitions and API services are stored at
 // prefix/group/resource. Such a group has a dot in it, which no resource has.
 func Resource(prefix, key string) string {
-	rest := strings.TrimPrefix(key, prefix)
-	first, rest, _ := strings.Cut(rest, "/")
-	second, _, _ := strings.Cut(rest, "/")
+	resource, _ := Split(prefix, key)
+	return resource
+}
+
+// Split returns the resource of a key as [Resource] does, and the rest of the key: the
+// object's name, after its namespace and a slash if it has one.
+func Split(prefix, key string) (resource, object string) {
+	first, rest, _ := strings.Cut(strings.TrimPrefix(key, prefix), "/")
+	second, last, _ := strings.Cut(rest, "/")
 	if strings.Contains(first, ".") && second != "" {
-		return second + "." + first
+		return second + "." + first, last
 	}
 	if name, ok := special[first]; ok {
-		return name
+		return name, rest
 	}
 	if name, ok := special[first+"/"+second]; ok {
-		return name
+		return name, last
 	}
-	return first
+	return first, rest
 }
 
 // Prefixes returns the prefixes of the keys of a resource's objects; no other key

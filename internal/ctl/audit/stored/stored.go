@@ -53,6 +53,9 @@ type Value struct {
 	Name string
 	// Object is the stored object of KMSv2; nil for the other forms.
 	Object *kmstypes.EncryptedObject
+	// Wrapped is what the plugin unwraps: the DEK of KMSv1, or the seed or DEK of
+	// KMSv2.
+	Wrapped []byte
 	// Problem says why a value is Malformed. It quotes no part of the value.
 	Problem string
 }
@@ -87,7 +90,7 @@ var forms = []struct {
 	{"aescbc:v1:", AESCBC, checkCBC},
 	{"aesgcm:v1:", AESGCM, checkGCM},
 	{"secretbox:v1:", Secretbox, checkSecretbox},
-	{"kms:v1:", KMSv1, checkKMSv1},
+	{"kms:v1:", KMSv1, parseKMSv1},
 }
 
 func parse(rest []byte) (Value, error) {

@@ -32,7 +32,7 @@ func TestForms(t *testing.T) {
 		"aescbc":           {storedtest.AESCBC("key1"), stored.AESCBC, "key1"},
 		"aesgcm":           {storedtest.AESGCM("key1"), stored.AESGCM, "key1"},
 		"secretbox":        {storedtest.Secretbox("key1"), stored.Secretbox, "key1"},
-		"kms v1":           {storedtest.KMSv1("old"), stored.KMSv1, "old"},
+		"kms v1":           {storedtest.KMSv1("old", wrapped.Ciphertext), stored.KMSv1, "old"},
 		"kms v2":           {storedtest.KMSv2("trousseau", wrapped), stored.KMSv2, "trousseau"},
 		"a DEK":            {storedtest.KMSv2Object("p", &kmstypes.EncryptedObject{EncryptedData: make([]byte, 28), KeyID: "1", EncryptedDEKSource: []byte("x")}), stored.KMSv2, "p"},
 	}
@@ -47,6 +47,9 @@ func TestForms(t *testing.T) {
 			}
 			if (v.Object != nil) != (test.form == stored.KMSv2) {
 				t.Errorf("the object is %v", v.Object)
+			}
+			if kms := test.form == stored.KMSv1 || test.form == stored.KMSv2; (len(v.Wrapped) > 0) != kms {
+				t.Errorf("wrapped %q", v.Wrapped)
 			}
 		})
 	}
@@ -79,7 +82,7 @@ func TestMalformed(t *testing.T) {
 		"cbc half a block":    {append(storedtest.AESCBC("k"), 1), "not a multiple of the block size"},
 		"gcm too short":       {storedtest.AESGCM("k")[:len("k8s:enc:aesgcm:v1:k:")+27], "shorter than any encrypted data"},
 		"secretbox too short": {storedtest.Secretbox("k")[:len("k8s:enc:secretbox:v1:k:")+39], "shorter than any encrypted data"},
-		"kms v1 cut":          {storedtest.KMSv1("p")[:len("k8s:enc:kms:v1:p:")+102], "shorter than any encrypted data"},
+		"kms v1 cut":          {storedtest.KMSv1("p", wrapped.Ciphertext)[:len("k8s:enc:kms:v1:p:")+2+len(wrapped.Ciphertext)], "shorter than any encrypted data"},
 		"kms v1 empty":        {[]byte("k8s:enc:kms:v1:p:"), "shorter than any encrypted data"},
 		"no protobuf":         {[]byte("k8s:enc:kms:v2:p:" + storedtest.Secret), "is not an EncryptedObject"},
 		"cut":                 {object(func(*kmstypes.EncryptedObject) {})[:60], "is not an EncryptedObject"},
@@ -132,6 +135,24 @@ func TestResources(t *testing.T) {
 	}
 }
 
+// What follows the resource in a key is the object.
+func TestObjects(t *testing.T) {
+	tests := map[string]string{
+		"/registry/secrets/default/a":                                    "default/a",
+		"/registry/namespaces/default":                                   "default",
+		"/registry/services/specs/default/kubernetes":                    "default/kubernetes",
+		"/registry/minions/node-1":                                       "node-1",
+		"/registry/example.com/widgets/default/a":                        "default/a",
+		"/registry/apiextensions.k8s.io/customresourcedefinitions/a.b.c": "a.b.c",
+		"/registry/secrets":                                              "",
+	}
+	for key, want := range tests {
+		if _, got := stored.Split("/registry/", key); got != want {
+			t.Errorf("%s: got %q, want %q", key, got, want)
+		}
+	}
+}
+
 // A resource's objects are found under its storage prefix.
 func TestPrefixes(t *testing.T) {
 	tests := map[string]string{
@@ -157,7 +178,7 @@ func TestPrefixes(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, value := range [][]byte{storedtest.Protobuf(), storedtest.AESCBC("k"), storedtest.KMSv1("p"), storedtest.KMSv2("p", wrapped)} {
+	for _, value := range [][]byte{storedtest.Protobuf(), storedtest.AESCBC("k"), storedtest.KMSv1("p", wrapped.Ciphertext), storedtest.KMSv2("p", wrapped)} {
 		f.Add(value)
 	}
 	f.Fuzz(func(t *testing.T, value []byte) {
