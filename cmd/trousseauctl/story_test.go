@@ -28,9 +28,10 @@ const patience = 15 * time.Second
 // keyName is the transit key in each story's Vault.
 const keyName = "trousseau-kms-vault"
 
-// TestMain lets scripts execute the test binary as trousseauctl itself.
+// TestMain lets scripts execute the test binary as trousseauctl itself, also under the
+// name of kubectl's plugin.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"trousseauctl": main})
+	testscript.Main(m, map[string]func(){"trousseauctl": main, plugin: main})
 }
 
 // TestScripts runs the stories of testdata/script: whole processes, real sockets
