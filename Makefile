@@ -53,9 +53,10 @@ lint: ## vet, golangci-lint, package borders, workflows, commit subjects
 	cd test && TROUSSEAU_LINT=$$(go tool -modfile=tools/lint/go.mod -n golangci-lint) go test ./lint
 	@git log --since='2026-11-29 15:00 +0000' --format=%s | awk 'length > 72 { print "commit subject over 72 characters: " $$0; bad = 1 } END { exit bad }'
 
-size: ## count the daemon's lines of code, with the foundation, without tests
-	@git ls-files cmd/trousseau internal/daemon internal/config internal/fault internal/keyid internal/seed internal/upstream internal/vault | \
-	  grep '\.go$$' | grep -v '_test\.go$$' | xargs cat | wc -l
+size: ## count the lines of code, without tests: the daemon with the foundation, and trousseauctl without it
+	@lines() { git ls-files "$$@" | grep '\.go$$' | grep -v '_test\.go$$' | xargs cat | wc -l; }; \
+	  echo "daemon $$(lines cmd/trousseau internal/daemon internal/config internal/endpoint internal/fault internal/keyid internal/seed internal/upstream internal/vault)"; \
+	  echo "trousseauctl $$(lines cmd/trousseauctl internal/ctl)"
 
 vuln: ## check for known vulnerabilities; needs network to vuln.go.dev
 	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...

@@ -99,6 +99,21 @@ func (f *nodeFlags) options(cmd *cobra.Command, args []string) (fleet.Options, e
 	}}, nil
 }
 
+// findOr finds the plugin's pods or, in a cluster without them, asks these nodes.
+func (f *clusterFlags) findOr(nodes []fleet.Node) (func(context.Context) (fleet.Members, error), error) {
+	c, err := f.open()
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (fleet.Members, error) {
+		found, err := c.Find(ctx)
+		if errors.Is(err, cluster.ErrNoPods) {
+			return fleet.Members{Nodes: nodes}, nil
+		}
+		return found, err
+	}, nil
+}
+
 // again repeats the flags and arguments, for a command line to copy.
 func (f *nodeFlags) again(flags *pflag.FlagSet, args []string) (words string) {
 	for _, name := range []string{"kubeconfig", "context", "namespace", "selector", "nodes-from"} {

@@ -155,12 +155,3 @@ func writeFailure(cmd *cobra.Command, failure error) {
 		_ = o.write(cmd, result{Err: failure}, func(io.Writer, painter) error { return nil })
 	}
 }
-
-// report is write for a command that has no findings yet, only ok.
-func (o *output) report(cmd *cobra.Command, v any, ok bool, table func(io.Writer, painter) error) error {
-	r := result{Report: v}
-	if !ok {
-		r.Err = errFinding
-	}
-	return o.write(cmd, r, table)
-}

@@ -66,7 +66,7 @@ resource, if the audit finds an object that is not under the current key_id, or 
 it has any other finding.`,
 		Example: `  trousseauctl reencrypt --kubeconfig /etc/kubernetes/admin.conf
   trousseauctl reencrypt --kubeconfig admin.conf --dry-run
-  trousseauctl reencrypt --kubeconfig admin.conf --resources secrets,configmaps \
+  trousseauctl reencrypt --kubeconfig admin.conf --resources secrets \
     --ops 10.0.0.1,10.0.0.2,10.0.0.3 --rate 100/s --state reencrypt.json
   trousseauctl reencrypt --kubeconfig admin.conf \
     --api-server https://10.0.0.1:6443,https://10.0.0.2:6443 --ops 10.0.0.1,10.0.0.2 \

@@ -208,7 +208,7 @@ var contracts = map[string]contract{
 		"key", "key-settings", "key-versions", "round-trip", "batches",
 		"socket", "socket-mode", "plugin-status", "plugin-key-id",
 		"encryption-config", "encryption-provider", "encryption-order", "encryption-timeout", "encryption-identity",
-		"node", "node-config", "node-token", "nodes-agree", "plugin-node",
+		"nodes-found", "node", "node-config", "node-token", "nodes-agree", "plugin-node",
 		"kubeconfig", "apiserver", "apiserver-kms", "apiserver-key-id",
 	}},
 	"Reencrypt":   {report: reencrypted{}, ids: reencryptIDs},
