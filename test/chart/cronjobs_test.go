@@ -164,6 +164,12 @@ func (f *fleet) mustRun(command string, code int32, want ...string) string {
 		return string(text)
 	}
 	took := f.Await(5*time.Minute, name+" to end", func(ctx context.Context) error {
+		// It ends if a slow machine makes it miss its lease; its kubelet would start it again.
+		if !f.controllers.Running() {
+			if err := f.controllers.TryStart(); err != nil {
+				return err
+			}
+		}
 		job, err := api.Client.BatchV1().Jobs(namespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return err
