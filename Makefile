@@ -12,7 +12,7 @@ SEED     ?= 0
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build ctl docs chart-docs test check fmt format lint size vuln fuzz demo e2e chart-test image publish image-test release-test systemd-test soak bench clean
+.PHONY: help build ctl docs chart-docs test check fmt format lint size vuln fuzz demo e2e page-test chart-test image publish image-test release-test systemd-test soak bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,9 +53,10 @@ lint: ## vet, golangci-lint, package borders, workflows, commit subjects
 	cd test && TROUSSEAU_LINT=$$(go tool -modfile=tools/lint/go.mod -n golangci-lint) go test ./lint
 	@git log --since='2026-11-29 15:00 +0000' --format=%s | awk 'length > 72 { print "commit subject over 72 characters: " $$0; bad = 1 } END { exit bad }'
 
-size: ## count the daemon's lines of code, with the foundation, without tests
-	@git ls-files cmd/trousseau internal/daemon internal/config internal/fault internal/keyid internal/seed internal/upstream internal/vault | \
-	  grep '\.go$$' | grep -v '_test\.go$$' | xargs cat | wc -l
+size: ## count the lines of code, without tests: the daemon with the foundation, and trousseauctl without it
+	@lines() { git ls-files "$$@" | grep '\.go$$' | grep -v '_test\.go$$' | xargs cat | wc -l; }; \
+	  echo "daemon $$(lines cmd/trousseau internal/daemon internal/config internal/endpoint internal/fault internal/keyid internal/seed internal/upstream internal/vault)"; \
+	  echo "trousseauctl $$(lines cmd/trousseauctl internal/ctl)"
 
 vuln: ## check for known vulnerabilities; needs network to vuln.go.dev
 	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
@@ -75,6 +76,9 @@ demo: build ## show Trousseau at work; the first run downloads and compiles for 
 e2e: build ## run the scenarios and the fake Vault's suite on real servers; the first run builds them for 25 min
 	@tools=$$(test/tools/build) && cd test && \
 	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau go test -count=1 -p 1 -timeout 40m -v ./audit ./ctl ./e2e
+
+page-test: ## look at the audit's HTML report in Chromium (CHROMIUM=path); with UPDATE=1 draw the picture in README.md
+	cd test && TROUSSEAU_CHROMIUM=$${CHROMIUM:-$$(command -v chromium || echo chromium)} go test -count=1 -v ./page $(if $(UPDATE),-update)
 
 chart-test: build ## run the Helm chart, its manifests and its alert rules; builds the servers too
 	cd test/tools/helm && go build $(TOOL) -o $(CURDIR)/bin/tools/helm3 helm.sh/helm/v3/cmd/helm && \

@@ -61,7 +61,8 @@ code 3 if
   with any key, or
 - with --verify, a seed cannot be unwrapped, or its state is unknown.`,
 		Example: `  trousseauctl audit --snapshot backup.db
-  trousseauctl audit --snapshot backup.db --verify --vault-config config.yaml --html audit.html
+  trousseauctl audit --snapshot backup.db --verify --vault-config config.yaml \
+    --html audit.html --title production
   trousseauctl audit --endpoints https://127.0.0.1:2379 \
     --cacert /etc/kubernetes/pki/etcd/ca.crt \
     --cert /etc/kubernetes/pki/apiserver-etcd-client.crt \
@@ -90,13 +91,14 @@ code 3 if
 			return err
 		}
 		defer metrics.discard()
-		progress := newProgress(cmd.ErrOrStderr())
+		progress := newProgress(cmd.Context(), cmd.ErrOrStderr())
+		progress.tell("starting", 0, 0)
 		report, err := f.run(cmd.Context(), progress)
 		progress.end()
 		if err != nil {
 			return err
 		}
-		if err := html.write(0o600, func(w io.Writer) error { return page.Write(w, report, version) }); err != nil {
+		if err := html.write(0o600, func(w io.Writer) error { return page.Write(w, report, page.Options{Title: f.title, Version: version}) }); err != nil {
 			return err
 		}
 		return out.write(cmd, result{Report: report, Findings: report.Findings}, func(w io.Writer, paint painter) error {
@@ -118,13 +120,13 @@ const formatPrometheus = "prometheus"
 
 // auditFlags are the flags of audit.
 type auditFlags struct {
-	etcd                etcdFlags
-	snapshot            string
-	resources           []string
-	verify              bool
-	vaultConfig, plugin string
-	endpoint            endpoint.Endpoint // plugin, parsed
-	html, outFile       string
+	etcd                 etcdFlags
+	snapshot             string
+	resources            []string
+	verify               bool
+	vaultConfig, plugin  string
+	endpoint             endpoint.Endpoint // plugin, parsed
+	html, title, outFile string
 }
 
 func (f *auditFlags) register(cmd *cobra.Command) {
@@ -136,6 +138,7 @@ func (f *auditFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.vaultConfig, "vault-config", "", "config.yaml `file` of Trousseau, to verify through Vault")
 	flags.StringVar(&f.plugin, "plugin", "", "`endpoint` of a plugin, as in EncryptionConfiguration, to verify through it")
 	flags.StringVar(&f.html, "html", "", "`file` for an additional HTML report")
+	flags.StringVar(&f.title, "title", "", "heading of the HTML report, such as the `name` of the cluster (default: the source)")
 	flags.StringVar(&f.outFile, "out-file", "", "`file` for the metrics of -o prometheus, instead of stdout; replaced as a whole")
 }
 
@@ -146,6 +149,8 @@ func (f *auditFlags) check() error {
 		return errors.New("no source: give either --endpoints, such as https://127.0.0.1:2379, or --snapshot FILE")
 	case f.verify && (f.vaultConfig == "") == (f.plugin == ""):
 		return errors.New("--verify needs either --vault-config or --plugin, to unwrap the seeds")
+	case f.title != "" && f.html == "":
+		return errors.New("--title needs --html")
 	case !f.verify && (f.vaultConfig != "" || f.plugin != ""):
 		return errors.New("--vault-config and --plugin need --verify")
 	}

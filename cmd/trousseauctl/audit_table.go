@@ -97,7 +97,7 @@ func printResources(b *strings.Builder, r audit.Report, paint painter) {
 		}
 		fmt.Fprintf(b, "\n%s: %s\n", res.Name, text.Count(res.Objects, "object"))
 		for _, g := range res.Groups {
-			fmt.Fprintf(b, "%9d  %s\n", g.Objects, describe(g, paint))
+			fmt.Fprintf(b, "%9d\t%s\n", g.Objects, describe(g, paint))
 		}
 	}
 	heading := "\nnot encrypted\n"
@@ -111,7 +111,7 @@ func printResources(b *strings.Builder, r audit.Report, paint painter) {
 		for _, g := range res.Groups {
 			forms = append(forms, g.Form)
 		}
-		fmt.Fprintf(b, "%9d  %s (%s)\n", res.Objects, res.Name, strings.Join(forms, ", "))
+		fmt.Fprintf(b, "%9d\t%s (%s)\n", res.Objects, res.Name, strings.Join(forms, ", "))
 	}
 }
 
@@ -149,15 +149,15 @@ func printStoredKeyIDs(b *strings.Builder, r audit.Report) {
 		if k.Created != nil {
 			made = ", created " + k.Created.Format(time.DateOnly)
 		}
-		fmt.Fprintf(b, "  %s\n      %s\n      %s by provider %s, %s%s\n", k.KeyID, k.Hash,
-			text.Count(k.Objects, "object"), k.Provider, text.Count(k.Seeds, "seed"), made)
+		fmt.Fprintf(b, "  %s\n      %s\n", k.KeyID, k.Hash)
+		text.Paragraph(b, "      ", fmt.Sprintf("%s by provider %s, %s%s", text.Count(k.Objects, "object"), k.Provider, text.Count(k.Seeds, "seed"), made))
 	}
 }
 
 func printDrill(b *strings.Builder, r audit.Report) {
 	if d := r.Drill; d != nil {
-		fmt.Fprintf(b, "\n%s unwrapped: %d readable, %d lost (%s), %d unknown (%s)\n",
-			text.Count(d.Seeds, "seed"), d.Readable, d.Lost, text.Count(d.LostObjects, "object"), d.Unknown, text.Count(d.UnknownObjects, "object"))
+		text.Paragraph(b, "\n", fmt.Sprintf("%s unwrapped: %d readable, %d lost (%s), %d unknown (%s)",
+			text.Count(d.Seeds, "seed"), d.Readable, d.Lost, text.Count(d.LostObjects, "object"), d.Unknown, text.Count(d.UnknownObjects, "object")))
 	}
 }
 

@@ -20,8 +20,8 @@ const (
 	neutral  mood = ""
 )
 
-// painter colors text, or returns it unchanged if the output is not a terminal.
-type painter func(m mood, text string) string
+// painter colors s, or returns it unchanged if the output is not a terminal.
+type painter func(m mood, s string) string
 
 // painterFor returns a painter that colors if w is a terminal, unless NO_COLOR is set
 // (no-color.org) or TERM is dumb.
@@ -32,13 +32,26 @@ func painterFor(w io.Writer) painter {
 	return plainly
 }
 
-func plainly(_ mood, text string) string { return text }
+func plainly(_ mood, s string) string { return s }
 
-func colored(m mood, text string) string {
+func colored(m mood, s string) string {
 	if m == neutral {
-		return text
+		return s
 	}
-	return "\x1b[" + string(m) + "m" + text + "\x1b[0m"
+	return "\x1b[" + string(m) + "m" + s + "\x1b[0m"
+}
+
+// columns returns the width of the terminal w; 0 if it is none, or if it does not tell.
+func columns(w io.Writer) int {
+	f, ok := terminal(w)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
 }
 
 // terminal returns w as a file, if it is a terminal.

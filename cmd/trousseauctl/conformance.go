@@ -125,7 +125,7 @@ func printChecks(w io.Writer, checks []conformance.Checked) error {
 			group = c.Group
 			fmt.Fprintf(&b, "%s\n", group)
 		}
-		fmt.Fprintf(&b, "  %-27s  %s\n", c.Name, c.Level)
+		fmt.Fprintf(&b, "  %-27s\t%s\n", c.Name, c.Level)
 		text.Paragraph(&b, "      ", c.Rule)
 		text.Paragraph(&b, "      ", "From: "+c.Source)
 	}
@@ -154,7 +154,7 @@ func printReport(w io.Writer, r conformance.Report, paint painter) error {
 			fmt.Fprintf(&b, "\n%s\n", group)
 		}
 		if f.Result == conformance.Pass {
-			fmt.Fprintf(&b, "  %s  %-27s  %s\n", paint(good, "pass"), f.Name, f.Detail)
+			fmt.Fprintf(&b, "  %s\t%-27s\t%s\n", paint(good, "pass"), f.Name, f.Detail)
 			continue
 		}
 		fmt.Fprintf(&b, "  %s  %s\n", paint(conformanceMoods[f.Result], strings.ToUpper(string(f.Result))), f.Name)
@@ -165,8 +165,8 @@ func printReport(w io.Writer, r conformance.Report, paint painter) error {
 		}
 		text.Paragraph(&b, "        ", "From: "+f.Source)
 	}
-	fmt.Fprintf(&b, "\n%s: %d passed, %d failed, %s, %d skipped\n",
-		text.Count(len(r.Checks), "check"), r.Passed, r.Failed, text.Count(r.Warned, "warning"), r.Skipped)
+	text.Paragraph(&b, "\n", fmt.Sprintf("%s: %d passed, %d failed, %s, %d skipped",
+		text.Count(len(r.Checks), "check"), r.Passed, r.Failed, text.Count(r.Warned, "warning"), r.Skipped))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -174,10 +174,7 @@ func printExamination(w io.Writer, r doctor.Report, paint painter) error {
 		if c.Result == doctor.Warn || c.Result == doctor.Fail {
 			result = strings.ToUpper(result)
 		}
-		// Escape sequences must not count for the width, so the color comes last.
-		var line strings.Builder
-		text.Hanging(&line, fmt.Sprintf("%-4s  ", result), strings.Join(slices.Compact(what), ", "))
-		b.WriteString(strings.Replace(line.String(), result, paint(doctorMoods[c.Result], result), 1))
+		text.Hanging(&b, paint(doctorMoods[c.Result], result)+strings.Repeat(" ", len("FAIL  ")-len(result)), strings.Join(slices.Compact(what), ", "))
 		text.Paragraph(&b, "        ", c.Seen)
 		if c.Fix != "" {
 			text.Paragraph(&b, "        ", "Do: "+c.Fix)

@@ -194,6 +194,6 @@ func explain(w io.Writer, file string, inPlace bool, r encryptionConfigReport, f
 			fmt.Fprintf(&b, "       %s\n", step.Command)
 		}
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, text.Fit(b.String(), columns(w)))
 	return err
 }

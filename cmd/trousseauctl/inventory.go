@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -265,13 +264,12 @@ func (a across) print(w io.Writer, r ofClusters, paint painter) error {
 		wide = max(wide, min(24, len(c.Name)))
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-*s  VERDICT   SUMMARY\n", wide, "CLUSTER")
+	b.WriteString("CLUSTER\tVERDICT\tSUMMARY\n")
 	count := make(map[string]int)
 	for _, c := range r.Clusters {
 		verdict := c.Document.Verdict
 		count[verdict]++
-		fmt.Fprintf(&b, "%-*s  %s%*s  %s\n", wide, cut(c.Name, wide), paint(moods[verdict], verdict), len("findings")-len(verdict), "",
-			cut(a.row(c.Document), screen-wide-len("  findings  ")))
+		fmt.Fprintf(&b, "%s\t%s\t%s\n", text.Cut(c.Name, wide), paint(moods[verdict], verdict), text.Cut(a.row(c.Document), screen-wide-len("  findings  ")))
 	}
 	fmt.Fprintf(&b, "\n%s: %d ok, %d with findings, %d failed\n", text.Count(len(r.Clusters), "cluster"), count[verdictOK], count[verdictFindings], count[verdictFailed])
 	if count[verdictOK] < len(r.Clusters) {
@@ -303,15 +301,6 @@ func (a across) row(d clusterDocument) string {
 		line += f.Subject + ": "
 	}
 	return line + f.Text
-}
-
-// cut shortens a text to one line of a width.
-func cut(s string, width int) string {
-	s = strings.Join(strings.Fields(s), " ")
-	if utf8.RuneCountInString(s) <= width {
-		return s
-	}
-	return string([]rune(s)[:width-1]) + "…"
 }
 
 // prefixed writes whole lines, each after a prefix.

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -116,7 +117,24 @@ docs/schema has a JSON Schema for each document.`,
 		complete(cmd)
 		root.AddCommand(cmd)
 	}
+	if filepath.Base(os.Args[0]) == plugin {
+		callKubectl(root)
+	}
 	return root
+}
+
+// plugin is the name under which kubectl finds this program, as `kubectl trousseau`.
+const plugin = "kubectl-trousseau"
+
+// callKubectl changes the help to what the user of the plugin types.
+func callKubectl(root *cobra.Command) {
+	const name = "kubectl trousseau"
+	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: name}
+	for _, cmd := range append(root.Commands(), root) {
+		for _, text := range []*string{&cmd.Short, &cmd.Long, &cmd.Example} {
+			*text = strings.ReplaceAll(*text, root.Use, name)
+		}
+	}
 }
 
 // near is how many letters may be wrong for a suggestion, as in cobra.

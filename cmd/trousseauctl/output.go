@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/finding"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 // output is how a command prints its result.
@@ -102,7 +103,8 @@ func (r result) document(kind string) document {
 	return d
 }
 
-// write prints r: as a document, or by table, with colors if the output is a terminal.
+// write prints r: as a document, or by table, laid out for the output, with colors if
+// it is a terminal.
 // It returns r.Err, or errFinding if a finding is an error.
 func (o *output) write(cmd *cobra.Command, r result, table func(io.Writer, painter) error) error {
 	w := cmd.OutOrStdout()
@@ -114,9 +116,14 @@ func (o *output) write(cmd *cobra.Command, r result, table func(io.Writer, paint
 		encoder.SetIndent("", "  ")
 		err = encoder.Encode(r.document(o.kind))
 	case "yaml":
-		var text []byte
-		if text, err = yaml.Marshal(r.document(o.kind)); err == nil {
-			_, err = w.Write(text)
+		var document []byte
+		if document, err = yaml.Marshal(r.document(o.kind)); err == nil {
+			_, err = w.Write(document)
+		}
+	case "table":
+		var b strings.Builder
+		if err = table(&b, painterFor(w)); err == nil {
+			_, err = io.WriteString(w, text.Fit(b.String(), columns(w)))
 		}
 	case "junit":
 		failure := r.Err
@@ -147,13 +154,4 @@ func writeFailure(cmd *cobra.Command, failure error) {
 		// The failure itself is the exit code, whatever becomes of this output.
 		_ = o.write(cmd, result{Err: failure}, func(io.Writer, painter) error { return nil })
 	}
-}
-
-// report is write for a command that has no findings yet, only ok.
-func (o *output) report(cmd *cobra.Command, v any, ok bool, table func(io.Writer, painter) error) error {
-	r := result{Report: v}
-	if !ok {
-		r.Err = errFinding
-	}
-	return o.write(cmd, r, table)
 }

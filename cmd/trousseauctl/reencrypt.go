@@ -66,7 +66,7 @@ resource, if the audit finds an object that is not under the current key_id, or 
 it has any other finding.`,
 		Example: `  trousseauctl reencrypt --kubeconfig /etc/kubernetes/admin.conf
   trousseauctl reencrypt --kubeconfig admin.conf --dry-run
-  trousseauctl reencrypt --kubeconfig admin.conf --resources secrets,configmaps \
+  trousseauctl reencrypt --kubeconfig admin.conf --resources secrets \
     --ops 10.0.0.1,10.0.0.2,10.0.0.3 --rate 100/s --state reencrypt.json
   trousseauctl reencrypt --kubeconfig admin.conf \
     --api-server https://10.0.0.1:6443,https://10.0.0.2:6443 --ops 10.0.0.1,10.0.0.2 \
@@ -196,11 +196,13 @@ func (f *reencryptFlags) options(cmd *cobra.Command) (reencrypt.Options, error) 
 
 // tell shows on stderr how far the work is, and why it waits.
 func (f *reencryptFlags) tell(cmd *cobra.Command, options *reencrypt.Options) *progress {
-	progress := newProgress(cmd.ErrOrStderr())
+	progress := newProgress(cmd.Context(), cmd.ErrOrStderr())
+	progress.tell("starting", 0, 0)
 	options.Progress = func(resource string, done, total int64) { progress.tell("rewriting "+resource, done, total) }
 	options.Waiting = func(reason string) {
 		progress.end()
 		fmt.Fprintln(cmd.ErrOrStderr(), "waiting: "+reason)
+		progress.tell("waiting", 0, 0)
 	}
 	return progress
 }

@@ -16,10 +16,10 @@ import (
 func printReencrypted(w io.Writer, r reencrypted, findings []finding.Finding, paint painter) error {
 	var b strings.Builder
 	if r.KeyIDHash != "" { // the run has begun
-		fmt.Fprintf(&b, "key_id %s, on %s\n", r.KeyIDHash, strings.Join(r.APIServers, ", "))
+		text.Line(&b, "", fmt.Sprintf("key_id %s, on %s", r.KeyIDHash, strings.Join(r.APIServers, ", ")))
 	}
 	if r.Resumed {
-		b.WriteString("This run resumed an earlier one; the counts include both.\n")
+		text.Paragraph(&b, "", "This run resumed an earlier one; the counts include both.")
 	}
 	if r.DryRun {
 		b.WriteString("Dry run: nothing was written.\n")
@@ -53,16 +53,16 @@ func printReencryptedResource(b *strings.Builder, res reencrypt.Resource, dryRun
 	}
 	b.WriteByte('\n')
 	if res.Migration != "" {
-		fmt.Fprintf(b, "           migrated by kube-controller-manager: %s\n", res.Migration)
+		text.Line(b, "           ", "migrated by kube-controller-manager: "+res.Migration)
 	}
 	if res.Note != "" {
 		text.Paragraph(b, "           ", res.Note)
 	}
 	switch failed := len(res.Failures); {
 	case dryRun:
-		fmt.Fprintf(b, "%9d  would be patched\n%9d  would fail\n", res.Objects-failed, failed)
+		fmt.Fprintf(b, "%9d\twould be patched\n%9d\twould fail\n", res.Objects-failed, failed)
 	case res.Migration == "" || res.Objects > 0:
-		fmt.Fprintf(b, "%9d  rewritten\n%9d  already current\n%9d  deleted during the run\n%9d  failed\n", res.Rewritten, res.Current, res.Gone, failed)
+		fmt.Fprintf(b, "%9d\trewritten\n%9d\talready current\n%9d\tdeleted during the run\n%9d\tfailed\n", res.Rewritten, res.Current, res.Gone, failed)
 	}
 	for _, f := range res.Failures {
 		text.Paragraph(b, "           ", strings.TrimPrefix(f.Namespace+"/"+f.Name, "/")+": "+f.Reason)

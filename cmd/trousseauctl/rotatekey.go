@@ -155,7 +155,7 @@ func printRotateKey(w io.Writer, r rotatedKey, paint painter) error {
 	}
 	fmt.Fprintf(w, "%s: version %d, min_decryption_version %d\nkey_id %s\n\n", r.Key, r.Version, r.MinDecryptionVersion, r.KeyIDHash)
 	for _, s := range r.Steps {
-		fmt.Fprintln(w, strings.TrimSpace(fmt.Sprintf("%-9s  %-7s  %s", s.Name, s.Result, s.Text)))
+		fmt.Fprintf(w, "%s\t%s\t%s\n", s.Name, s.Result, s.Text)
 	}
 	fmt.Fprint(w, "\nBy hand:\n\n")
 	for _, s := range r.Steps {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -121,8 +120,7 @@ func rotateToken(cmd *cobra.Command, o rotate.Options, dryRun bool, resume strin
 }
 
 func printRotation(w io.Writer, r rotate.Report, again string) error {
-	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(columns, "NODE\tTOKEN\tSERVES\tAFTER")
+	fmt.Fprintln(w, "NODE\tTOKEN\tSERVES\tAFTER")
 	for _, n := range r.Nodes {
 		token, serves, after := "old", "no", "-"
 		if n.Moved {
@@ -134,34 +132,31 @@ func printRotation(w io.Writer, r rotate.Report, again string) error {
 		if n.Moved && n.Serves {
 			after = fmt.Sprintf("%.1fs", n.Seconds)
 		}
-		fmt.Fprintf(columns, "%s\t%s\t%s\t%s\n", n.Node, token, serves, after)
-	}
-	if err := columns.Flush(); err != nil {
-		return err
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", n.Node, token, serves, after)
 	}
 	for _, n := range r.Nodes {
 		if n.Reason != "" {
-			fmt.Fprintf(w, "\n%s: %s\n", n.Node, n.Reason)
+			text.Line(w, "\n", n.Node+": "+n.Reason)
 		}
 	}
-	fmt.Fprintf(w, "\nThe token in %s has accessor %s.\n", r.Secret, r.NewAccessor)
+	text.Line(w, "\n", fmt.Sprintf("The token in %s has accessor %s.", r.Secret, r.NewAccessor))
 	switch {
 	case r.Revoked:
-		fmt.Fprintf(w, "The old token, with accessor %s, is revoked.\n", r.OldAccessor)
+		text.Line(w, "", fmt.Sprintf("The old token, with accessor %s, is revoked.", r.OldAccessor))
 	case r.OldAccessor == "" && r.Stuck == "":
-		fmt.Fprintf(w, "No token is revoked, because %s.\n", r.NoOld)
+		text.Line(w, "", fmt.Sprintf("No token is revoked, because %s.", r.NoOld))
 	case r.OldAccessor == "":
-		fmt.Fprintf(w, "%s. There is no old token to revoke.\n", text.Capital(r.Stuck))
+		text.Line(w, "", text.Capital(r.Stuck)+". There is no old token to revoke.")
 	default:
-		fmt.Fprintf(w, `The old token is NOT revoked: %s.
-When that is fixed, resume:
+		text.Line(w, "", "The old token is NOT revoked: "+r.Stuck+".")
+		fmt.Fprintf(w, `When that is fixed, resume:
 
   trousseauctl rotate-token --resume %s%s
 
 To revoke it anyway, although nodes with the old token then fail:
 
   vault token revoke -accessor %s
-`, r.Stuck, r.OldAccessor, again, r.OldAccessor)
+`, r.OldAccessor, again, r.OldAccessor)
 	}
 	return nil
 }
@@ -182,17 +177,19 @@ func printRotationPlan(w io.Writer, o rotate.Options, r rotate.Report) error {
 	for _, n := range r.Nodes {
 		names = append(names, n.Node)
 	}
-	_, err := fmt.Fprintf(w, `Nothing was written. Without --dry-run this command would
-
-  1. create a new token: %swith policy %s
-  2. write it to %s, field %s, and keep the other fields
-  3. wait at most %s until these nodes serve with it: %s
-  4. %s
-`, kind, strings.Join(o.Token.Policies, ", "), r.Secret, o.Field, o.Timeout, strings.Join(names, ", "), old)
-	for _, f := range r.Findings {
-		fmt.Fprintf(w, "\n%s: %s\n", f.Severity, sentence(f))
+	fmt.Fprint(w, "Nothing was written. Without --dry-run this command would\n\n")
+	for i, step := range []string{
+		fmt.Sprintf("create a new token: %swith policy %s", kind, strings.Join(o.Token.Policies, ", ")),
+		fmt.Sprintf("write it to %s, field %s, and keep the other fields", r.Secret, o.Field),
+		fmt.Sprintf("wait at most %s until these nodes serve with it: %s", o.Timeout, strings.Join(names, ", ")),
+		old,
+	} {
+		text.Line(w, fmt.Sprintf("  %d. ", i+1), step)
 	}
-	return err
+	for _, f := range r.Findings {
+		text.Line(w, "\n", fmt.Sprintf("%s: %s", f.Severity, sentence(f)))
+	}
+	return nil
 }
 
 // where returns the flags that name secret and policies, if they are not the defaults.

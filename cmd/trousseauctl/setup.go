@@ -14,6 +14,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/ctl/finding"
 	"github.com/trousseau-io/trousseau/internal/ctl/setup"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultadmin"
 )
 
@@ -171,27 +172,27 @@ func printSteps(w io.Writer, r setUpReport) error {
 		if s.State == setup.Done {
 			word = verbs[s.Action]
 		}
-		fmt.Fprintf(w, "%-8s %s\n", word, s.What)
+		text.Line(w, fmt.Sprintf("%-8s ", word), s.What)
 		if s.Action == setup.Keep {
 			continue
 		}
 		for _, detail := range s.Details {
-			fmt.Fprintf(w, "           %s\n", detail)
+			text.Line(w, "           ", detail)
 		}
 	}
 	for _, f := range r.Findings {
-		fmt.Fprintf(w, "%s: %s\n", f.Severity, sentence(f))
+		text.Line(w, "", fmt.Sprintf("%s: %s", f.Severity, sentence(f)))
 	}
-	text := "Nothing to do: everything exists.\n"
+	line := "Nothing to do: everything exists.\n"
 	switch {
 	case r.Failed > 0:
-		text = fmt.Sprintf("%d created or changed, %d failed, %d left: run this again to continue.\n", r.Done, r.Failed, r.Left)
+		line = fmt.Sprintf("%d created or changed, %d failed, %d left: run this again to continue.\n", r.Done, r.Failed, r.Left)
 	case r.Done > 0:
-		text = fmt.Sprintf("%d created or changed.\n", r.Done)
+		line = fmt.Sprintf("%d created or changed.\n", r.Done)
 	case len(r.Findings) > 0:
-		text = "Nothing was changed.\n"
+		line = "Nothing was changed.\n"
 	}
-	_, err := io.WriteString(w, text)
+	_, err := io.WriteString(w, line)
 	return err
 }
 

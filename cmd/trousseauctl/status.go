@@ -3,13 +3,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -108,44 +106,6 @@ func status(cmd *cobra.Command, options fleet.Options, out *output) error {
 		return r.Err
 	}
 	return out.write(cmd, result{Report: r, Findings: r.Findings}, func(w io.Writer, paint painter) error { return printStatus(w, r, paint) })
-}
-
-// watchStatus repeats the survey until ctx is done.
-func watchStatus(ctx context.Context, w io.Writer, options fleet.Options, interval time.Duration) error {
-	show := &changes{w: w}
-	draw := show.print
-	if _, ok := terminal(w); ok {
-		paint := painterFor(w)
-		draw = func(r fleet.Report) error { return redraw(w, r, paint) }
-	}
-	again := time.NewTicker(interval)
-	defer again.Stop()
-	for {
-		r := fleet.Survey(ctx, options)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err := draw(r); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-again.C:
-		}
-	}
-}
-
-// redraw writes a report over the previous one, without clearing the screen first.
-func redraw(w io.Writer, r fleet.Report, paint painter) error {
-	var text strings.Builder
-	if err := printStatus(&text, r, paint); err != nil {
-		return err
-	}
-	const home, eraseLine, eraseBelow = "\x1b[H", "\x1b[K", "\x1b[J"
-	_, err := io.WriteString(w, home+strings.ReplaceAll(text.String(), "\n", eraseLine+"\n")+
-		r.Time.Format(time.TimeOnly)+" UTC, stop with Ctrl-C"+eraseLine+"\n"+eraseBelow)
-	return err
 }
 
 // changes prints what differs from the previous report.

@@ -15,25 +15,24 @@ import (
 	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
-// nodeWidth is the longest node name that shares a line with its columns. The other
-// columns take the rest of 100.
+// nodeWidth is the longest node name that shares a line with its columns.
 const nodeWidth = 21
 
 // printStatus writes a report as a table.
 func printStatus(w io.Writer, r fleet.Report, paint painter) error {
-	wide := len("NODE")
-	for _, a := range r.Nodes {
-		if n := utf8.RuneCountInString(a.Node); n <= nodeWidth {
-			wide = max(wide, n)
-		}
-	}
+	_, err := io.WriteString(w, statusText(r, r.Nodes, paint))
+	return err
+}
+
+// statusText is a report that shows only these of its nodes.
+func statusText(r fleet.Report, shown []fleet.Answer, paint painter) string {
 	var b strings.Builder
 	row := func(health mood, cells ...string) {
-		rest := fmt.Sprintf("%-*s  %-12s  %-9s  %-4s  %-9s  %-12s  %s", len("unreachable")-len(cells[1]), "", cells[2], cells[3], cells[4], cells[5], cells[6], cells[7])
-		fmt.Fprintf(&b, "%-*s  %s%s\n", wide, cells[0], paint(health, cells[1]), strings.TrimRight(rest, " "))
+		cells[1] = paint(health, cells[1])
+		b.WriteString(strings.Join(cells, "\t") + "\n")
 	}
 	row(neutral, "NODE", "HEALTH", "KEY_ID", "VERSION", "GEN", "RELOAD", "TOKEN", "PROOF")
-	for _, a := range r.Nodes {
+	for _, a := range shown {
 		name := a.Node
 		if utf8.RuneCountInString(name) > nodeWidth {
 			b.WriteString(name + "\n")
@@ -45,6 +44,9 @@ func printStatus(w io.Writer, r fleet.Report, paint painter) error {
 				text.Paragraph(&b, "  ", advice(f))
 			}
 		}
+	}
+	if more := len(r.Nodes) - len(shown); more > 0 {
+		fmt.Fprintf(&b, "… and %s\n", text.Count(more, "more node"))
 	}
 	b.WriteString("\n")
 	printKeyIDs(&b, r)
@@ -58,8 +60,7 @@ func printStatus(w io.Writer, r fleet.Report, paint painter) error {
 			text.Paragraph(&b, "", advice(f))
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }
 
 func moodOf(a fleet.Answer) mood {
@@ -155,5 +156,5 @@ func on(nodes []string, all int) string {
 	case len(nodes) == all:
 		return fmt.Sprintf(", on all %d nodes", all)
 	}
-	return ", on " + strings.Join(nodes, ", ")
+	return ", on " + text.List(nodes)
 }

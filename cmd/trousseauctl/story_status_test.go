@@ -18,9 +18,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"golang.org/x/sys/unix"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/fleet"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
 	"github.com/trousseau-io/trousseau/internal/testkit/vaulttest"
 )
@@ -97,8 +97,9 @@ func TestStatusTable(t *testing.T) {
 		if err := printStatus(&b, r, plainly); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name, b.String())
-		for line := range strings.Lines(b.String()) {
+		plain := text.Fit(b.String(), 0)
+		golden(t, name, plain)
+		for line := range strings.Lines(plain) {
 			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 100 {
 				t.Errorf("%s: %d columns: %s", name, n, line)
 			}
@@ -107,8 +108,8 @@ func TestStatusTable(t *testing.T) {
 		if err := printStatus(&colors, r, colored); err != nil {
 			t.Fatal(err)
 		}
-		if plain := regexp.MustCompile(`\x1b\[\d+m`).ReplaceAllString(colors.String(), ""); plain != b.String() || plain == colors.String() {
-			t.Errorf("%s: the text in color differs: %q", name, colors.String())
+		if c := text.Fit(colors.String(), 0); c == plain || regexp.MustCompile(`\x1b\[\d+m`).ReplaceAllString(c, "") != plain {
+			t.Errorf("%s: the text in color differs: %q", name, c)
 		}
 	}
 }
@@ -130,69 +131,8 @@ func TestStatusIsStopped(t *testing.T) {
 	}
 }
 
-// TestWatchOnATerminal checks that watching redraws the screen and ends with its
-// context.
-func TestWatchOnATerminal(t *testing.T) {
-	screen, terminal := openTerminal(t)
-	nodes, err := fleet.ParseNodes([]string{"127.0.0.1:1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- watchStatus(ctx, terminal, fleet.Options{Nodes: nodes}, time.Millisecond)
-	}()
-	var drawn strings.Builder
-	for buf := make([]byte, 4096); strings.Count(drawn.String(), "\x1b[HNODE ") < 3; {
-		if err := screen.SetReadDeadline(time.Now().Add(patience)); err != nil {
-			t.Fatal(err)
-		}
-		n, err := screen.Read(buf)
-		if err != nil {
-			t.Fatalf("%v after %q", err, drawn.String())
-		}
-		drawn.Write(buf[:n])
-	}
-	cancel()
-	go func() { _, _ = io.Copy(io.Discard, screen) }() // a full terminal would block
-	if err := <-ended; err != nil {
-		t.Errorf("ended with %v", err)
-	}
-	first, _, _ := strings.Cut(drawn.String()[1:], "\x1b[HNODE ")
-	for _, want := range []string{"PROOF\x1b[K\r\n", "unreachable", " UTC, stop with Ctrl-C\x1b[K\r\n\x1b[J"} {
-		if !strings.Contains(first, want) {
-			t.Errorf("no %q in %q", want, first)
-		}
-	}
-}
-
-// openTerminal opens a pseudoterminal (pty(7)).
-func openTerminal(t *testing.T) (screen, terminal *os.File) {
-	t.Helper()
-	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Skipf("no pseudoterminals here: %v", err)
-	}
-	screen = os.NewFile(uintptr(fd), "/dev/ptmx")
-	t.Cleanup(func() { screen.Close() })
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skipf("no pseudoterminals here: %v", err)
-	}
-	t.Cleanup(func() { terminal.Close() })
-	return screen, terminal
-}
-
 // vault seal | unseal | rotate does that; rotate applies to the transit key. vault
-// empty removes the engines. vault write PATH NAME=VALUE... works like the vault
+// delay DURATION delays each decryption. vault empty removes the engines. vault write PATH NAME=VALUE... works like the vault
 // command.
 func cmdVault(ts *testscript.TestScript, neg bool, args []string) {
 	v := storyOf(ts).vault
@@ -203,6 +143,10 @@ func cmdVault(ts *testscript.TestScript, neg bool, args []string) {
 		v.Unseal()
 	case "rotate":
 		v.Transit().Key(keyName).Rotate()
+	case "delay":
+		delay, err := time.ParseDuration(args[1])
+		ts.Check(err)
+		v.Inject(vaulttest.Fault{Match: vaulttest.Ops(vaulttest.OpDecrypt), Delay: delay})
 	case "empty":
 		v.Unmount("", "transit")
 		v.Unmount("", "secret")

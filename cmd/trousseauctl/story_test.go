@@ -28,9 +28,10 @@ const patience = 15 * time.Second
 // keyName is the transit key in each story's Vault.
 const keyName = "trousseau-kms-vault"
 
-// TestMain lets scripts execute the test binary as trousseauctl itself.
+// TestMain lets scripts execute the test binary as trousseauctl itself, also under the
+// name of kubectl's plugin.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"trousseauctl": main})
+	testscript.Main(m, map[string]func(){"trousseauctl": main, plugin: main})
 }
 
 // TestScripts runs the stories of testdata/script: whole processes, real sockets
@@ -119,6 +120,7 @@ func storyCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 		"render":        cmdRender,
 		"schema":        cmdSchema,
 		"revision":      cmdRevision,
+		"fits":          cmdFits,
 		"healthy":       cmdHealthy,
 		"login":         cmdLogin,
 		"serves":        cmdServes,

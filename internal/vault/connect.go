@@ -104,8 +104,8 @@ func Connect(ctx context.Context, address string) (*net.TCPConn, error) {
 }
 
 // Handshake is Connect, and then a TLS handshake as a [Client] that is dialed with
-// cfg makes it. The name is the one that the certificate must have. The caller closes
-// the connection.
+// cfg makes it, but for as long as ctx allows. The name is the one that the certificate
+// must have. The caller closes the connection.
 func (cfg Config) Handshake(ctx context.Context, address string) (conn *tls.Conn, name string, err error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -120,8 +120,6 @@ func (cfg Config) Handshake(ctx context.Context, address string) (conn *tls.Conn
 	if err != nil {
 		return nil, config.ServerName, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
 	conn = tls.Client(raw, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()

@@ -38,6 +38,7 @@ func TestKMSv1AndAnotherPrefix(t *testing.T) {
 	node.Trousseau.Start()
 	encrypted := []string{
 		"--encryption-provider-config=" + bed.Write("both.yaml", fmt.Sprintf(bothVersions, node.Trousseau.Socket, serveOldPlugin(t, c))),
+		"--encryption-provider-config-automatic-reload=true", // one health check for all plugins
 		"--feature-gates=KMSv1=true",
 	}
 	node.APIServer.Args = append(node.APIServer.Args, encrypted...)

@@ -31,7 +31,13 @@ type fleet struct {
 // Vault is set up as the documentation describes. Flags are kube-controller-manager's.
 func newFleet(t *testing.T, title string, nodes int, flags ...string) *fleet {
 	t.Helper()
-	f := &fleet{stage: prepareStage(t, title)}
+	return prepareStage(t, title).fleet(nodes, flags...)
+}
+
+// fleet makes a prepared stage one.
+func (s *stage) fleet(nodes int, flags ...string) *fleet {
+	s.t.Helper()
+	f := &fleet{stage: s}
 	api := f.node.APIServer
 	// The testbed's servers run without it.
 	api.Args = slices.DeleteFunc(api.Args, func(arg string) bool { return arg == "--disable-admission-plugins=ServiceAccount" })

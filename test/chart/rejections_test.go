@@ -15,6 +15,7 @@ func TestRejections(t *testing.T) {
 	const static = address + "mode: staticPod\n"
 	const node = address + "mode: installer\nconfig: {login: {tokenFile: /etc/trousseau-credentials/token}}\nnodeCredentials: /etc/kubernetes/trousseau\n"
 	const login = address + "config: {login: "
+	const rotate = "cronJobs: {rotateKey: {enabled: true, vaultToken: {secretName: x}}}"
 	for _, tc := range []struct {
 		name, values string
 		want         []string
@@ -74,6 +75,14 @@ func TestRejections(t *testing.T) {
 		{"socket path too long for the installer", node + "socket: {directory: /run/" + strings.Repeat("x", 80) + "}", []string{"socket.directory: too long for mode=installer", "84 characters"}},
 		{"agent of a static pod with ServiceAccount", static + "config: {source: agent}", []string{"config.agent.autoAuth", "ServiceAccount", "token_path"}},
 		{"login of a static pod with ServiceAccount", static, []string{"config.login", "ServiceAccount", "nodeCredentials"}},
+		{"audit of a static pod", node + "mode: staticPod\ncronJobs: {audit: {enabled: true}}", []string{"cronJobs.audit", "trousseauctl audit"}},
+		{"doctor of an installer", node + "cronJobs: {doctor: {enabled: true}}", []string{"cronJobs.doctor", "mode=installer", "kubectl exec"}},
+		{"doctor of an agent", address + "config: {source: agent}\ncronJobs: {doctor: {enabled: true}}", []string{"cronJobs.doctor", "config.source=agent", "kubectl exec"}},
+		{"rotation of an installer", node + rotate, []string{"cronJobs.rotateKey", "mode=installer"}},
+		{"rotation in an unknown Vault", "config: {source: secret, secret: {name: x}}\n" + rotate, []string{"cronJobs.rotateKey", "vault.address"}},
+		{"rotation with another name of Vault", "vault: {address: https://vault.example, tlsServerName: x}\n" + rotate, []string{"cronJobs.rotateKey", "vault.tlsServerName"}},
+		{"rotation without token", address + "cronJobs: {rotateKey: {enabled: true}}", []string{"cronJobs.rotateKey.vaultToken.secretName", "required"}},
+		{"jobs without etcd", address + "cronJobs: {etcd: {endpoints: []}}", []string{"/cronJobs/etcd/endpoints"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			eachHelm(t, func(t *testing.T, h helm) {

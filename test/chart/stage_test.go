@@ -52,16 +52,21 @@ func newBareStage(t *testing.T, title string) *stage {
 // if containers are not permitted.
 func prepareStage(t *testing.T, title string) *stage {
 	t.Helper()
+	return prepareStageWith(t, title, func(*testbed.Bed) testbed.Options { return testbed.Options{} })
+}
+
+func prepareStageWith(t *testing.T, title string, options func(*testbed.Bed) testbed.Options) *stage {
+	t.Helper()
 	newHelm(t, "helm4", "")
 	bed := testbed.New(t, &report, title)
 	if err := kubelet.Usable(bed.Dir); err != nil {
 		t.Skipf("containers cannot be created: %v", err)
 	}
-	c := testbed.NewCluster(bed, testbed.Options{})
+	c := testbed.NewCluster(bed, options(bed))
 	s := &stage{Cluster: c, t: t, node: c.Nodes[0], port: bed.FreePort()}
 	s.helm = newHelm(t, "helm4", s.node.APIServer.Kubeconfig())
 	s.values = "--values=" + s.Write("values.yaml", fmt.Sprintf(values, c.Proxy.Addr, s.node.Dir, s.port))
-	s.kubelet = kubelet.New(kubelet.Options{Bed: bed, API: s.node.APIServer.Client, Images: map[string]kubelet.Image{
+	s.kubelet = kubelet.New(kubelet.Options{Bed: bed, API: s.node.APIServer.Client, Service: strings.TrimPrefix(s.node.APIServer.URL, "https://"), Images: map[string]kubelet.Image{
 		"registry.example/trousseau": {Binary: bed.Binary, Path: "/trousseau", Entrypoint: []string{"/trousseau"},
 			Others: map[string]string{"/trousseauctl": trousseauctl(t)}},
 		"docker.io/hashicorp/vault": {Binary: bed.Tool("vault"), Path: "/bin/vault"},

@@ -247,14 +247,17 @@ func (s *site) mustBeRewritten() {
 	s.mustBeUnder(newest)
 	stdout, _ := s.admin.trousseauctl(0, "audit", "-o=json", "--endpoints=https://10.0.0.1:2379",
 		"--cacert="+s.CAFile(), "--cert="+s.Etcd.CertFile, "--key="+s.Etcd.KeyFile, "--resource=secrets")
-	var found struct {
-		Objects int
-		KeyIDs  []struct {
-			KeyID   string
+	var document struct {
+		Report struct {
 			Objects int
+			KeyIDs  []struct {
+				KeyID   string
+				Objects int
+			}
 		}
 	}
-	decode(s.t, stdout, &found)
+	decode(s.t, stdout, &document)
+	found := document.Report
 	if found.Objects != s.secrets || len(found.KeyIDs) != 1 || found.KeyIDs[0].KeyID != newest {
 		s.t.Errorf("audit has %+v, want %d Secrets under %s", found, s.secrets, newest)
 	}

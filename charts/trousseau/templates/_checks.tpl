@@ -116,4 +116,25 @@
 {{- fail (printf "extraArgs: --%s has its own value in this chart; set that instead" $flag) -}}
 {{- end -}}
 {{- end -}}
+{{- $jobs := $v.cronJobs -}}
+{{- if and $jobs.audit.enabled (eq $v.mode "staticPod") -}}
+{{- fail "cronJobs.audit: mode=staticPod renders the pod only; use mode=daemonSet or mode=installer, or run `trousseauctl audit` yourself" -}}
+{{- end -}}
+{{- if and $jobs.doctor.enabled (or (ne $v.mode "daemonSet") (eq $v.config.source "agent")) -}}
+{{- fail (printf "cronJobs.doctor: with mode=%s and config.source=%s, config.yaml is only in Trousseau's own pod; run `/trousseauctl doctor` in that pod with kubectl exec" $v.mode $v.config.source) -}}
+{{- end -}}
+{{- if $jobs.rotateKey.enabled -}}
+{{- if ne $v.mode "daemonSet" -}}
+{{- fail (printf "cronJobs.rotateKey: does not work with mode=%s; run `trousseauctl rotate-key` yourself" $v.mode) -}}
+{{- end -}}
+{{- if not $v.vault.address -}}
+{{- fail "cronJobs.rotateKey: needs vault.address, the URL of the Vault with the key" -}}
+{{- end -}}
+{{- if $v.vault.tlsServerName -}}
+{{- fail "cronJobs.rotateKey: does not work with vault.tlsServerName; run `trousseauctl rotate-key` yourself" -}}
+{{- end -}}
+{{- if not $jobs.rotateKey.vaultToken.secretName -}}
+{{- fail "cronJobs.rotateKey.vaultToken.secretName: required; name a Secret with a Vault token that may rotate the key" -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}

@@ -3,7 +3,6 @@
 {{- define "trousseau.pod" -}}
 {{- $static := ne .Values.mode "daemonSet" -}}
 {{- $source := .Values.config.source -}}
-{{- $token := include "trousseau.usesToken" . -}}
 {{- $health := fromYaml (include "trousseau.health" .) -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
@@ -21,27 +20,9 @@ priorityClassName: {{ . }}
 priority: 2000001000
 {{- end }}
 {{- end }}
-hostNetwork: {{ .Values.hostNetwork }}
-dnsPolicy: {{ .Values.dnsPolicy }}
-{{- with .Values.dnsConfig }}
-dnsConfig:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.hostAliases }}
-hostAliases:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
+{{ include "trousseau.network" . | trim }}
 terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
-securityContext:
-  runAsUser: {{ int64 .Values.runAsUser }}
-  runAsGroup: {{ int64 .Values.runAsGroup }}
-  {{- if .Values.runAsUser }}
-  runAsNonRoot: true
-  fsGroup: {{ int64 .Values.runAsGroup }}
-  {{- end }}
-  {{- with .Values.podSecurityContext }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+{{ include "trousseau.user" . | trim }}
 {{- if eq $source "agent" }}
 initContainers:
 # A sidecar, because it must keep running to render new tokens. Trousseau does not
@@ -139,7 +120,12 @@ volumes:
     medium: Memory
     sizeLimit: 1Mi
 {{- end }}
-{{- if eq $source "agent" }}
+{{ include "trousseau.inputs" . | trim }}
+{{- end -}}
+
+{{- /* the volumes with the configuration and what it names */ -}}
+{{- define "trousseau.inputs" -}}
+{{- if eq .Values.config.source "agent" }}
 # In memory, because config.yaml contains a token.
 - name: config
   emptyDir:
@@ -147,7 +133,7 @@ volumes:
     sizeLimit: 1Mi
 - name: agent-config
   {{- include "trousseau.volume" (list . "agent" (list "agent.hcl" "config.yaml.ctmpl")) | nindent 2 }}
-{{- else if eq $source "login" }}
+{{- else if eq .Values.config.source "login" }}
 - name: config
   {{- include "trousseau.volume" (list . "config" (list "config.yaml")) | nindent 2 }}
 {{- else }}
@@ -160,7 +146,7 @@ volumes:
 - name: vault-ca
   {{- . | nindent 2 }}
 {{- end }}
-{{- if $token }}
+{{- if include "trousseau.usesToken" . }}
 - name: token
   projected:
     sources:
@@ -262,4 +248,32 @@ affinity:
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end -}}
+
+{{- /* the network of the pod */ -}}
+{{- define "trousseau.network" -}}
+hostNetwork: {{ .Values.hostNetwork }}
+dnsPolicy: {{ .Values.dnsPolicy }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- /* the security context of the pod */ -}}
+{{- define "trousseau.user" -}}
+securityContext:
+  runAsUser: {{ int64 .Values.runAsUser }}
+  runAsGroup: {{ int64 .Values.runAsGroup }}
+  {{- if .Values.runAsUser }}
+  runAsNonRoot: true
+  fsGroup: {{ int64 .Values.runAsGroup }}
+  {{- end }}
+  {{- with .Values.podSecurityContext }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end -}}

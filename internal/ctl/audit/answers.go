@@ -47,7 +47,7 @@ func inTheClear(r *Report) Answer {
 		if len(left) > 0 {
 			intro = "However, "
 		}
-		a.Text = append(a.Text, fmt.Sprintf("%sall %s of %s are encrypted.", intro, objects(total), list(encrypted)))
+		a.Text = append(a.Text, fmt.Sprintf("%sall %s of %s are encrypted.", intro, text.Count(total, "object"), text.List(encrypted)))
 	}
 	if len(left)+len(encrypted) == 0 {
 		a.Verdict = "yes"
@@ -57,7 +57,7 @@ func inTheClear(r *Report) Answer {
 		a.Text = append(a.Text, local)
 	}
 	if len(others) > 0 {
-		a.Text = append(a.Text, fmt.Sprintf("Not encrypted, and not expected to be: %s. To check a resource that should be encrypted, name it with --resource.", list(others)))
+		a.Text = append(a.Text, fmt.Sprintf("Not encrypted, and not expected to be: %s. To check a resource that should be encrypted, name it with --resource.", text.List(others)))
 	}
 	older := 0
 	for _, res := range r.Resources {
@@ -91,14 +91,7 @@ func localKeys(r *Report) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s encrypted with a key in the EncryptionConfiguration itself (%s). Keep that key there until you have run trousseauctl reencrypt.", verb(n), list(names))
-}
-
-func verb(n int) string {
-	if n == 1 {
-		return "1 object is"
-	}
-	return objects(n) + " are"
+	return fmt.Sprintf("%s encrypted with a key in the EncryptionConfiguration itself (%s). Keep that key there until you have run trousseauctl reencrypt.", text.Are(n, "object"), text.List(names))
 }
 
 func versions(r *Report) Answer {
@@ -108,7 +101,7 @@ func versions(r *Report) Answer {
 		var each []string
 		for _, v := range key.Versions {
 			short = append(short, fmt.Sprintf("%s/%s v%d", key.Engine, key.Key, v.Version))
-			each = append(each, fmt.Sprintf("version %d for %s under %s", v.Version, objects(v.Objects), text.Count(v.Seeds, "seed")))
+			each = append(each, fmt.Sprintf("version %d for %s under %s", v.Version, text.Count(v.Objects, "object"), text.Count(v.Seeds, "seed")))
 		}
 		a.Text = append(a.Text, fmt.Sprintf("%s/%s: %s.", key.Engine, key.Key, strings.Join(each, "; ")))
 	}
@@ -116,7 +109,7 @@ func versions(r *Report) Answer {
 		var each []string
 		for _, v := range r.Unattributed {
 			short = append(short, fmt.Sprintf("unrecorded key v%d", v.Version))
-			each = append(each, fmt.Sprintf("version %d for %s", v.Version, objects(v.Objects)))
+			each = append(each, fmt.Sprintf("version %d for %s", v.Version, text.Count(v.Objects, "object")))
 		}
 		a.Text = append(a.Text, fmt.Sprintf("A transit key that is not recorded, because KMS v1 or another plugin wrote the objects: %s.", strings.Join(each, "; ")))
 	}
@@ -129,7 +122,7 @@ func versions(r *Report) Answer {
 		}
 	}
 	if opaque > 0 {
-		a.Text = append(a.Text, text.Capital(verb(opaque))+" under a wrapped key that names no version of a transit key: ask the plugin that wrote them which of its keys they need.")
+		a.Text = append(a.Text, text.Are(opaque, "object")+" under a wrapped key that names no version of a transit key: ask the plugin that wrote them which of its keys they need.")
 	}
 	if len(short) > 0 {
 		a.Verdict = strings.Join(short, ", ")
@@ -138,7 +131,7 @@ func versions(r *Report) Answer {
 		a.Text = []string{"None: nothing is encrypted by KMS."}
 	}
 	if len(short) > 0 && r.Source.Asked != nil {
-		a.Text = append(a.Text, "Only "+list(r.Source.Asked)+" was audited: other resources may need more versions.")
+		a.Text = append(a.Text, "Only "+text.List(r.Source.Asked)+" was audited: other resources may need more versions.")
 	}
 	return a
 }
@@ -182,9 +175,9 @@ func limit(own, others []TransitVersion) string {
 					next = v.Version
 				}
 			case i == 0:
-				by = append(by, fmt.Sprintf("%s still under version %d", text.Capital(verb(v.Objects)), v.Version))
+				by = append(by, fmt.Sprintf("%s still under version %d", text.Are(v.Objects, "object"), v.Version))
 			default:
-				by = append(by, fmt.Sprintf("%s under version %d of a key that KMS v1 and other plugins do not record, and which may be this one", text.Capital(verb(v.Objects)), v.Version))
+				by = append(by, fmt.Sprintf("%s under version %d of a key that KMS v1 and other plugins do not record, and which may be this one", text.Are(v.Objects, "object"), v.Version))
 			}
 		}
 	}
@@ -227,12 +220,4 @@ func count(r *Report, forms ...stored.Form) int {
 		}
 	}
 	return n
-}
-
-func list(names []string) string {
-	const most = 12
-	if len(names) > most {
-		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
-	}
-	return strings.Join(names, ", ")
 }

@@ -40,7 +40,7 @@ func findings(r *Report) []finding.Finding {
 		for _, g := range res.Groups {
 			if stored.Form(g.Form) == stored.Malformed {
 				all = append(all, finding.Finding{ID: Malformed, Severity: finding.Error, Subject: res.Name, Objects: g.Objects,
-					Text:     fmt.Sprintf("%s of %s cannot be read with any key: %s", objects(g.Objects), res.Name, g.Problem),
+					Text:     fmt.Sprintf("%s of %s cannot be read with any key: %s", text.Count(g.Objects, "object"), res.Name, g.Problem),
 					Do:       "restore them from a backup of etcd, or delete them: --verify prints how",
 					Examples: g.FirstKeys})
 			}
@@ -49,7 +49,7 @@ func findings(r *Report) []finding.Finding {
 	all = append(all, drillFindings(r.Drill)...)
 	for _, res := range r.Outside {
 		all = append(all, finding.Finding{ID: OutsidePrefixes, Severity: finding.Warning, Subject: res.Name, Objects: res.Objects,
-			Text:     fmt.Sprintf("%s under %s, outside of %s: counted here only for the key versions that they need", text.Capital(encrypted(res.Objects)), res.Name, strings.Join(r.Source.Prefixes, " and ")),
+			Text:     fmt.Sprintf("%s under %s, outside of %s: counted here only for the key versions that they need", text.Are(res.Objects, "encrypted object"), res.Name, strings.Join(r.Source.Prefixes, " and ")),
 			Do:       "add --prefix " + strings.TrimSuffix(res.Name, "/") + " to audit them too",
 			Examples: res.keysOf(func(Group) bool { return true })})
 	}
@@ -93,7 +93,7 @@ func drillFindings(d *Drill) []finding.Finding {
 		if sum.ID == NotVerified {
 			what, sum.Do = "could not be verified", ""
 		}
-		sum.Text = fmt.Sprintf("%s %s %s: %s", objects(sum.Objects), under, what, c.reason)
+		sum.Text = fmt.Sprintf("%s %s %s: %s", text.Count(sum.Objects, "object"), under, what, c.reason)
 		all = append(all, *sum)
 	}
 	if rest := d.Lost + d.Unknown - len(d.Failures); rest > 0 {
@@ -114,13 +114,4 @@ func (r Resource) keysOf(match func(Group) bool) []string {
 		}
 	}
 	return keys
-}
-
-func objects(n int) string { return text.Count(n, "object") }
-
-func encrypted(n int) string {
-	if n == 1 {
-		return "1 encrypted object is"
-	}
-	return text.Count(n, "encrypted object") + " are"
 }

@@ -28,7 +28,7 @@ func notes(r *Report) []string {
 	}
 	if r.Drill != nil {
 		if left := count(r, stored.AESCBC, stored.AESGCM, stored.Secretbox); left > 0 {
-			all = append(all, fmt.Sprintf("%s encrypted with a local key, and could not be verified.", text.Capital(verb(left))))
+			all = append(all, fmt.Sprintf("%s encrypted with a local key, and could not be verified.", text.Are(left, "object")))
 		}
 		all = append(all, "A seed that unwraps proves that the key exists. Only kube-apiserver can tell whether the object itself is undamaged, by reading it.")
 	}
@@ -40,7 +40,7 @@ func notes(r *Report) []string {
 		}
 	}
 	if count(r, stored.Other) > 0 {
-		all = append(all, fmt.Sprintf("%s in the clear in an unknown encoding (other).", text.Capital(verb(count(r, stored.Other)))))
+		all = append(all, fmt.Sprintf("%s in the clear in an unknown encoding (other).", text.Are(count(r, stored.Other), "object")))
 	}
 	return all
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/audit/stored"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 // transitKeys sums r.KeyIDs by transit key, and finds the highest safe
@@ -90,9 +91,9 @@ func undecided(r *Report) string {
 		for _, g := range res.Groups {
 			switch form := stored.Form(g.Form); {
 			case form == stored.Malformed:
-				return fmt.Sprintf("%s of %s cannot be decoded, and may need any version: restore or delete malformed objects, then audit again", objects(g.Objects), res.Name)
+				return fmt.Sprintf("%s of %s cannot be decoded, and may need any version: restore or delete malformed objects, then audit again", text.Count(g.Objects, "object"), res.Name)
 			case (form == stored.KMSv1 || form == stored.KMSv2) && g.WrappedBy == 0:
-				return fmt.Sprintf("%s of %s, stored by %s under provider %s, may need any version, because the wrapped key does not begin with vault:v and a version: re-encrypt them first", objects(g.Objects), res.Name, spoken(form), g.Name)
+				return fmt.Sprintf("%s of %s, stored by %s under provider %s, may need any version, because the wrapped key does not begin with vault:v and a version: re-encrypt them first", text.Count(g.Objects, "object"), res.Name, spoken(form), g.Name)
 			}
 		}
 	}

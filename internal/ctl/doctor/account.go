@@ -130,7 +130,7 @@ func (e *examination) token(ctx context.Context, v *vaultview.View) (*vaultview.
 
 // life judges who renews or replaces a token before it expires.
 func life(t *vaultview.Token, minted bool, method config.Method) outcome {
-	left := span(t.TTL.Duration())
+	left := text.Span(t.TTL.Duration())
 	switch {
 	case t.Expires == nil:
 		return ok("it never expires")
@@ -141,7 +141,7 @@ func life(t *vaultview.Token, minted bool, method config.Method) outcome {
 	case !t.Renewable:
 		return warn("Issue one that is renewable and has a period: vault token create -orphan -period=…; or make sure that a new one is written in time.", "it expires in %s and cannot be renewed", left)
 	case t.MaxTTL > 0:
-		return warn("Make sure that a new one is written in time, or issue one without explicit_max_ttl.", "%s left; trousseau renews it, up to its maximum of %s in all", left, span(t.MaxTTL.Duration()))
+		return warn("Make sure that a new one is written in time, or issue one without explicit_max_ttl.", "%s left; trousseau renews it, up to its maximum of %s in all", left, text.Span(t.MaxTTL.Duration()))
 	case t.Period == 0:
 		return warn("Issue one with a period, or make sure that a new one is written in time.", "%s left; trousseau renews it, up to Vault's maximum TTL: it has no period", left)
 	}

@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/apiserver"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 )
 
 // apiServer asks kube-apiserver whether it can use the plugin.
@@ -120,11 +121,11 @@ func (e *examination) announced(ctx context.Context, s *apiserver.Server) outcom
 	case told.Hash == "":
 		return fail("Check that EncryptionConfiguration lists the plugin, and that kube-apiserver has loaded it.", "kube-apiserver has not asked this plugin yet")
 	case told.Hash == e.plugin.Hash:
-		return ok("kube-apiserver received the same key_id %s ago", span(age))
+		return ok("kube-apiserver received the same key_id %s ago", text.Span(age))
 	case age < statusInterval:
-		return warn("Run doctor again in 90 seconds, after kube-apiserver has asked again.", "kube-apiserver received another key_id %s ago", span(age))
+		return warn("Run doctor again in 90 seconds, after kube-apiserver has asked again.", "kube-apiserver received another key_id %s ago", text.Span(age))
 	}
-	return fail("Check that it asks this plugin at all, and read kube-apiserver's log.", "kube-apiserver received another key_id, and has not asked again for %s", span(age))
+	return fail("Check that it asks this plugin at all, and read kube-apiserver's log.", "kube-apiserver received another key_id, and has not asked again for %s", text.Span(age))
 }
 
 // told is what kube-apiserver received last from our plugin. Where the provider's name

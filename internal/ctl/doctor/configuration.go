@@ -133,3 +133,5 @@ func ownerOf(info fs.FileInfo) int {
 	}
 	return 0
 }
+
+func octal(mode fs.FileMode) string { return fmt.Sprintf("%#o", mode.Perm()) }

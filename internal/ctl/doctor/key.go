@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultview"
 	"github.com/trousseau-io/trousseau/internal/fault"
 	"github.com/trousseau-io/trousseau/internal/vault"
@@ -18,6 +19,8 @@ import (
 
 // old is the age from which a key version should have a successor.
 const old = 365 * day
+
+const day = 24 * time.Hour
 
 // keys checks each key, and encrypts and decrypts at each address.
 func (e *examination) keys(ctx context.Context) {
@@ -122,7 +125,7 @@ func versions(k *vaultview.Key, path string, encrypts bool) outcome {
 	}
 	rotation := "no automatic rotation"
 	if k.AutoRotatePeriod > 0 {
-		rotation = "rotated automatically every " + span(k.AutoRotatePeriod.Duration())
+		rotation = "rotated automatically every " + text.Span(k.AutoRotatePeriod.Duration())
 	}
 	created := k.Created()
 	if created.IsZero() {
@@ -130,9 +133,9 @@ func versions(k *vaultview.Key, path string, encrypts bool) outcome {
 	}
 	age := time.Since(created)
 	if age > old && encrypts {
-		return warn("Rotate it: vault write -f "+path+"/rotate, or set auto_rotate_period.", "version %d is %s old, %s", k.Latest, span(age), rotation)
+		return warn("Rotate it: vault write -f "+path+"/rotate, or set auto_rotate_period.", "version %d is %s old, %s", k.Latest, text.Span(age), rotation)
 	}
-	return ok("version %d is %s old, %s", k.Latest, span(max(age, 0)), rotation)
+	return ok("version %d is %s old, %s", k.Latest, text.Span(age), rotation)
 }
 
 // roundTrip encrypts and decrypts at an address, through the daemon's client, and asks

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/config"
+	"github.com/trousseau-io/trousseau/internal/ctl/text"
 	"github.com/trousseau-io/trousseau/internal/ctl/vaultview"
 	"github.com/trousseau-io/trousseau/internal/upstream"
 	"github.com/trousseau-io/trousseau/internal/vault"
@@ -125,13 +126,13 @@ func chain(state tls.ConnectionState, name string) outcome {
 				what = fmt.Sprintf("the certificate of its issuer %q", c.Subject.CommonName)
 				fix = "Renew that CA and the certificates it issued. First add the new CA to the file of vault.vaultCACert, beside the old one."
 			}
-			return warn(fix, "%s expires in %s, on %s", what, span(left), c.NotAfter.UTC().Format(time.DateOnly))
+			return warn(fix, "%s expires in %s, on %s", what, text.Span(left), c.NotAfter.UTC().Format(time.DateOnly))
 		}
 		if i > 0 {
 			names = append(names, strconv.Quote(c.Subject.CommonName))
 		}
 	}
-	return ok("%s, %s, expires in %s", tls.VersionName(state.Version), strings.Join(names, " issued by "), span(time.Until(certificates[0].NotAfter)))
+	return ok("%s, %s, expires in %s", tls.VersionName(state.Version), strings.Join(names, " issued by "), text.Span(time.Until(certificates[0].NotAfter)))
 }
 
 func refusedHandshake(err error, name string) outcome {

@@ -92,9 +92,9 @@ func kept(a fleet.Answer) outcome {
 	case t.Expires.IsZero():
 		return ok("it never expires, or may not be looked up")
 	case t.KeptBy != fleet.Trousseau:
-		return warn("Have a new token written in time, or issue a periodic one.", "it expires in %s, and trousseau cannot renew it", span(time.Until(t.Expires)))
+		return warn("Have a new token written in time, or issue a periodic one.", "it expires in %s, and trousseau cannot renew it", text.Span(time.Until(t.Expires)))
 	}
-	return ok("%s left; trousseau renews it", span(time.Until(t.Expires)))
+	return ok("%s left; trousseau renews it", text.Span(time.Until(t.Expires)))
 }
 
 func agreement(r fleet.Report) outcome {

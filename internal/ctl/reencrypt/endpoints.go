@@ -9,6 +9,8 @@ import (
 	"net"
 	"strconv"
 	"strings"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
 // apiServers returns the URLs of all API servers. By default each publishes its own
@@ -37,23 +39,18 @@ func (c *cluster) published(ctx context.Context) (urls []string) {
 		Param("labelSelector", "kubernetes.io/service-name=kubernetes").
 		SetHeader("Accept", "application/json").
 		Do(ctx).Raw()
-	var slices struct {
-		Items []struct {
-			Endpoints []struct{ Addresses []string }
-			Ports     []struct {
-				Name string
-				Port int
-			}
-		}
-	}
+	var slices discoveryv1.EndpointSliceList
 	if err != nil || json.Unmarshal(text, &slices) != nil {
 		return nil
 	}
 	for _, slice := range slices.Items {
 		for _, port := range slice.Ports {
+			if port.Port == nil { // never so for a Service's own
+				continue
+			}
 			for _, endpoint := range slice.Endpoints {
 				for _, address := range endpoint.Addresses {
-					urls = append(urls, "https://"+net.JoinHostPort(address, strconv.Itoa(port.Port)))
+					urls = append(urls, "https://"+net.JoinHostPort(address, strconv.Itoa(int(*port.Port))))
 				}
 			}
 		}

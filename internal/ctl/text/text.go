@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package text writes words, numbers and durations for a terminal. Its functions
-// do no I/O and are safe for concurrent use.
+// Package text writes words, numbers and durations, and lays out paragraphs and tables
+// for the width of a terminal. Its functions do no I/O and are safe for concurrent use.
 package text
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"syscall"
@@ -41,20 +40,47 @@ func Capital(s string) string {
 	return string(unicode.ToUpper(first)) + s[size:]
 }
 
-// Age returns a duration in its largest unit: 12d, 35h, 4m, 9s. Less than a second,
-// or a negative duration, which means that two clocks differ, is 0s.
-func Age(d time.Duration) string {
-	switch {
-	case d < 0:
-		return "0s"
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh", int(d.Hours()))
+// Are returns Count with its verb: "1 object is", "2 objects are".
+func Are(n int, noun string) string {
+	if n == 1 {
+		return Count(n, noun) + " is"
 	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
+	return Count(n, noun) + " are"
+}
+
+// List joins names by commas. After the first twelve it says how many more there are.
+func List(names []string) string {
+	const most = 12
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + " and " + Number(len(names)-most) + " more"
+	}
+	return strings.Join(names, ", ")
+}
+
+// Age returns a duration in its largest unit of which there are two, rounded down:
+// 12d, 35h, 90m, 9s. Less than a second, or a negative duration, which means that two
+// clocks differ, is 0s.
+func Age(d time.Duration) string {
+	n, unit := largest(d)
+	return strconv.Itoa(n) + unit[:1]
+}
+
+// Span is Age in words: 12 days, 35 hours.
+func Span(d time.Duration) string {
+	return Count(largest(d))
+}
+
+func largest(d time.Duration) (n int, unit string) {
+	const day = 24 * time.Hour
+	switch {
+	case d >= 2*day:
+		return int(d / day), "day"
+	case d >= 2*time.Hour:
+		return int(d / time.Hour), "hour"
+	case d >= 2*time.Minute:
+		return int(d / time.Minute), "minute"
+	}
+	return int(max(d, 0) / time.Second), "second"
 }
 
 // Printable replaces what does not print, such as a line break or an escape
@@ -68,6 +94,15 @@ func Printable(s string) string {
 	}, s)
 }
 
+// Cut makes one line of s. If it is longer than width, at least 1, it ends with …
+func Cut(s string, width int) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if utf8.RuneCountInString(s) <= width {
+		return s
+	}
+	return string([]rune(s)[:width-1]) + "…"
+}
+
 // Errno returns the operating system's error within err, without the path or the
 // address that it is about, or err itself if there is none.
 func Errno(err error) error {
@@ -76,29 +111,4 @@ func Errno(err error) error {
 		return errno
 	}
 	return err
-}
-
-// Width is the longest line that [Paragraph] writes, in bytes, where words allow it.
-const Width = 80
-
-// Paragraph writes s in lines of at most [Width], each after indent. A word that
-// is longer has a line of its own.
-func Paragraph(b *strings.Builder, indent, s string) {
-	line := indent
-	for word := range strings.FieldsSeq(s) {
-		if line != indent && len(line)+len(word) > Width {
-			b.WriteString(strings.TrimRight(line, " ") + "\n")
-			line = indent
-		}
-		line += word + " "
-	}
-	b.WriteString(strings.TrimRight(line, " ") + "\n")
-}
-
-// Hanging writes a paragraph whose first line begins with first. The other lines
-// are indented by as many blanks.
-func Hanging(b *strings.Builder, first, s string) {
-	var p strings.Builder
-	Paragraph(&p, strings.Repeat(" ", len(first)), s)
-	b.WriteString(first + p.String()[len(first):])
 }

@@ -21,6 +21,16 @@ func TestWords(t *testing.T) {
 		{text.Count(1, "object"), "1 object"},
 		{text.Count(2, "object"), "2 objects"},
 		{text.Count(1200, "object"), "1,200 objects"},
+		{text.Are(1, "object"), "1 object is"},
+		{text.Are(1200, "object"), "1,200 objects are"},
+		{text.List([]string{"a", "b"}), "a, b"},
+		{text.List(strings.Split("abcdefghijklmn", "")), "a, b, c, d, e, f, g, h, i, j, k, l and 2 more"},
+		{text.Cut("two\nlines", 9), "two lines"},
+		{text.Cut("über alles", 5), "über…"},
+		{text.Span(-time.Hour), "0 seconds"},
+		{text.Span(time.Second), "1 second"},
+		{text.Span(90 * time.Minute), "90 minutes"},
+		{text.Span(49 * time.Hour), "2 days"},
 		{text.Number(0), "0"},
 		{text.Number(999), "999"},
 		{text.Number(1000), "1,000"},
@@ -40,8 +50,8 @@ func TestWords(t *testing.T) {
 
 func TestAge(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		-time.Hour: "0s", 0: "0s", 59 * time.Second: "59s", time.Minute: "1m", 59*time.Minute + 59*time.Second: "59m",
-		time.Hour: "1h", 47 * time.Hour: "47h", 48 * time.Hour: "2d", 400 * 24 * time.Hour: "400d",
+		-time.Hour: "0s", 0: "0s", 119 * time.Second: "119s", 2 * time.Minute: "2m", 119*time.Minute + 59*time.Second: "119m",
+		2 * time.Hour: "2h", 47 * time.Hour: "47h", 48 * time.Hour: "2d", 400 * 24 * time.Hour: "400d",
 	} {
 		if got := text.Age(d); got != want {
 			t.Errorf("%s: got %s, want %s", d, got, want)
@@ -56,25 +66,5 @@ func TestErrno(t *testing.T) {
 	}
 	if other := errors.New("other"); !errors.Is(text.Errno(other), other) {
 		t.Errorf("got %v, want %v", text.Errno(other), other)
-	}
-}
-
-func TestParagraph(t *testing.T) {
-	long := strings.Repeat("x", 90)
-	for _, c := range []struct{ first, s, want string }{
-		{"", "", "\n"},
-		{"", "one  two\nthree", "one two three\n"},
-		{"  ", strings.Repeat("1234567 ", 11), "  " + strings.TrimSpace(strings.Repeat("1234567 ", 9)) + "\n  1234567 1234567\n"},
-		{"", "a " + long + " b", "a\n" + long + "\nb\n"},
-	} {
-		var b strings.Builder
-		if text.Paragraph(&b, c.first, c.s); b.String() != c.want {
-			t.Errorf("Paragraph(%q, %q): got %q, want %q", c.first, c.s, b.String(), c.want)
-		}
-	}
-	var b strings.Builder
-	text.Hanging(&b, "key: ", strings.Repeat("1234567 ", 10))
-	if want := "key: " + strings.TrimSpace(strings.Repeat("1234567 ", 9)) + "\n     1234567\n"; b.String() != want {
-		t.Errorf("Hanging: got %q, want %q", b.String(), want)
 	}
 }

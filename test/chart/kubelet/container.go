@@ -8,8 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -75,7 +77,16 @@ func (p *Pod) box(spec corev1.Container) (box, error) {
 		return box{}, errors.New("neither the container nor its image names a command")
 	}
 	b.Args = append(b.Args[:len(b.Args):len(b.Args)], spec.Args...)
+	// The API server's address in place of that of its Service, which nothing routes here.
+	if api := p.kubelet.Service; api != "" {
+		host, port, err := net.SplitHostPort(api)
+		if err != nil {
+			return box{}, err
+		}
+		b.Env = append(b.Env, "KUBERNETES_SERVICE_HOST="+host, "KUBERNETES_SERVICE_PORT="+port)
+	}
 	for _, e := range spec.Env {
+		b.Env = slices.DeleteFunc(b.Env, func(given string) bool { return strings.HasPrefix(given, e.Name+"=") })
 		b.Env = append(b.Env, e.Name+"="+e.Value)
 	}
 	if b.UID, b.GID, err = p.user(spec); err != nil {

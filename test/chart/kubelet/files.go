@@ -25,7 +25,7 @@ func (p *Pod) files(ctx context.Context, v corev1.Volume) (map[string]file, erro
 	case v.Secret != nil:
 		return p.secret(ctx, v.Secret)
 	case v.DownwardAPI != nil:
-		return p.downwardAPI(v.DownwardAPI)
+		return p.downwardAPI(v.DownwardAPI.Items, v.DownwardAPI.DefaultMode)
 	case v.Projected != nil:
 		return p.projected(ctx, v.Projected)
 	default:
@@ -95,20 +95,24 @@ func first(modes ...*int32) int32 {
 	return defaultMode
 }
 
-func (p *Pod) downwardAPI(v *corev1.DownwardAPIVolumeSource) (map[string]file, error) {
-	files := make(map[string]file, len(v.Items))
-	for _, item := range v.Items {
+func (p *Pod) downwardAPI(items []corev1.DownwardAPIVolumeFile, mode *int32) (map[string]file, error) {
+	files := make(map[string]file, len(items))
+	for _, item := range items {
 		path := ""
 		if item.FieldRef != nil {
 			path = item.FieldRef.FieldPath
 		}
+		if path == "metadata.namespace" {
+			files[item.Path] = file{content: p.Namespace, mode: first(item.Mode, mode)}
+			continue
+		}
 		key, found := strings.CutPrefix(path, "metadata.annotations['")
 		key, closed := strings.CutSuffix(key, "']")
 		if !found || !closed {
-			return nil, fmt.Errorf("only annotations are supported as a field: %s", path)
+			return nil, fmt.Errorf("only annotations and the namespace are supported as a field: %s", path)
 		}
 		// A missing annotation is empty (fieldpath.ExtractFieldPathAsString).
-		files[item.Path] = file{content: p.Annotations[key], mode: first(item.Mode, v.DefaultMode)}
+		files[item.Path] = file{content: p.Annotations[key], mode: first(item.Mode, mode)}
 	}
 	return files, nil
 }
@@ -116,15 +120,27 @@ func (p *Pod) downwardAPI(v *corev1.DownwardAPIVolumeSource) (map[string]file, e
 func (p *Pod) projected(ctx context.Context, v *corev1.ProjectedVolumeSource) (map[string]file, error) {
 	files := make(map[string]file)
 	for _, source := range v.Sources {
-		if source.ServiceAccountToken == nil {
-			return nil, errors.New("only a ServiceAccount's token is supported")
+		var more map[string]file
+		var err error
+		switch {
+		case source.ServiceAccountToken != nil:
+			var token string
+			token, err = p.token(ctx, source.ServiceAccountToken)
+			// The file belongs to the user: pkg/volume/projected/projected.go.
+			more = map[string]file{source.ServiceAccountToken.Path: {content: token, mode: 0o600, own: true}}
+		case source.ConfigMap != nil:
+			more, err = p.configMap(ctx, &corev1.ConfigMapVolumeSource{
+				LocalObjectReference: source.ConfigMap.LocalObjectReference, Items: source.ConfigMap.Items, DefaultMode: v.DefaultMode,
+			})
+		case source.DownwardAPI != nil:
+			more, err = p.downwardAPI(source.DownwardAPI.Items, v.DefaultMode)
+		default:
+			err = errors.New("only a ServiceAccount's token, a ConfigMap and fields of the pod are supported")
 		}
-		token, err := p.token(ctx, source.ServiceAccountToken)
 		if err != nil {
 			return nil, err
 		}
-		// The file belongs to the user: pkg/volume/projected/projected.go.
-		files[source.ServiceAccountToken.Path] = file{content: token, mode: 0o600, own: true}
+		maps.Copy(files, more)
 	}
 	return files, nil
 }

@@ -44,6 +44,8 @@ type Options struct {
 	Bed *testbed.Bed
 	// API is the cluster's API server; nil on a node with static pods only.
 	API kubernetes.Interface
+	// Service is the API server's address as pods see it; "" if they do not.
+	Service string
 	// Images are the node's images, by name without tag and digest. Pull gets another
 	// one; nil: there is no registry.
 	Images map[string]Image

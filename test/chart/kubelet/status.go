@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -67,13 +68,25 @@ func (w *worker) podStatus() corev1.PodStatus {
 			condition(corev1.ContainersReady, ready, message), condition(corev1.PodReady, ready, message),
 		},
 	}
+	var ended []int32 // exit codes
 	for _, c := range w.everyone() {
 		status.Phase = corev1.PodRunning
 		own := c.containerStatus()
+		if w.Spec.RestartPolicy == corev1.RestartPolicyNever && own.State.Running == nil {
+			code := int32(c.ExitCode())
+			own.State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code}}
+			ended = append(ended, code)
+		}
 		if c.spec.RestartPolicy != nil {
 			status.InitContainerStatuses = append(status.InitContainerStatuses, own)
 		} else {
 			status.ContainerStatuses = append(status.ContainerStatuses, own)
+		}
+	}
+	if containers := len(w.everyone()); containers > 0 && len(ended) == containers {
+		status.Phase = corev1.PodSucceeded
+		if slices.Max(ended) > 0 {
+			status.Phase = corev1.PodFailed
 		}
 	}
 	return status

@@ -73,6 +73,12 @@ func hostPath(path string, want *corev1.HostPathType) error {
 			err = fmt.Errorf("%s is not a directory", path)
 		}
 		return err
+	case corev1.HostPathFile:
+		info, err := os.Stat(path)
+		if err == nil && !info.Mode().IsRegular() {
+			err = fmt.Errorf("%s is not a file", path)
+		}
+		return err
 	case corev1.HostPathDirectoryOrCreate:
 		return os.MkdirAll(path, 0o755)
 	default:

@@ -97,8 +97,12 @@ func (w *worker) observe(alive context.Context) {
 	}
 }
 
-// keep restarts a container that has ended, or whose probe has failed too often.
+// keep restarts a container that has ended, or whose probe has failed too often, unless
+// the pod is a Job's.
 func (w *worker) keep(power, alive context.Context, c *Container) {
+	if w.Spec.RestartPolicy == corev1.RestartPolicyNever {
+		return
+	}
 	for sleep(alive, pace) == nil {
 		why := c.trouble()
 		if why == nil {

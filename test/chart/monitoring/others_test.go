@@ -65,7 +65,7 @@ func (p page) addState(t *testing.T) {
 		t.Fatalf("%s: %v: digest %s, want %s: %s", cmd, err, module.Sum, stateDigest, module.Error)
 	}
 	row := regexp.MustCompile(`(?m)^\| (kube_\w+) +\|(.*)$`)
-	for _, file := range []string{"cluster/node-metrics.md", "workload/daemonset-metrics.md"} {
+	for _, file := range []string{"cluster/node-metrics.md", "workload/daemonset-metrics.md", "workload/cronjob-metrics.md"} {
 		for _, m := range row.FindAllStringSubmatch(readText(t, filepath.Join(module.Dir, "docs/metrics", file)), -1) {
 			p.labels[m[1]] = map[string]map[string]bool{}
 			for _, label := range regexp.MustCompile("`(\\w+)`=&lt;").FindAllStringSubmatch(m[2], -1) {

@@ -35,14 +35,13 @@ var (
 	older     = kind{"older", "KMS v2, older version"}
 	otherKMS  = kind{"otherkms", "KMS v2, another plugin"}
 	local     = kind{"local", "local key, or KMS v1"}
-	clear     = kind{"clear", "in the clear, should be encrypted"}
-	plain     = kind{"plain", "in the clear"}
+	clear     = kind{"clear", "in the clear"}
 	malformed = kind{"malformed", "malformed"}
-	kinds     = []kind{current, older, otherKMS, local, clear, plain, malformed}
+	kinds     = []kind{current, older, otherKMS, local, clear, malformed}
 )
 
-// kindOf returns the kind of a group, given the key_ids of the newest key versions.
-func kindOf(res audit.Resource, g audit.Group, newest map[string]bool) kind {
+// kindOf returns the kind of a group that should be encrypted, given the key_ids of the newest key versions.
+func kindOf(g audit.Group, newest map[string]bool) kind {
 	switch form := stored.Form(g.Form); {
 	case form == stored.KMSv2 && g.Version == 0:
 		return otherKMS
@@ -52,10 +51,8 @@ func kindOf(res audit.Resource, g audit.Group, newest map[string]bool) kind {
 		return older
 	case form == stored.Malformed:
 		return malformed
-	case form.Clear() && res.Encrypted:
-		return clear
 	case form.Clear():
-		return plain
+		return clear
 	}
 	return local
 }
@@ -76,19 +73,20 @@ func newest(r audit.Report) map[string]bool {
 	return found
 }
 
-// storage returns a bar of full length for each resource, divided by kind.
+// storage returns a bar of full length for each resource that should be encrypted,
+// divided by kind.
 func storage(r audit.Report) []bar {
 	newest := newest(r)
 	var bars []bar
 	for _, res := range r.Resources {
-		if res.Objects == 0 {
+		if res.Objects == 0 || !res.Encrypted {
 			continue
 		}
 		b := bar{Label: res.Name, Note: text.Number(res.Objects)}
 		for _, k := range kinds {
 			n := 0
 			for _, g := range res.Groups {
-				if kindOf(res, g, newest) == k {
+				if kindOf(g, newest) == k {
 					n += g.Objects
 				}
 			}
