@@ -43,7 +43,7 @@ type across struct {
 const clustersIn = `
 
 With --inventory it runs for each cluster of a file, and prints a row for each;
---cluster shows one of them in full. docs/cli.md describes the file.`
+--cluster shows one of them in full. docs/clusters.md describes the file.`
 
 // acrossClusters lets a command run for each cluster of an inventory. The command itself
 // runs once for each, with -o json, and its documents are put together: a failure of one
@@ -101,8 +101,7 @@ func (a across) run(cmd *cobra.Command, args []string) error {
 	if a.cluster != "" {
 		return a.one(cmd, clusters[0], out.format, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
-	switch {
-	case !slices.Contains([]string{"table", "json", "yaml"}, out.format):
+	if !slices.Contains([]string{"table", "json", "yaml"}, out.format) {
 		return usageError{fmt.Errorf("--output: %s is for one cluster: add --cluster", out.format)}
 	}
 	for _, name := range []string{"watch", "html", "resume"} {

@@ -135,14 +135,13 @@ type patient struct {
 func (p patient) examine(keys, credential string) (found []string, text string) {
 	p.t.Helper()
 	active := p.vault.AwaitActive()
-	var all, others, names []string
+	var others, names []string
 	for _, n := range p.vault.Nodes {
 		name := "ACTIVE"
 		if n != active {
 			name, others = "STANDBY", append(others, "https://"+n.Addr)
 		}
 		names = append(names, "https://"+n.Addr, name)
-		all = append(all, n.Addr)
 	}
 	file := p.Write("config.yaml", fmt.Sprintf("provider: vault\nvault:\n  keynames: [%s]\n  address: https://%s\n  addresses: [%s]\n  vaultCACert: %s\n  %s\n",
 		keys, active.Addr, strings.Join(others, ", "), p.CAFile(), strings.ReplaceAll(credential, "\n", "\n  ")))

@@ -47,12 +47,12 @@ func TestPage(t *testing.T) {
 		for _, scheme := range []string{"light", "dark"} {
 			for _, width := range []int64{400, 800, 1400} {
 				t.Run(fmt.Sprintf("%s-%s-%d", name, scheme, width), func(t *testing.T) {
-					tab := open(t, browser, url, width, "screen", scheme)
-					for _, wrong := range run(t, tab, chromedp.Evaluate[[]string](fmt.Sprintf("(%s)(%q)", measure, scheme))) {
+					tab := open(browser, t, url, width, "screen", scheme)
+					for _, wrong := range run(tab, t, chromedp.Evaluate[[]string](fmt.Sprintf("(%s)(%q)", measure, scheme))) {
 						t.Error(wrong)
 					}
 					if dir := os.Getenv("TROUSSEAU_SCREENSHOTS"); dir != "" {
-						shot := run(t, tab, chromedp.FullScreenshot(100))
+						shot := run(tab, t, chromedp.FullScreenshot(100))
 						file := filepath.Join(dir, strings.ReplaceAll(filepath.Base(t.Name()), "/", "-")+".png")
 						if err := os.WriteFile(file, shot, 0o600); err != nil {
 							t.Error(err)
@@ -67,10 +67,10 @@ func TestPage(t *testing.T) {
 // TestPageOnPaper checks that a printed page is dark on white, whatever the scheme,
 // and that nothing is folded or scrolls.
 func TestPageOnPaper(t *testing.T) {
-	tab := open(t, start(t), write(t, eventful()), 800, "print", "dark")
-	background := run(t, tab, chromedp.Evaluate[string](`getComputedStyle(document.body).backgroundColor`))
-	unfolded := run(t, tab, chromedp.Evaluate[bool](`document.querySelector('#plain table').checkVisibility()`))
-	hidden := run(t, tab, chromedp.Evaluate[float64](`Math.max(...[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth))`))
+	tab := open(start(t), t, write(t, eventful()), 800, "print", "dark")
+	background := run(tab, t, chromedp.Evaluate[string](`getComputedStyle(document.body).backgroundColor`))
+	unfolded := run(tab, t, chromedp.Evaluate[bool](`document.querySelector('#plain table').checkVisibility()`))
+	hidden := run(tab, t, chromedp.Evaluate[float64](`Math.max(...[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth))`))
 	if background != "rgb(255, 255, 255)" || !unfolded || hidden > 1 {
 		t.Errorf("background %s, unfolded %v, %g pixels hidden in a table", background, unfolded, hidden)
 	}
@@ -79,8 +79,8 @@ func TestPageOnPaper(t *testing.T) {
 // TestPicture checks the picture in README.md, and draws it with -update.
 func TestPicture(t *testing.T) {
 	if *update {
-		tab := open(t, start(t), write(t, typical()), 1000, "screen", "light")
-		shot := run(t, tab, chromedp.CaptureScreenshot())
+		tab := open(start(t), t, write(t, typical()), 1000, "screen", "light")
+		shot := run(tab, t, chromedp.CaptureScreenshot())
 		if err := os.WriteFile(picture, shot, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +127,7 @@ func start(t *testing.T) context.Context {
 
 // open opens a URL in a new tab. A message in its console, such as of a violated
 // policy, fails the test.
-func open(t *testing.T, browser context.Context, url string, width int64, medium, scheme string) context.Context {
+func open(browser context.Context, t *testing.T, url string, width int64, medium, scheme string) context.Context {
 	t.Helper()
 	tab, cancel := chromedp.NewContext(browser)
 	messages, read := chromedp.Console(tab), make(chan struct{})
@@ -155,7 +155,7 @@ func open(t *testing.T, browser context.Context, url string, width int64, medium
 	return tab
 }
 
-func run[T any](t *testing.T, tab context.Context, action chromedp.Action[T]) T {
+func run[T any](tab context.Context, t *testing.T, action chromedp.Action[T]) T {
 	t.Helper()
 	result, err := chromedp.Run(tab, action)
 	if err != nil {
@@ -248,7 +248,7 @@ func newCluster(drill bool) *cluster {
 func (c *cluster) add(count int, resource string, value func(i int) []byte) {
 	for i := range count {
 		c.revision++
-		c.Add(etcd.Object{Key: fmt.Appendf(nil, "/registry/%s/team-payments/object-%d", resource, c.revision), Value: value(i), Revision: c.revision})
+		_ = c.Add(etcd.Object{Key: fmt.Appendf(nil, "/registry/%s/team-payments/object-%d", resource, c.revision), Value: value(i), Revision: c.revision})
 	}
 }
 

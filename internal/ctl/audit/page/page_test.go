@@ -27,7 +27,7 @@ func eventful() audit.Report {
 	add := func(count int, resource string, value func(i int) []byte) {
 		for i := range count {
 			n++
-			a.Add(etcd.Object{Key: fmt.Appendf(nil, "/registry/%s/default/%d", resource, n), Value: value(i), Revision: n})
+			_ = a.Add(etcd.Object{Key: fmt.Appendf(nil, "/registry/%s/default/%d", resource, n), Value: value(i), Revision: n})
 		}
 	}
 	ours := func(version int) func(int) []byte {
@@ -126,7 +126,7 @@ func TestPageStandsAlone(t *testing.T) {
 
 func TestPageOfNothingMuch(t *testing.T) {
 	a := audit.New(audit.Options{Prefixes: []string{"/registry/"}})
-	a.Add(etcd.Object{Key: []byte("/registry/secrets/a/1"), Value: storedtest.AESGCM("k")})
+	_ = a.Add(etcd.Object{Key: []byte("/registry/secrets/a/1"), Value: storedtest.AESGCM("k")})
 	source := written(t, a.Report(audit.Source{Kind: "etcd", Names: []string{"127.0.0.1:2379"}, Read: time.Unix(0, 0)}))
 	if !strings.Contains(source, "<h2>No findings</h2>") || strings.Contains(source, `id="drill"`) || strings.Contains(source, `id="keys"`) {
 		t.Error("want a page without findings")
