@@ -50,6 +50,7 @@ that it is complete. Use it before you move a manifest of mode=staticPod to a no
 	flags.DurationVar(&o.Poll, "poll", 2*time.Second, "time between two looks at the files")
 	flags.BoolVar(&o.Remove, "remove", false, "remove the static pod and the copied credentials from the node")
 	flags.BoolVar(&check, "check", false, "check the manifest, print its pod, and exit")
+	out := outputFlag(cmd, "KeepStaticPod")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		switch {
 		case manifest == "":
@@ -76,12 +77,25 @@ that it is complete. Use it before you move a manifest of mode=staticPod to a no
 					return fmt.Errorf("%s: %w", manifest, err)
 				}
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: pod %s in namespace %s\n", manifest, o.Manifest.Name, o.Manifest.Namespace)
-			return err
 		}
-		return keepStaticPod(cmd.Context(), o, health, cmd.ErrOrStderr())
+		report := keptPod{o.Manifest.Name, o.Manifest.Namespace, o.Manifest.Revision}
+		if !check {
+			err := keepStaticPod(cmd.Context(), o, health, cmd.ErrOrStderr())
+			return out.write(cmd, result{Report: report, Err: err}, nothing)
+		}
+		return out.write(cmd, result{Report: report}, func(w io.Writer, _ painter) error {
+			_, err := fmt.Fprintf(w, "%s: pod %s in namespace %s\n", manifest, report.Name, report.Namespace)
+			return err
+		})
 	}
 	return cmd
+}
+
+// keptPod is what keep-static-pod prints: the pod of the manifest.
+type keptPod struct {
+	Name      string `json:"name"`
+	Namespace string `json:"namespace"`
+	Revision  string `json:"revision,omitempty"`
 }
 
 func keepStaticPod(ctx context.Context, o staticpod.Options, health string, stderr io.Writer) error {

@@ -104,8 +104,7 @@ func (r result) document(kind string) document {
 }
 
 // write prints r: as a document, or by table, laid out for the output, with colors if
-// it is a terminal.
-// It returns r.Err, or errFinding if a finding is an error.
+// it is a terminal. It returns r.Err, or errFinding if a finding is an error.
 func (o *output) write(cmd *cobra.Command, r result, table func(io.Writer, painter) error) error {
 	w := cmd.OutOrStdout()
 	o.written = true
@@ -152,6 +151,6 @@ func writeFailure(cmd *cobra.Command, failure error) {
 	}
 	if o, ok := flag.Value.(*output); ok && !o.written {
 		// The failure itself is the exit code, whatever becomes of this output.
-		_ = o.write(cmd, result{Err: failure}, func(io.Writer, painter) error { return nil })
+		_ = o.write(cmd, result{Err: failure}, nothing)
 	}
 }

@@ -26,22 +26,32 @@ policy. Omit it if they are the same.`,
   trousseauctl policy | vault policy write trousseau -
   trousseauctl policy --key kek-2026 --key trousseau-kms-vault --transit-mount team/transit`,
 		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := useCluster(cmd, cluster); err != nil {
-				return err
-			}
-			o.WithoutKubernetes = true
-			if err := o.Validate(); err != nil {
-				return usageError{err}
-			}
-			_, err := io.WriteString(cmd.OutOrStdout(), o.PolicyText())
-			return err
-		},
 	}
 	clusterFlag(cmd, &cluster)
 	flags := cmd.Flags()
 	flags.StringArrayVar(&o.Keys, "key", o.Keys, "transit `key`; may be repeated, and the first key encrypts")
 	flags.StringVar(&o.TransitMount, "transit-mount", o.TransitMount, "`path` of the transit engine")
 	flags.StringVar(&o.Namespace, "namespace", "", "Vault `namespace` of the transit engine, if it differs from that of the policy")
+	out := outputFlag(cmd, "Policy")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := useCluster(cmd, cluster); err != nil {
+			return err
+		}
+		o.WithoutKubernetes = true
+		if err := o.Validate(); err != nil {
+			return usageError{err}
+		}
+		report := policyReport{o.PolicyText()}
+		return out.write(cmd, result{Report: report}, func(w io.Writer, _ painter) error {
+			_, err := io.WriteString(w, report.Policy)
+			return err
+		})
+	}
 	return cmd
+}
+
+// policyReport is what policy prints.
+type policyReport struct {
+	// Policy is in Vault's HCL.
+	Policy string `json:"policy"`
 }

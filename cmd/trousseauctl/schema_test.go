@@ -52,6 +52,7 @@ func TestSchemas(t *testing.T) {
 	for _, command := range newRoot().Commands() {
 		flag := command.Flags().Lookup("output")
 		if flag == nil {
+			t.Errorf("%s has no --output", command.CommandPath())
 			continue
 		}
 		out := flag.Value.(*output)
@@ -211,9 +212,11 @@ var contracts = map[string]contract{
 		"nodes-found", "node", "node-config", "node-token", "nodes-agree", "plugin-node",
 		"kubeconfig", "apiserver", "apiserver-kms", "apiserver-key-id",
 	}},
-	"Reencrypt":   {report: reencrypted{}, ids: reencryptIDs},
-	"RotateKey":   {report: rotatedKey{}, ids: append([]string{rotatekey.NotRaised}, reencryptIDs...)},
-	"RotateToken": {report: rotate.Report{}, ids: []string{"node-does-not-serve", "node-keeps-old-token", "rotation-incomplete"}},
+	"KeepStaticPod": {report: keptPod{}},
+	"Policy":        {report: policyReport{}},
+	"Reencrypt":     {report: reencrypted{}, ids: reencryptIDs},
+	"RotateKey":     {report: rotatedKey{}, ids: append([]string{rotatekey.NotRaised}, reencryptIDs...)},
+	"RotateToken":   {report: rotate.Report{}, ids: []string{"node-does-not-serve", "node-keeps-old-token", "rotation-incomplete"}},
 	"Setup": {report: setUpReport{}, ids: []string{
 		"no-ca", "nothing-to-remove", "policy-grants-more", "reviews-as-vault", "role-admits-more", "token-dead", "token-missing", "token-unknown",
 	}},
