@@ -99,7 +99,8 @@ func (a across) run(cmd *cobra.Command, args []string) error {
 		}
 	}
 	if a.cluster != "" {
-		return a.one(cmd, clusters[0], out.format, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		out.written = true // by the command that runs now
+		return a.one(cmd.Context(), clusters[0], a.arguments(cmd, clusters[0], out.format), cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
 	if !slices.Contains([]string{"table", "json", "yaml"}, out.format) {
 		return usageError{fmt.Errorf("--output: %s is for one cluster: add --cluster", out.format)}
@@ -127,9 +128,10 @@ func (a across) all(cmd *cobra.Command, clusters []inventory.Cluster) []ofCluste
 	running.SetLimit(a.concurrency)
 	var writing sync.Mutex
 	for i, c := range clusters {
+		args := a.arguments(cmd, c, "json") // here, because reading flags sorts them
 		running.Go(func() error {
 			var stdout bytes.Buffer
-			err := a.one(cmd, c, "json", &stdout, &prefixed{to: cmd.ErrOrStderr(), mu: &writing, prefix: c.Name + ": "})
+			err := a.one(cmd.Context(), c, args, &stdout, &prefixed{to: cmd.ErrOrStderr(), mu: &writing, prefix: c.Name + ": "})
 			d := &documents[i]
 			d.Name = c.Name
 			if json.Unmarshal(stdout.Bytes(), &d.Document) != nil {
@@ -144,8 +146,7 @@ func (a across) all(cmd *cobra.Command, clusters []inventory.Cluster) []ofCluste
 }
 
 // one runs the command for a cluster.
-func (a across) one(cmd *cobra.Command, c inventory.Cluster, format string, stdout, stderr io.Writer) error {
-	ctx := cmd.Context()
+func (a across) one(ctx context.Context, c inventory.Cluster, args []string, stdout, stderr io.Writer) error {
 	if err := ctx.Err(); err != nil {
 		return errors.New("interrupted before it began")
 	}
@@ -156,10 +157,7 @@ func (a across) one(cmd *cobra.Command, c inventory.Cluster, format string, stdo
 		}
 		ctx = withEnvironment(ctx, variables)
 	}
-	if out, ok := cmd.Flags().Lookup("output").Value.(*output); ok && stdout == cmd.OutOrStdout() {
-		out.written = true // by the command that runs now
-	}
-	_, err := execute(ctx, a.arguments(cmd, c, format), strings.NewReader(""), stdout, stderr)
+	_, err := execute(ctx, args, strings.NewReader(""), stdout, stderr)
 	return err
 }
 
