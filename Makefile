@@ -12,7 +12,7 @@ SEED     ?= 0
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build ctl docs chart-docs test check fmt format lint size vuln fuzz demo e2e page-test chart-test image publish image-test release-test systemd-test soak bench clean
+.PHONY: help build ctl docs chart-docs test check fmt format lint size vuln fuzz demo e2e page-test chart-test chart-tools long-test image publish image-test release-test systemd-test soak bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,20 +75,30 @@ demo: build ## show Trousseau at work; the first run downloads and compiles for 
 
 e2e: build ## run the scenarios and the fake Vault's suite on real servers; the first run builds them for 25 min
 	@tools=$$(test/tools/build) && cd test && \
-	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau go test -count=1 -p 1 -timeout 40m -v ./audit ./ctl ./e2e
+	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau go test -count=1 -p 1 -timeout 40m -v -skip '$(LONG)' ./audit ./ctl ./e2e
 
 page-test: ## look at the audit's HTML report in Chromium (CHROMIUM=path); with UPDATE=1 draw the picture in README.md
 	cd test && TROUSSEAU_CHROMIUM=$${CHROMIUM:-$$(command -v chromium || echo chromium)} go test -count=1 -v ./page $(if $(UPDATE),-update)
 
-chart-test: build ## run the Helm chart, its manifests and its alert rules; builds the servers too
+chart-tools:
 	cd test/tools/helm && go build $(TOOL) -o $(CURDIR)/bin/tools/helm3 helm.sh/helm/v3/cmd/helm && \
 	go build $(TOOL) -o $(CURDIR)/bin/tools/helm4 helm.sh/helm/v4/cmd/helm
 	cd test/tools/helmdocs && go build $(TOOL) -o $(CURDIR)/bin/tools/helm-docs github.com/norwoodj/helm-docs/cmd/helm-docs
 	cd test/tools/kubeadm && go build $(TOOL) -o $(CURDIR)/bin/tools/kubeadm k8s.io/kubernetes/cmd/kubeadm
 	cd test/tools/prometheus && go build $(TOOL) -tags remove_all_sd -o $(CURDIR)/bin/tools/promtool github.com/prometheus/prometheus/cmd/promtool
-	@tools=$$(test/tools/build) && cd test && \
-	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau \
-	TROUSSEAU_HELM=$(CURDIR)/bin/tools TROUSSEAU_PROMTOOL=$(CURDIR)/bin/tools/promtool go test -count=1 -p 1 -timeout 60m -v ./chart/...
+
+# What a test of the chart finds its tools by.
+CHART = TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau \
+	TROUSSEAU_HELM=$(CURDIR)/bin/tools TROUSSEAU_PROMTOOL=$(CURDIR)/bin/tools/promtool
+
+chart-test: build chart-tools ## run the Helm chart, its manifests and its alert rules; builds the servers too
+	@tools=$$(test/tools/build) && cd test && $(CHART) go test -count=1 -p 1 -timeout 60m -v -skip '$(LONG)' ./chart/...
+
+# Each takes four minutes or more.
+LONG = ^(TestColdStart|TestCronJobs|TestInstaller|TestReencryptRefused)$$
+
+long-test: build chart-tools ## run the scenarios that e2e and chart-test leave out because they take long
+	@tools=$$(test/tools/build) && cd test && $(CHART) go test -count=1 -p 1 -timeout 60m -v -run '$(LONG)' ./ctl ./chart
 
 image: ## build the image for both platforms, plain and FIPS
 	VERSION=$(VERSION) test/image/build
