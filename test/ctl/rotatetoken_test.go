@@ -114,7 +114,7 @@ func TestRotateToken(t *testing.T) {
 	before := version()
 
 	dry, _ := admin.trousseauctl(0, append([]string{"rotate-token", "--all-nodes", "--dry-run"}, addrs...)...)
-	mustHold(t, dry, "Nothing was written.", "orphan periodic (768h) with policy trousseau", strings.Join(addrs, " "), "vault token revoke -accessor ")
+	mustHold(t, dry, "Nothing was written.", "orphan periodic (768h) with policy trousseau", strings.Join(addrs, ", "), "vault token revoke -accessor ")
 	_, errs := admin.trousseauctl(1, "rotate-token", "--all-nodes", addrs[0], "127.0.0.1:1")
 	mustHold(t, errs, "nothing was changed, because some nodes would not get the new token:\n  127.0.0.1:1: connection refused")
 	if version() != before {
@@ -177,7 +177,7 @@ func TestRotateToken(t *testing.T) {
 	}
 
 	second.Agent.Start()
-	resume[1] = "--timeout=60s"
+	resume[2] = "--timeout=60s"
 	out, _ = admin.trousseauctl(0, resume...)
 	mustHold(t, out, "The old token, with accessor "+stuck.OldAccessor+", is revoked.")
 	if alive(stuck.OldAccessor) || !alive(stuck.NewAccessor) {
