@@ -16,8 +16,10 @@ import (
 )
 
 // An operator with 1,000 Secrets restarts kube-apiserver, which must decrypt every
-// seed again: one call to Vault if one run of the API server wrote them all, and a
-// thousand in the worst case, when each was written by another run. Lengthened:
+// seed again: one call to Vault if one run of the API server wrote them all. In the
+// worst case each was written by another run; then the seeds that kube-apiserver asks for
+// at once share calls (from 1.37 on ten, see ConcurrentWatchObjectDecode in
+// apiserver/pkg/features). Lengthened:
 // --probe-interval=10m instead of 30s, so that all counted calls to Vault are
 // kube-apiserver's.
 func TestManySecrets(t *testing.T) {
@@ -47,8 +49,8 @@ func TestManySecrets(t *testing.T) {
 	left := func(i int) string { return fmt.Sprintf("left-%d", i) }
 	c.Etcd.LeaveSecrets(node.Trousseau, "left-", many)
 	got = restartAndRead(t, c, node, "each under its own seed", many, left)
-	if want := (vaultTraffic{encrypt: 1, decrypt: many + 1}); got != want {
-		t.Errorf("each under its own seed: kube-apiserver's restart took %s, want %s", got, want)
+	if got.encrypt != 1 || got.decrypt < many/20 || got.decrypt > many+1 {
+		t.Errorf("each under its own seed: kube-apiserver's restart took %s, want 1 encrypt and at most %d decrypt calls", got, many+1)
 	}
 }
 
