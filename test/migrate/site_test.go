@@ -105,7 +105,12 @@ func (s *site) step(name string, do func()) {
 	s.users.begin(name)
 	do()
 	s.users.mustHold()
-	s.Observe("%s: %s", name, s.stored())
+	var ways []string
+	for way, n := range s.stored() {
+		ways = append(ways, fmt.Sprintf("%d %s", n, way))
+	}
+	slices.Sort(ways)
+	s.Observe("%s: %s", name, strings.Join(ways, ", "))
 }
 
 // run executes a command of the page as an administrator and returns its output. If n is
@@ -130,7 +135,7 @@ func (s *site) try(name string, n *testbed.Node) (string, int) {
 	for i := 0; i < len(s.here); i += 2 {
 		command = strings.ReplaceAll(command, s.here[i], s.here[i+1])
 	}
-	cmd := exec.CommandContext(s.t.Context(), "/bin/sh", "-euc", command)
+	cmd := exec.CommandContext(s.t.Context(), "/bin/sh", "-euc")
 	cmd.Dir = s.Dir
 	cmd.Env = append(s.Vault.AdminEnvironment("https://"+s.Proxy.Addr),
 		"PATH="+filepath.Join(s.Dir, "bin")+":/usr/bin:/bin", "KUBECONFIG="+s.Nodes[0].APIServer.Kubeconfig(), "ETCD=--endpoints="+s.Etcd.URL)
@@ -140,9 +145,11 @@ func (s *site) try(name string, n *testbed.Node) (string, int) {
 	}
 	cmd.Env = append(cmd.Env, "API="+strings.Join(servers, ","), "OPS="+strings.Join(ops, ","))
 	if n != nil {
+		command = strings.ReplaceAll(command, "unix:///run/trousseau/kms.sock", "unix://"+n.Trousseau.Socket)
 		cmd.Dir = n.Dir
-		cmd.Env = append(cmd.Env, "FILE="+file(n), "SOCKET=unix://"+n.Trousseau.Socket)
+		cmd.Env = append(cmd.Env, "FILE="+file(n))
 	}
+	cmd.Args = append(cmd.Args, command)
 	for name, value := range s.variables {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
@@ -168,8 +175,24 @@ func (s *site) onEach(name string) {
 	}
 }
 
-// stored returns how the Secrets are stored, as the audit counts them.
-func (s *site) stored() string {
+// install sets up Vault for Trousseau, and starts an agent and a Trousseau on every node.
+// The first API server must run.
+func (s *site) install() {
+	s.t.Helper()
+	s.SetUpVault()
+	for _, n := range s.Nodes {
+		n.SetUpAgent()
+		n.Agent.Start()
+		n.Trousseau.Start()
+	}
+	for _, n := range s.Nodes {
+		n.Trousseau.AwaitReady()
+	}
+}
+
+// stored returns how many Secrets are stored in which way, as the audit counts them:
+// "aescbc key1", or "kms v2 trousseau" and the key_id.
+func (s *site) stored() map[string]int {
 	s.t.Helper()
 	program, err := trousseauctl()
 	if err != nil {
@@ -193,11 +216,22 @@ func (s *site) stored() string {
 	if err := json.Unmarshal(out, &document); err != nil {
 		s.t.Fatalf("%v in %s", err, out)
 	}
-	var groups []string
+	counts := make(map[string]int)
 	for _, r := range document.Report.Resources {
 		for _, g := range r.Groups {
-			groups = append(groups, strings.Join(strings.Fields(fmt.Sprintf("%d %s %s %s", g.Objects, g.Form, g.Name, g.KeyID)), " "))
+			counts[strings.Join(strings.Fields(g.Form+" "+g.Name+" "+g.KeyID), " ")] += g.Objects
 		}
 	}
-	return strings.Join(groups, ", ")
+	return counts
+}
+
+// mustBeStored checks that no Secret is stored in another way than these, which are
+// beginnings of what [site.stored] returns.
+func (s *site) mustBeStored(ways ...string) {
+	s.t.Helper()
+	for way, n := range s.stored() {
+		if !slices.ContainsFunc(ways, func(w string) bool { return strings.HasPrefix(way, w) }) {
+			s.t.Fatalf("%d Secrets are %s, want only %s", n, way, strings.Join(ways, " and "))
+		}
+	}
 }

@@ -26,7 +26,8 @@ const (
 	seeded       = 60
 	seededPrefix = "seeded-"
 	// written is the number of Secrets that a writer keeps.
-	written = 20
+	written       = 20
+	writtenPrefix = "written-"
 	// pace is the pause between two operations of a reader or writer.
 	pace = 25 * time.Millisecond
 	// timeout bounds an operation, as a client would.
@@ -61,21 +62,27 @@ type used struct {
 func startUnbroken(t *testing.T, servers ...*testbed.APIServer) *unbroken {
 	t.Helper()
 	u := &unbroken{t: t, workers: load.NewWorkers(), step: "begin"}
-	for i := range seeded {
-		if _, err := secretsOf(servers[0]).Create(t.Context(), secret(fmt.Sprint(seededPrefix, i)), metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	seed(t, servers[0], seededPrefix, seeded)
 	for _, s := range servers {
 		u.servers = append(u.servers, &used{APIServer: s})
 	}
 	for i, s := range u.servers {
 		u.workers.Go(pace, func() { u.readAll(s) })
-		w := &writer{unbroken: u, through: s, prefix: fmt.Sprintf("written-%d-", i)}
+		w := &writer{unbroken: u, through: s, prefix: fmt.Sprintf("%s%d-", writtenPrefix, i)}
 		u.workers.Go(pace, w.write)
 	}
 	t.Cleanup(u.workers.Stop)
 	return u
+}
+
+// seed creates Secrets that no user writes again.
+func seed(t *testing.T, api *testbed.APIServer, prefix string, n int) {
+	t.Helper()
+	for i := range n {
+		if _, err := secretsOf(api).Create(t.Context(), secret(fmt.Sprint(prefix, i)), metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // begin names the step that failures belong to.
@@ -175,7 +182,7 @@ func (u *unbroken) readAll(s *used) {
 	for _, name := range names {
 		if !u.do(s, "get", func(ctx context.Context, secrets typed.SecretInterface) error {
 			err := get(ctx, secrets, name)
-			if apierrors.IsNotFound(err) && !strings.HasPrefix(name, seededPrefix) {
+			if apierrors.IsNotFound(err) && strings.HasPrefix(name, writtenPrefix) {
 				err = nil // its writer has deleted it since
 			}
 			return err
