@@ -12,7 +12,7 @@ SEED     ?= 0
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build ctl docs chart-docs test check fmt format lint size vuln fuzz demo e2e page-test chart-test chart-tools long-test image publish image-test release-test systemd-test soak bench clean
+.PHONY: help build ctl docs chart-docs test check fmt format lint size vuln fuzz demo e2e migrate-test page-test chart-test chart-tools long-test image publish image-test release-test systemd-test soak bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,10 @@ demo: build ## show Trousseau at work; the first run downloads and compiles for 
 e2e: build ## run the scenarios and the fake Vault's suite on real servers; the first run builds them for 25 min
 	@tools=$$(test/tools/build) && cd test && \
 	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau go test -count=1 -p 1 -timeout 40m -v -skip '$(LONG)' ./audit ./ctl ./e2e
+
+migrate-test: build ## walk through the pages in docs/migrate on real servers
+	@tools=$$(test/tools/build) && cd test && \
+	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau go test -count=1 -timeout 40m -v ./migrate
 
 page-test: ## look at the audit's HTML report in Chromium (CHROMIUM=path); with UPDATE=1 draw the picture in README.md
 	cd test && TROUSSEAU_CHROMIUM=$${CHROMIUM:-$$(command -v chromium || echo chromium)} go test -count=1 -v ./page $(if $(UPDATE),-update)
