@@ -4,6 +4,7 @@ package migrate
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/trousseau-io/trousseau/internal/testkit/documented"
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
@@ -25,8 +27,7 @@ type site struct {
 	t *testing.T
 	// variables are those of the page's shell, beside those that [site.run] sets.
 	variables map[string]string
-	// here replaces text in the page's commands, as [strings.NewReplacer] does: what a
-	// variable cannot express, such as the address of a Vault in a file.
+	// here replaces paths in the page's commands, as [strings.NewReplacer] does.
 	here []string
 
 	page     string
@@ -36,19 +37,22 @@ type site struct {
 }
 
 // newSite prepares a cluster of two API servers, which has no EncryptionConfiguration
-// yet; nothing but etcd and Vault runs. page is the name of a file in docs/migrate. At the
-// end of the test, every command of it must have been executed.
+// yet; nothing but etcd and Vault runs. page is the name of a file in docs/migrate, if need
+// be with # and the part that the names of some of its commands begin with. At the end of
+// the test, each of these commands must have been executed.
 func newSite(t *testing.T, title, page string, o testbed.Options) *site {
 	t.Helper()
 	program, err := trousseauctl() // built before the test is timed
 	if err != nil {
 		t.Fatal(err)
 	}
+	page, part, _ := strings.Cut(page, "#")
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "migrate", page))
 	if err != nil {
 		t.Fatal(err)
 	}
 	commands, err := documented.Steps(string(text))
+	maps.DeleteFunc(commands, func(name, _ string) bool { return !strings.HasPrefix(name, part) })
 	if err != nil || len(commands) == 0 {
 		t.Fatalf("%s: %d commands, %v", page, len(commands), err)
 	}
@@ -64,6 +68,11 @@ func newSite(t *testing.T, title, page string, o testbed.Options) *site {
 			t.Fatal(err)
 		}
 	}
+	sockets := filepath.Dir(s.Write("run/placeholder", ""))
+	for i, n := range s.Nodes {
+		n.APIServer.OnHost(fmt.Sprintf("node%d", i+1), filepath.Join(n.Dir, "run"), sockets)
+	}
+	s.here = []string{"/run/trousseau", sockets, "/etc/trousseau/vault-ca.pem", s.CAFile()}
 	t.Cleanup(func() {
 		if left := slices.DeleteFunc(slices.Sorted(maps.Keys(commands)), func(name string) bool { return s.executed[name] }); len(left) > 0 && !t.Failed() {
 			t.Errorf("%s: never executed: %s", page, strings.Join(left, ", "))
@@ -77,12 +86,12 @@ func file(n *testbed.Node) string { return filepath.Join(n.Dir, "encryption-conf
 
 // encrypt gives every API server a flag and a file with this EncryptionConfiguration. They
 // do not reload it: a page's commands restart them, as users without automatic reload do,
-// and so every step is also one from cold caches. SOCKET in the text is the socket of the
-// node's Trousseau.
+// and so every step is also one from cold caches. Paths in the text
+// are replaced as in a command.
 func (s *site) encrypt(text string) {
 	s.t.Helper()
 	for _, n := range s.Nodes {
-		s.Write(file(n), strings.ReplaceAll(text, "SOCKET", n.Trousseau.Socket))
+		s.Write(file(n), strings.NewReplacer(s.here...).Replace(text))
 		n.APIServer.Args = append(n.APIServer.Args, "--encryption-provider-config="+file(n))
 	}
 }
@@ -132,10 +141,12 @@ func (s *site) try(name string, n *testbed.Node) (string, int) {
 		s.t.Fatalf("%s has no step %s", s.page, name)
 	}
 	s.executed[name] = true
-	for i := 0; i < len(s.here); i += 2 {
-		command = strings.ReplaceAll(command, s.here[i], s.here[i+1])
+	here := s.here
+	if n != nil {
+		here = append(slices.Clone(here), "/etc/trousseau", n.Dir)
 	}
-	cmd := exec.CommandContext(s.t.Context(), "/bin/sh", "-euc")
+	command = strings.NewReplacer(here...).Replace(command)
+	cmd := exec.CommandContext(s.t.Context(), "/bin/sh", "-euc", command)
 	cmd.Dir = s.Dir
 	cmd.Env = append(s.Vault.AdminEnvironment("https://"+s.Proxy.Addr),
 		"PATH="+filepath.Join(s.Dir, "bin")+":/usr/bin:/bin", "KUBECONFIG="+s.Nodes[0].APIServer.Kubeconfig(), "ETCD=--endpoints="+s.Etcd.URL)
@@ -145,11 +156,9 @@ func (s *site) try(name string, n *testbed.Node) (string, int) {
 	}
 	cmd.Env = append(cmd.Env, "API="+strings.Join(servers, ","), "OPS="+strings.Join(ops, ","))
 	if n != nil {
-		command = strings.ReplaceAll(command, "unix:///run/trousseau/kms.sock", "unix://"+n.Trousseau.Socket)
 		cmd.Dir = n.Dir
 		cmd.Env = append(cmd.Env, "FILE="+file(n))
 	}
-	cmd.Args = append(cmd.Args, command)
 	for name, value := range s.variables {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
@@ -175,8 +184,8 @@ func (s *site) onEach(name string) {
 	}
 }
 
-// install sets up Vault for Trousseau, and starts an agent and a Trousseau on every node.
-// The first API server must run.
+// install starts an agent and a Trousseau on every node, with a key in a Vault that is set
+// up as documented. The first API server must run.
 func (s *site) install() {
 	s.t.Helper()
 	s.SetUpVault()
@@ -188,6 +197,59 @@ func (s *site) install() {
 	for _, n := range s.Nodes {
 		n.Trousseau.AwaitReady()
 	}
+}
+
+// trousseauFirst is an EncryptionConfiguration with Trousseau alone.
+const trousseauFirst = `apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources:
+- resources: [secrets]
+  providers:
+  - kms: {apiVersion: v2, name: trousseau, endpoint: "unix:///run/trousseau/kms.sock", timeout: 3s}
+`
+
+// installWithToken starts a cluster that has been under Trousseau all the time. Nobody
+// renders config.yaml, which has a token.
+func (s *site) installWithToken() {
+	s.t.Helper()
+	s.encrypt(trousseauFirst)
+	for _, n := range s.Nodes {
+		n.Trousseau.Start()
+		n.APIServer.Start()
+	}
+	s.SetUpVault()
+	token := s.Vault.CLI("kv", "get", "-field=vaulttoken", "secret/trousseau/config")
+	for _, n := range s.Nodes {
+		s.Replace(n.ConfigFile, fmt.Sprintf("provider: vault\nvault:\n  keynames: [%s]\n  address: https://%s\n  token: %s\n  vaultCACert: %s\n",
+			testbed.Key, s.Vault.Addresses()[0], token, s.CAFile()))
+	}
+	for _, n := range s.Nodes {
+		n.Trousseau.AwaitReady()
+		n.APIServer.AwaitReady()
+	}
+	s.use()
+}
+
+// reload executes a command that changes config.yaml on every node, one after the other,
+// and waits until Trousseau has adopted it. No process is restarted.
+func (s *site) reload(name string) {
+	s.t.Helper()
+	pids := s.PIDs()
+	for i, n := range s.Nodes {
+		s.step(fmt.Sprintf("%s on node %d", name, i+1), func() {
+			const generation = "trousseau_generation"
+			before := n.Trousseau.MustMetric(generation)
+			s.run(name, n)
+			s.Await(30*time.Second, n.Trousseau.Name+" to adopt its configuration", func(ctx context.Context) error {
+				now, _, err := n.Trousseau.Metric(ctx, generation)
+				if err == nil && now <= before {
+					err = fmt.Errorf("still at generation %v: %s", now, n.Trousseau.Log())
+				}
+				return err
+			})
+		})
+	}
+	s.MustBeSameProcesses(pids)
 }
 
 // stored returns how many Secrets are stored in which way, as the audit counts them:
@@ -233,5 +295,36 @@ func (s *site) mustBeStored(ways ...string) {
 		if !slices.ContainsFunc(ways, func(w string) bool { return strings.HasPrefix(way, w) }) {
 			s.t.Fatalf("%d Secrets are %s, want only %s", n, way, strings.Join(ways, " and "))
 		}
+	}
+}
+
+// at makes the page's commands use another Vault, as its administrator. $NEW_VAULT is its
+// address.
+func (s *site) at(v *testbed.Vault) {
+	address := "https://" + v.Addresses()[0]
+	s.variables["NEW_VAULT"] = address
+	for _, variable := range v.AdminEnvironment(address) {
+		if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "VAULT_") {
+			s.variables[name] = value
+		}
+	}
+}
+
+// awaitRotation bounds the time until Trousseau notices a rotation.
+const awaitRotation = 30 * time.Second
+
+// allHaveLeft is a condition for [testbed.Bed.Await]: no Trousseau reports the key_id.
+func (s *site) allHaveLeft(keyID string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for _, n := range s.Nodes {
+			status, err := n.Trousseau.KMS.Status(ctx)
+			if err != nil {
+				return err
+			}
+			if status.KeyID == keyID {
+				return fmt.Errorf("%s still has %s", n.Trousseau.Name, keyID)
+			}
+		}
+		return nil
 	}
 }
