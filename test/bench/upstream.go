@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
@@ -51,7 +52,8 @@ func startVault(ctx context.Context) (*upstream, error) {
 	return v, nil
 }
 
-// findVault returns the path of the newest Vault binary; "" if there is none.
+// findVault returns the path of the newest binary of the default Vault, which
+// test/tools/build keeps in vault-<digest>; "" if there is none.
 func findVault() (string, error) {
 	if dir := os.Getenv("TROUSSEAU_E2E"); dir != "" {
 		return filepath.Join(dir, "vault"), nil
@@ -60,7 +62,7 @@ func findVault() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	found, err := filepath.Glob(filepath.Join(cache, "trousseau", "tools-*", "vault"))
+	found, err := filepath.Glob(filepath.Join(cache, "trousseau", "vault-"+strings.Repeat("?", 16), "vault"))
 	if err != nil {
 		return "", err
 	}
