@@ -37,6 +37,7 @@ func TestRejections(t *testing.T) {
 			[]string{"vault.addresses", "http://vault2.example:8200", "unencrypted", "requireTLS=false"}},
 		{"CA as a file name", "vault: {address: https://vault.example, caCert: /etc/ssl/ca.pem}", []string{"/vault/caCert", "BEGIN CERTIFICATE"}},
 		{"bound to nothing", "vault: {address: https://vault.example, requireAssociatedData: true}", []string{"vault.requireAssociatedData", "needs vault.associatedData"}},
+		{"bare key_ids and associated data", "vault: {address: https://vault.example, acceptBareKeyIDs: true, associatedData: a}", []string{"vault.acceptBareKeyIDs", "excludes vault.associatedData"}},
 		{"same key twice", "vault: {address: https://vault.example, keys: [a, a]}", []string{"/vault/keys", "equal"}},
 		{"two CAs", "vault: {address: https://vault.example, caConfigMap: {name: a}, caSecret: {name: b}}", []string{"caConfigMap", "caSecret", "exclude each other"}},
 		{"interval without unit", address + `config: {agent: {renderInterval: "30"}}`, []string{"/config/agent/renderInterval"}},

@@ -41,6 +41,9 @@
 {{- if and $v.vault.requireAssociatedData (not $v.vault.associatedData) (ne $v.config.source "secret") -}}
 {{- fail "vault.requireAssociatedData: needs vault.associatedData; set both" -}}
 {{- end -}}
+{{- if and $v.vault.acceptBareKeyIDs $v.vault.associatedData (ne $v.config.source "secret") -}}
+{{- fail "vault.acceptBareKeyIDs: excludes vault.associatedData, which the plugin that you come from cannot read; set associatedData later" -}}
+{{- end -}}
 {{- if and (eq $v.config.source "secret") (not $v.config.secret.name) -}}
 {{- fail "config.secret.name: required with config.source=secret; name the Secret that contains config.yaml" -}}
 {{- end -}}
