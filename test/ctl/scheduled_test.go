@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,9 +24,9 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// Nobody rotates by hand, and nobody re-encrypts by hand. First Vault rotates the key by
-// itself, because auto_rotate_period is over; then a timer does every minute, since Vault
-// refuses a period below an hour. Two timers run the command of trousseau-reencrypt.service,
+// Nobody rotates and nobody re-encrypts by hand. First Vault rotates the key by itself,
+// because auto_rotate_period is over. Then a timer rotates it every minute: Vault refuses
+// a period below an hour. Two timers run the command of trousseau-reencrypt.service,
 // sometimes at the same time. No read and no write fails on three API servers, and after
 // the last rotation nothing is left under an older version, so that all of them can be
 // retired. Shortened: --probe-interval=5s instead of 30s.
@@ -321,7 +320,7 @@ current-context: x
 	if len(j.cmd) == 0 || j.cmd[0] != "trousseauctl" {
 		t.Fatalf("the unit starts %q", j.cmd)
 	}
-	for name, value := range maps.All(variables) {
+	for name, value := range variables {
 		j.env = append(j.env, name+"="+value)
 	}
 	return j
