@@ -101,7 +101,7 @@ chart-test: build chart-tools ## run the Helm chart, its manifests and its alert
 	@tools=$$(test/tools/build) && cd test && $(CHART) go test -count=1 -p 1 -timeout 60m -v -skip '$(LONG)' ./chart/...
 
 # Each takes four minutes or more.
-LONG = ^(TestColdStart|TestCronJobs|TestInstaller|TestReencryptRefused)$$
+LONG = ^(TestColdStart|TestCronJobs|TestInstaller|TestReencryptRefused|TestScheduledRotation)$$
 
 long-test: build chart-tools ## run the scenarios that e2e and chart-test leave out because they take long
 	@tools=$$(test/tools/build) && cd test && $(CHART) go test -count=1 -p 1 -timeout 60m -v -run '$(LONG)' ./ctl ./chart
