@@ -28,7 +28,7 @@ type apiServer struct {
 	atOnce int
 	random *rand.Rand
 
-	proven, ready                time.Time
+	proven, decrypted            time.Time
 	failedStatus, failedDecrypts atomic.Int64
 }
 
@@ -38,30 +38,32 @@ func newAPIServer(seeds []seed, atOnce int, random uint64) *apiServer {
 
 var errWrong = errors.New("decrypted seed differs from the encrypted one")
 
-// start asks for Status until it is ok, then for each seed until it is decrypted.
+// start asks for Status until it is ok, and for each seed until it is decrypted.
+// Neither waits for the other, as in kube-apiserver.
 func (a *apiServer) start(ctx context.Context) error {
-	if err := a.awaitStatus(ctx); err != nil {
-		return err
-	}
-	a.proven = time.Now()
-	left := a.random.Perm(len(a.seeds))
+	order := a.random.Perm(len(a.seeds))
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return a.awaitStatus(ctx) })
+	both.Go(func() error { return a.decryptAll(ctx, order) })
+	return both.Wait()
+}
+
+// decryptAll lists until every seed is decrypted.
+func (a *apiServer) decryptAll(ctx context.Context, left []int) error {
 	// Those of client-go's reflector, by which the watch caches list again.
 	pause := wait.Backoff{Duration: 800 * time.Millisecond, Cap: 30 * time.Second, Steps: 38, Factor: 2, Jitter: 1}
 	for {
 		var err error
-		if left, err = a.list(ctx, left); errors.Is(err, errWrong) {
+		switch left, err = a.list(ctx, left); {
+		case errors.Is(err, errWrong):
 			return err
-		} else if len(left) == 0 {
-			break
-		} else if !sleep(ctx, pause.Step()) {
+		case len(left) == 0:
+			a.decrypted = time.Now()
+			return nil
+		case !sleep(ctx, pause.Step()):
 			return fmt.Errorf("%d of %d seeds are not decrypted: %w", len(left), len(a.seeds), err)
 		}
 	}
-	if err := a.awaitStatus(ctx); err != nil {
-		return err
-	}
-	a.ready = time.Now()
-	return nil
 }
 
 // list decrypts seeds in their order, some at once, until one fails. It returns those
@@ -106,6 +108,7 @@ func (a *apiServer) awaitStatus(ctx context.Context) error {
 	for {
 		status, err := a.kms.Status(ctx)
 		if err == nil && status.Healthz == "ok" {
+			a.proven = time.Now()
 			return nil
 		}
 		a.failedStatus.Add(1)

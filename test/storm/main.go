@@ -30,10 +30,11 @@ func main() {
 	o := options{clusters: numbers{5, 20, 40}, atOnce: numbers{10, 1}}
 	flag.StringVar(&o.binary, "trousseau", "bin/trousseau", "the `binary` to measure")
 	flag.Var(&o.clusters, "clusters", "`numbers` of clusters, three plugins each")
-	flag.IntVar(&o.seeds, "seeds", 200, "`number` of distinct seeds of each plugin")
+	flag.IntVar(&o.seeds, "seeds", 100, "`number` of distinct seeds of each plugin")
 	flag.Var(&o.atOnce, "at-once", "`numbers` of Decrypts that an API server makes at once; kube-apiserver 1.37 makes 10, earlier ones 1")
 	flag.IntVar(&o.processes, "processes", -1, "`number` of plugins that are processes, the others run inside this one; -1 as memory allows")
-	flag.DurationVar(&o.outage, "outage", 20*time.Second, "how long Vault is down while plugins start")
+	flag.DurationVar(&o.outage, "outage", 10*time.Second, "how long Vault is down while plugins start")
+	flag.DurationVar(&o.patience, "patience", 2*time.Minute, "how long a storm may take")
 	flag.IntVar(&o.quota, "quota", 200, "`calls` per second that Vault's rate limit quota allows; 0 leaves that case out")
 	flag.Uint64Var(&o.random, "seed", 1, "`seed` of what is random: plaintexts, and their order")
 	flag.Parse()
@@ -54,7 +55,7 @@ type options struct {
 	clusters, atOnce numbers
 	seeds            int
 	processes        int
-	outage           time.Duration
+	outage, patience time.Duration
 	quota            int
 	random           uint64
 }
@@ -104,5 +105,16 @@ func (o options) run(ctx context.Context, v upstream, w io.Writer) error {
 		// A run takes minutes: show that it goes on.
 		fmt.Fprintln(os.Stderr, next)
 	}
-	return s.print(w, outcomes)
+	return errors.Join(s.print(w, outcomes), verdict(outcomes))
+}
+
+// verdict is an error if a plugin did not become ready.
+func verdict(outcomes []outcome) error {
+	var errs []error
+	for _, o := range outcomes {
+		if o.notReady > 0 {
+			errs = append(errs, fmt.Errorf("%s: %d plugins are not ready", o.scene, o.notReady))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -23,8 +23,6 @@ const (
 	perCluster = 3
 	// kmsTimeout is the default timeout of EncryptionConfiguration.
 	kmsTimeout = 3 * time.Second
-	// patience is how long a storm may take.
-	patience = 5 * time.Minute
 	// room is what a process may take of the memory, in MiB: its peak in a cold
 	// start, according to docs/performance.md.
 	room = 52
@@ -137,6 +135,7 @@ type outcome struct {
 	calls                        int // to Vault
 	vaultCPU, pluginCPU, ownCPU  time.Duration
 	failedStatus, failedDecrypts int
+	notReady                     int // plugins; their times are those of the end
 	processes                    int
 }
 
@@ -146,7 +145,8 @@ func (o outcome) String() string {
 
 // play lets a storm happen.
 func (s *stage) play(ctx context.Context, scene scene) (o outcome, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	whole := ctx
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	o.scene = scene
 	var plugins []daemon
@@ -192,7 +192,13 @@ func (s *stage) play(ctx context.Context, scene scene) (o outcome, err error) {
 		storm.Go(func() error { return s.configure(p, s.clusters[i/perCluster]) })
 	}
 	for _, a := range servers {
-		storm.Go(func() error { return a.start(ctx) })
+		storm.Go(func() error {
+			err := a.start(ctx)
+			if late := whole.Err() == nil && ctx.Err() != nil; late && !errors.Is(err, errWrong) {
+				return nil // it is counted as not ready
+			}
+			return err
+		})
 	}
 	if scene.vault == outage {
 		time.Sleep(s.outage)
@@ -209,8 +215,14 @@ func (s *stage) play(ctx context.Context, scene scene) (o outcome, err error) {
 		return o, err
 	}
 
+	ended := time.Now()
 	for _, a := range servers {
-		o.proven, o.ready = append(o.proven, a.proven.Sub(began)), append(o.ready, a.ready.Sub(began))
+		if a.proven.IsZero() || a.decrypted.IsZero() {
+			o.notReady++
+			a.proven, a.decrypted = ended, ended
+		}
+		proven, decrypted := a.proven.Sub(began), a.decrypted.Sub(began)
+		o.proven, o.ready = append(o.proven, proven), append(o.ready, max(proven, decrypted))
 		o.failedStatus, o.failedDecrypts = o.failedStatus+int(a.failedStatus.Load()), o.failedDecrypts+int(a.failedDecrypts.Load())
 	}
 	after, err := s.vault.cpu()
@@ -227,7 +239,7 @@ func (s *stage) play(ctx context.Context, scene scene) (o outcome, err error) {
 		o.ownCPU = after - ownCPU
 	}
 	if err == nil && scene.vault == quota {
-		err = s.vault.limit(ctx, 0)
+		err = s.vault.limit(whole, 0)
 	}
 	for _, p := range plugins {
 		if peak, ok := p.peak(); ok {

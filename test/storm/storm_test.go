@@ -51,7 +51,7 @@ func (f *fake) limit(_ context.Context, perSecond int) error {
 
 // small are options for storms that take seconds. The plugins run inside the test.
 func small() options {
-	return options{clusters: numbers{1, 2}, atOnce: numbers{10, 1}, seeds: 30, quota: 1, outage: 300 * time.Millisecond}
+	return options{clusters: numbers{1, 2}, atOnce: numbers{10, 1}, seeds: 30, quota: 1, outage: 300 * time.Millisecond, patience: time.Minute}
 }
 
 func TestStorms(t *testing.T) {
@@ -105,16 +105,18 @@ func TestWrongPlaintextIsNoticed(t *testing.T) {
 }
 
 func TestNotReadyIsAnError(t *testing.T) {
-	v := newFake(t)
-	s, err := newStage(t.Context(), small(), v)
+	o, v := small(), newFake(t)
+	o.patience = time.Second
+	s, err := newStage(t.Context(), o, v)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.close()
 	v.Stop()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	if _, err = s.play(ctx, scene{clusters: 1, atOnce: 10, vault: none}); err == nil {
-		t.Error("no error although Vault is down")
+	for _, direct := range []bool{true, false} {
+		got, err := s.play(t.Context(), scene{clusters: 1, atOnce: 10, vault: none, direct: direct})
+		if err != nil || got.notReady != perCluster || verdict([]outcome{got}) == nil {
+			t.Errorf("direct %t: %d plugins are not ready, want %d, and an error in the end: %v", direct, got.notReady, perCluster, err)
+		}
 	}
 }
