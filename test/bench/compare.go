@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/trousseau-io/trousseau/test/harness/usage"
 )
 
 const (
@@ -50,7 +52,7 @@ type run struct {
 	waited  float64 // longest wait of an Encrypt beside a storm, in batch times
 	// Of the plugins that this program has started: after many callers, and at the
 	// end, after storms.
-	called, stormed map[string]resident
+	called, stormed map[string]usage.Resident
 }
 
 // compare measures Encrypt, Decrypt and Status through trousseau and its peers, and
@@ -61,11 +63,11 @@ func compare(ctx context.Context, o options) error {
 		return err
 	}
 	defer v.close()
-	d, err := newDirect(v)
+	d, err := v.direct(v.token)
 	if err != nil {
 		return err
 	}
-	defer d.close()
+	defer d.Close()
 	p, err := launchReady(ctx, o.binary, v)
 	if err != nil {
 		return err
@@ -126,8 +128,8 @@ func (r *run) measure(ctx context.Context, rounds int, contenders []*contender, 
 	return err
 }
 
-func residents(contenders []*contender) (map[string]resident, error) {
-	all := make(map[string]resident)
+func residents(contenders []*contender) (map[string]usage.Resident, error) {
+	all := make(map[string]usage.Resident)
 	for _, c := range contenders {
 		if c.process == nil {
 			continue
@@ -161,7 +163,7 @@ func takeTurns(ctx context.Context, rounds int, contenders []*contender, m *mete
 	for _, callers := range levels {
 		for round := range rounds + 1 {
 			for _, t := range order {
-				began, err := cpuTime(m.vault)
+				began, err := usage.CPU(m.vault)
 				if err != nil {
 					return nil, err
 				}
@@ -169,7 +171,7 @@ func takeTurns(ctx context.Context, rounds int, contenders []*contender, m *mete
 				if err != nil {
 					return nil, err
 				}
-				ended, err := cpuTime(m.vault)
+				ended, err := usage.CPU(m.vault)
 				if err != nil {
 					return nil, err
 				}

@@ -10,6 +10,8 @@ import (
 	"fmt"
 
 	kmsapi "k8s.io/kms/apis/v2"
+
+	"github.com/trousseau-io/trousseau/test/harness/direct"
 )
 
 const (
@@ -47,15 +49,15 @@ const (
 // ofDirect makes the contender that calls Vault directly. A client with one
 // connection per caller has no more callers than this in a storm: 10,000 connections
 // would be slower.
-func ofDirect(d *direct) *contender {
+func ofDirect(d *direct.Client) *contender {
 	return &contender{
 		name: directly,
 		encrypt: func(ctx context.Context, seed []byte) (*kmsapi.EncryptResponse, error) {
-			ciphertext, err := d.encrypt(ctx, seed)
+			ciphertext, err := d.Encrypt(ctx, keyA, seed)
 			return &kmsapi.EncryptResponse{Ciphertext: ciphertext}, err
 		},
 		decrypt: func(ctx context.Context, wrapped *kmsapi.EncryptResponse) ([]byte, error) {
-			return d.decrypt(ctx, wrapped.GetCiphertext())
+			return d.Decrypt(ctx, keyA, wrapped.GetCiphertext())
 		},
 		atOnce: crowd,
 	}

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"time"
 
 	"github.com/trousseau-io/trousseau/test/harness/pages"
+	"github.com/trousseau-io/trousseau/test/harness/usage"
 )
 
 // meter reads what processes have consumed since they started.
@@ -80,14 +80,14 @@ func (m *meter) costs(ctx context.Context, contenders []*contender) (costs, erro
 
 // read returns what Vault and a daemon have consumed, or this process if there is none.
 func (m *meter) read(ctx context.Context, p *trousseau) (c consumption, err error) {
-	if c.vaultCPU, err = cpuTime(m.vault); err != nil {
+	if c.vaultCPU, err = usage.CPU(m.vault); err != nil {
 		return c, err
 	}
 	if p == nil {
 		var s runtime.MemStats
 		runtime.ReadMemStats(&s)
 		c.mallocs, c.bytes = float64(s.Mallocs), float64(s.TotalAlloc)
-		c.cpu, err = cpuTime(os.Getpid())
+		c.cpu, err = usage.CPU(os.Getpid())
 		return c, err
 	}
 	if c.mallocs, err = sum(ctx, p.pages, "go_memstats_mallocs_total"); err != nil {
@@ -96,7 +96,7 @@ func (m *meter) read(ctx context.Context, p *trousseau) (c consumption, err erro
 	if c.bytes, err = sum(ctx, p.pages, "go_memstats_alloc_bytes_total"); err != nil {
 		return c, err
 	}
-	c.cpu, err = cpuTime(p.cmd.Process.Pid)
+	c.cpu, err = usage.CPU(p.cmd.Process.Pid)
 	return c, err
 }
 
@@ -111,28 +111,6 @@ func sum(ctx context.Context, from *pages.Client, name string, labels ...string)
 		err = fmt.Errorf("/metrics has no %s", name)
 	}
 	return sum, err
-}
-
-// cpuTime returns the CPU time of a process's threads. A Go process does not end its
-// threads, so the sum is complete.
-func cpuTime(pid int) (time.Duration, error) {
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if err != nil {
-		return 0, err
-	}
-	var sum time.Duration
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return 0, err
-		}
-		var ran time.Duration
-		if _, err := fmt.Sscan(string(text), &ran); err != nil {
-			return 0, fmt.Errorf("%s: %w", file, err)
-		}
-		sum += ran
-	}
-	return sum, nil
 }
 
 func (c costs) print(w io.Writer) {

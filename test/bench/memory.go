@@ -49,6 +49,6 @@ func memory(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	report(fmt.Sprintf("resident memory after %d requests of %d callers", requests, callers), "%.1f MiB (peak %.1f MiB)", rss.now, rss.peak)
+	report(fmt.Sprintf("resident memory after %d requests of %d callers", requests, callers), "%.1f MiB (peak %.1f MiB)", rss.Now, rss.Peak)
 	return nil
 }

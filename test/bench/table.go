@@ -89,7 +89,7 @@ func (r *run) print(w io.Writer) {
 	fmt.Fprintf(w, "\nresident memory: peak with up to %d callers, peak with storms, at the end\n", mostCallers)
 	for _, name := range r.names {
 		if end, ok := r.stormed[name]; ok {
-			fmt.Fprintf(w, "  %-16s %5.1f MiB  %5.1f MiB  %5.1f MiB\n", name, r.called[name].peak, end.peak, end.now)
+			fmt.Fprintf(w, "  %-16s %5.1f MiB  %5.1f MiB  %5.1f MiB\n", name, r.called[name].Peak, end.Peak, end.Now)
 		}
 	}
 }

@@ -48,8 +48,8 @@ func (r *run) judge(w io.Writer) {
 		what string
 		peak float64
 	}{
-		{fmt.Sprintf("resident memory at its peak, up to %d callers", mostCallers), r.called[through].peak},
-		{"resident memory at its peak, cold starts included", r.stormed[through].peak},
+		{fmt.Sprintf("resident memory at its peak, up to %d callers", mostCallers), r.called[through].Peak},
+		{"resident memory at its peak, cold starts included", r.stormed[through].Peak},
 	} {
 		verdict(at.what, "at most 48 MiB", fmt.Sprintf("%.1f MiB", at.peak), at.peak <= 48)
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/trousseau-io/trousseau/test/harness/usage"
 )
 
 // perfect is a run that meets every target.
@@ -15,7 +17,7 @@ func perfect() *run {
 		storm:  storms{of: map[string]outcome{directly: {took: 10 * time.Second}, through: {took: time.Second}}},
 		cold:   storms{of: map[string]outcome{directly: {took: 10 * time.Second}, through: {took: 4 * time.Second, vaultCalls: 1000}}},
 		waited: 2,
-		called: map[string]resident{through: {now: 20, peak: 48}}, stormed: map[string]resident{through: {now: 20, peak: 48}},
+		called: map[string]usage.Resident{through: {Now: 20, Peak: 48}}, stormed: map[string]usage.Resident{through: {Now: 20, Peak: 48}},
 	}
 	direct := sample{p50: 200 * time.Microsecond, p99: time.Millisecond, rate: 100, vaultCPU: 100 * time.Microsecond}
 	ours := sample{p50: 200 * time.Microsecond, p99: time.Millisecond, rate: 250, vaultCPU: 30 * time.Microsecond}
@@ -61,8 +63,8 @@ func TestJudge(t *testing.T) {
 		}, []string{"cold start, calls"}},
 		"storm":            {func(r *run) { r.storm.of[through] = outcome{took: 2 * time.Second} }, []string{"storm of few seeds"}},
 		"wait":             {func(r *run) { r.waited = 2.1 }, []string{"longest wait of an Encrypt"}},
-		"memory":           {func(r *run) { r.called[through] = resident{peak: 48.1} }, []string{"resident memory at its peak, up to 256 callers"}},
-		"memory of storms": {func(r *run) { r.stormed[through] = resident{peak: 48.1} }, []string{"resident memory at its peak, cold starts included"}},
+		"memory":           {func(r *run) { r.called[through] = usage.Resident{Peak: 48.1} }, []string{"resident memory at its peak, up to 256 callers"}},
+		"memory of storms": {func(r *run) { r.stormed[through] = usage.Resident{Peak: 48.1} }, []string{"resident memory at its peak, cold starts included"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := perfect()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
 	"github.com/trousseau-io/trousseau/test/harness/pages"
+	"github.com/trousseau-io/trousseau/test/harness/usage"
 )
 
 // trousseau is a running daemon and a client for it.
@@ -126,25 +127,7 @@ func (p *trousseau) awaitKey(ctx context.Context, key string) error {
 	}
 }
 
-// resident is the size of a resident set, in MiB.
-type resident struct{ now, peak float64 }
-
-func (p *trousseau) memory() (r resident, err error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		return r, err
-	}
-	for line := range strings.Lines(string(text)) {
-		var kib float64
-		if n, _ := fmt.Sscanf(line, "VmRSS: %f kB", &kib); n == 1 {
-			r.now = kib / 1024
-		}
-		if n, _ := fmt.Sscanf(line, "VmHWM: %f kB", &kib); n == 1 {
-			r.peak = kib / 1024
-		}
-	}
-	return r, nil
-}
+func (p *trousseau) memory() (usage.Resident, error) { return usage.Memory(p.cmd.Process.Pid) }
 
 func (p *trousseau) close() {
 	_ = p.conn.Close()

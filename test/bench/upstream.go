@@ -3,18 +3,16 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
+	"github.com/trousseau-io/trousseau/test/harness/direct"
 )
 
 // keyA and keyB are the transit keys of every Vault here.
@@ -37,7 +35,7 @@ type upstream struct {
 // startVault starts the real Vault if it has been built, otherwise a fake, both with
 // TLS. The caller must close it.
 func startVault(ctx context.Context) (*upstream, error) {
-	binary, err := findVault()
+	binary, err := direct.FindVault()
 	if err != nil {
 		return nil, err
 	}
@@ -49,28 +47,6 @@ func startVault(ctx context.Context) (*upstream, error) {
 		return nil, fmt.Errorf("starting %s: %w", binary, err)
 	}
 	return v, nil
-}
-
-// findVault returns the path of the newest Vault binary; "" if there is none.
-func findVault() (string, error) {
-	if dir := os.Getenv("TROUSSEAU_E2E"); dir != "" {
-		return filepath.Join(dir, "vault"), nil
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	found, err := filepath.Glob(filepath.Join(cache, "trousseau", "tools-*", "vault"))
-	if err != nil {
-		return "", err
-	}
-	newest, built := "", time.Time{}
-	for _, path := range found {
-		if info, err := os.Stat(path); err == nil && info.ModTime().After(built) {
-			newest, built = path, info.ModTime()
-		}
-	}
-	return newest, nil
 }
 
 const rootToken = "root"
@@ -126,10 +102,14 @@ func (v *upstream) setUp(ctx context.Context, caFile string) error {
 	var health struct {
 		Version string `json:"version"`
 	}
+	var root *direct.Client
 	for {
 		var err error
 		if v.ca, err = os.ReadFile(caFile); err == nil {
-			err = v.ask(ctx, http.MethodGet, "sys/health", nil, &health)
+			root, err = v.direct(rootToken)
+		}
+		if err == nil {
+			err = root.Call(ctx, http.MethodGet, "sys/health", nil, &health)
 		}
 		if err == nil {
 			break
@@ -140,6 +120,7 @@ func (v *upstream) setUp(ctx context.Context, caFile string) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+	defer root.Close()
 	v.what = "Vault " + health.Version + ", in memory"
 	var token struct {
 		Auth struct {
@@ -147,11 +128,11 @@ func (v *upstream) setUp(ctx context.Context, caFile string) error {
 		} `json:"auth"`
 	}
 	if err := errors.Join(
-		v.ask(ctx, http.MethodPost, "sys/mounts/transit", map[string]string{"type": "transit"}, nil),
-		v.ask(ctx, http.MethodPost, "transit/keys/"+keyA, struct{}{}, nil),
-		v.ask(ctx, http.MethodPost, "transit/keys/"+keyB, struct{}{}, nil),
-		v.ask(ctx, http.MethodPut, "sys/policies/acl/trousseau", map[string]string{"policy": policy}, nil),
-		v.ask(ctx, http.MethodPost, "auth/token/create", map[string]any{"policies": []string{"trousseau"}, "period": "1h"}, &token),
+		root.Call(ctx, http.MethodPost, "sys/mounts/transit", map[string]string{"type": "transit"}, nil),
+		root.Call(ctx, http.MethodPost, "transit/keys/"+keyA, struct{}{}, nil),
+		root.Call(ctx, http.MethodPost, "transit/keys/"+keyB, struct{}{}, nil),
+		root.Call(ctx, http.MethodPut, "sys/policies/acl/trousseau", map[string]string{"policy": policy}, nil),
+		root.Call(ctx, http.MethodPost, "auth/token/create", map[string]any{"policies": []string{"trousseau"}, "period": "1h"}, &token),
 	); err != nil {
 		return err
 	}
@@ -159,36 +140,7 @@ func (v *upstream) setUp(ctx context.Context, caFile string) error {
 	return nil
 }
 
-// ask calls Vault's API as root.
-func (v *upstream) ask(ctx context.Context, method, path string, body, answer any) error {
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, method, v.url+"/v1/"+path, bytes.NewReader(encoded))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("X-Vault-Token", rootToken)
-	transport, err := v.transport()
-	if err != nil {
-		return err
-	}
-	defer transport.CloseIdleConnections()
-	resp, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
-	}
-	if answer == nil {
-		return nil
-	}
-	return json.Unmarshal(text, answer)
+// direct returns a client for this Vault.
+func (v *upstream) direct(token string) (*direct.Client, error) {
+	return direct.New(v.url, v.ca, token, mostCallers)
 }

@@ -79,6 +79,7 @@ func TestRejections(t *testing.T) {
 		{"audit of a static pod", node + "mode: staticPod\ncronJobs: {audit: {enabled: true}}", []string{"cronJobs.audit", "trousseauctl audit"}},
 		{"doctor of an installer", node + "cronJobs: {doctor: {enabled: true}}", []string{"cronJobs.doctor", "mode=installer", "kubectl exec"}},
 		{"doctor of an agent", address + "config: {source: agent}\ncronJobs: {doctor: {enabled: true}}", []string{"cronJobs.doctor", "config.source=agent", "kubectl exec"}},
+		{"re-encryption of an installer", node + "cronJobs: {reencrypt: {enabled: true}}", []string{"cronJobs.reencrypt", "mode=installer"}},
 		{"rotation of an installer", node + rotate, []string{"cronJobs.rotateKey", "mode=installer"}},
 		{"rotation in an unknown Vault", "config: {source: secret, secret: {name: x}}\n" + rotate, []string{"cronJobs.rotateKey", "vault.address"}},
 		{"rotation with another name of Vault", "vault: {address: https://vault.example, tlsServerName: x}\n" + rotate, []string{"cronJobs.rotateKey", "vault.tlsServerName"}},

@@ -240,7 +240,7 @@ func (s *site) reload(name string) {
 			const generation = "trousseau_generation"
 			before := n.Trousseau.MustMetric(generation)
 			s.run(name, n)
-			s.Await(30*time.Second, n.Trousseau.Name+" to adopt its configuration", func(ctx context.Context) error {
+			s.Await(time.Minute, n.Trousseau.Name+" to adopt its configuration", func(ctx context.Context) error {
 				now, _, err := n.Trousseau.Metric(ctx, generation)
 				if err == nil && now <= before {
 					err = fmt.Errorf("still at generation %v: %s", now, n.Trousseau.Log())
@@ -311,7 +311,7 @@ func (s *site) at(v *testbed.Vault) {
 }
 
 // awaitRotation bounds the time until Trousseau notices a rotation.
-const awaitRotation = 30 * time.Second
+const awaitRotation = time.Minute
 
 // allHaveLeft is a condition for [testbed.Bed.Await]: no Trousseau reports the key_id.
 func (s *site) allHaveLeft(keyID string) func(context.Context) error {

@@ -61,7 +61,7 @@ func TestTokenToLogin(t *testing.T) {
 // mustLogIn waits until n tokens from logins at an auth method are left.
 func (s *site) mustLogIn(mount string, n int) {
 	s.t.Helper()
-	s.Await(30*time.Second, "tokens from logins", func(ctx context.Context) error {
+	s.Await(time.Minute, "tokens from logins", func(ctx context.Context) error {
 		leases, err := s.Vault.LeasesFrom(ctx, mount)
 		if err == nil && len(leases) != n {
 			err = fmt.Errorf("%d tokens from logins at %s, want %d", len(leases), mount, n)

@@ -126,6 +126,9 @@
 {{- if and $jobs.doctor.enabled (or (ne $v.mode "daemonSet") (eq $v.config.source "agent")) -}}
 {{- fail (printf "cronJobs.doctor: with mode=%s and config.source=%s, config.yaml is only in Trousseau's own pod; run `/trousseauctl doctor` in that pod with kubectl exec" $v.mode $v.config.source) -}}
 {{- end -}}
+{{- if and $jobs.reencrypt.enabled (ne $v.mode "daemonSet") -}}
+{{- fail (printf "cronJobs.reencrypt: does not work with mode=%s; use the timer in charts/systemd, see docs/operations.md" $v.mode) -}}
+{{- end -}}
 {{- if $jobs.rotateKey.enabled -}}
 {{- if ne $v.mode "daemonSet" -}}
 {{- fail (printf "cronJobs.rotateKey: does not work with mode=%s; run `trousseauctl rotate-key` yourself" $v.mode) -}}

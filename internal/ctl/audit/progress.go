@@ -67,17 +67,17 @@ func (p *Progress) Objects() int {
 
 // way says how a group is stored, and under which key.
 func (g Group) way() string {
-	switch form := stored.Form(g.Form); {
-	case form.Clear():
+	if stored.Form(g.Form).Clear() {
 		return "no key, in the clear"
-	case g.KeyID != "" && (g.Version > 0 || g.WrappedBy == 0):
-		return fmt.Sprintf("%s %s, %s", g.Form, g.Name, g.KeyID)
-	case g.KeyID != "":
-		return fmt.Sprintf("%s %s, %s of version %d", g.Form, g.Name, g.KeyID, g.WrappedBy)
-	case g.WrappedBy > 0:
-		return fmt.Sprintf("%s %s of version %d", g.Form, g.Name, g.WrappedBy)
 	}
-	return g.Form + " " + g.Name
+	way := g.Form + " " + g.Name
+	if g.KeyID != "" {
+		way += ", " + g.KeyID
+	}
+	if g.WrappedBy > 0 && g.Version == 0 { // the key_id of a version of ours says it
+		way += fmt.Sprintf(" (wrapped by version %d)", g.WrappedBy)
+	}
+	return way
 }
 
 // StillUnder returns a sentence for each way in which objects are stored that is not the

@@ -49,7 +49,7 @@ func TestProgress(t *testing.T) {
 		},
 		"several, the most first": {
 			values: [][]byte{storedtest.KMSv1("old", []byte("vault:v3:x")), storedtest.KMSv1("old", []byte("opaque")), bare("other", "3", 3), bare("other", "3", 3), trousseau(2, "x")}, to: v2,
-			want: []string{"2 of 5 secrets still under kms v2 other, 3 of version 3", "1 of 5 secrets still under kms v1 old of version 3", "1 of 5 secrets still under kms v1 old"},
+			want: []string{"2 of 5 secrets still under kms v2 other, 3 (wrapped by version 3)", "1 of 5 secrets still under kms v1 old (wrapped by version 3)", "1 of 5 secrets still under kms v1 old"},
 		},
 	}
 	for name, tt := range tests {

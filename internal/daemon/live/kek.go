@@ -81,8 +81,8 @@ type KEK struct {
 	// worked is when a request last decrypted what the key version in use had
 	// encrypted, in nanoseconds since 1970.
 	worked atomic.Int64
-	// wake ends the prober's wait; hurry ends the loader's.
-	wake, hurry chan struct{}
+	// wake ends the prober's wait; hurry ends the loader's, and wanted shortens it.
+	wake, hurry, wanted chan struct{}
 	// hurried counts the calls of Hurry.
 	hurried atomic.Int64
 	// closing counts clients that are being closed.
@@ -114,12 +114,13 @@ func New(opts Options) *KEK {
 		opts.Reread = func() {}
 	}
 	k := &KEK{
-		opts:  opts,
-		log:   opts.Logger,
-		vault: vault.NewMetrics(opts.Registerer),
-		wake:  make(chan struct{}, 1),
-		hurry: make(chan struct{}, 1),
-		queue: batch.New(opts.MaxVaultRequests, opts.Registerer),
+		opts:   opts,
+		log:    opts.Logger,
+		vault:  vault.NewMetrics(opts.Registerer),
+		wake:   make(chan struct{}, 1),
+		hurry:  make(chan struct{}, 1),
+		wanted: make(chan struct{}, 1),
+		queue:  batch.New(opts.MaxVaultRequests, opts.Registerer),
 	}
 	nothing := fault.Errorf(fault.Unavailable, "no configuration has been read yet")
 	k.view.Store(&view{health: health{trouble: nothing}, replaced: make(chan struct{})})

@@ -85,6 +85,11 @@ func (k *KEK) load(ctx context.Context) {
 			if retry == nil {
 				continue
 			}
+		case <-k.wanted:
+			if retry != nil && pause.shorten() {
+				retry = time.After(time.Until(pause.until))
+			}
+			continue
 		case <-retry:
 			if !pause.over(ctx, content.Value) {
 				retry = time.After(time.Until(pause.look()))

@@ -544,3 +544,80 @@ func TestSoftDeletedKeyIsLost(t *testing.T) {
 		b.wantStatus(b.roundTrip(), "")
 	})
 }
+
+// TestRequestEndsThePause checks that the first request after a long outage at the start succeeds: kube-apiserver would
+// list again only after up to a minute.
+func TestRequestEndsThePause(t *testing.T) {
+	run(t, func(b *bench) {
+		b.vault.Seal()
+		b.load(settings{})
+		b.after(10 * time.Minute)
+		b.vault.Unseal()
+		ctx, cancel := b.request()
+		defer cancel()
+		began := time.Now()
+		_, err := b.Encrypt(ctx, []byte("seed"))
+		if took := time.Since(began); err != nil || took > time.Second {
+			t.Errorf("the first request took %s: %v", took, err)
+		}
+	})
+}
+
+// TestRequestsWithoutAGeneration checks that a request waits as long as its deadline allows, and then says why it fails,
+// and that requests make no more attempts than the shortest pause allows.
+func TestRequestsWithoutAGeneration(t *testing.T) {
+	run(t, func(b *bench) {
+		b.vault.Seal()
+		b.load(settings{})
+		const during, every = 20 * time.Second, 10 * time.Millisecond
+		for began := time.Now(); time.Since(began) < during; time.Sleep(every) {
+			go func() {
+				ctx, cancel := b.request()
+				defer cancel()
+				began := time.Now()
+				_, err := b.Encrypt(ctx, []byte("seed"))
+				if took := time.Since(began); fault.ClassOf(err) != fault.Sealed || took < requestTimeout/2 || took >= requestTimeout {
+					t.Errorf("after %s: %v", took, err)
+				}
+			}()
+		}
+		b.after(requestTimeout)
+		attempts := b.vault.Count(vaulttest.OpReadKey)
+		if most := int(during/(500*time.Millisecond)) + 5; attempts < most/2 || attempts > most {
+			t.Errorf("%d attempts in %s, want about two each second", attempts, during)
+		}
+	})
+}
+
+// TestRequestsDoNotEndAPatientPause checks that requests neither hasten the next login after a refused one, nor keep a
+// Vault that has come back from being noticed.
+func TestRequestsDoNotEndAPatientPause(t *testing.T) {
+	run(t, func(b *bench) {
+		_, credential := b.appRole(vaulttest.TokenOptions{TTL: time.Hour})
+		refuse := b.vault.Inject(vaulttest.Fault{
+			Match: vaulttest.Ops(vaulttest.OpLogin), Status: 400, Body: `{"errors":["invalid role or secret ID"]}`,
+		})
+		b.loadWith(credential)
+		keepAsking := func(d time.Duration) (last error) {
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Second) {
+				ctx, cancel := b.request()
+				_, last = b.Encrypt(ctx, []byte("seed"))
+				cancel()
+			}
+			return last
+		}
+		if err := keepAsking(10 * time.Minute); err == nil {
+			t.Error("a request succeeded without a login")
+		}
+		if got := b.vault.Count(vaulttest.OpLogin); got != 1 {
+			t.Errorf("%d logins in the pause", got)
+		}
+		refuse()
+		b.vault.Seal()
+		_ = keepAsking(time.Minute)
+		b.vault.Unseal()
+		if err := keepAsking(time.Minute); err != nil {
+			t.Errorf("a minute after Vault is back: %v", err)
+		}
+	})
+}

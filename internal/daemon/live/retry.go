@@ -31,7 +31,9 @@ const lastChance = 200 * time.Millisecond
 // pause, from the retry budget and at another node if Vault could not be used.
 func (k *KEK) withRetries(ctx context.Context, v *view, request func(context.Context, *Generation, *node) error) error {
 	if v.gen == nil {
-		return v.health.trouble
+		if v = k.awaitFirst(ctx, v); v.gen == nil {
+			return v.health.trouble
+		}
 	}
 	k.retries.earn()
 	pause := newBackoff(25*time.Millisecond, 250*time.Millisecond)
@@ -135,11 +137,8 @@ func (k *KEK) awaitNextCluster(ctx context.Context, gen *Generation) *Generation
 	k.opts.Reread()
 	// If we can log in again, the prober does so.
 	k.wakeProber()
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-lastChance))
-		defer cancel()
-	}
+	ctx, cancel := untilLastChance(ctx)
+	defer cancel()
 	for {
 		v := k.view.Load()
 		if v.gen.cluster != gen.cluster {
@@ -151,6 +150,31 @@ func (k *KEK) awaitNextCluster(ctx context.Context, gen *Generation) *Generation
 			return nil
 		}
 	}
+}
+
+// awaitFirst waits for the first generation while there is time left to use it, and
+// makes the loader try soon. An API server that starts before Vault lists again only
+// after up to a minute, so a request that fails although Vault is back is expensive.
+func (k *KEK) awaitFirst(ctx context.Context, v *view) *view {
+	select {
+	case k.wanted <- struct{}{}:
+	default:
+	}
+	ctx, cancel := untilLastChance(ctx)
+	defer cancel()
+	select {
+	case <-v.replaced:
+	case <-ctx.Done():
+	}
+	return k.view.Load()
+}
+
+// untilLastChance ends ctx early enough for a last attempt.
+func untilLastChance(ctx context.Context) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(ctx, deadline.Add(-lastChance))
+	}
+	return context.WithCancel(ctx)
 }
 
 // wakeProber makes the prober check the trouble that a request has met. It never
@@ -196,7 +220,8 @@ func (b *budget) spend() bool {
 type pause struct {
 	kek     *KEK
 	backoff *backoff.ExponentialBackOff
-	until   time.Time
+	// began is when the last attempt ended, until when the next one may begin.
+	began, until time.Time
 	// patient means that another attempt soon does harm. It is made early only if
 	// Hurry is called or Vault's nodes are not as they were, and for the latter
 	// only once in a while.
@@ -211,21 +236,36 @@ type pause struct {
 // one in this time, three nodes with the same AppRole stay below that.
 const lockout = 15 * time.Minute
 
+// soonest is the shortest pause, also if a request waits for the attempt.
+const soonest = 500 * time.Millisecond
+
 func newPause(k *KEK) pause {
-	return pause{kek: k, backoff: newBackoff(500*time.Millisecond, 5*time.Second)}
+	return pause{kek: k, backoff: newBackoff(soonest, 5*time.Second)}
 }
 
 // begin starts the pause after an attempt with cfg that ended with err.
 func (p *pause) begin(ctx context.Context, cfg *config.Config, err error) {
 	var e *reloadError
 	p.patient = errors.As(err, &e) && e.patient
+	p.began = time.Now()
 	if !p.patient {
-		p.until = time.Now().Add(p.backoff.NextBackOff())
+		p.until = p.began.Add(p.backoff.NextBackOff())
 		return
 	}
-	p.until = time.Now().Add(lockout + rand.N(lockout/3))
+	p.until = p.began.Add(lockout + rand.N(lockout/3))
 	p.hurried = p.kek.hurried.Load()
 	p.nodes = p.kek.seeNodes(ctx, cfg)
+}
+
+// shorten ends a pause early, because a request waits for the attempt. It reports
+// whether that changes the pause.
+func (p *pause) shorten() bool {
+	soon := p.began.Add(soonest)
+	if p.patient || !soon.Before(p.until) {
+		return false
+	}
+	p.until = soon
+	return true
 }
 
 // look is when to call over at the latest.
