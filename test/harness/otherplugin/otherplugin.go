@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 
 	"google.golang.org/grpc"
@@ -41,6 +42,20 @@ func (p *Plugin) Stop() { p.server.Stop() }
 type Key struct {
 	Vault *vault.Client
 	Name  string
+}
+
+// NewKey returns a transit key in the Vault at an address, whose CA is in a file. It is
+// closed when the process ends.
+func NewKey(address, caFile, token, name string) (Key, error) {
+	ca, err := os.ReadFile(caFile)
+	if err != nil {
+		return Key{}, err
+	}
+	nodes, err := vault.Dial(vault.Config{Addresses: []string{address}, Mount: "transit", Credential: vault.Given(token), CACert: ca})
+	if err != nil {
+		return Key{}, err
+	}
+	return Key{nodes[0], name}, nil
 }
 
 // KMSv1 registers a plugin of KMS v1. A DEK is stored as Vault's ciphertext, as by the
