@@ -103,23 +103,19 @@ func (s *site) use() {
 	for _, n := range s.Nodes {
 		servers = append(servers, n.APIServer)
 	}
+	s.Defer(func() { s.Count(s.users.count()) })
 	s.users = startUnbroken(s.t, servers...)
 	s.step("before", func() {})
 }
 
 // step does something. Everything must have been readable and writable meanwhile, and must
-// be afterwards. It observes how the Secrets are then stored.
+// be afterwards. It observes the progress that the audit shows then.
 func (s *site) step(name string, do func()) {
 	s.t.Helper()
 	s.users.begin(name)
 	do()
 	s.users.mustHold()
-	var ways []string
-	for way, n := range s.stored() {
-		ways = append(ways, fmt.Sprintf("%d %s", n, way))
-	}
-	slices.Sort(ways)
-	s.Observe("%s: %s", name, strings.Join(ways, ", "))
+	s.Observe("%s: %s", name, s.audit().progress())
 }
 
 // run executes a command of the page as an administrator and returns its output. If n is
@@ -252,9 +248,23 @@ func (s *site) reload(name string) {
 	s.MustBeSameProcesses(pids)
 }
 
-// stored returns how many Secrets are stored in which way, as the audit counts them:
-// "aescbc key1", or "kms v2 trousseau" and the key_id.
-func (s *site) stored() map[string]int {
+// audited is what the audit says of the Secrets.
+type audited struct {
+	Objects int
+	Groups  []struct {
+		Form, Name, KeyID string
+		Objects           int
+	}
+	Progress *struct {
+		To   string
+		Left []struct {
+			Under   string
+			Objects int
+		}
+	}
+}
+
+func (s *site) audit() audited {
 	s.t.Helper()
 	program, err := trousseauctl()
 	if err != nil {
@@ -266,23 +276,33 @@ func (s *site) stored() map[string]int {
 		s.t.Fatal(err)
 	}
 	var document struct {
-		Report struct {
-			Resources []struct {
-				Groups []struct {
-					Form, Name, KeyID string
-					Objects           int
-				}
-			}
-		}
+		Report struct{ Resources []audited }
 	}
-	if err := json.Unmarshal(out, &document); err != nil {
+	if err := json.Unmarshal(out, &document); err != nil || len(document.Report.Resources) != 1 {
 		s.t.Fatalf("%v in %s", err, out)
 	}
+	return document.Report.Resources[0]
+}
+
+// progress is the audit's progress in one line.
+func (a audited) progress() string {
+	if a.Progress == nil {
+		return fmt.Sprintf("all %d stored in one way", a.Objects)
+	}
+	var left []string
+	for _, l := range a.Progress.Left {
+		left = append(left, fmt.Sprintf("%d under %s", l.Objects, l.Under))
+	}
+	return fmt.Sprintf("written last under %s; of %d still %s", a.Progress.To, a.Objects, strings.Join(left, ", "))
+}
+
+// stored returns how many Secrets are stored in which way: "aescbc key1", or "kms v2
+// trousseau" and the key_id.
+func (s *site) stored() map[string]int {
+	s.t.Helper()
 	counts := make(map[string]int)
-	for _, r := range document.Report.Resources {
-		for _, g := range r.Groups {
-			counts[strings.Join(strings.Fields(g.Form+" "+g.Name+" "+g.KeyID), " ")] += g.Objects
-		}
+	for _, g := range s.audit().Groups {
+		counts[strings.Join(strings.Fields(g.Form+" "+g.Name+" "+g.KeyID), " ")] += g.Objects
 	}
 	return counts
 }

@@ -134,6 +134,12 @@ func (u *unbroken) restart(api *testbed.APIServer) {
 	api.Restart()
 }
 
+// count returns the numbers of operations and of failures so far.
+func (u *unbroken) count() (operations, failures int) {
+	c := u.counter.Count()
+	return c.Operations, c.Failures
+}
+
 // do counts an operation through a server, and reports whether it was tried: not while
 // the server is away.
 func (u *unbroken) do(s *used, what string, operation func(context.Context, typed.SecretInterface) error) bool {

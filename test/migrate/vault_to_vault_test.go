@@ -119,6 +119,9 @@ func TestMovedKey(t *testing.T) {
 	copied.Copied(s.Vault)
 	s.reload("moved-address")
 	mustKeep()
+	s.reload("moved-back")
+	s.reload("moved-address")
+	mustKeep()
 	s.step("the first Vault is gone, and caches are cold", func() {
 		s.Vault.Nodes[0].Stop()
 		for _, n := range s.Nodes {
