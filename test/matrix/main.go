@@ -11,8 +11,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,17 +29,14 @@ import (
 type choice struct{ kube, vault string }
 
 // oldestVault is the oldest Vault with a module in test/tools.
-const oldestVault = ""
+const oldestVault = "1.9"
 
 // choices returns the columns to run.
 func choices(kube, vault, openbao string) []choice {
 	if kube != "" || vault != "" {
 		return []choice{{kube, vault}}
 	}
-	all := []choice{{"1.37", ""}, {"1.36", ""}, {"1.35", ""}, {"1.34", ""}}
-	if oldestVault != "" {
-		all = append(all, choice{"", oldestVault})
-	}
+	all := []choice{{"1.37", ""}, {"1.36", ""}, {"1.35", ""}, {"1.34", ""}, {"", oldestVault}}
 	if openbao != "" {
 		all = append(all, choice{"", openbao})
 	}
@@ -49,35 +46,35 @@ func choices(kube, vault, openbao string) []choice {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root, err := filepath.Abs("..")
-	if err == nil {
-		m := matrix{root: root, results: "matrix/results.json", page: filepath.Join(root, "docs", "compatibility.md"), out: os.Stdout}
-		err = m.run(ctx, choices(os.Getenv("KUBE"), os.Getenv("VAULT"), os.Getenv("OPENBAO")))
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		stop()
-		os.Exit(1) //nolint:gocritic // nothing is deferred but stop
+	m := matrix{results: "matrix/results.json", page: "../docs/compatibility.md", logs: "../bin/log", out: os.Stdout}
+	if err := m.run(ctx, choices(os.Getenv("KUBE"), os.Getenv("VAULT"), os.Getenv("OPENBAO"))); err != nil {
+		fmt.Fprintf(os.Stderr, "matrix: %v\n", err)
+		os.Exit(1)
 	}
 }
 
 // matrix runs in the directory test/.
 type matrix struct {
-	root, results, page string
-	out                 io.Writer
+	results, page string // files
+	logs          string // directory for what the tests print
+	out           io.Writer
 }
 
 // run runs the columns one by one, and writes the files after each.
 func (m matrix) run(ctx context.Context, chosen []choice) error {
-	failed := 0
 	var all results
+	var failed []error
 	for _, c := range chosen {
 		ran, err := m.column(ctx, c)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
-			return err
+			failed = append(failed, err)
+			continue
 		}
 		if ran.failed() {
-			failed++
+			failed = append(failed, errors.New(ran.title()+" has failed"))
 		}
 		if all, err = m.keep(ran); err != nil {
 			return err
@@ -85,10 +82,7 @@ func (m matrix) run(ctx context.Context, chosen []choice) error {
 	}
 	fmt.Fprintln(m.out)
 	all.table(m.out)
-	if failed > 0 {
-		return fmt.Errorf("%d of %d columns failed", failed, len(chosen))
-	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // keep writes the column to results.json and the page, and returns all columns.
@@ -114,7 +108,7 @@ func (m matrix) keep(c column) (results, error) {
 
 // column builds what is missing, and runs the core scenarios.
 func (m matrix) column(ctx context.Context, c choice) (column, error) {
-	build := exec.CommandContext(ctx, filepath.Join(m.root, "test", "tools", "build"))
+	build := exec.CommandContext(ctx, "tools/build")
 	build.Env = append(os.Environ(), "KUBE="+c.kube, "VAULT="+c.vault)
 	build.Stderr = os.Stderr
 	printed, err := build.Output()
@@ -134,7 +128,7 @@ func (m matrix) column(ctx context.Context, c choice) (column, error) {
 		names = append(names, s.test)
 	}
 	test := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-p=1", "-timeout=30m",
-		"-run=^("+strings.Join(names, "|")+")$", "./audit", "./ctl", "./e2e")
+		"-run=^("+strings.Join(names, "|")+")$", "./e2e", "./ctl", "./audit")
 	test.Env = append(os.Environ(), "TROUSSEAU_E2E="+tools)
 	test.Stderr = os.Stderr
 	// Otherwise the servers would be killed, but not the tests themselves.
@@ -143,11 +137,10 @@ func (m matrix) column(ctx context.Context, c choice) (column, error) {
 	if err != nil {
 		return ran, err
 	}
-	logs := filepath.Join(m.root, "bin", "log")
-	if err := os.MkdirAll(logs, 0o750); err != nil {
+	if err := os.MkdirAll(m.logs, 0o750); err != nil {
 		return ran, err
 	}
-	log, err := os.Create(filepath.Join(logs, strings.NewReplacer(", ", "-", " ", "-").Replace(ran.title())+".log"))
+	log, err := os.Create(filepath.Join(m.logs, strings.NewReplacer(", ", "-", " ", "-").Replace(ran.title())+".log"))
 	if err != nil {
 		return ran, err
 	}
@@ -156,12 +149,10 @@ func (m matrix) column(ctx context.Context, c choice) (column, error) {
 		return ran, err
 	}
 	ran.Scenarios, err = read(output, log, m.out)
-	// A test that fails makes go fail too.
-	if ended := test.Wait(); ctx.Err() != nil {
-		return ran, cmp.Or(ctx.Err(), ended)
-	}
+	// It fails if a test does, which read has reported.
+	_ = test.Wait()
 	if err == nil && ran.failed() {
-		fmt.Fprintf(m.out, "the whole output is in %s\n", log.Name())
+		fmt.Fprintf(m.out, "the whole output is in bin/log/%s\n", filepath.Base(log.Name()))
 	}
 	return ran, err
 }

@@ -162,3 +162,12 @@ func TestMerge(t *testing.T) {
 		t.Error("a page without the lines is no error")
 	}
 }
+
+func TestShort(t *testing.T) {
+	if got := short(strings.Repeat("é", 160)); got != strings.Repeat("é", 160) {
+		t.Errorf("%q has been cut", got)
+	}
+	if got := short(strings.Repeat("é", 161)); got != strings.Repeat("é", 160)+"…" {
+		t.Errorf("%q has not been cut", got)
+	}
+}

@@ -52,7 +52,7 @@ func read(output io.Reader, log, out io.Writer) (map[string]result, error) {
 		}
 		r := result{Result: e.Action, Seconds: e.Elapsed}
 		if e.Action != pass {
-			r.Reason = last[e.Test]
+			r.Reason = short(last[e.Test])
 		}
 		ended[core[i].name] = r
 		fmt.Fprintf(out, "%-20s %8s  %s\n", core[i].name, r.cell(), r.Reason)
@@ -63,4 +63,13 @@ func read(output io.Reader, log, out io.Writer) (map[string]result, error) {
 	}
 	maps.Copy(all, ended)
 	return all, nil
+}
+
+// short cuts a reason to what fits in a table; the log has it whole.
+func short(reason string) string {
+	const most = 160
+	if runes := []rune(reason); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return reason
 }

@@ -35,8 +35,8 @@ type APIServer struct {
 	rest       rest.Interface
 }
 
-// apiServerWithin bounds a start when two start at once on two cores.
-const apiServerWithin = 2 * time.Minute
+// apiServerWithin bounds a start on a machine whose cores are busy with much else.
+const apiServerWithin = 5 * time.Minute
 
 // NewAPIServer prepares a kube-apiserver with additional flags. The caller starts it
 // and waits until it is ready.

@@ -218,18 +218,17 @@ func (s *Server) Logged(from int, text string) func(context.Context) error {
 	}
 }
 
-// mustNotHaveLogged fails the test if the log contains one of the secrets or the
-// prefix of a Vault token.
+// mustNotHaveLogged fails the test if the log contains one of the secrets or a
+// token of Vault.
 func (s *Server) mustNotHaveLogged(secrets []string) {
 	s.bed.t.Helper()
 	if s.last() == nil {
 		return
 	}
 	log := s.Log()
-	for _, secret := range append([]string{"hvs.", "hvb."}, secrets...) {
-		if strings.Contains(log, secret) {
-			s.bed.t.Errorf("%s has logged a secret", s.Name)
-		}
+	contained := func(secret string) bool { return strings.Contains(log, secret) }
+	if HoldsToken(log) || slices.ContainsFunc(secrets, contained) {
+		s.bed.t.Errorf("%s has logged a secret", s.Name)
 	}
 }
 

@@ -5,6 +5,7 @@ package testbed
 import (
 	"fmt"
 	"os/exec"
+	"regexp"
 	"strings"
 )
 
@@ -51,3 +52,9 @@ func (b *Bed) says(tool string, args ...string) string {
 	line, _, _ := strings.Cut(out, "\n")
 	return line
 }
+
+// token matches the tokens of Vault, and those of OpenBao and of Vault before 1.10.
+var token = regexp.MustCompile(`\bhv[sbr]\.|\b[sbr]\.[0-9A-Za-z]{24}`)
+
+// HoldsToken reports whether a token of the server is in the text.
+func HoldsToken(text string) bool { return token.MatchString(text) }
