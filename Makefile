@@ -12,7 +12,7 @@ SEED     ?= 0
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build ctl docs chart-docs test check fmt format lint size vuln fuzz demo e2e page-test chart-test chart-tools long-test image publish image-test release-test systemd-test soak bench storm clean
+.PHONY: help build ctl docs chart-docs test check fmt format lint size vuln fuzz demo e2e migrate-test page-test chart-test chart-tools long-test image publish image-test release-test systemd-test soak bench storm clean matrix
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,9 +73,15 @@ demo: build ## show Trousseau at work; the first run downloads and compiles for 
 	cd test && go build -o ../bin/demo ./demo
 	bin/demo -trousseau bin/trousseau
 
-e2e: build ## run the scenarios and the fake Vault's suite on real servers; the first run builds them for 25 min
+e2e: build ## run the scenarios and the fake Vault's suite on real servers (KUBE=1.36, VAULT=path); the first run builds them for 25 min
 	@tools=$$(test/tools/build) && cd test && \
 	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau go test -count=1 -p 1 -timeout 40m -v -skip '$(LONG)' ./audit ./ctl ./e2e
+
+migrate-test: build ## walk through the pages in docs/migrate on real servers
+	@tools=$$(test/tools/build) && cd test && \
+	TROUSSEAU_E2E=$$tools TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau go test -count=1 -timeout 40m -v ./migrate
+matrix: build ## run the core scenarios on every supported version (one column: KUBE=1.34 or VAULT=path; with OpenBao: OPENBAO=path)
+	cd test && go build -o ../bin/matrix ./matrix && TROUSSEAU_BINARY=$(CURDIR)/bin/trousseau ../bin/matrix
 
 page-test: ## look at the audit's HTML report in Chromium (CHROMIUM=path); with UPDATE=1 draw the picture in README.md
 	cd test && TROUSSEAU_CHROMIUM=$${CHROMIUM:-$$(command -v chromium || echo chromium)} go test -count=1 -v ./page $(if $(UPDATE),-update)
@@ -95,7 +101,7 @@ chart-test: build chart-tools ## run the Helm chart, its manifests and its alert
 	@tools=$$(test/tools/build) && cd test && $(CHART) go test -count=1 -p 1 -timeout 60m -v -skip '$(LONG)' ./chart/...
 
 # Each takes four minutes or more.
-LONG = ^(TestColdStart|TestCronJobs|TestInstaller|TestReencryptRefused)$$
+LONG = ^(TestColdStart|TestCronJobs|TestInstaller|TestReencryptRefused|TestScheduledRotation)$$
 
 long-test: build chart-tools ## run the scenarios that e2e and chart-test leave out because they take long
 	@tools=$$(test/tools/build) && cd test && $(CHART) go test -count=1 -p 1 -timeout 60m -v -run '$(LONG)' ./ctl ./chart

@@ -37,6 +37,7 @@ type options struct {
 	outageGrace   time.Duration
 	vaultRequests int
 	requireTLS    bool
+	decryptV1     bool
 	allowUIDs     []uint32
 	sandbox       bool
 	logLevel      zapcore.Level
@@ -83,6 +84,7 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	set.DurationVar(&o.outageGrace, "outage-grace", 5*time.Minute, "time for which Status stays ok while Vault cannot be used; 0 for no grace")
 	set.IntVar(&o.vaultRequests, "max-vault-requests", 3, "maximum `number` of concurrent calls to Vault; requests that wait share the next one")
 	set.BoolVar(&o.requireTLS, "require-tls", false, "refusal of a configuration that would send the Vault token off this host unencrypted")
+	set.BoolVar(&o.decryptV1, "serve-v1-decrypt", false, "decryption for KMS v1 too, for a move from a plugin with the same key; it never encrypts")
 	set.Func("socket-allow-uids", "user `ids` that may connect to the socket, separated by commas; empty: every user that the socket's mode admits", func(s string) error {
 		for word := range strings.SplitSeq(s, ",") {
 			uid, err := strconv.ParseUint(word, 10, 32)

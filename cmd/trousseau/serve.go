@@ -60,6 +60,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	server := kms.New(kms.Options{
 		KEK:            kek,
 		RequestTimeout: o.requestTime,
+		DecryptV1:      o.decryptV1,
 		Registerer:     registry,
 		Logger:         log.Named("kms"),
 	})

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	kmsv1 "k8s.io/kms/apis/v1beta1"
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/trousseau-io/trousseau/internal/testkit/loopback"
@@ -37,6 +38,7 @@ type story struct {
 	socket string
 	conn   *grpc.ClientConn
 	client kmsapi.KeyManagementServiceClient
+	v1     kmsv1.KeyManagementServiceClient
 	answer chan answer   // result of kms-background
 	notify *net.UnixConn // systemd's end of NOTIFY_SOCKET
 	heard  []string      // received, but not matched yet
@@ -165,8 +167,9 @@ func cmdRender(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.Rename(tmp.Name(), file))
 }
 
-// kms status | encrypt NAME | decrypt NAME calls the plugin and prints the answer.
-// The result of encrypt is stored as NAME.
+// kms status | encrypt NAME | decrypt NAME | v1-check | v1-encrypt NAME | v1-decrypt NAME
+// calls the plugin and prints the answer. The result of encrypt is stored as NAME. v1 is
+// KMS v1, check the health check of kube-apiserver.
 func cmdKMS(ts *testscript.TestScript, neg bool, args []string) {
 	text, err := storyOf(ts).call(args)
 	finish(ts, neg, text, err)
@@ -197,7 +200,7 @@ func cmdReconnect(ts *testscript.TestScript, neg bool, args []string) {
 func (s *story) connect() (err error) {
 	s.conn, err = grpc.NewClient("unix://"+s.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err == nil {
-		s.client = kmsapi.NewKeyManagementServiceClient(s.conn)
+		s.client, s.v1 = kmsapi.NewKeyManagementServiceClient(s.conn), kmsv1.NewKeyManagementServiceClient(s.conn)
 	}
 	return err
 }
@@ -239,6 +242,24 @@ func (s *story) call(args []string) (string, error) {
 		keyID, ciphertext, _ := strings.Cut(string(kept), "\n")
 		r, err := s.client.Decrypt(ctx, &kmsapi.DecryptRequest{Uid: "story", KeyId: keyID, Ciphertext: []byte(ciphertext)})
 		return string(r.GetPlaintext()), err
+	case "v1-check":
+		r, err := s.v1.Encrypt(ctx, &kmsv1.EncryptRequest{Version: "v1beta1", Plain: []byte("ping")})
+		if err != nil {
+			return "", err
+		}
+		_, err = s.v1.Decrypt(ctx, &kmsv1.DecryptRequest{Version: "v1beta1", Cipher: r.GetCipher()})
+		return "ok", err
+	case "v1-encrypt":
+		_, err := s.v1.Encrypt(ctx, &kmsv1.EncryptRequest{Version: "v1beta1", Plain: []byte("the seed of " + args[1])})
+		return "", err
+	case "v1-decrypt":
+		kept, err := os.ReadFile(filepath.Join(s.dir, args[1]))
+		if err != nil {
+			return "", err
+		}
+		_, ciphertext, _ := strings.Cut(string(kept), "\n")
+		r, err := s.v1.Decrypt(ctx, &kmsv1.DecryptRequest{Version: "v1beta1", Cipher: []byte(ciphertext)})
+		return string(r.GetPlain()), err
 	}
 	return "", fmt.Errorf("unknown verb %s", args[0])
 }

@@ -99,6 +99,12 @@ func printResources(b *strings.Builder, r audit.Report, paint painter) {
 		for _, g := range res.Groups {
 			fmt.Fprintf(b, "%9d\t%s\n", g.Objects, describe(g, paint))
 		}
+		if res.Progress != nil {
+			text.Paragraph(b, "  ", "Written last under "+res.Progress.To+":")
+			for _, line := range res.StillUnder() {
+				text.Paragraph(b, "  ", line)
+			}
+		}
 	}
 	heading := "\nnot encrypted\n"
 	for _, res := range r.Resources {

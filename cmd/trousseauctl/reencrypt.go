@@ -52,8 +52,12 @@ With --state the command resumes from a checkpoint at most 10 s old, even after
 SIGKILL. Without it, the next run starts over. In neither case is an object
 written twice. Delete the state file if you restore etcd.
 
+If the key is rotated during the run, it starts over under the new version. Runs
+at the same time do no harm.
+
 With --endpoints it finds in etcd which objects to rewrite, instead of patching
-every object, and audits etcd at the end, as trousseauctl audit does.
+every object, and audits etcd at the end, as trousseauctl audit does. If nothing
+is stale there, it does nothing.
 
 It needs the verbs list and patch on the resources, get on namespaces for
 --state, create, get and delete on storageversionmigrations for a migration, and

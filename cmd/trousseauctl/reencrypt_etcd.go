@@ -26,7 +26,22 @@ type reencrypted struct {
 	Elsewhere int `json:"underOther,omitempty"`
 }
 
-func (f *reencryptFlags) run(ctx context.Context, options reencrypt.Options, progress *progress) (r reencrypted, findings []finding.Finding, err error) {
+func (f *reencryptFlags) run(ctx context.Context, options reencrypt.Options, progress *progress) (reencrypted, []finding.Finding, error) {
+	return settled(func() (reencrypted, []finding.Finding, error) { return f.once(ctx, options, progress) })
+}
+
+// settled runs again if the audit finds objects elsewhere: the key was rotated between the
+// two, or a write was on its way when the API server learned the key_id. What is there a
+// second time under the same key_id has another cause.
+func settled(run func() (reencrypted, []finding.Finding, error)) (r reencrypted, findings []finding.Finding, err error) {
+	for last := ""; ; last = r.KeyIDHash {
+		if r, findings, err = run(); err != nil || r.Elsewhere == 0 || r.KeyIDHash == last {
+			return r, findings, err
+		}
+	}
+}
+
+func (f *reencryptFlags) once(ctx context.Context, options reencrypt.Options, progress *progress) (r reencrypted, findings []finding.Finding, err error) {
 	r.Report, err = reencrypt.Run(ctx, options)
 	if err != nil || !f.etcd.given() || options.DryRun {
 		return r, r.Findings, err

@@ -51,6 +51,9 @@ type Vault struct {
 	// RequireAssociatedData refuses to decrypt a ciphertext made without AssociatedData; never true when
 	// AssociatedData is empty.
 	RequireAssociatedData bool
+	// AcceptBareKeyIDs also decrypts seeds whose key_id is only a number, as other plugins write it, with any key of
+	// KeyNames; never true when AssociatedData is set.
+	AcceptBareKeyIDs bool
 	// CACert holds the certificates, as PEM, that Vault's certificate is verified against; nil means the system's
 	// roots.
 	CACert []byte
@@ -153,6 +156,11 @@ func (p *parser) root(n *yaml.Node) (v Vault) {
 	v.RequireAssociatedData = strings.EqualFold(s["requireAssociatedData"].text, "true")
 	if v.RequireAssociatedData && !s.has("associatedData") {
 		p.missing(s, "associatedData", "requireAssociatedData", "write it, or remove the line requireAssociatedData")
+	}
+	v.AcceptBareKeyIDs = strings.EqualFold(s["acceptBareKeyIDs"].text, "true")
+	if v.AcceptBareKeyIDs && s.has("associatedData") {
+		p.refuse(s["acceptBareKeyIDs"].place, "cannot be set together with associatedData, because the plugin that you come from "+
+			"cannot read what is bound to it; remove this line if nothing in etcd has a bare key_id, or else set associatedData later")
 	}
 	v.Credential = p.credential(s, v.Namespace)
 	p.tls(s, &v)

@@ -50,6 +50,7 @@ var table = map[string][]field{
 		{name: "transitPath", check: checkPath},
 		{name: "associatedData", check: checkAssociatedData},
 		{name: "requireAssociatedData", check: checkBoolean},
+		{name: "acceptBareKeyIDs", check: checkBoolean},
 
 		{name: "token", check: checkToken},
 		{name: "tokenFile", kind: file, check: checkToken},

@@ -65,7 +65,8 @@ func FuzzParse(f *testing.F) {
 func sameAgain(t *testing.T, v config.Vault) {
 	t.Helper()
 	if v.Address == "" || len(v.KeyNames) == 0 || v.TransitPath == "" || (v.ClientCert == nil) != v.ClientKey.IsZero() ||
-		!complete(v.Credential, v.ClientCert != nil) || v.RequireAssociatedData && v.AssociatedData == "" {
+		!complete(v.Credential, v.ClientCert != nil) || v.RequireAssociatedData && v.AssociatedData == "" ||
+		v.AcceptBareKeyIDs && v.AssociatedData != "" {
 		t.Errorf("accepted an incomplete configuration: %s", plain(v))
 	}
 	again := files{"/ca": v.CACert, "/cert": v.ClientCert, "/key": []byte(v.ClientKey.Reveal()),
@@ -99,6 +100,7 @@ func sameAgain(t *testing.T, v config.Vault) {
 	optional("authNamespace", c.Namespace, c.Method != config.Proxied && c.Namespace != "")
 	optional("associatedData", v.AssociatedData, v.AssociatedData != "")
 	optional("requireAssociatedData", "true", v.RequireAssociatedData)
+	optional("acceptBareKeyIDs", "true", v.AcceptBareKeyIDs)
 	optional("namespace", v.Namespace, v.Namespace != "")
 	optional("tlsServerName", v.TLSServerName, v.TLSServerName != "")
 	optional("vaultCACert", "/ca", v.CACert != nil)

@@ -183,6 +183,10 @@ func TestParse(t *testing.T) {
 			with(func(v *config.Vault) { v.AssociatedData = "007" })},
 		{"associated data required", asVaultAgentRendersIt + "  requireAssociatedData: true\n  associatedData: a\n",
 			with(func(v *config.Vault) { v.AssociatedData, v.RequireAssociatedData = "a", true })},
+		{"bare key_ids accepted", asVaultAgentRendersIt + "  acceptbarekeyids: TRUE\n",
+			with(func(v *config.Vault) { v.AcceptBareKeyIDs = true })},
+		{"bare key_ids not accepted", asVaultAgentRendersIt + "  acceptBareKeyIDs: false\n  associatedData: a\n",
+			with(func(v *config.Vault) { v.AssociatedData = "a" })},
 		{"associated data not required", asVaultAgentRendersIt + "  requireAssociatedData: false\n", rendered},
 
 		{"authority", https + "  vaultCACert: /etc/trousseau/ca.pem\n  tlsServerName: vault.example\n",

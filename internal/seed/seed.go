@@ -4,7 +4,11 @@
 // etcd, and Vault, which wraps and unwraps it.
 package seed
 
-import "fmt"
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+)
 
 // Wrapped is a DEK seed as kube-apiserver stores it beside the data that it
 // encrypts. Treat it as read-only.
@@ -23,4 +27,18 @@ type Wrapped struct {
 func (w Wrapped) Identity() string {
 	// Quoting keeps the fields apart, and fmt sorts maps by key.
 	return fmt.Sprintf("%q %q %q", w.KeyID, w.Ciphertext, w.Annotations)
+}
+
+// OfV1 returns the seed in what a plugin of KMS v1 returned for a DEK, without a
+// key_id. Plugins for Vault store the transit ciphertext as it is. The original
+// Trousseau 2.0 stored a line for each provider, "vault:-:" and the ciphertext in
+// base64.
+func OfV1(stored []byte) Wrapped {
+	for line := range bytes.Lines(stored) {
+		_, encoded, _ := bytes.Cut(bytes.TrimSpace(line), []byte(":-:"))
+		if text, err := base64.StdEncoding.AppendDecode(nil, encoded); err == nil && bytes.HasPrefix(text, []byte("vault:v")) {
+			return Wrapped{Ciphertext: text}
+		}
+	}
+	return Wrapped{Ciphertext: stored}
 }

@@ -3,6 +3,7 @@
 package seed_test
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/trousseau-io/trousseau/internal/seed"
@@ -41,4 +42,20 @@ func TestIdentity(t *testing.T) {
 		}
 		seen[w.Identity()] = i
 	}
+}
+
+// FuzzOfV1 checks that a stored DEK either stays as it is, or becomes a transit
+// ciphertext.
+func FuzzOfV1(f *testing.F) {
+	f.Add([]byte("vault:v1:AAAA"))
+	f.Add([]byte("vault:-:dmF1bHQ6djE6QUFBQQ==\n")) // vault:v1:AAAA
+	f.Add([]byte("awskms:-:AQICAHg=\nvault:-:dmF1bHQ6djE6QUFBQQ==\n"))
+	f.Add([]byte("vault:-:AQICAHg=\n"))
+	f.Add([]byte(":-:\n\n:-:"))
+	f.Fuzz(func(t *testing.T, stored []byte) {
+		w := seed.OfV1(bytes.Clone(stored))
+		if w.KeyID != "" || w.Annotations != nil || !bytes.Equal(w.Ciphertext, stored) && !bytes.HasPrefix(w.Ciphertext, []byte("vault:v")) {
+			t.Errorf("%q becomes %+v", stored, w)
+		}
+	})
 }

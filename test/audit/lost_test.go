@@ -29,7 +29,7 @@ import (
 // for what it can read, tries with dryRun, and then executes.
 func TestDeletingWhatCannotBeRead(t *testing.T) {
 	bed := testbed.New(t, &report, "5 unreadable Secrets are deleted")
-	c := testbed.SetUp(bed, testbed.Options{TrousseauFlags: []string{"--probe-interval=1s"}})
+	c := testbed.SetUp(bed, testbed.Options{TrousseauFlags: []string{"--probe-interval=1s"}, APIServerFlags: unsafeDeletion(bed)})
 	node := c.Nodes[0]
 	version, err := node.APIServer.Client.Discovery().ServerVersion()
 	if err != nil {
@@ -117,7 +117,7 @@ func TestDeletingWhatCannotBeRead(t *testing.T) {
 func TestCallsForEveryResource(t *testing.T) {
 	bed := testbed.New(t, &report, "6 an unreadable object of each resource")
 	e := bed.StartEtcd()
-	api := bed.NewAPIServer("apiserver", e, bed.NewCredentials())
+	api := bed.NewAPIServer("apiserver", e, bed.NewCredentials(), unsafeDeletion(bed)...)
 	api.Start()
 	api.AwaitReady()
 	lists, err := api.Client.Discovery().ServerPreferredResources()
@@ -185,6 +185,15 @@ func TestCallsForEveryResource(t *testing.T) {
 		t.Errorf("still there: %q, without a call: %q", left, without)
 	}
 	bed.Observe("%d resources, of which kube-apiserver deletes these not: %s", len(f.Unreadable), strings.Join(without, " "))
+}
+
+// unsafeDeletion returns the flags with which kube-apiserver deletes what it cannot
+// read: none since 1.37, and the documented feature gate before.
+func unsafeDeletion(bed *testbed.Bed) []string {
+	if bed.IsKubernetes(37) {
+		return nil
+	}
+	return []string{"--feature-gates=AllowUnsafeMalformedObjectDeletion=true"}
 }
 
 // unreadable returns the keys of the objects named so.

@@ -25,8 +25,8 @@ import (
 
 // An operator enables the chart's CronJobs on a cluster with the files of kubeadm, and
 // starts each at once. kube-controller-manager and a kubelet run them. The audit finds a
-// Secret in the clear, the rotation encrypts it under a new version, and the audit finds
-// nothing. doctor finds that Vault is away. None has more rights than it uses.
+// Secret in the clear, the rotation encrypts it under a new version, the re-encryption
+// under one that it has not made, and the audit finds nothing. doctor finds that Vault is away. None has more rights than it uses.
 func TestCronJobs(t *testing.T) {
 	s := prepareStageWith(t, "15 CronJobs", func(b *testbed.Bed) testbed.Options {
 		return testbed.Options{Etcd: b.StartSecureEtcd("127.0.0.1:" + strconv.Itoa(b.FreePort()))}
@@ -43,9 +43,9 @@ func TestCronJobs(t *testing.T) {
 	f.Vault.CLI("write", "auth/kubernetes/role/trousseau", "bound_service_account_names=trousseau",
 		"bound_service_account_namespaces="+namespace, "token_policies=trousseau", "token_ttl=1h")
 	token := f.makeRotationToken()
-	f.helmDo("install", fmt.Sprintf(jobs, f.Etcd.URL))
+	f.helmDo("install", fmt.Sprintf(jobs, f.Etcd.URL, f.port))
 	f.mustHaveRights("nodes [] [] [get]", "pods/portforward [] [] [get create]", "pods [] [] [list]")
-	f.helmDo("upgrade", fmt.Sprintf(jobs+"    ops: [127.0.0.1:%d]\n", f.Etcd.URL, f.port))
+	f.helmDo("upgrade", fmt.Sprintf(jobs+"    ops: [127.0.0.1:%[2]d]\n", f.Etcd.URL, f.port))
 	f.awaitRollout(release, 3*time.Minute)
 	plugin := f.attachTo(n, running(n, "trousseau")[0], "127.0.0.1:"+strconv.Itoa(f.port))
 	f.mustHaveRights()
@@ -64,11 +64,18 @@ func TestCronJobs(t *testing.T) {
 	if object, err := testbed.Decode(f.Etcd.Stored("default", "hello")); err != nil || v2 == v1 || object.GetKeyID() != v2 {
 		t.Errorf("rotated: the plugin has %s after %s, the Secret is under %q: %v", v2, v1, object.GetKeyID(), err)
 	}
+	// A rotation that the job does not make: by Vault itself, or by hand.
+	f.Vault.CLI("write", "-f", "transit/keys/"+testbed.Key+"/rotate")
+	f.mustRun("reencrypt", 0, "Audit: 0 objects not under the current key_id")
+	if object, err := testbed.Decode(f.Etcd.Stored("default", "hello")); err != nil || !strings.Contains(object.GetKeyID(), "/v3@") {
+		t.Errorf("re-encrypted: the Secret is under %q: %v", object.GetKeyID(), err)
+	}
+	f.mustRun("reencrypt", 0, "0  rewritten")
 	textfile := n.Path("/var/lib/node_exporter")
 	if err := os.MkdirAll(textfile, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	f.helmDo("upgrade", strings.Replace(fmt.Sprintf(jobs, f.Etcd.URL), "verify: true", "verify: true, textfileDirectory: /var/lib/node_exporter", 1))
+	f.helmDo("upgrade", strings.Replace(fmt.Sprintf(jobs, f.Etcd.URL, f.port), "verify: true", "verify: true, textfileDirectory: /var/lib/node_exporter", 1))
 	f.mustRun("audit", 0)
 	const clear = "trousseau_audit_in_the_clear_objects{"
 	if text, err := os.ReadFile(filepath.Join(textfile, "trousseau-audit.prom")); err != nil || !strings.Contains(string(text), clear) {
@@ -95,9 +102,10 @@ func TestCronJobs(t *testing.T) {
 // this kubelet does not serve port-forward.
 const jobs = `
 cronJobs:
-  etcd: {endpoints: [%q]}
+  etcd: {endpoints: [%[1]q]}
   audit: {enabled: true, verify: true, schedule: "0 0 30 2 *"}
   doctor: {enabled: true, schedule: "0 0 30 2 *"}
+  reencrypt: {enabled: true, schedule: "0 0 30 2 *", ops: [127.0.0.1:%[2]d]}
   rotateKey:
     enabled: true
     schedule: "0 0 30 2 *"
@@ -213,6 +221,10 @@ func (f *fleet) mustHaveRights(more ...string) {
 		"trousseau": {
 			namespace: {"subjectaccessreviews.authorization.k8s.io [] [] [create]", "tokenreviews.authentication.k8s.io [] [] [create]"},
 		},
+		"trousseau-reencrypt": {
+			namespace: {"[/metrics] [] [get]", "[/readyz/*] [] [get]", "secrets [] [] [patch]"},
+			"default": {"[/metrics] [] [get]", "[/readyz/*] [] [get]", "endpointslices.discovery.k8s.io [] [] [list]", "secrets [] [] [patch]"},
+		},
 		"trousseau-rotate-key": {
 			namespace: {"[/metrics] [] [get]", "[/readyz/*] [] [get]", "secrets [] [] [patch]", "storageversionmigrations.storagemigration.k8s.io [] [] [create get delete]"},
 			"default": {"[/metrics] [] [get]", "[/readyz/*] [] [get]", "endpointslices.discovery.k8s.io [] [] [list]", "secrets [] [] [patch]", "storageversionmigrations.storagemigration.k8s.io [] [] [create get delete]"},
@@ -234,7 +246,7 @@ func (f *fleet) mustHaveRights(more ...string) {
 		}
 	}
 	accounts := strings.Fields(f.node.APIServer.Kubectl("get", "serviceaccounts", "--namespace="+namespace, "-l", "app.kubernetes.io/instance="+release, "-o", "name"))
-	if want := []string{"serviceaccount/trousseau", "serviceaccount/trousseau-rotate-key"}; !slices.Equal(accounts, want) {
+	if want := []string{"serviceaccount/trousseau", "serviceaccount/trousseau-reencrypt", "serviceaccount/trousseau-rotate-key"}; !slices.Equal(accounts, want) {
 		f.t.Errorf("ServiceAccounts %v, want %v", accounts, want)
 	}
 }

@@ -144,6 +144,7 @@ spec:
 // ends at the first refusal; without the policy, the storage migration rewrites them all.
 func TestReencryptRefused(t *testing.T) {
 	bed := testbed.New(t, &report, "5 reencrypt refused")
+	bed.NeedsKubernetes(37, "storagemigration.k8s.io/v1 is new in 1.37")
 	c := testbed.SetUp(bed, testbed.Options{TrousseauFlags: []string{"--probe-interval=1s"}})
 	api := c.Nodes[0].APIServer
 	const n, refused = 423, 110

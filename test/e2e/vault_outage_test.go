@@ -19,15 +19,6 @@ import (
 	"github.com/trousseau-io/trousseau/test/harness/testbed"
 )
 
-// Users keep reading and writing Secrets during a Vault outage, and recovery needs
-// no action except to bring Vault back. To save time, two clusters run concurrently:
-// one has an outage of four minutes with default flags, the other one short outages
-// of each kind.
-func TestVaultOutage(t *testing.T) {
-	t.Run("four minutes", outageOfFourMinutes)
-	t.Run("each kind", outageOfEachKind)
-}
-
 // writeWindow is how long kube-apiserver keeps writing after the last good Status
 // (kmsv2PluginWriteDEKSourceMaxTTL in package encryptionconfig). It is not
 // configurable in a real kube-apiserver.
@@ -37,10 +28,12 @@ const writeWindow = 3 * time.Minute
 // cluster. This makes kube-apiserver call Status every 20 seconds.
 const kubeletPace = time.Second
 
-// outageOfFourMinutes is one outage that changes its kind every minute. Nothing is
-// shortened: it is longer than kube-apiserver's write window and shorter than the
-// default grace. A second node without a grace shows that its writes do end.
-func outageOfFourMinutes(t *testing.T) {
+// Users keep reading and writing Secrets during a Vault outage, and recovery needs
+// no action except to bring Vault back. This is one outage that changes its kind every
+// minute. Nothing is shortened: it is longer than kube-apiserver's write window and
+// shorter than the default grace. A second node without a grace shows that its writes
+// do end. To save time, TestVaultOutageOfEachKind runs concurrently.
+func TestVaultOutage(t *testing.T) {
 	t.Parallel()
 	c := testbed.SetUp(testbed.New(t, &report, "4 Vault outage of four minutes"), testbed.Options{ControlPlanes: 2})
 	node, graceless := c.Nodes[0], c.Nodes[1]
@@ -170,12 +163,13 @@ func (o *outage) look(ctx context.Context) error {
 	return errors.Join(o.secrets.readable(ctx, o.node.APIServer), o.secrets.readable(ctx, o.graceless.APIServer))
 }
 
-// outageOfEachKind is shortened: Trousseau probes every second instead of every
+// The same for short outages of each kind. Shortened: Trousseau probes every second
+// instead of every
 // thirty, so that it notices without requests, and its grace is one minute instead
 // of five. Each outage lasts until kube-apiserver has called Status during it: each
 // good answer extends the write window by three minutes, so more of them would not
 // change the result. The last outage exceeds the grace.
-func outageOfEachKind(t *testing.T) {
+func TestVaultOutageOfEachKind(t *testing.T) {
 	t.Parallel()
 	c := testbed.SetUp(testbed.New(t, &report, "4 Vault outage of each kind"), testbed.Options{
 		TrousseauFlags: []string{"--probe-interval=1s", "--outage-grace=1m"},

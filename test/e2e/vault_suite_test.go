@@ -13,6 +13,7 @@ import (
 // Runs the suite that checks the fake Vault against a real Vault.
 func TestVaultAnswersAsTheFakeDoes(t *testing.T) {
 	bed := testbed.New(t, &report, "the fake Vault's suite on real Vault")
+	bed.NeedsVault("the suite has the exact answers of Vault, to which the fake one is held")
 	vault := bed.StartVault(testbed.VaultOptions{})
 	ca, err := os.ReadFile(bed.CAFile())
 	if err != nil {

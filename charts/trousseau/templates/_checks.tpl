@@ -41,6 +41,9 @@
 {{- if and $v.vault.requireAssociatedData (not $v.vault.associatedData) (ne $v.config.source "secret") -}}
 {{- fail "vault.requireAssociatedData: needs vault.associatedData; set both" -}}
 {{- end -}}
+{{- if and $v.vault.acceptBareKeyIDs $v.vault.associatedData (ne $v.config.source "secret") -}}
+{{- fail "vault.acceptBareKeyIDs: excludes vault.associatedData, which the plugin that you come from cannot read; set associatedData later" -}}
+{{- end -}}
 {{- if and (eq $v.config.source "secret") (not $v.config.secret.name) -}}
 {{- fail "config.secret.name: required with config.source=secret; name the Secret that contains config.yaml" -}}
 {{- end -}}
@@ -122,6 +125,9 @@
 {{- end -}}
 {{- if and $jobs.doctor.enabled (or (ne $v.mode "daemonSet") (eq $v.config.source "agent")) -}}
 {{- fail (printf "cronJobs.doctor: with mode=%s and config.source=%s, config.yaml is only in Trousseau's own pod; run `/trousseauctl doctor` in that pod with kubectl exec" $v.mode $v.config.source) -}}
+{{- end -}}
+{{- if and $jobs.reencrypt.enabled (ne $v.mode "daemonSet") -}}
+{{- fail (printf "cronJobs.reencrypt: does not work with mode=%s; use the timer in charts/systemd, see docs/operations.md" $v.mode) -}}
 {{- end -}}
 {{- if $jobs.rotateKey.enabled -}}
 {{- if ne $v.mode "daemonSet" -}}

@@ -29,6 +29,9 @@ associatedData: {{ . | quote }}
 {{- if .requireAssociatedData }}
 requireAssociatedData: true
 {{- end }}
+{{- if .acceptBareKeyIDs }}
+acceptBareKeyIDs: true
+{{- end }}
 {{- end }}
 {{- end -}}
 

@@ -82,3 +82,139 @@ spec:
 {{- end -}}
 {{- dict "args" $args "mounts" $mounts "volumes" $volumes | toYaml -}}
 {{- end -}}
+
+{{- /* root and values: the flags of a command that rewrites objects */ -}}
+{{- define "trousseau.rewrite" -}}
+{{- $root := index . 0 -}}
+{{- $values := index . 1 -}}
+{{- $args := list (printf "--resources=%s" (join "," $values.encryptedResources)) -}}
+{{- if $values.ops -}}
+{{- $args = append $args (printf "--ops=%s" (join "," $values.ops)) -}}
+{{- else -}}
+{{- $selector := list -}}
+{{- range $label, $value := fromYaml (include "trousseau.selector" $root) -}}
+{{- $selector = append $selector (printf "%s=%s" $label $value) -}}
+{{- end -}}
+{{- $args = concat $args (list (printf "--namespace=%s" $root.Release.Namespace) (printf "--selector=%s" (join "," $selector))) -}}
+{{- end -}}
+{{- toYaml $args -}}
+{{- end -}}
+
+{{- /* root, name, values, migrates: the ServiceAccount of such a command, with its rights */ -}}
+{{- define "trousseau.rewriteRights" -}}
+{{- $values := .values -}}
+{{- $account := printf "%s-%s" (include "trousseau.name" .root) .name }}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  {{- include "trousseau.metadata" (list .root (printf "-%s" .name)) | nindent 2 }}
+automountServiceAccountToken: false
+---
+# No get and no list: objects that need a new version are found in etcd. But the answer to
+# a patch contains the object, so who has this account's token can read those it can name.
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ $account }}
+  labels:
+    {{- include "trousseau.labels" .root | nindent 4 }}
+rules:
+# Which key_id each API server has.
+- nonResourceURLs: ["/metrics", "/readyz/*"]
+  verbs: [get]
+{{- if .migrates }}
+- apiGroups: [storagemigration.k8s.io]
+  resources: [storageversionmigrations]
+  verbs: [create, get, delete]
+{{- end }}
+{{- if not $values.ops }}
+# Only asked if an API server's address is not that of a pod.
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [get]
+{{- end }}
+{{- range $values.encryptedResources }}
+- apiGroups: [{{ regexReplaceAll "^[^.]*[.]?" . "" | quote }}]
+  resources: [{{ regexReplaceAll "[.].*$" . "" | quote }}]
+  verbs: [patch]
+{{- end }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ $account }}
+  labels:
+    {{- include "trousseau.labels" .root | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: {{ $account }}
+subjects:
+- kind: ServiceAccount
+  name: {{ $account }}
+  namespace: {{ .root.Release.Namespace }}
+---
+# The addresses of all API servers are in the EndpointSlices of the Service kubernetes.
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{ $account }}
+  namespace: default
+  labels:
+    {{- include "trousseau.labels" .root | nindent 4 }}
+rules:
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ $account }}
+  namespace: default
+  labels:
+    {{- include "trousseau.labels" .root | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: {{ $account }}
+subjects:
+- kind: ServiceAccount
+  name: {{ $account }}
+  namespace: {{ .root.Release.Namespace }}
+{{- if not $values.ops }}
+---
+# To find the plugin's pods, and ask their ops endpoints.
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{ $account }}-nodes
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "trousseau.labels" .root | nindent 4 }}
+rules:
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+- apiGroups: [""]
+  resources: [pods/portforward]
+  verbs: [get, create]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ $account }}-nodes
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "trousseau.labels" .root | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: {{ $account }}-nodes
+subjects:
+- kind: ServiceAccount
+  name: {{ $account }}
+  namespace: {{ .root.Release.Namespace }}
+{{- end }}
+{{- end -}}

@@ -92,6 +92,9 @@ func (r *resource) report(asked, outside bool) Resource {
 		return cmp.Or(cmp.Compare(y.Objects, x.Objects), cmp.Compare(x.Form, y.Form), cmp.Compare(x.Name, y.Name),
 			cmp.Compare(x.KeyID, y.KeyID), cmp.Compare(y.WrappedBy, x.WrappedBy), cmp.Compare(x.Problem, y.Problem))
 	})
+	if out.Encrypted && !outside {
+		out.Progress = progress(out.Groups)
+	}
 	return out
 }
 

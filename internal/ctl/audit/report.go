@@ -73,6 +73,9 @@ type Resource struct {
 	Clear     int     `json:"inTheClear"`
 	Malformed int     `json:"malformed"`
 	Groups    []Group `json:"groups"`
+	// Progress is nil unless the objects are stored in more than one way, and should be
+	// encrypted.
+	Progress *Progress `json:"progress,omitempty"`
 	// Older counts the values in a snapshot that were overwritten or deleted but
 	// not yet compacted. OlderClear counts those of them that are in the clear.
 	Older      int `json:"older,omitempty"`

@@ -48,7 +48,11 @@ func (e *examination) configuration(ctx context.Context) {
 			e.config = nil
 			return fail("Check vaultCACert, clientCert, clientKey and the token.", "%v", err)
 		}
-		return ok("%s, credential: %s", text.Count(len(e.config.Vault.KeyNames), "key"), e.config.Vault.Credential.Method)
+		bare := ""
+		if e.config.Vault.AcceptBareKeyIDs {
+			bare = ", bare key_ids are accepted"
+		}
+		return ok("%s, credential: %s%s", text.Count(len(e.config.Vault.KeyNames), "key"), e.config.Vault.Credential.Method, bare)
 	})
 	others := slices.DeleteFunc(slices.Sorted(maps.Keys(contents)), func(name string) bool { return name == e.Config })
 	for _, name := range append([]string{e.Config}, others...) {

@@ -69,8 +69,10 @@ func (e *examination) providers(c encryptionconfig.Configuration) (ours []entryO
 			case p.KMS == nil:
 			case !p.KMS.ListensAt(socket) && !sameFile(p.KMS.Endpoint, socket):
 				others = append(others, fmt.Sprintf("%q at %s", p.KMS.Name, p.KMS.Endpoint))
+			case p.KMS.APIVersion != "v2" && j > 0: // it reads, with --serve-v1-decrypt
 			case p.KMS.APIVersion != "v2":
-				return nil, fail("Write apiVersion: v2.", "the provider %q uses kms %s, which trousseau does not support", p.KMS.Name, p.KMS.APIVersion)
+				return nil, fail("Put a provider with apiVersion: v2 and another name first. Keep this one as long as the audit finds something under it.",
+					"the provider %q writes with kms %s, for which trousseau only decrypts", p.KMS.Name, p.KMS.APIVersion)
 			default:
 				o.first = o.first || j == 0
 				o.kms = append(o.kms, p.KMS)

@@ -307,7 +307,10 @@ var nodeSituations = []struct {
 	{"another endpoint", edit("kms.sock", "kms-2.sock"), []string{
 		`fail encryption-provider DIR/encryption.yaml: no kms provider has the endpoint unix://SOCKETS/kms.sock; there is "trousseau" at unix://SOCKETS/kms-2.sock | Write endpoint: unix://SOCKETS/kms.sock, or give the endpoint in the file to trousseau as --listen-addr and to doctor as --socket.`}},
 	{"kms v1", edit("apiVersion: v2", "apiVersion: v1"), []string{
-		`fail encryption-provider DIR/encryption.yaml: the provider "trousseau" uses kms v1, which trousseau does not support | Write apiVersion: v2.`}},
+		`fail encryption-provider DIR/encryption.yaml: the provider "trousseau" writes with kms v1, for which trousseau only decrypts | Put a provider with apiVersion: v2 and another name first. …`}},
+	{"kms v1 reads", func(n *node) {
+		n.encryption += "  - kms: {apiVersion: v1, name: old, endpoint: unix://" + n.socket + ", timeout: 3s}\n"
+	}, nil},
 	{"identity first", edit("  providers:\n", "  providers:\n  - identity: {}\n"), []string{
 		"fail encryption-order DIR/encryption.yaml: secrets are written in plaintext: identity is first | Put the plugin first: trousseauctl encryption-config FILE --phase write --in-place.",
 		"warn encryption-identity DIR/encryption.yaml: secrets are also read in plaintext: anyone who can write to etcd can plant Secrets | Remove identity when trousseauctl audit finds no plaintext."}},

@@ -208,7 +208,10 @@ func (g *gate) await(ctx context.Context, within time.Duration) (string, error) 
 	}
 }
 
-// hold waits for API servers and plugins that are down, and returns an error if the
+// errRotated ends a run whose objects may be under the key_id from before.
+var errRotated = errors.New("the key was rotated during the run, which starts over under the new version")
+
+// hold waits for API servers and plugins that are down, and returns errRotated if the
 // key_id has changed.
 func (g *gate) hold(ctx context.Context, hash string, patience time.Duration) error {
 	now, err := g.await(ctx, patience)
@@ -216,7 +219,7 @@ func (g *gate) hold(ctx context.Context, hash string, patience time.Duration) er
 		return err
 	}
 	if now != hash {
-		return errors.New("the key was rotated during the run, so all objects must be rewritten again")
+		return errRotated
 	}
 	return nil
 }

@@ -37,6 +37,12 @@ func (w *walk) migrate(ctx context.Context, k kind, p *position) (bool, error) {
 	if w.opts.Via == Walk || w.opts.Via == Auto && !w.cluster.migrates {
 		return false, nil
 	}
+	if w.opts.Stale != nil {
+		// A migration patches every object, and stays in the cluster.
+		if n, err := w.count(ctx, k, p); n == 0 || err != nil {
+			return false, err
+		}
+	}
 	if w.opts.DryRun {
 		p.Note = "kube-controller-manager would migrate all objects, by a StorageVersionMigration; so many would be patched without it"
 		return false, nil

@@ -84,10 +84,16 @@ func (s apiServer) stale() int { return len(s.found(current)) }
 // plugin serves the ops endpoints of a plugin whose key_id has this hash.
 func plugin(t *testing.T, hash string) fleet.Node {
 	t.Helper()
+	return pluginOf(t, func() string { return hash })
+}
+
+// pluginOf is plugin with a hash that changes.
+func pluginOf(t *testing.T, hash func() string) fleet.Node {
+	t.Helper()
 	mux := http.NewServeMux()
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, `{"ready":true,"checks":[]}`) })
 	mux.HandleFunc("/metrics", func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "# TYPE trousseau_generation gauge\ntrousseau_generation 1\n# TYPE trousseau_key_info gauge\ntrousseau_key_info{key_id_hash=%q,key=\"k\",version=\"2\"} 1\n", hash)
+		fmt.Fprintf(w, "# TYPE trousseau_generation gauge\ntrousseau_generation 1\n# TYPE trousseau_key_info gauge\ntrousseau_key_info{key_id_hash=%q,key=\"k\",version=\"2\"} 1\n", hash())
 	})
 	pages := httptest.NewServer(mux)
 	t.Cleanup(pages.Close)

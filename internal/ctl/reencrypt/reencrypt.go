@@ -166,16 +166,26 @@ func (p problem) Error() string { return p.text }
 // that could not be rewritten is a finding and not an error. With Options.State, the
 // next run retries only these objects, or resumes an interrupted run. The error says
 // what to do. The report is valid also with an error.
+//
+// If the key is rotated meanwhile, Run starts over, unless Options.KeyIDHash says which
+// key_id is wanted. The report is then of the last pass.
 func Run(ctx context.Context, o Options) (Report, error) {
 	if o.Patience == 0 {
 		o.Patience = 2 * time.Minute
 	}
-	w, err := begin(ctx, o)
-	if err != nil {
-		return Report{Resources: []Resource{}}, err
+	for {
+		w, err := begin(ctx, o)
+		if err != nil {
+			return Report{Resources: []Resource{}}, err
+		}
+		err = w.run(ctx)
+		if o.KeyIDHash != "" || !errors.Is(err, errRotated) {
+			return w.report(), err
+		}
+		if o.Waiting != nil {
+			o.Waiting(errRotated.Error())
+		}
 	}
-	err = w.run(ctx)
-	return w.report(), err
 }
 
 // Await waits until nothing prevents Run from rewriting: all plugins and API servers have

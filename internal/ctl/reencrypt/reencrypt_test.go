@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -510,6 +511,46 @@ func TestRotatedMeanwhile(t *testing.T) {
 	refused(t, o, "does not know the plugins' key_id yet")
 }
 
+// A rotation that everything has noticed makes the run start over, so that nothing is left
+// under the key_id from before; unless one key_id is wanted.
+func TestStartsOver(t *testing.T) {
+	for _, c := range []struct {
+		name, want string
+		patches    int
+	}{{"any key_id", "", 10 + 19}, {"wanted", current, 10}} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newAPIServer(t, 20)
+			o := options(t, s)
+			o.Stale, o.KeyIDHash, o.Patience, o.Concurrency = s.inEtcd, c.want, 3*time.Second, 1
+			var has atomic.Value
+			has.Store(current)
+			o.Plugins.Nodes = []fleet.Node{pluginOf(t, func() string { return has.Load().(string) })}
+			s.answer(func(string) (int, metav1.StatusReason) {
+				if s.patched() == 10 { // the last of those that are stale
+					has.Store(newer)
+					s.Learn(newer)
+				}
+				return 0, ""
+			})
+			var told []string
+			o.Waiting = func(reason string) { told = append(told, reason) }
+			r, err := reencrypt.Run(t.Context(), o)
+			if c.want != "" {
+				if err == nil || !strings.Contains(err.Error(), "not sha256:222222222222…") || s.patched() != c.patches {
+					t.Errorf("got error %v after %d patches, want no other key_id than the one wanted", err, s.patched())
+				}
+				return
+			}
+			if err != nil || r.KeyIDHash != newer || len(s.found(newer)) != 0 || s.patched() != c.patches || len(r.Findings) != 0 {
+				t.Errorf("got %+v, %v after %d patches, with %d not under the newest key_id", r, err, s.patched(), len(s.found(newer)))
+			}
+			if len(told) != 1 || !strings.Contains(told[0], "the key was rotated during the run") {
+				t.Errorf("told %q", told)
+			}
+		})
+	}
+}
+
 // Trousseau is not the first provider, or none: that is known after the first page.
 func TestAnotherProviderWrites(t *testing.T) {
 	s := newAPIServer(t, 1000)
@@ -662,11 +703,19 @@ func TestMigration(t *testing.T) {
 		t.Errorf("got %+v, %+v, %d patches and %d stale, want it migrated, but not proven", got, f, s.patched(), s.stale())
 	}
 
+	// If nothing in etcd is stale, there is no migration.
+	o.Stale = s.inEtcd
+	if r, got := run(t, o); len(r.Findings) != 0 || got.Migration != "" || got.Objects != 0 || s.patched() != 0 {
+		t.Errorf("with etcd, again: %+v, findings %+v, %d patches, want nothing done", got, r.Findings, s.patched())
+	}
+
 	// What it has skipped is in etcd, and is patched.
-	skipped := 1
+	s.Store(1, older)
+	looks := 0
 	o.Stale = func(ctx context.Context, name string, current func(provider, hash string) bool, each func(string, int64) error) error {
-		s.Store(skipped, older)
-		skipped = 0
+		if looks++; looks == 2 { // after the migration
+			s.Store(1, older)
+		}
 		return s.inEtcd(ctx, name, current, each)
 	}
 	if r, got := run(t, o); len(r.Findings) != 0 || got.Migration == "" || got.Rewritten != 1 || s.patched() != 1 || s.stale() != 0 {
@@ -697,7 +746,7 @@ func TestMigrationFails(t *testing.T) {
 	}
 	s.OnPatch(nil)
 	s.StopController()
-	o.Patience = 100 * time.Millisecond
+	o.Patience = time.Second
 	if r, got = run(t, o); len(r.Findings) != 0 || got.Rewritten != 1 || s.stale() != 0 || !strings.Contains(got.Note, "has not begun the migration") {
 		t.Errorf("without kube-controller-manager: %+v, want the rest patched", got)
 	}

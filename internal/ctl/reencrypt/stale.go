@@ -27,20 +27,26 @@ func (w *walk) current(p *position) func(provider, keyIDHash string) bool {
 	return func(provider, keyIDHash string) bool { return provider == writer && keyIDHash == w.hash }
 }
 
+// find calls each for the stale objects in etcd.
+func (w *walk) find(ctx context.Context, k kind, p *position, each func(path string, revision int64) error) error {
+	if err := w.opts.Stale(ctx, k.name, w.current(p), each); err != nil {
+		return fmt.Errorf("finding stale objects in etcd: %w", err)
+	}
+	return nil
+}
+
+func (w *walk) count(ctx context.Context, k kind, p *position) (n int, err error) {
+	err = w.find(ctx, k, p, func(string, int64) error { n++; return nil })
+	return n, err
+}
+
 // stale rewrites the stale objects in etcd. These include the failures of an earlier
 // run, but not what it has rewritten.
 func (w *walk) stale(ctx context.Context, k kind, p *position) error {
 	p.Objects -= len(p.Failures)
 	p.Failures = nil
-	remaining := 0
-	current := w.current(p)
-	find := func(each func(string, int64) error) error {
-		if err := w.opts.Stale(ctx, k.name, current, each); err != nil {
-			return fmt.Errorf("finding stale objects in etcd: %w", err)
-		}
-		return nil
-	}
-	if err := find(func(string, int64) error { remaining++; return nil }); err != nil {
+	remaining, err := w.count(ctx, k, p)
+	if err != nil {
 		return err
 	}
 	var items []metav1.PartialObjectMetadata
@@ -55,7 +61,7 @@ func (w *walk) stale(ctx context.Context, k kind, p *position) error {
 		}
 		return w.done(ctx, k, p, done.Rewritten > 0)
 	}
-	err := find(func(path string, revision int64) error {
+	err = w.find(ctx, k, p, func(path string, revision int64) error {
 		namespace, name, found := strings.Cut(path, "/")
 		if !found {
 			namespace, name = "", path

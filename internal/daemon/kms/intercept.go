@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
+	kmsv1 "k8s.io/kms/apis/v1beta1"
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/trousseau-io/trousseau/internal/keyid"
@@ -32,16 +33,16 @@ func newMetrics(reg prometheus.Registerer) metrics {
 	return metrics{
 		requests: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "trousseau_kms_requests_total",
-			Help: "KMS v2 requests, by method and gRPC code.",
+			Help: "KMS requests, by method and gRPC code.",
 		}, []string{"method", "code"}),
 		duration: auto.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "trousseau_kms_request_duration_seconds",
-			Help:    "Duration of KMS v2 requests in seconds, by method.",
+			Help:    "Duration of KMS requests in seconds, by method.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
 		}, []string{"method"}),
 		panics: auto.NewCounter(prometheus.CounterOpts{
 			Name: "trousseau_kms_panics_total",
-			Help: "Panics while handling KMS v2 requests.",
+			Help: "Panics while handling KMS requests.",
 		}),
 	}
 }
@@ -89,6 +90,9 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	method := path.Base(info.FullMethod)
+	if _, ok := info.Server.(*v1); ok {
+		method += "V1"
+	}
 	start := time.Now()
 	resp, err := s.shield(method, func() (any, error) {
 		if a.refused {
@@ -137,6 +141,7 @@ func (s *Server) logRequest(method string, req, resp any, code codes.Code, took 
 		uid, keyID = r.GetUid(), encrypted.GetKeyId()
 	case *kmsapi.DecryptRequest:
 		uid, keyID = r.GetUid(), r.GetKeyId()
+	case *kmsv1.EncryptRequest, *kmsv1.DecryptRequest: // have neither
 	default:
 		return
 	}

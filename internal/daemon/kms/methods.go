@@ -3,6 +3,7 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -102,20 +103,21 @@ func checkWrapped(w seed.Wrapped) string {
 			return "annotation key is not a fully qualified domain name"
 		}
 	}
-	for _, part := range []struct {
-		name             string
-		size, least, max int
-	}{
-		{"ciphertext", len(w.Ciphertext), 1, 1 << 10}, // encryptedDEKSourceMaxSize
-		{"key_id", len(w.KeyID), 1, keyid.MaxSize},
-		{"annotations", size, 0, 32 << 10}, // annotationsMaxSize
-	} {
-		if part.size < part.least {
-			return part.name + " is empty"
-		}
-		if part.size > part.max {
-			return fmt.Sprintf("%s: %d bytes exceed the limit of %d", part.name, part.size, part.max)
-		}
+	return cmp.Or(
+		checkSize("ciphertext", len(w.Ciphertext), 1, maxCiphertext),
+		checkSize("key_id", len(w.KeyID), 1, keyid.MaxSize),
+		checkSize("annotations", size, 0, 32<<10), // annotationsMaxSize
+	)
+}
+
+const maxCiphertext = 1 << 10 // encryptedDEKSourceMaxSize
+
+func checkSize(name string, size, least, most int) string {
+	switch {
+	case size < least:
+		return name + " is empty"
+	case size > most:
+		return fmt.Sprintf("%s: %d bytes exceed the limit of %d", name, size, most)
 	}
 	return ""
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kms serves the Kubernetes KMS v2 contract over any [KEK]: what
+// Package kms serves the Kubernetes KMS v2 contract, and the half of KMS v1 that reads, over any [KEK]: what
 // kube-apiserver may send and what it accepts back, deadlines, panics, and the
 // gRPC code for each kind of failure.
 //
@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
+	kmsv1 "k8s.io/kms/apis/v1beta1"
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/trousseau-io/trousseau/internal/seed"
@@ -32,7 +33,8 @@ type KEK interface {
 	Status() (keyID string, err error)
 	// Encrypt wraps plaintext.
 	Encrypt(ctx context.Context, plaintext []byte) (seed.Wrapped, error)
-	// Decrypt returns the plaintext of what Encrypt wrapped.
+	// Decrypt returns the plaintext of what Encrypt wrapped, or a plugin of KMS v1 with
+	// the same key: then key_id is empty.
 	Decrypt(ctx context.Context, wrapped seed.Wrapped) (plaintext []byte, err error)
 }
 
@@ -44,6 +46,8 @@ type Options struct {
 	// it below the timeout in EncryptionConfiguration, 3s by default, so that the
 	// caller sees our error instead of DeadlineExceeded.
 	RequestTimeout time.Duration
+	// DecryptV1 also decrypts what a plugin of KMS v1 has encrypted with the key.
+	DecryptV1 bool
 	// Registerer registers the metrics; nil means none.
 	Registerer prometheus.Registerer
 	// Logger may be nil, which discards the log.
@@ -59,6 +63,7 @@ const maxStreams = 1024
 type Server struct {
 	kek     KEK
 	timeout time.Duration
+	v1      bool
 	log     *zap.Logger
 	metrics metrics
 	flights singleflight.Group
@@ -74,6 +79,7 @@ func New(opts Options) *Server {
 	return &Server{
 		kek:     opts.KEK,
 		timeout: opts.RequestTimeout,
+		v1:      opts.DecryptV1,
 		log:     log,
 		metrics: newMetrics(opts.Registerer),
 		crowd:   &crowd{log: log},
@@ -111,6 +117,9 @@ func (s *Server) transport() *grpc.Server {
 		}),
 	)
 	kmsapi.RegisterKeyManagementServiceServer(t, s)
+	if s.v1 {
+		kmsv1.RegisterKeyManagementServiceServer(t, &v1{Server: s})
+	}
 	return t
 }
 

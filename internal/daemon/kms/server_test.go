@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	kmsv1 "k8s.io/kms/apis/v1beta1"
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/trousseau-io/trousseau/internal/daemon/kms"
@@ -78,14 +79,21 @@ type harness struct {
 	logs     *observer.ObservedLogs
 	served   chan error
 	path     string
+	v1       kmsv1.KeyManagementServiceClient
 }
 
 // start serves k on a real socket and returns a client of it.
 func start(t *testing.T, k kms.KEK, timeout time.Duration) *harness {
 	t.Helper()
+	return startWith(t, kms.Options{KEK: k, RequestTimeout: timeout})
+}
+
+func startWith(t *testing.T, opts kms.Options) *harness {
+	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
 	h := &harness{registry: prometheus.NewRegistry(), logs: logs, served: make(chan error, 1)}
-	h.server = kms.New(kms.Options{KEK: k, RequestTimeout: timeout, Registerer: h.registry, Logger: zap.New(core)})
+	opts.Registerer, opts.Logger = h.registry, zap.New(core)
+	h.server = kms.New(opts)
 	h.path = filepath.Join(t.TempDir(), "kms.sock")
 	l, err := net.Listen("unix", h.path)
 	if err != nil {
@@ -102,7 +110,7 @@ func start(t *testing.T, k kms.KEK, timeout time.Duration) *harness {
 		defer cancel()
 		h.server.Shutdown(ctx)
 	})
-	h.KeyManagementServiceClient = kmsapi.NewKeyManagementServiceClient(conn)
+	h.KeyManagementServiceClient, h.v1 = kmsapi.NewKeyManagementServiceClient(conn), kmsv1.NewKeyManagementServiceClient(conn)
 	return h
 }
 
@@ -121,7 +129,7 @@ func TestRoundTrip(t *testing.T) {
 		t.Errorf("Decrypt = %v, %v", dec, err)
 	}
 	want := `
-# HELP trousseau_kms_requests_total KMS v2 requests, by method and gRPC code.
+# HELP trousseau_kms_requests_total KMS requests, by method and gRPC code.
 # TYPE trousseau_kms_requests_total counter
 trousseau_kms_requests_total{code="OK",method="Decrypt"} 1
 trousseau_kms_requests_total{code="OK",method="Encrypt"} 1

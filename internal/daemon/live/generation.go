@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"regexp"
 	"slices"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -104,11 +106,22 @@ func (g *Generation) encrypt(ctx context.Context, n *node, plaintext []byte) (se
 	return seed.Wrapped{KeyID: g.KeyID, Ciphertext: ciphertext, Annotations: g.binding.Annotations()}, nil
 }
 
+// bareKeyID is the form of key_id in other plugins for Vault: the version that was
+// the newest just after the encryption, or a time. It names no key.
+var bareKeyID = regexp.MustCompile(`^[0-9]{1,19}$`)
+
 // decrypt unwraps what this or an earlier key version wrapped. It refuses what
 // Vault can never decrypt for us without a Vault call.
 func (g *Generation) decrypt(ctx context.Context, n *node, w seed.Wrapped) ([]byte, error) {
+	bare := bareKeyID.MatchString(w.KeyID) && len(w.Annotations) == 0
+	if w.KeyID == "" || bare && g.config.Vault.AcceptBareKeyIDs {
+		return g.decryptUnnamed(ctx, n, w)
+	}
 	id, err := keyid.Parse(w.KeyID)
-	if err != nil {
+	switch {
+	case bare:
+		return nil, fault.Errorf(fault.Invalid, "decrypting: the key_id is only a number, so another plugin encrypted this; if it used a key in keynames, set acceptBareKeyIDs in config.yaml")
+	case err != nil:
 		return nil, fault.Errorf(fault.Invalid, "decrypting: the %w", err)
 	}
 	if id.Engine != g.ID.Engine || !slices.Contains(g.keys, id.Key) {
@@ -126,6 +139,36 @@ func (g *Generation) decrypt(ctx context.Context, n *node, w seed.Wrapped) ([]by
 		return nil, err
 	}
 	return n.decrypt[id.Key].Do(ctx, vault.Item{Data: w.Ciphertext, AssociatedData: data})
+}
+
+// decryptUnnamed unwraps a seed whose key is not recorded: one with a bare key_id, or
+// of KMS v1, which has no key_id. Each key is asked in turn, because transit
+// authenticates the ciphertext. What a key says of a seed that another one may have
+// wrapped is no news of that key: the error never has the class [fault.KeyLost].
+func (g *Generation) decryptUnnamed(ctx context.Context, n *node, w seed.Wrapped) ([]byte, error) {
+	if _, ok := vault.CiphertextVersion(w.Ciphertext); !ok {
+		return nil, fault.Errorf(fault.Invalid, "decrypting: the ciphertext is not a transit ciphertext")
+	}
+	data, err := g.binding.Of(w.Annotations)
+	if err != nil {
+		return nil, err
+	}
+	class, refusals := fault.Invalid, []string(nil)
+	for _, key := range g.keys {
+		plaintext, err := n.decrypt[key].Do(ctx, vault.Item{Data: w.Ciphertext, AssociatedData: data})
+		switch c := fault.ClassOf(err); c {
+		case fault.Invalid, fault.KeyLost, fault.KeyUnusable:
+		case fault.VersionTooOld, fault.VersionTooNew:
+			// A node that lags behind may be the reason, so that outweighs the others.
+			if class != fault.VersionTooNew {
+				class = c
+			}
+		default:
+			return plaintext, err
+		}
+		refusals = append(refusals, err.Error())
+	}
+	return nil, fault.Errorf(class, "no key in keynames decrypts what another plugin encrypted; list the key that it used: %s", strings.Join(refusals, "; "))
 }
 
 // heldBy reports whether n holds the key that encrypts for g: it decrypts the

@@ -133,7 +133,8 @@ func TestTokenRevokedAroundTheRewrite(t *testing.T) {
 
 func TestDecryptRefusesWithoutAskingVault(t *testing.T) {
 	tests := []struct{ name, keyID, ciphertext, want string }{
-		{"no key_id of ours", "1", "vault:v1:AAAA", "the key_id is not of the form"},
+		{"no key_id of ours", "kek", "vault:v1:AAAA", "the key_id is not of the form"},
+		{"a bare key_id", "1", "vault:v1:AAAA", "set acceptBareKeyIDs in config.yaml"},
 		{"another key", "transit/other/v1@1", "vault:v1:AAAA", "names a key that keynames does not list"},
 		{"another mount", "transit2/kek/v1@1", "vault:v1:AAAA", "names a key that keynames does not list"},
 		{"another namespace", "ns/transit/kek/v1@1", "vault:v1:AAAA", "names a key that keynames does not list"},

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package documented reads README.md and docs/*.md, so that tests run the files and
-// commands shown to users.
+// Package documented reads README.md and the pages in docs/, so that tests run the
+// files and commands shown to users.
 package documented
 
 import (
@@ -12,18 +12,17 @@ import (
 	"strings"
 )
 
-// Pages returns the text of docs/*.md and of the pages in the top directory of the
-// repository at root, by slash-separated relative path.
+// Pages returns the text of the pages in the top directory of the repository at root,
+// in docs/ and in docs/migrate/, by slash-separated relative path.
 func Pages(root string) (map[string]string, error) {
-	names, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
-	if err != nil {
-		return nil, err
+	var names []string
+	for _, dir := range []string{"", "docs", "docs/migrate"} {
+		found, err := filepath.Glob(filepath.Join(root, dir, "*.md"))
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, found...)
 	}
-	top, err := filepath.Glob(filepath.Join(root, "*.md"))
-	if err != nil {
-		return nil, err
-	}
-	names = append(names, top...)
 	pages := make(map[string]string)
 	for _, name := range names {
 		text, err := os.ReadFile(name)
@@ -61,6 +60,21 @@ func Files(root string) (map[string]string, error) {
 		return nil, fmt.Errorf("no page of %s shows a file", root)
 	}
 	return files, nil
+}
+
+var command = regexp.MustCompile("(?ms)^( *)<!-- step: (\\S+) -->\n *```sh\n(.*?)^ *```$")
+
+// Steps returns the commands in the text of a page, by name: each fenced block after a
+// line <!-- step: NAME -->, without its indentation. A duplicate name is an error.
+func Steps(text string) (map[string]string, error) {
+	steps := make(map[string]string)
+	for _, m := range command.FindAllStringSubmatch(text, -1) {
+		if _, twice := steps[m[2]]; twice {
+			return nil, fmt.Errorf("step %s is shown twice", m[2])
+		}
+		steps[m[2]] = strings.ReplaceAll("\n"+m[3], "\n"+m[1], "\n")[1:]
+	}
+	return steps, nil
 }
 
 var (

@@ -3,6 +3,7 @@
 package documented_test
 
 import (
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -109,5 +110,17 @@ func TestFiles(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestSteps(t *testing.T) {
+	const page = "1. First\n\n   <!-- step: one -->\n   ```sh\n   cat <<EOF\n     a\n   EOF\n   ```\n\n" +
+		"<!-- step: two -->\n```sh\nb\n```\n\n```sh\nnot a step\n```\n"
+	got, err := documented.Steps(page)
+	if want := map[string]string{"one": "cat <<EOF\n  a\nEOF\n", "two": "b\n"}; err != nil || !maps.Equal(got, want) {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	if _, err := documented.Steps(page + "\n<!-- step: two -->\n```sh\nc\n```\n"); err == nil || err.Error() != "step two is shown twice" {
+		t.Errorf("twice: error %v", err)
 	}
 }

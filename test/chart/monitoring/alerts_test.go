@@ -79,7 +79,7 @@ func TestAlertsSayWhatToDo(t *testing.T) {
 		checkDoc(t, r.Alert, r.Annotations["runbook_url"])
 		// The template would silently omit a missing label.
 		for _, m := range labelled.FindAllStringSubmatch(r.Annotations["summary"]+description, -1) {
-			if !slices.Contains([]string{"address", "apiserver", "cronjob", "daemonset", "instance", "job", "method", "namespace", "provider_name", "reason", "resource", "source"}, m[1]) || strings.Contains(r.Expr, "by (") && !strings.Contains(r.Expr, m[1]) {
+			if !slices.Contains([]string{"address", "apiserver", "cronjob", "daemonset", "instance", "job", "key", "method", "namespace", "provider_name", "reason", "resource", "source"}, m[1]) || strings.Contains(r.Expr, "by (") && !strings.Contains(r.Expr, m[1]) {
 				t.Errorf("%s: its series have no label %s", r.Alert, m[1])
 			}
 		}

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -115,7 +116,7 @@ func FindVault() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	found, err := filepath.Glob(filepath.Join(cache, "trousseau", "tools-*", "vault"))
+	found, err := filepath.Glob(filepath.Join(cache, "trousseau", "vault-"+strings.Repeat("?", 16), "vault"))
 	if err != nil {
 		return "", err
 	}

@@ -51,7 +51,7 @@ func (s *Server) ExitCode() int {
 // endpoints: host:port, or unix:// and a path.
 func (b *Bed) Attach(running *Server, socket, ops string) *Trousseau {
 	b.t.Helper()
-	p := &Trousseau{Server: running, Socket: socket, bed: b, ops: pages.New(ops)}
+	p := &Trousseau{Server: running, Socket: socket, bed: b, ops: pages.New(ops), OpsAddr: ops}
 	b.Await(time.Minute, p.Name+"'s socket", func(context.Context) error {
 		_, err := os.Stat(socket)
 		return err

@@ -30,6 +30,8 @@ type Trousseau struct {
 	// EncryptionConfiguration. It is safe for concurrent use and survives restarts of
 	// the process.
 	KMS kmsservice.Service
+	// OpsAddr is the address of the ops endpoints.
+	OpsAddr string
 
 	bed *Bed
 	ops *pages.Client
@@ -53,7 +55,7 @@ func (b *Bed) newTrousseau(ops, name, configFile, socket string, flags ...string
 			"--listen-addr=unix://" + socket,
 			"--ops-addr=" + ops,
 		}, flags...)...),
-		Socket: socket, bed: b, ops: pages.New(ops),
+		Socket: socket, bed: b, ops: pages.New(ops), OpsAddr: ops,
 	}
 }
 

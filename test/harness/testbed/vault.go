@@ -195,6 +195,17 @@ func (v *Vault) Serves(ctx context.Context, path string) error {
 	return errors.Join(errs...)
 }
 
+// Copied says that a snapshot of another Vault has been restored here by force: its tokens
+// and unseal keys are now those of this one, whose only node is restarted and unsealed.
+func (v *Vault) Copied(from *Vault) {
+	v.bed.t.Helper()
+	v.root, v.unseal = from.root, from.unseal
+	v.Nodes[0].Stop()
+	v.Nodes[0].Start()
+	v.Nodes[0].Unseal()
+	v.AwaitActive()
+}
+
 // AwaitActive waits until a node is active and returns it.
 func (v *Vault) AwaitActive() *VaultNode {
 	v.bed.t.Helper()

@@ -90,7 +90,7 @@ func TestPageSaysWhatTheReportSays(t *testing.T) {
 		want = append(want, k.KeyID, k.Hash, k.Provider)
 	}
 	for _, res := range r.Resources {
-		want = append(want, res.Name)
+		want = append(append(want, res.Name), res.StillUnder()...)
 		for _, g := range res.Groups {
 			want = append(want, g.Form, g.Name, g.KeyID, g.Problem, text.Number(g.Objects))
 		}

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/util/validation"
 	kmstypes "k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2/v2"
+
+	"github.com/trousseau-io/trousseau/internal/seed"
 )
 
 // parseKMSv1: the length of the wrapped DEK in two bytes, the DEK, then the data
@@ -23,7 +25,7 @@ func parseKMSv1(v *Value, data []byte) error {
 	if len(data) <= end {
 		return errShort
 	}
-	v.Wrapped = bytes.Clone(data[2:end])
+	v.Wrapped = bytes.Clone(seed.OfV1(data[2:end]).Ciphertext)
 	return nil
 }
 

@@ -55,6 +55,14 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// The original Trousseau 2.0 encoded what Vault gave it.
+func TestWrappedByTheOriginal(t *testing.T) {
+	v := stored.Parse(storedtest.KMSv1("vaultprovider", []byte("awskms:-:AQICAHg=\nvault:-:dmF1bHQ6djE6YWJj\n")))
+	if string(v.Wrapped) != "vault:v1:abc" {
+		t.Errorf("wrapped %q, want vault:v1:abc", v.Wrapped)
+	}
+}
+
 // Values that kube-apiserver could not read with any key are malformed, and the
 // reason does not reveal the content.
 func TestMalformed(t *testing.T) {

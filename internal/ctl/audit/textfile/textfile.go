@@ -31,9 +31,11 @@ func Write(w io.Writer, r audit.Report) error {
 		"resource", "form", "provider", "key", "version")
 	clear := gauge("in_the_clear_objects", "Objects in the clear, of a resource that should be encrypted.", "resource")
 	unreadable := gauge("unreadable_objects", "Objects that kube-apiserver cannot read: malformed, or lost, because Vault no longer decrypts their seed. Unknown could not be verified.", "reason")
+	left := gauge("left_objects", "Objects that are not stored as their resource was written last: a migration or rotation that is not over.", "resource")
 	for _, res := range r.Resources {
 		if res.Encrypted {
 			clear.WithLabelValues(res.Name).Set(float64(res.Clear))
+			left.WithLabelValues(res.Name).Set(float64(res.Progress.Objects()))
 		}
 		for _, g := range res.Groups {
 			objects.WithLabelValues(res.Name, g.Form, g.Name, keyOf(r, g), strconv.Itoa(g.WrappedBy)).Add(float64(g.Objects))
