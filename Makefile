@@ -12,7 +12,7 @@ SEED     ?= 0
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build ctl docs chart-docs test check fmt format lint size vuln fuzz demo e2e migrate-test page-test chart-test chart-tools long-test image publish image-test release-test systemd-test soak bench clean matrix
+.PHONY: help build ctl docs chart-docs test check fmt format lint size vuln fuzz demo e2e migrate-test page-test chart-test chart-tools long-test image publish image-test release-test systemd-test soak bench storm clean matrix
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -128,6 +128,10 @@ soak: build ## run random faults for SOAKTIME (10m); SEED reproduces a run
 bench: build ## compare with direct calls to Vault, and with PEERS; SVG names a picture to write
 	cd test && go build -o ../bin/bench ./bench
 	bin/bench -trousseau bin/trousseau -peers '$(PEERS)' -svg '$(SVG)'
+
+storm: build ## let 5, 20 and 40 clusters come back at once against one real Vault; STORM holds flags
+	@tools=$$(test/tools/build) && (cd test && go build -o ../bin/storm ./storm) && \
+	TROUSSEAU_E2E=$$tools bin/storm -trousseau bin/trousseau $(STORM)
 
 clean: ## remove built files
 	rm -rf bin dist

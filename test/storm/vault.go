@@ -77,11 +77,11 @@ storage "raft" {
 `
 
 // upWithin bounds the start and the unsealing.
-const upWithin = time.Minute
+const upWithin = 2 * time.Minute
 
 // startVault starts, initializes and unseals a Vault. The caller must close it.
-func startVault(ctx context.Context) (v *server, err error) {
-	v = &server{}
+func startVault(ctx context.Context) (_ *server, err error) {
+	v := &server{}
 	if v.binary, err = direct.FindVault(); err != nil {
 		return nil, err
 	}
