@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -28,26 +29,43 @@ import (
 // choice is what test/tools/build takes.
 type choice struct{ kube, vault string }
 
-// oldestVault is the oldest Vault with a module in test/tools.
-const oldestVault = "1.9"
-
-// choices returns the columns to run.
-func choices(kube, vault, openbao string) []choice {
+// choices returns the columns to run. All are the default, and each module beside it
+// in tools, such as kubernetes-1.36 and vault-1.9.
+func choices(tools, kube, vault, openbao string) ([]choice, error) {
 	if kube != "" || vault != "" {
-		return []choice{{kube, vault}}
+		return []choice{{kube, vault}}, nil
 	}
-	all := []choice{{"1.37", ""}, {"1.36", ""}, {"1.35", ""}, {"1.34", ""}, {"", oldestVault}}
+	all := []choice{{}}
+	for _, name := range []string{"kubernetes", "vault"} {
+		modules, err := filepath.Glob(filepath.Join(tools, name+"-*"))
+		if err != nil {
+			return nil, err
+		}
+		slices.SortFunc(modules, func(a, b string) int { return -byNumber(a, b) })
+		for _, module := range modules {
+			_, version, _ := strings.Cut(filepath.Base(module), "-")
+			if name == "vault" {
+				all = append(all, choice{vault: version})
+			} else {
+				all = append(all, choice{kube: version})
+			}
+		}
+	}
 	if openbao != "" {
-		all = append(all, choice{"", openbao})
+		all = append(all, choice{vault: openbao})
 	}
-	return all
+	return all, nil
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	m := matrix{results: "matrix/results.json", page: "../docs/compatibility.md", logs: "../bin/log", out: os.Stdout}
-	if err := m.run(ctx, choices(os.Getenv("KUBE"), os.Getenv("VAULT"), os.Getenv("OPENBAO"))); err != nil {
+	chosen, err := choices("tools", os.Getenv("KUBE"), os.Getenv("VAULT"), os.Getenv("OPENBAO"))
+	if err == nil {
+		err = m.run(ctx, chosen)
+	}
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "matrix: %v\n", err)
 		os.Exit(1)
 	}

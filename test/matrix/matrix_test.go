@@ -171,3 +171,26 @@ func TestShort(t *testing.T) {
 		t.Errorf("%q has not been cut", got)
 	}
 }
+
+func TestChoices(t *testing.T) {
+	tools := t.TempDir()
+	for _, module := range []string{"etcd", "kubernetes", "kubernetes-1.9", "kubernetes-1.36", "vault", "vault-1.9"} {
+		if err := os.Mkdir(filepath.Join(tools, module), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		kube, vault, openbao string
+		want                 []choice
+	}{
+		{"", "", "", []choice{{}, {"1.36", ""}, {"1.9", ""}, {"", "1.9"}}},
+		{"", "", "/bin/bao", []choice{{}, {"1.36", ""}, {"1.9", ""}, {"", "1.9"}, {"", "/bin/bao"}}},
+		{"1.36", "", "/bin/bao", []choice{{"1.36", ""}}},
+		{"1.36", "1.9", "", []choice{{"1.36", "1.9"}}},
+		{"", "/bin/bao", "", []choice{{"", "/bin/bao"}}},
+	} {
+		if got, err := choices(tools, test.kube, test.vault, test.openbao); err != nil || !slices.Equal(got, test.want) {
+			t.Errorf("%+v: %q %v", test, got, err)
+		}
+	}
+}
