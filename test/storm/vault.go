@@ -175,6 +175,9 @@ func (v *server) initialize(ctx context.Context) error {
 	if err := v.root.Call(ctx, http.MethodGet, "sys/health", nil, &health); err != nil {
 		return err
 	}
+	if err := v.root.Call(ctx, http.MethodPost, "sys/mounts/transit", map[string]string{"type": "transit"}, nil); err != nil {
+		return err
+	}
 	v.reachable.what = "Vault " + health.Version + ", one node, storage in raft, TLS, audit to a file"
 	return v.root.Call(ctx, http.MethodPut, "sys/audit/file",
 		map[string]any{"type": "file", "options": map[string]string{"file_path": v.audit()}}, nil)
