@@ -76,7 +76,8 @@ func TestSecondKey(t *testing.T) {
 	s.step("re-encrypted again", func() { s.run("keys-reencrypt", nil) })
 	s.mustBeStored("kms v2 trousseau " + fresh)
 	s.reload("keys-only")
-	s.step("cold caches", func() {
+	s.step("cold caches, and only the new key allowed", func() {
+		s.run("keys-policy", nil)
 		for _, n := range s.Nodes {
 			s.users.restart(n.APIServer)
 		}
