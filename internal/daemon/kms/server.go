@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kms serves the Kubernetes KMS v2 contract, and the half of KMS v1 that reads, over any [KEK]: what
-// kube-apiserver may send and what it accepts back, deadlines, panics, and the
-// gRPC code for each kind of failure.
+// Package kms serves the Kubernetes KMS v2 contract over any [KEK], and the half of
+// KMS v1 that reads: what kube-apiserver may send and what it accepts back, deadlines,
+// panics, and the gRPC code for each kind of failure.
 //
 // The rules are those of KEP-3299 and of kube-apiserver's own client,
 // apiserver/pkg/storage/value/encrypt/envelope/kmsv2.

@@ -290,7 +290,7 @@ func TestPanicIsAnError(t *testing.T) {
 		t.Errorf("after two panics Status = %v", err)
 	}
 	if err := testutil.GatherAndCompare(h.registry, strings.NewReader(`
-# HELP trousseau_kms_panics_total Panics while handling KMS v2 requests.
+# HELP trousseau_kms_panics_total Panics while handling KMS requests.
 # TYPE trousseau_kms_panics_total counter
 trousseau_kms_panics_total 2
 `), "trousseau_kms_panics_total"); err != nil {
@@ -396,7 +396,7 @@ func TestServeAgain(t *testing.T) {
 		t.Error(err)
 	}
 	want := `
-# HELP trousseau_kms_requests_total KMS v2 requests, by method and gRPC code.
+# HELP trousseau_kms_requests_total KMS requests, by method and gRPC code.
 # TYPE trousseau_kms_requests_total counter
 trousseau_kms_requests_total{code="OK",method="Status"} 3
 `
