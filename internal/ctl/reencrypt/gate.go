@@ -209,7 +209,7 @@ func (g *gate) await(ctx context.Context, within time.Duration) (string, error) 
 }
 
 // errRotated ends a run whose objects may be under the key_id from before.
-var errRotated = errors.New("the key was rotated during the run, which starts over under the new version")
+var errRotated = errors.New("the key was rotated during the run, so all objects must be rewritten again")
 
 // hold waits for API servers and plugins that are down, and returns errRotated if the
 // key_id has changed.
