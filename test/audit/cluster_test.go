@@ -37,7 +37,7 @@ func TestAuditOfACluster(t *testing.T) {
 	c.Etcd.LeaveSecrets(node.Trousseau, "left-", 100)
 
 	endpoints := []string{"--endpoints", c.Etcd.URL}
-	if _, err := trousseauctl(); err != nil { // build it before the time is measured
+	if _, err := testbed.Trousseauctl(); err != nil { // build it before the time is measured
 		t.Fatal(err)
 	}
 	began := time.Now()

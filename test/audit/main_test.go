@@ -8,11 +8,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"sync"
 	"testing"
 
 	"github.com/trousseau-io/trousseau/internal/ctl/finding"
@@ -22,31 +19,7 @@ import (
 // report collects a row from every scenario.
 var report testbed.Report
 
-// binaries is a directory for all tests.
-var binaries string
-
-func TestMain(m *testing.M) {
-	var err error
-	if binaries, err = os.MkdirTemp("", "trousseauctl"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	report.Print(os.Stdout)
-	_ = os.RemoveAll(binaries)
-	os.Exit(code)
-}
-
-// trousseauctl builds the command once.
-var trousseauctl = sync.OnceValues(func() (string, error) {
-	build := exec.Command("go", "build", "-o", binaries+"/", "./cmd/trousseauctl")
-	build.Dir = filepath.Join("..", "..")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building trousseauctl: %w\n%s", err, out)
-	}
-	return filepath.Join(binaries, "trousseauctl"), nil
-})
+func TestMain(m *testing.M) { os.Exit(testbed.Main(m, &report)) }
 
 // found holds the tested fields of an audit report.
 type found struct {
@@ -96,7 +69,7 @@ func audit(t *testing.T, args ...string) (f found, code int) {
 
 func run(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	path, err := trousseauctl()
+	path, err := testbed.Trousseauctl()
 	if err != nil {
 		t.Fatal(err)
 	}

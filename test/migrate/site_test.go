@@ -42,7 +42,7 @@ type site struct {
 // the test, each of these commands must have been executed.
 func newSite(t *testing.T, title, page string, o testbed.Options) *site {
 	t.Helper()
-	program, err := trousseauctl() // built before the test is timed
+	program, err := testbed.Trousseauctl() // built before the test is timed
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +266,7 @@ type audited struct {
 
 func (s *site) audit() audited {
 	s.t.Helper()
-	program, err := trousseauctl()
+	program, err := testbed.Trousseauctl()
 	if err != nil {
 		s.t.Fatal(err)
 	}
