@@ -97,7 +97,8 @@ func startInWorstOrder(t *testing.T, c *testbed.Cluster, secrets remembered, con
 
 	from = len(node.Agent.Log())
 	node.Agent.Start()
-	c.Await(30*time.Second, config+": the agent to fail without Vault", node.Agent.Logged(from, "error authenticating"))
+	// Older agents say so only when their HTTP client has tried 12 times, a minute later.
+	c.Await(3*time.Minute, config+": the agent to fail without Vault", node.Agent.Logged(from, "error authenticating"))
 
 	from = len(trousseau.Log())
 	trousseau.Start()

@@ -98,8 +98,10 @@ func (m matrix) run(ctx context.Context, chosen []choice) error {
 			return err
 		}
 	}
-	fmt.Fprintln(m.out)
-	all.table(m.out)
+	if len(all.Columns) > 0 {
+		fmt.Fprintln(m.out)
+		all.table(m.out)
+	}
 	return errors.Join(failed...)
 }
 
