@@ -213,6 +213,7 @@ func TestInPlace(t *testing.T) {
 		n.Trousseau.Args[listen] = "--listen-addr=unix://" + n.Trousseau.Socket
 	}
 	others := s.comeFromBare()
+	s.variables["TOKEN"] = filepath.Join(s.Dir, "new-token")
 	s.run("swap-token", nil)
 	for _, n := range s.Nodes {
 		s.run("swap-config", n)
