@@ -352,10 +352,10 @@ func TestANodeDoesNotServe(t *testing.T) {
 	}
 	w.mustNotHaveWritten()
 
-	w.options.Timeout = 200 * time.Millisecond
+	w.options.Timeout = 2 * time.Second
 	r, err = rotate.Run(t.Context(), w.options)
 	want = []finding.Finding{
-		{ID: "rotation-incomplete", Severity: finding.Error, Subject: "secret/" + path, Text: "not all nodes serve with the new token after 200ms",
+		{ID: "rotation-incomplete", Severity: finding.Error, Subject: "secret/" + path, Text: "not all nodes serve with the new token after 2s",
 			Do: "the old token is still valid; fix this, then run rotate-token with --resume " + w.old.Accessor},
 		{ID: "node-does-not-serve", Severity: finding.Error, Subject: node, Text: "it uses the new token, but does not serve: key: Vault is sealed"},
 	}
