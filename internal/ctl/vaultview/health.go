@@ -4,6 +4,7 @@ package vaultview
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/vault"
@@ -24,19 +25,19 @@ type Health struct {
 	// DRMode is "secondary" on a cluster that waits to replace its primary.
 	DRMode     string  `json:"replication_dr_mode"`
 	Version    string  `json:"version"`
-	Enterprise *bool   `json:"enterprise"`      // OpenBao has no such field
+	Enterprise *bool   `json:"enterprise"`      // OpenBao, and Vault before 1.16, have no such field
 	Time       Seconds `json:"server_time_utc"` // since 1970, by the node's clock; 0 if not reported
 	// Took is how long the call took.
 	Took time.Duration `json:"-"`
 }
 
-// Product names the server, as far as the answer tells.
+// Product names the server. The first version of OpenBao was 2.0.
 func (h Health) Product() string {
 	switch {
-	case h.Enterprise == nil:
-		return "OpenBao, or Vault before 1.16"
-	case *h.Enterprise:
+	case h.Enterprise != nil && *h.Enterprise:
 		return "Vault Enterprise"
+	case h.Enterprise == nil && !strings.HasPrefix(h.Version, "1."):
+		return "OpenBao"
 	}
 	return "Vault"
 }

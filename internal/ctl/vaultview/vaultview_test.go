@@ -87,7 +87,8 @@ func TestHealth(t *testing.T) {
 
 func TestProduct(t *testing.T) {
 	for answer, want := range map[string]string{
-		`{"initialized":true,"version":"2.6.0"}`:                     "OpenBao, or Vault before 1.16",
+		`{"initialized":true,"version":"2.6.0"}`:                     "OpenBao",
+		`{"initialized":true,"version":"1.9.10"}`:                    "Vault",
 		`{"initialized":true,"version":"1.21.0","enterprise":false}`: "Vault",
 		`{"initialized":true,"version":"1.21.0","enterprise":true}`:  "Vault Enterprise",
 	} {
