@@ -130,6 +130,32 @@ type patient struct {
 	program string
 }
 
+func newPatient(t *testing.T, title string) patient {
+	t.Helper()
+	bed := testbed.New(t, &report, title)
+	program, err := trousseauctl()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := patient{bed, t, bed.StartVault(testbed.VaultOptions{Nodes: 2}), program}
+	p.vault.CLI("secrets", "enable", "transit")
+	for _, key := range []string{"kek", "older"} {
+		p.vault.CLI("write", "-f", "transit/keys/"+key)
+	}
+	return p
+}
+
+// minimal is a policy with what Trousseau needs, and no more.
+const minimal = `path "transit/encrypt/kek" { capabilities = ["update"] } path "transit/decrypt/+" { capabilities = ["update"] } ` +
+	`path "transit/keys/*" { capabilities = ["read"] } `
+
+// token returns the line of config.yaml with a new token that has the policy.
+func (p patient) token(policy string, args ...string) string {
+	p.t.Helper()
+	p.vault.CLIWithInput(policy, "policy", "write", "p", "-")
+	return "token: " + p.vault.CLI(append([]string{"token", "create", "-orphan", "-policy=p", "-period=24h", "-field=token"}, args...)...)
+}
+
 // examine returns what doctor found, as "ID SUBJECT", and its output. The active node is
 // ACTIVE, the other STANDBY.
 func (p patient) examine(keys, credential string) (found []string, text string) {
@@ -166,26 +192,12 @@ func (p patient) mustFind(what, keys, credential string, want ...string) {
 // Doctor leaves a Vault as it is: it creates no mistyped key, whatever the policy allows,
 // and does not use up a response-wrapping token. It asks both addresses.
 func TestDoctorChangesNothing(t *testing.T) {
-	bed := testbed.New(t, &report, "6 trousseauctl doctor changes nothing")
-	program, err := trousseauctl()
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := bed.StartVault(testbed.VaultOptions{Nodes: 2})
-	p := patient{bed, t, v, program}
-	v.CLI("secrets", "enable", "transit")
-	for _, key := range []string{"kek", "older"} {
-		v.CLI("write", "-f", "transit/keys/"+key)
-	}
-	token := func(policy string, args ...string) string {
-		v.CLIWithInput(policy, "policy", "write", "p", "-")
-		return "token: " + v.CLI(append([]string{"token", "create", "-orphan", "-policy=p", "-period=24h", "-field=token"}, args...)...)
-	}
+	p := newPatient(t, "6 trousseauctl doctor changes nothing")
+	v := p.vault
 	const (
 		create    = `path "transit/encrypt/*" { capabilities = ["create", "update"] } path "transit/decrypt/*" { capabilities = ["create", "update"] } `
 		encrypt   = `path "transit/encrypt/*" { capabilities = ["create", "update"] } `
 		read      = `path "transit/keys/*" { capabilities = ["read"] } `
-		minimal   = `path "transit/encrypt/kek" { capabilities = ["update"] } path "transit/decrypt/+" { capabilities = ["update"] } ` + read
 		unlimited = `path "*" { capabilities = ["create", "read", "update", "list", "delete", "patch"] }`
 	)
 
@@ -202,7 +214,7 @@ func TestDoctorChangesNothing(t *testing.T) {
 		"may encrypt only, no default":  {encrypt, []string{"-no-default-policy"}},
 		"may do everything":             {policy: unlimited},
 	} {
-		credential := token(test.policy, test.args...)
+		credential := p.token(test.policy, test.args...)
 		for _, keys := range []string{"mistyped", "kek, mistyped", "mistyped, kek"} {
 			found, text := p.examine(keys, credential)
 			tells := []string{"error key mistyped", "warning key mistyped", "error token ACTIVE"}
@@ -214,18 +226,18 @@ func TestDoctorChangesNothing(t *testing.T) {
 			}
 		}
 	}
-	bed.Observe("a mistyped key is found under 6 policies, and never created")
+	p.Observe("a mistyped key is found under 6 policies, and never created")
 
 	// Tokens.
-	p.mustFind("a token with the right policy", "kek, older", token(minimal))
-	p.mustFind("a token that may not look itself up", "kek, older", token(minimal, "-no-default-policy"),
+	p.mustFind("a token with the right policy", "kek, older", p.token(minimal))
+	p.mustFind("a token that may not look itself up", "kek, older", p.token(minimal, "-no-default-policy"),
 		"warning token ACTIVE", "warning token STANDBY", "warning policy")
 	v.CLI("write", "auth/token/roles/here", "token_bound_cidrs=127.0.0.0/8", "orphan=true", "token_period=24h", "allowed_policies=p,default")
-	p.mustFind("a token for this network", "kek", token(minimal, "-role=here"), "warning token-networks")
+	p.mustFind("a token for this network", "kek", p.token(minimal, "-role=here"), "warning token-networks")
 	v.CLI("write", "auth/token/roles/there", "token_bound_cidrs=10.0.0.0/8", "orphan=true", "token_period=24h", "allowed_policies=p,default")
-	p.mustFind("a token for another network", "kek", token(minimal, "-role=there"), "error token ACTIVE", "error token STANDBY")
-	p.mustFind("a batch token", "kek", token(minimal, "-type=batch", "-period=", "-ttl=1h"), "warning token-life")
-	p.mustFind("a token of few uses", "kek", token(minimal, "-use-limit=9"), "error token ACTIVE")
+	p.mustFind("a token for another network", "kek", p.token(minimal, "-role=there"), "error token ACTIVE", "error token STANDBY")
+	p.mustFind("a batch token", "kek", p.token(minimal, "-type=batch", "-period=", "-ttl=1h"), "warning token-life")
+	p.mustFind("a token of few uses", "kek", p.token(minimal, "-use-limit=9"), "error token ACTIVE")
 
 	// Response-wrapping tokens, at the active node and at the standby.
 	id := v.CLI("token", "create", "-wrap-ttl=5m", "-field=wrapping_token")
@@ -246,16 +258,20 @@ func TestDoctorChangesNothing(t *testing.T) {
 	if left, err := v.LeasesFrom(t.Context(), "approle"); err != nil || len(left) > 0 {
 		t.Errorf("%v, %d tokens of the login are left", err, len(left))
 	}
-	bed.Observe("tokens without lookup-self, for other networks, of few uses, wrapped and batch tokens are told apart; a wrapping token keeps its use")
+	p.Observe("tokens without lookup-self, for other networks, of few uses, wrapped and batch tokens are told apart; a wrapping token keeps its use")
+}
 
-	// A node that is no longer a member of the cluster.
-	credential := token(minimal)
+// Doctor finds a node that is no longer a member of the cluster.
+func TestDoctorFindsARemovedNode(t *testing.T) {
+	p := newPatient(t, "6 trousseauctl doctor, a removed node of Vault")
+	p.NeedsVault("its health does not say that a node was removed")
+	v, credential := p.vault, p.token(minimal)
 	for _, n := range v.Nodes {
 		if n != v.AwaitActive() {
 			v.CLI("operator", "raft", "remove-peer", n.Name)
 		}
 	}
-	bed.Await(time.Minute, "doctor to find a removed node", func(context.Context) error {
+	p.Await(time.Minute, "doctor to find a removed node", func(context.Context) error {
 		if _, text := p.examine("kek", credential); !strings.Contains(text, "was removed from its cluster") {
 			return errors.New(text)
 		}
