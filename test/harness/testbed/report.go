@@ -19,6 +19,7 @@ type Row struct {
 	Took       time.Duration
 	Observed   []string
 	Failed     bool
+	Skipped    bool // the servers lack something
 }
 
 // Report collects the rows of all scenarios. The zero value is ready for use; it is
@@ -57,8 +58,11 @@ func (r *Report) Print(w io.Writer) {
 			operations, failures = fmt.Sprint(row.Operations), fmt.Sprint(row.Failures)
 		}
 		mark := "✓"
-		if row.Failed {
+		switch {
+		case row.Failed:
 			mark = "✗"
+		case row.Skipped:
+			mark = "-"
 		}
 		fmt.Fprintf(w, form, mark, row.Scenario, fmt.Sprintf("%.1f", row.Took.Seconds()),
 			operations, failures, observed[0])

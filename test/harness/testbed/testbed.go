@@ -95,7 +95,7 @@ func New(t testing.TB, report *Report, title string) *Bed {
 	}
 	began := time.Now()
 	t.Cleanup(func() {
-		b.row.Took, b.row.Failed = time.Since(began), t.Failed()
+		b.row.Took, b.row.Failed, b.row.Skipped = time.Since(began), t.Failed(), t.Skipped()
 		report.add(b.row)
 		if t.Failed() {
 			b.showLogs()
