@@ -34,6 +34,11 @@ func TestRotateTokenRefuses(t *testing.T) {
 	limited := admin
 	limited.env = append(append([]string{}, admin.env...), "VAULT_TOKEN="+create("-orphan", "-policy=writer"))
 	const first = "nothing was changed, because some nodes would not get the new token" // the check after those of the token
+	const unknown = "neither the token in secret/trousseau/config nor you may look it up"
+	byItself := first
+	if !bed.IsVault() {
+		byItself = unknown // it refuses a dead token as any other
+	}
 	for _, c := range []struct {
 		name   string
 		as     administrator
@@ -47,11 +52,11 @@ func TestRotateTokenRefuses(t *testing.T) {
 		{"more policies, told so", admin, create("-orphan", "-policy=trousseau", "-policy=writer"), []string{"--any-policies"}, first},
 		{"a child of a child", child, plugin, []string{"--orphan=false"}, "--orphan=false: the new token would end with your own one"},
 		{"a child of an orphan", admin, plugin, []string{"--orphan=false"}, first},
-		{"may not be looked up", limited, silent, nil, "neither the token in secret/trousseau/config nor you may look it up"},
+		{"may not be looked up", limited, silent, nil, unknown},
 		{"may be looked up by the administrator", admin, silent, nil, first},
 		{"looks itself up", limited, plugin, nil, first},
 		{"revoked", admin, revoked, nil, first},
-		{"revoked, by itself", limited, revoked, nil, first},
+		{"revoked, by itself", limited, revoked, nil, byItself},
 		{"a newline after the value", admin, plugin + "\n", nil, first},
 		{"no such field", admin, plugin, []string{"--field=vaultoken"}, "has no token in field vaultoken: check --field; its fields are transitkeyname, ttl, vaultaddress, vaulttoken"},
 		{"another field", admin, plugin, []string{"--field=vaultaddress"}, "has no token in field vaultaddress"},

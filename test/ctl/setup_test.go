@@ -164,14 +164,14 @@ func changes(t *testing.T, c *testbed.Cluster, admin administrator, setup []stri
 	c.Vault.CLI("write", role, "bound_service_account_namespaces=default", "token_ttl=2h")
 	// Any other certificate stands for that of an earlier CA.
 	c.Vault.CLI("write", config, "kubernetes_host="+c.Nodes[0].APIServer.URL, "kubernetes_ca_cert=@"+earlierCA(t),
-		"disable_local_ca_jwt=true", "use_annotations_as_alias_metadata=true")
+		"disable_local_ca_jwt=true", "issuer=https://issuer.example")
 	out, _ := admin.trousseauctl(0, setup...)
 	mustHold(t, out, "changed  key "+key+"\n", "changed  policy trousseau\n", "changed  "+config+"\n", "changed  role "+role+"\n", "\n4 created or changed.\n",
 		`warning: policy trousseau: it also has path "transit/*": sudo: `, "bound_service_account_namespaces: default,kube-system, was default\n")
 	if strings.Contains(out, "           - ") {
 		t.Errorf("setup took something away:\n%s", out)
 	}
-	for field, want := range map[string]string{"use_annotations_as_alias_metadata": "true", "kubernetes_ca_cert": ca} {
+	for field, want := range map[string]string{"issuer": "https://issuer.example", "kubernetes_ca_cert": ca} {
 		if got := c.Vault.CLI("read", "-field="+field, config); !strings.HasSuffix(got, want) {
 			t.Errorf("%s of the auth method is %s", field, got)
 		}

@@ -16,9 +16,15 @@ import (
 // others do not have.
 func (b *Bed) NeedsVault(lacks string) {
 	b.t.Helper()
-	if version := b.says("vault", "version"); !strings.HasPrefix(version, "Vault ") {
-		b.t.Skipf("%s: %s", version, lacks)
+	if !b.IsVault() {
+		b.t.Skipf("%s: %s", b.says("vault", "version"), lacks)
 	}
+}
+
+// IsVault reports whether the server is HashiCorp Vault.
+func (b *Bed) IsVault() bool {
+	b.t.Helper()
+	return strings.HasPrefix(b.says("vault", "version"), "Vault ")
 }
 
 // NeedsKubernetes skips the test if kube-apiserver is older than 1.minor; lacks is
