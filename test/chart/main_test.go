@@ -6,11 +6,7 @@
 package chart
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"sync"
 	"testing"
 
 	"github.com/trousseau-io/trousseau/test/chart/kubelet"
@@ -22,34 +18,13 @@ var report testbed.Report
 
 func TestMain(m *testing.M) {
 	kubelet.Main() // containers are processes of this program
-	var err error
-	if binaries, err = os.MkdirTemp("", "chart"); err != nil {
-		panic(err)
-	}
-	code := m.Run()
-	report.Print(os.Stdout)
-	_ = os.RemoveAll(binaries)
-	os.Exit(code)
+	os.Exit(testbed.Main(m, &report))
 }
 
-// binaries is the directory for what the tests build.
-var binaries string
-
-// buildTrousseauctl builds the image's other program once.
-var buildTrousseauctl = sync.OnceValues(func() (string, error) {
-	build := exec.Command("go", "build", "-o", binaries+"/", "./cmd/trousseauctl")
-	build.Dir = filepath.Join("..", "..")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building trousseauctl: %w: %s", err, out)
-	}
-	return filepath.Join(binaries, "trousseauctl"), nil
-})
-
-// trousseauctl returns the path of the program.
+// trousseauctl returns the path of the image's other program.
 func trousseauctl(t *testing.T) string {
 	t.Helper()
-	path, err := buildTrousseauctl()
+	path, err := testbed.Trousseauctl()
 	if err != nil {
 		t.Fatal(err)
 	}
